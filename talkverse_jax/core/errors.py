@@ -1,0 +1,26 @@
+"""The one exception that a command turns into one line and exit code 2."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user gave cannot be used.
+
+    The message is one line: the file or flag, what is wrong with it, and what to do.
+    """
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Call `main`; a `UserError` or Ctrl-C becomes one line on stderr instead of a traceback.
+
+    Exit codes: 0 success, 2 bad input, 130 interrupted.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

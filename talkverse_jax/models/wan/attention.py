@@ -1,0 +1,72 @@
+"""Self- and cross-attention of a Wan block.
+
+Shapes: B batch, L tokens, S context tokens, D width, N heads, K head width (D = N K).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float
+
+from talkverse_jax.ops.attention import Attention
+from talkverse_jax.ops.rope import RopeTables, apply_rope
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of a context, ready for attention; constant while the context is."""
+
+    keys: Float[Array, "B S N K"]
+    values: Float[Array, "B S N K"]
+
+
+class _Projections(nnx.Module):
+    """q, k, v, o with bias; q and k pass an RMS norm over the whole width before the split into heads."""
+
+    def __init__(self, dim: int, num_heads: int, eps: float, attention: Attention, *, rngs, dtype, param_dtype):
+        linear = dict(
+            kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
+        norm = dict(epsilon=eps, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
+        self.num_heads = num_heads
+        self.dtype = dtype
+        self.attention = attention
+        self.q = nnx.Linear(dim, dim, **linear)
+        self.k = nnx.Linear(dim, dim, **linear)
+        self.v = nnx.Linear(dim, dim, **linear)
+        self.o = nnx.Linear(dim, dim, **linear)
+        self.norm_q = nnx.RMSNorm(dim, **norm)
+        self.norm_k = nnx.RMSNorm(dim, **norm)
+
+    def _queries(self, x: Float[Array, "B L D"]) -> Float[Array, "B L N K"]:
+        return self._heads(self.norm_q(self.q(x)))
+
+    def _keys(self, x: Float[Array, "B S D"]) -> Float[Array, "B S N K"]:
+        return self._heads(self.norm_k(self.k(x)))
+
+    def _heads(self, x: Float[Array, "B L D"]) -> Float[Array, "B L N K"]:
+        return rearrange(x, "b l (n k) -> b l n k", n=self.num_heads)
+
+    def _attend(self, q, k, v) -> Float[Array, "B L D"]:
+        out = self.attention(q.astype(self.dtype), k.astype(self.dtype), v.astype(self.dtype))
+        return self.o(rearrange(out, "b l n k -> b l (n k)"))
+
+
+class SelfAttention(_Projections):
+    """Attention among the tokens, with rotary positions."""
+
+    def __call__(self, x: Float[Array, "B L D"], rope: RopeTables) -> Float[Array, "B L D"]:
+        q, k = apply_rope(self._queries(x), rope), apply_rope(self._keys(x), rope)
+        return self._attend(q, k, self._heads(self.v(x)))
+
+
+class CrossAttention(_Projections):
+    """Attention of the tokens to a context whose keys and values are computed beforehand."""
+
+    def key_values(self, context: Float[Array, "B S D"]) -> KeyValues:
+        keys, values = self._keys(context), self._heads(self.v(context))
+        return KeyValues(keys.astype(self.dtype), values.astype(self.dtype))
+
+    def __call__(self, x: Float[Array, "B L D"], context: KeyValues) -> Float[Array, "B L D"]:
+        return self._attend(self._queries(x), context.keys, context.values)

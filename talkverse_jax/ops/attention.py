@@ -1,0 +1,53 @@
+"""Softmax attention behind one signature.
+
+Shapes: B batch, L queries, S keys, N heads, K head width. A kernel is any function
+`(q [B,L,N,K], k [B,S,N,K], v [B,S,N,K]) -> [B,L,N,K]` with scale 1/sqrt(K), no mask, softmax in float32.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Float
+
+Attention = Callable[
+    [Float[Array, "B L N K"], Float[Array, "B S N K"], Float[Array, "B S N K"]], Float[Array, "B L N K"]
+]
+
+# Scores kept at once by the plain kernel. 24 heads at 13,000 tokens would take 16 GB whole.
+_SCORE_BYTES = 512 * 2**20
+
+
+def xla_attention(
+    q: Float[Array, "B L N K"], k: Float[Array, "B S N K"], v: Float[Array, "B S N K"]
+) -> Float[Array, "B L N K"]:
+    """Attention in plain XLA, on any device. Long inputs run over blocks of queries, so that the scores
+    take at most half a gigabyte; the result is the same."""
+    batch, length, heads, _ = q.shape
+    rows = max(1, _SCORE_BYTES // (4 * batch * heads * k.shape[1]))
+    if length <= rows:
+        return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+    blocks = -(-length // rows)
+    rows = -(-length // blocks)  # even blocks leave the least padding
+    padded = jnp.pad(q, ((0, 0), (0, blocks * rows - length), (0, 0), (0, 0)))
+    out = jax.lax.map(
+        lambda block: jax.nn.dot_product_attention(block, k, v, implementation="xla"),
+        rearrange(padded, "b (blocks rows) n k -> blocks b rows n k", blocks=blocks),
+    )
+    return rearrange(out, "blocks b rows n k -> b (blocks rows) n k")[:, :length]
+
+
+def cudnn_attention(
+    q: Float[Array, "B L N K"], k: Float[Array, "B S N K"], v: Float[Array, "B S N K"]
+) -> Float[Array, "B L N K"]:
+    """cuDNN's fused attention, for NVIDIA GPUs and 16-bit inputs."""
+    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+
+def default_attention(
+    q: Float[Array, "B L N K"], k: Float[Array, "B S N K"], v: Float[Array, "B S N K"]
+) -> Float[Array, "B L N K"]:
+    """cuDNN on a GPU in bfloat16, XLA anywhere else."""
+    fused = jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16)
+    return (cudnn_attention if fused else xla_attention)(q, k, v)

@@ -1,0 +1,127 @@
+"""Strict pairing of a model's parameters with the tensors of PyTorch files: nothing missing, nothing left."""
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from flax import nnx
+
+from talkverse_jax.core import tree
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.weights.rule import Rule, find_rule
+
+
+class TensorInfo(Protocol):
+    """What matching needs to know of a tensor: numpy arrays and lazily read tensors have it."""
+
+    shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """One parameter of ours and the tensor it comes from."""
+
+    path: str
+    name: str
+    rule: Rule
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """The two-sided report of `match`.
+
+    Attributes:
+      pairs: what fits.
+      missing: `(our path, PyTorch name)` the model needs and the files lack.
+      unexpected: names in the files that no parameter takes.
+      misshapen: `(name, shape in the file, shape the model needs)`, both in PyTorch's layout.
+    """
+
+    pairs: tuple[Pair, ...]
+    missing: tuple[tuple[str, str], ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.unexpected or self.misshapen)
+
+    def report(self, limit: int = 20) -> str:
+        """Every difference, by side; at most `limit` lines a side."""
+        lines = _some("missing in the files (the model needs it)", [n for _, n in self.missing], limit)
+        lines += _some("unknown to the model (the files have it)", list(self.unexpected), limit)
+        shapes = [f"{n}: {list(have)} in the file, {list(need)} needed" for n, have, need in self.misshapen]
+        return "\n".join(lines + _some("of another shape", shapes, limit))
+
+
+def _some(title: str, names: list[str], limit: int) -> list[str]:
+    more = [f"    ... and {len(names) - limit} more"] if len(names) > limit else []
+    return [f"  {title}: {len(names)}", *(f"    {n}" for n in names[:limit]), *more] if names else []
+
+
+def torch_shapes(parameters: tree.Flat, rules: tuple[Rule, ...]) -> dict[str, tuple[int, ...]]:
+    """The PyTorch names and shapes a model of these parameters has in its published files."""
+    shapes = {}
+    for path, leaf in parameters.items():
+        rule, names = find_rule(rules, path)
+        shapes[names[0]] = _torch_shape(rule, leaf.shape)
+    return shapes
+
+
+def _torch_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return rule.layout.to_torch(np.broadcast_to(np.int8(0), shape)).shape
+
+
+def match(
+    parameters: tree.Flat,
+    rules: tuple[Rule, ...],
+    tensors: Mapping[str, TensorInfo],
+    ignore: tuple[str, ...] = (),
+) -> Match:
+    """Pair every parameter with a tensor.
+
+    Args:
+      parameters: the model's parameters by path (abstract ones will do).
+      tensors: the files' tensors by PyTorch name.
+      ignore: shell patterns of names in the files that the model is known not to use.
+    """
+    pairs, missing, misshapen, taken = [], [], [], set()
+    for path, leaf in parameters.items():
+        rule, names = find_rule(rules, path)
+        name = next((n for n in names if n in tensors), None)
+        if name is None:
+            missing.append((path, names[0]))
+            continue
+        taken.add(name)
+        need = _torch_shape(rule, leaf.shape)
+        if tuple(tensors[name].shape) != need:
+            misshapen.append((name, tuple(tensors[name].shape), need))
+        else:
+            pairs.append(Pair(path, name, rule))
+    left = sorted(n for n in set(tensors) - taken if not any(fnmatch.fnmatchcase(n, p) for p in ignore))
+    return Match(tuple(pairs), tuple(missing), tuple(left), tuple(misshapen))
+
+
+def load_torch(
+    module: nnx.Module,
+    rules: tuple[Rule, ...],
+    tensors: Mapping[str, np.ndarray],
+    where: str,
+    ignore: tuple[str, ...] = (),
+) -> nnx.Module:
+    """The (abstract) module with parameters taken from PyTorch-named arrays held in memory.
+
+    Args:
+      where: the file the arrays come from, for the error.
+
+    Raises:
+      UserError: with the two-sided report, where names or shapes differ.
+    """
+    found = match(tree.abstract_parameters(module), rules, tensors, ignore)
+    if not found.complete:
+        raise UserError(f"{where}: the tensors do not fit {type(module).__name__}:\n{found.report()}")
+    return tree.with_parameters(
+        module, {p.path: p.rule.layout.from_torch(np.asarray(tensors[p.name])) for p in found.pairs}
+    )

@@ -1,0 +1,87 @@
+"""The language in which a model's weight table is written: our path, the PyTorch names, the layout change.
+
+A model's table stands beside the model (`models/*/torch_keys.py`) and is a tuple of `Rule`. A `*` in a
+rule stands for one path element (a layer's number) and is the same text on both sides:
+
+    Rule("blocks/*/self_attn/q/kernel", "blocks.*.self_attn.q.weight", LINEAR)
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a PyTorch tensor is laid out as ours, and back: drop the axes of length one in `squeeze`, then
+    transpose. Both ways are views; nothing is copied."""
+
+    squeeze: tuple[int, ...] = ()
+    transpose: tuple[int, ...] | None = None
+
+    def from_torch(self, array: np.ndarray) -> np.ndarray:
+        array = np.squeeze(array, self.squeeze) if self.squeeze else array
+        return array.transpose(self.transpose) if self.transpose else array
+
+    def to_torch(self, array: np.ndarray) -> np.ndarray:
+        array = array.transpose(np.argsort(self.transpose)) if self.transpose else array
+        return np.expand_dims(array, self.squeeze) if self.squeeze else array
+
+
+SAME = Layout()
+LINEAR = Layout(transpose=(1, 0))  # [out, in] -> [in, out]
+CONV1D = Layout(transpose=(2, 1, 0))  # [out, in, t] -> [t, in, out]
+CONV2D = Layout(transpose=(2, 3, 1, 0))  # [out, in, y, x] -> [y, x, in, out]
+CONV3D = Layout(transpose=(2, 3, 4, 1, 0))  # [out, in, t, y, x] -> [t, y, x, in, out]
+POINTWISE2D = Layout(squeeze=(2, 3), transpose=(1, 0))  # [out, in, 1, 1] -> [in, out]
+POINTWISE3D = Layout(squeeze=(2, 3, 4), transpose=(1, 0))  # [out, in, 1, 1, 1] -> [in, out]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One row of a weight table.
+
+    Attributes:
+      path: our path, slash-separated; `*` matches one element.
+      name: the PyTorch name, dot-separated, with as many `*`; a tuple where files are known to differ
+        (the first is written on export).
+      layout: PyTorch layout -> ours.
+    """
+
+    path: str
+    name: str | tuple[str, ...]
+    layout: Layout = SAME
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,) if isinstance(self.name, str) else self.name
+
+    def names_for(self, path: str) -> tuple[str, ...] | None:
+        """The PyTorch names of our `path`, or None where the rule does not apply."""
+        stars = _match(self.path, path, "/")
+        return None if stars is None else tuple(_fill(name, stars) for name in self.names)
+
+
+def _match(pattern: str, text: str, separator: str) -> tuple[str, ...] | None:
+    expression = re.escape(pattern).replace(r"\*", rf"([^{re.escape(separator)}]+)")
+    found = re.fullmatch(expression, text)
+    return found.groups() if found else None
+
+
+def _fill(pattern: str, stars: tuple[str, ...]) -> str:
+    for star in stars:
+        pattern = pattern.replace("*", star, 1)
+    return pattern
+
+
+def find_rule(rules: tuple[Rule, ...], path: str) -> tuple[Rule, tuple[str, ...]]:
+    """The one rule for our `path` and the PyTorch names it gives.
+
+    Raises:
+      LookupError: no rule or more than one applies: the table is wrong.
+    """
+    found = [(rule, names) for rule in rules if (names := rule.names_for(path)) is not None]
+    if len(found) != 1:
+        raise LookupError(f"{path}: {len(found)} rules of the weight table apply; there must be one")
+    return found[0]

@@ -76,10 +76,18 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def load_toml(cls: type[Config], path: str | Path) -> Config:
     """Read the dataclass `cls` from a TOML file (see `configs/`)."""
+    return from_dict(cls, read_toml(path), str(path))
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The values of a TOML file.
+
+    Raises:
+      UserError: the file is missing or is not TOML.
+    """
     try:
-        values = tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the configs of this project are in configs/") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise UserError(f"{path}: not a TOML file ({error})") from None
-    return from_dict(cls, values, str(path))

@@ -5,6 +5,7 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Protocol
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -66,11 +67,12 @@ def torch_shapes(parameters: tree.Flat, rules: tuple[Rule, ...]) -> dict[str, tu
     shapes = {}
     for path, leaf in parameters.items():
         rule, names = find_rule(rules, path)
-        shapes[names[0]] = _torch_shape(rule, leaf.shape)
+        shapes[names[0]] = torch_shape(rule, leaf.shape)
     return shapes
 
 
-def _torch_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
+def torch_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape a parameter of ours has in PyTorch."""
     return rule.layout.to_torch(np.broadcast_to(np.int8(0), shape)).shape
 
 
@@ -95,7 +97,7 @@ def match(
             missing.append((path, names[0]))
             continue
         taken.add(name)
-        need = _torch_shape(rule, leaf.shape)
+        need = torch_shape(rule, leaf.shape)
         if tuple(tensors[name].shape) != need:
             misshapen.append((name, tuple(tensors[name].shape), need))
         else:
@@ -123,5 +125,5 @@ def load_torch(
     if not found.complete:
         raise UserError(f"{where}: the tensors do not fit {type(module).__name__}:\n{found.report()}")
     return tree.with_parameters(
-        module, {p.path: p.rule.layout.from_torch(np.asarray(tensors[p.name])) for p in found.pairs}
+        module, {p.path: jnp.asarray(p.rule.layout.from_torch(tensors[p.name])) for p in found.pairs}
     )

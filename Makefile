@@ -1,0 +1,40 @@
+# From a fresh clone with nothing but Python (3.11 or newer) and git: `make demo`, `make test`.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+DEMO   := outputs/demo
+
+.PHONY: demo test test-slow lint clean
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; run: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+# What a person with real weights types, on a tiny random checkpoint in the published layout.
+demo: $(VENV)/installed
+	$(PY) -m talkverse_jax.tools.random_checkpoint --config configs/model_tiny.toml --output $(DEMO)/published
+	$(PY) convert_torch_weights.py --config configs/model_tiny.toml --ckpt_dir $(DEMO)/published/Wan2.2-TI2V-5B \
+	  --lora_ckpt $(DEMO)/published/talkverse_s2v_5b.safetensors \
+	  --wav2vec_dir $(DEMO)/published/wav2vec2-large-xlsr-53-english --output $(DEMO)/weights
+	$(PY) sample.py --config configs/demo.toml --weights $(DEMO)/weights --output $(DEMO)/talk.mp4
+	$(PY) -m talkverse_jax.tools.contact_sheet $(DEMO)/talk.mp4 $(DEMO)/contact_sheet.png \
+	  --title "random weights: the whole program runs, but nobody has taught it to talk"
+	@echo "look at $(DEMO)/contact_sheet.png and $(DEMO)/talk.mp4"
+
+test: $(VENV)/installed
+	$(PY) -m pytest
+
+# Needs about 12 GB of memory; libtpu lets a CPU machine compile for TPUs.
+test-slow: $(VENV)/installed
+	$(PY) -m pip install --quiet --disable-pip-version-check libtpu
+	$(PY) -m pytest -m slow
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+
+clean:
+	rm -rf $(VENV) outputs build *.egg-info

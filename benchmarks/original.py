@@ -1,0 +1,74 @@
+"""Seconds of one float32 call of the original's DiT at the published widths (4 of 30 blocks), as JSON.
+
+    PYTHON benchmarks/original.py CLONE [--threads 2] [--repeats 3]
+
+PYTHON is one that has torch and the original's requirements (jax is not needed). Weights and inputs are
+random. Prints {"torch": version, "threads": n, "seconds": {"3x8x12": median, "6x16x16": median}}, keyed by
+latent frames, rows and columns. Holds 4 GB of weights.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # PYTHON need not have this package installed
+
+from talkverse_jax.core.errors import run_command
+from talkverse_jax.tools.original.clone import use_clone
+from talkverse_jax.tools.original.inputs import MOTION_FRAMES
+from talkverse_jax.tools.original.models import create_dit, fill
+from talkverse_jax.tools.original.runs import predict_velocity
+
+SIZES = ((3, 8, 12), (6, 16, 16))  # latent frames, rows, columns
+
+
+def random_dit(num_layers: int = 4) -> torch.nn.Module:
+    """The original's DiT of full width with few blocks: 1.0 billion parameters."""
+    model = create_dit({"num_layers": num_layers, "audio_inject_layers": [0, 3]})
+    shapes = {name: parameter.shape for name, parameter in model.state_dict().items()}
+    return fill(model, {name: 0.02 * torch.randn(shape) for name, shape in shapes.items()}, "random weights")
+
+
+def random_inputs(frames: int, height: int, width: int) -> dict[str, torch.Tensor]:
+    """Inputs of one call with motion context, the text at its full length of 512."""
+    return {
+        "latents": torch.randn(1, 48, frames, height, width),
+        "ref_latents": torch.randn(1, 48, 1, height, width),
+        "motion_latents": torch.randn(1, 48, MOTION_FRAMES[1], height, width),
+        "timestep": torch.tensor([600.0]),
+        "context": torch.randn(1, 512, 4096),
+        "audio": torch.randn(1, 25, 1024, 4 * frames),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time the original's DiT on the CPU.")
+    parser.add_argument("clone", type=Path, help="a clone of the original TalkVerse")
+    parser.add_argument("--threads", type=int, default=2, help="(default: 2)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed calls after a first (default: 3)")
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    use_clone(args.clone.resolve())
+    model = random_dit()
+    seconds = {}
+    for size in SIZES:
+        given = random_inputs(*size)
+        predict_velocity(model, given, MOTION_FRAMES, first_clip=False)
+        runs = []
+        for _ in range(args.repeats):
+            begin = time.perf_counter()
+            predict_velocity(model, given, MOTION_FRAMES, first_clip=False)
+            runs.append(time.perf_counter() - begin)
+        seconds["x".join(map(str, size))] = round(statistics.median(runs), 3)
+    print(json.dumps({"torch": torch.__version__, "threads": args.threads, "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    run_command(main)

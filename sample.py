@@ -1,0 +1,18 @@
+"""A picture, a sound and a prompt become a talking video."""
+
+from talkverse_jax.core.errors import run_command
+
+
+def main() -> None:
+    from talkverse_jax.core.options import parse_options
+    from talkverse_jax.pipelines.sample_options import SampleOptions
+
+    options = parse_options(SampleOptions, "sample.py", __doc__)
+
+    from talkverse_jax.pipelines.sample import sample
+
+    sample(options)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,101 @@
+"""A command line and a TOML file that set the same frozen dataclass; the command line wins.
+
+A field's metadata says how it is shown:
+
+    image: str = option("the person to animate", group="input")            # required
+    sample_steps: int = option("denoising steps", group="sampling", default=50)
+"""
+
+import argparse
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+from talkverse_jax.core.config import from_dict, read_toml
+from talkverse_jax.core.errors import UserError
+
+Options = TypeVar("Options")
+
+
+def option(help: str, *, group: str, default: Any = dataclasses.MISSING, metavar: str | None = None) -> Any:
+    """A dataclass field with its line of help; without a default it is required."""
+    return dataclasses.field(default=default, metadata={"help": help, "group": group, "metavar": metavar})
+
+
+def parse_options(cls: type[Options], prog: str, description: str, argv: list[str] | None = None) -> Options:
+    """Read the dataclass `cls` from `--config FILE.toml` and the flags given beside it.
+
+    Raises:
+      UserError: a value is unknown, of the wrong type, or a required one is missing. The message names the
+        flag or the file's key.
+    """
+    parser = build_parser(cls, prog, description)
+    given = vars(parser.parse_args(argv))
+    path = given.pop("config", None)
+    values = read_toml(path) if path else {}
+    values.update(given)
+    missing = [
+        f"--{field.name}"
+        for field in dataclasses.fields(cls)
+        if field.default is dataclasses.MISSING and field.name not in values
+    ]
+    if missing:
+        raise UserError(f"{prog}: {', '.join(missing)} missing; see {prog} --help")
+    return from_dict(cls, values, path or prog)
+
+
+def build_parser(cls: type, prog: str, description: str) -> argparse.ArgumentParser:
+    """The argument parser of the dataclass `cls`, its fields in their groups."""
+    parser = _Parser(prog=prog, description=description, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--config", metavar="FILE", help="TOML file of these options; flags win over it")
+    groups: dict[str, Any] = {}
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        title = field.metadata["group"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        text = field.metadata["help"]
+        if field.default is dataclasses.MISSING:
+            text += " (required)"
+        elif field.default is not None:
+            shown = str(field.default).lower() if isinstance(field.default, bool) else field.default
+            text += f" (default: {shown})"
+        kind = _plain(hints[field.name])
+        kwargs: dict[str, Any] = {"help": text.replace("%", "%%"), "metavar": field.metadata["metavar"]}
+        if typing.get_origin(kind) is typing.Literal:
+            kwargs |= {"choices": typing.get_args(kind), "metavar": None}
+        elif kind is bool:
+            kwargs |= {"type": _boolean, "nargs": "?", "const": True, "metavar": "true|false"}
+        else:
+            kwargs |= {"type": kind}
+        groups[title].add_argument(f"--{field.name}", **kwargs)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **kwargs):
+        super().__init__(formatter_class=_formatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, max_help_position=32, width=110)
+
+
+def _plain(hint: Any) -> Any:
+    """The type inside `T | None`."""
+    if isinstance(hint, types.UnionType):
+        return next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    return hint
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes"):
+        return True
+    if text.lower() in ("false", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+

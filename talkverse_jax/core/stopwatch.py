@@ -1,0 +1,42 @@
+"""Where a run's time went, with XLA's compilation counted apart from the phase it happens in."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+COMPILING = "compiling"
+_COMPILE_EVENTS = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
+
+
+class Stopwatch:
+    """Seconds by phase. Phases do not nest; compile time inside a phase is moved to `compiling`."""
+
+    def __init__(self, *phases: str):
+        self.seconds = dict.fromkeys((*phases, COMPILING), 0.0)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        compiling = 0.0
+
+        def listen(event: str, duration: float, **_) -> None:
+            nonlocal compiling
+            if event in _COMPILE_EVENTS:
+                compiling += duration
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            jax.monitoring.unregister_event_duration_listener(listen)
+            self.seconds[name] += max(0.0, time.perf_counter() - begin - compiling)
+            self.seconds[COMPILING] += compiling
+
+    def rounded(self) -> dict[str, float]:
+        return {name: round(seconds, 3) for name, seconds in self.seconds.items()}

@@ -1,0 +1,41 @@
+"""Flow matching: the straight path x = (1 - sigma) data + sigma noise, and the noise levels sampled on it."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+NUM_TRAIN_TIMESTEPS = 1000
+
+SolverName = Literal["unipc", "dpm++", "euler"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """The noise levels a sampler visits.
+
+    Attributes:
+      sigmas: [steps + 1], falling, the last one 0; float64.
+      timesteps: [steps] integers handed to the model, 1000 sigma truncated.
+    """
+
+    sigmas: np.ndarray
+    timesteps: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        return len(self.timesteps)
+
+
+def make_schedule(solver: SolverName, steps: int, shift: float) -> Schedule:
+    """The schedule of `steps` noise levels, moved towards noise by `shift` (1 leaves them even).
+
+    UniPC starts at 0.999, the first of its 1000 training levels; the others start at pure noise. Timesteps are
+    truncated from the float64 levels, and the solvers see the levels rounded to float32, both as in the
+    original: near pure noise 1 - sigma keeps only a few digits, so the rounding is visible.
+    """
+    highest = float(np.float32(1 - 1 / NUM_TRAIN_TIMESTEPS)) if solver == "unipc" else 1.0
+    even = np.linspace(highest, 0.0, steps + 1)[:-1]
+    sigmas = shift * even / (1 + (shift - 1) * even)
+    timesteps = (sigmas * NUM_TRAIN_TIMESTEPS).astype(np.int32)
+    return Schedule(np.append(sigmas, 0.0).astype(np.float32).astype(np.float64), timesteps)

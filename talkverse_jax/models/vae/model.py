@@ -1,0 +1,131 @@
+"""The Wan2.2 video autoencoder: pixels to normalised latents and back, streamed in chunks.
+
+The result of a video is defined by the stream: one frame first, then groups of `time_stride` (4) frames, each
+group one latent frame. `encode` and `decode` scan over the chunks and keep the activations of one alive.
+
+Shapes: B batch, T frames, F latent frames, H W pixel rows and columns (multiples of `space_stride`, 16),
+h w latent grid, z latent channels.
+"""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float
+
+from talkverse_jax.models.vae.coders import Cache, Decoder, Encoder
+from talkverse_jax.models.vae.config import VAEConfig
+
+
+class WanVAE22(nnx.Module):
+    """The autoencoder of Wan2.2-TI2V-5B.
+
+    Pixels are in [-1, 1], latents normalised by the config's mean and standard deviation. Convolutions run in
+    `dtype`; where that is float32, an accelerator multiplies in less unless `jax.default_matmul_precision`
+    asks for it.
+    """
+
+    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs, dtype=jnp.float32, param_dtype=jnp.float32):
+        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.config = config
+        self.encoder = Encoder(config, **kwargs)
+        self.quant_conv = nnx.Linear(2 * config.z_dim, 2 * config.z_dim, **kwargs)
+        self.post_quant_conv = nnx.Linear(config.z_dim, config.z_dim, **kwargs)
+        self.decoder = Decoder(config, **kwargs)
+
+    def encode(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B F h w z"]:
+        """The mean of the latents' distribution, normalised; float32.
+
+        F = 1 + (T - 1) // 4; the last (T - 1) % 4 frames are dropped.
+        """
+        stride = self.config.time_stride
+        first, cache = self.encode_chunk(video[:, :1])
+        groups = self.config.latent_frames(video.shape[1]) - 1
+        if groups == 0:
+            return first
+
+        def step(cache: Cache, group: Array) -> tuple[Cache, Array]:
+            frames = jax.lax.dynamic_slice_in_dim(video, 1 + stride * group, stride, axis=1)
+            latents, cache = self.encode_chunk(frames, cache)
+            return cache, latents
+
+        _, rest = jax.lax.scan(step, cache, jnp.arange(groups))
+        return jnp.concatenate([first, rearrange(rest, "f b 1 h w z -> b f h w z")], axis=1)
+
+    def decode(self, latents: Float[Array, "B F h w z"], discard: int = 0) -> Float[Array, "B T H W 3"]:
+        """The video that normalised latents show, not clamped; float32.
+
+        Args:
+          discard: that many latent frames are decoded for what later ones remember of them; the frames they
+            show (4 discard - 3) are neither returned nor kept.
+
+        Returns:
+          T = 4F - 3 frames, less the discarded ones.
+
+        Raises:
+          ValueError: `discard` leaves no latent frame.
+        """
+        config, total = self.config, latents.shape[1]
+        if not 0 <= discard < total:
+            raise ValueError(f"discard={discard} of {total} latent frames leaves none")
+        start = config.pixel_frames(discard)
+        first, cache = self.decode_chunk(latents[:, :1])
+        if total == 1:
+            return first
+
+        # Chunks are written in place, the discarded ones over each other at the front, where the first one
+        # kept replaces them: one program for both. Colours stand before rows and columns meanwhile: as the
+        # last axis of a loop's buffer a TPU pads three to 128 (25 GB for 120 frames of 640x640).
+        first = rearrange(first, "b t h w c -> b t c h w")
+        kept = config.pixel_frames(total) - start
+        video = jnp.zeros((first.shape[0], kept, *first.shape[2:]), first.dtype)
+        video = jax.lax.dynamic_update_slice_in_dim(video, first, 0, axis=1)
+
+        def step(frame: Array, carry: tuple[Array, Cache]) -> tuple[Array, Cache]:
+            video, cache = carry
+            chunk, cache = self.decode_chunk(jax.lax.dynamic_slice_in_dim(latents, frame, 1, axis=1), cache)
+            chunk = rearrange(chunk, "b t h w c -> b t c h w")
+            at = jnp.maximum(config.time_stride * (frame - 1) + 1 - start, 0)
+            return jax.lax.dynamic_update_slice_in_dim(video, chunk, at, axis=1), cache
+
+        video, _ = jax.lax.fori_loop(1, total, step, (video, cache))
+        return rearrange(video, "b t c h w -> b t h w c")
+
+    def encode_chunk(
+        self, frames: Float[Array, "B T H W 3"], cache: Cache | None = None
+    ) -> tuple[Float[Array, "B F h w z"], Cache]:
+        """The next latent frames of a video, and what its next chunk needs.
+
+        Args:
+          frames: the first frame alone, later any number of whole groups of `time_stride` frames.
+          cache: what the call before returned; None for the first frame.
+
+        Raises:
+          ValueError: another number of frames.
+        """
+        count, stride = frames.shape[1], self.config.time_stride
+        if (count != 1) if cache is None else (count % stride):
+            raise ValueError(f"{count} frames: a video is encoded by its first frame, then by {stride}s")
+        x = rearrange(frames, "b t (h y) (w x) c -> b t h w (c x y)", y=2, x=2)
+        moments, cache = self.encoder(x, cache)
+        mean = self.quant_conv(moments)[..., : self.config.z_dim].astype(jnp.float32)
+        return (mean - jnp.array(self.config.latent_mean)) / jnp.array(self.config.latent_std), cache
+
+    def decode_chunk(
+        self, latents: Float[Array, "B F h w z"], cache: Cache | None = None
+    ) -> tuple[Float[Array, "B T H W 3"], Cache]:
+        """The next frames of a video, and what its next chunk needs.
+
+        Args:
+          latents: the first latent frame alone (it shows one frame), later any number (`time_stride` frames
+            each).
+          cache: what the call before returned; None for the first latent frame.
+
+        Raises:
+          ValueError: the first latent frame is not alone.
+        """
+        if cache is None and latents.shape[1] != 1:
+            raise ValueError(f"{latents.shape[1]} latent frames: the first of a video is decoded alone")
+        z = latents * jnp.array(self.config.latent_std) + jnp.array(self.config.latent_mean)
+        x, cache = self.decoder(self.post_quant_conv(z), cache)
+        return rearrange(x.astype(jnp.float32), "b t h w (c x y) -> b t (h y) (w x) c", y=2, x=2), cache

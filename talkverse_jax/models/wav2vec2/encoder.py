@@ -1,0 +1,147 @@
+"""The transformer of wav2vec2: positions by convolution, then layers that norm before each stage.
+
+The residual stream, norms and softmax are in float32.
+Shapes: B batch, T vectors (50 a second), D width, N heads, K head width.
+"""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
+from talkverse_jax.models.wav2vec2.features import layer_norm
+
+# Attention scores kept at once. 16 heads over 10 minutes (30,000 vectors) would take 58 GB whole.
+SCORE_BYTES = 128 * 2**20
+
+
+class WeightNormConv(nnx.Module):
+    """Grouped convolution that keeps the length; its kernel is `g * v / |v|` with a norm for each tap."""
+
+    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
+        taps, groups = config.num_conv_pos_embeddings, config.num_conv_pos_embedding_groups
+        self.groups = groups
+        self.dtype = dtype
+        init = nnx.initializers.lecun_normal(in_axis=(0, 1), out_axis=2)
+        shape = (taps, config.hidden_size // groups, config.hidden_size)
+        self.weight_v = nnx.Param(init(rngs.params(), shape, param_dtype))
+        self.weight_g = nnx.Param(jnp.ones((taps, 1, 1), param_dtype))
+        self.bias = nnx.Param(jnp.zeros((config.hidden_size,), param_dtype))
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        v = self.weight_v.get_value().astype(jnp.float32)
+        g = self.weight_g.get_value().astype(jnp.float32)
+        kernel = g * v / jnp.linalg.norm(v, axis=(1, 2), keepdims=True)
+        half = kernel.shape[0] // 2
+        out = jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            window_strides=(1,),
+            padding=[(half, kernel.shape[0] - 1 - half)],
+            dimension_numbers=("NWC", "WIO", "NWC"),
+            feature_group_count=self.groups,
+        )
+        return out + self.bias.get_value().astype(self.dtype)
+
+
+class PositionEmbedding(nnx.Module):
+    """What the neighbourhood of 128 vectors (2.6 s) says of a vector's position."""
+
+    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
+        self.conv = WeightNormConv(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        return nnx.gelu(self.conv(x), approximate=False).astype(jnp.float32)
+
+
+class Attention(nnx.Module):
+    """Self-attention to the vectors that come from sound, not from padding."""
+
+    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
+        linear = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.num_heads = config.num_attention_heads
+        self.q_proj = nnx.Linear(config.hidden_size, config.hidden_size, **linear)
+        self.k_proj = nnx.Linear(config.hidden_size, config.hidden_size, **linear)
+        self.v_proj = nnx.Linear(config.hidden_size, config.hidden_size, **linear)
+        self.out_proj = nnx.Linear(config.hidden_size, config.hidden_size, **linear)
+
+    def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> Float[Array, "B T D"]:
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (rearrange(f(x), "b t (n k) -> b t n k", n=self.num_heads) for f in projections)
+        return self.out_proj(rearrange(attend(q, k, v, frames), "b t n k -> b t (n k)"))
+
+
+class FeedForward(nnx.Module):
+    """Linear, GELU, Linear."""
+
+    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
+        linear = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.intermediate_dense = nnx.Linear(config.hidden_size, config.intermediate_size, **linear)
+        self.output_dense = nnx.Linear(config.intermediate_size, config.hidden_size, **linear)
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        return self.output_dense(nnx.gelu(self.intermediate_dense(x), approximate=False))
+
+
+class EncoderLayer(nnx.Module):
+    """Attention and feed-forward, each behind its norm."""
+
+    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
+        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        norm = dict(rngs=rngs, param_dtype=param_dtype)
+        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, **norm)
+        self.attention = Attention(config, **kwargs)
+        self.final_layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, **norm)
+        self.feed_forward = FeedForward(config, **kwargs)
+
+    def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> Float[Array, "B T D"]:
+        x = x + self.attention(self.layer_norm(x), frames).astype(jnp.float32)
+        return x + self.feed_forward(self.final_layer_norm(x)).astype(jnp.float32)
+
+
+class Encoder(nnx.Module):
+    """Position embedding, layers, final norm."""
+
+    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
+        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.pos_conv_embed = PositionEmbedding(config, **kwargs)
+        self.layers = nnx.List(EncoderLayer(config, **kwargs) for _ in range(config.num_hidden_layers))
+        self.layer_norm = layer_norm(
+            config.hidden_size, config.layer_norm_eps, rngs=rngs, param_dtype=param_dtype
+        )
+
+    def __call__(
+        self, x: Float[Array, "B T D"], frames: Int[Array, " B"]
+    ) -> tuple[Float[Array, "B T D"], ...]:
+        """The input of the first layer, the outputs of all layers but the last, and the normed last one."""
+        x = x + self.pos_conv_embed(x)
+        states = [x]
+        for layer in self.layers:
+            x = layer(x, frames)
+            states.append(x)
+        return (*states[:-1], self.layer_norm(x))
+
+
+def attend(
+    q: Float[Array, "B T N K"],
+    k: Float[Array, "B T N K"],
+    v: Float[Array, "B T N K"],
+    frames: Int[Array, " B"],
+) -> Float[Array, "B T N K"]:
+    """Softmax attention to the first `frames` keys; long inputs run over blocks of queries, so that memory
+    grows with the length and not with its square. The result is the same."""
+
+    def block(q: Float[Array, "B t N K"]) -> Float[Array, "B t N K"]:
+        return jax.nn.dot_product_attention(q, k, v, key_value_seq_lengths=frames, implementation="xla")
+
+    batch, length, heads, _ = q.shape
+    rows = max(1, SCORE_BYTES // (4 * batch * heads * length))
+    if length <= rows:
+        return block(q)
+    blocks = -(-length // rows)
+    rows = -(-length // blocks)  # even blocks leave the least padding
+    q = jnp.pad(q, ((0, 0), (0, blocks * rows - length), (0, 0), (0, 0)))
+    out = jax.lax.map(block, rearrange(q, "b (blocks t) n k -> blocks b t n k", blocks=blocks))
+    return rearrange(out, "blocks b t n k -> b (blocks t) n k")[:, :length]

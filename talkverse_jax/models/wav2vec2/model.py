@@ -1,0 +1,48 @@
+"""wav2vec2 speech encoder with all its hidden states.
+
+Shapes: B batch, S samples at 16 kHz, T vectors (50 a second), D width.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
+from talkverse_jax.models.wav2vec2.encoder import Encoder
+from talkverse_jax.models.wav2vec2.features import FeatureExtractor, FeatureProjection
+
+
+class Wav2Vec2(nnx.Module):
+    """The encoder of Wav2Vec2ForCTC, without its CTC head."""
+
+    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype=jnp.float32, param_dtype=jnp.float32):
+        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.config = config
+        self.feature_extractor = FeatureExtractor(config, **kwargs)
+        self.feature_projection = FeatureProjection(config, **kwargs)
+        self.encoder = Encoder(config, **kwargs)
+
+    def __call__(
+        self, waveform: Float[Array, "B S"], samples: Int[Array, " B"] | None = None
+    ) -> Float[Array, "B T layers+1 D"]:
+        """All hidden states, float32: the input of the first layer ... the output after the final norm.
+
+        Arguments as of `states`.
+        """
+        return jnp.stack(self.states(waveform, samples), axis=2)
+
+    def states(
+        self, waveform: Float[Array, "B S"], samples: Int[Array, " B"] | None = None
+    ) -> tuple[Float[Array, "B T D"], ...]:
+        """The hidden states one by one, for those who keep only a part of each.
+
+        Args:
+          waveform: zero mean and unit variance; zeros behind the sound where it is shorter than the array.
+          samples: length of each sound. The first `config.frames(samples)` vectors are those of the sound
+            alone, the others mean nothing. By default the whole array is sound.
+        """
+        features = self.feature_projection(self.feature_extractor(waveform))
+        samples = jnp.full(waveform.shape[:1], waveform.shape[1]) if samples is None else samples
+        frames = self.config.frames(samples)
+        sound = jnp.arange(features.shape[1]) < frames[:, None]
+        return self.encoder(jnp.where(sound[..., None], features, 0), frames)

@@ -1,0 +1,156 @@
+"""A video of any length, clip after clip: each clip sees the last 73 frames of what came before.
+
+Shapes: n frames a clip, F latent frames, H W pixels, h w latent grid, C latent channels, T audio rows,
+A audio width.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from talkverse_jax.core.compilation import model_jit
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.stopwatch import Stopwatch
+from talkverse_jax.diffusion.flow import SolverName, make_schedule
+from talkverse_jax.diffusion.guidance import guidance_batch
+from talkverse_jax.diffusion.sample_loop import denoise
+from talkverse_jax.models.talkverse.model import ClipConditions, TalkVerse
+from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.pipelines.alignment import AudioAlignment, clip_audio, first_row
+from talkverse_jax.pipelines.residency import resident
+
+FIRST_FRAME_COPIES = 6  # copies of the picture that end the history of `init_first_frame`
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSettings:
+    """How clips are sampled.
+
+    Attributes:
+      infer_frames: frames a clip, a multiple of 4.
+      sample_steps, sample_shift, sample_solver: the noise schedule and its solver.
+      sample_guide_scale: classifier-free guidance; at 1 or less the conditional branch runs alone.
+      init_first_frame: start from the picture: it ends the history of the first clip.
+      audio_alignment: see `alignment`.
+      offload_model: keep the transformer in host memory while the VAE works.
+    """
+
+    infer_frames: int
+    sample_steps: int
+    sample_shift: float
+    sample_guide_scale: float
+    sample_solver: SolverName
+    init_first_frame: bool
+    audio_alignment: AudioAlignment
+    offload_model: bool = False
+
+    def __post_init__(self):
+        if self.infer_frames < 4 or self.infer_frames % 4:
+            near = max(4, round(self.infer_frames / 4) * 4)
+            raise UserError(
+                f"--infer_frames {self.infer_frames}: a latent frame holds 4 frames; give a multiple of 4, "
+                f"such as {near}"
+            )
+        if self.sample_steps < 1:
+            raise UserError(f"--sample_steps {self.sample_steps}: give at least 1")
+        if self.sample_shift <= 0:
+            raise UserError(f"--sample_shift {self.sample_shift}: give a number above 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One finished clip: frames [n, H, W, 3] in [-1, 1] and the latents [F, h, w, C] they were decoded from."""
+
+    index: int
+    frames: Float[np.ndarray, "n H W 3"]
+    latents: Float[np.ndarray, "F h w C"]
+
+
+def generate_clips(
+    dit: TalkVerse,
+    vae: WanVAE22,
+    *,
+    image: Float[np.ndarray, "H W 3"],
+    text: Float[Array, "1 text_len D"],
+    negative_text: Float[Array, "1 text_len D"],
+    audio: Float[np.ndarray, "T layers A"],
+    num_clips: int,
+    settings: ClipSettings,
+    noise: Callable[[int, tuple[int, ...]], Float[Array, "1 F h w C"]],
+    stopwatch: Stopwatch,
+    on_step: Callable[[], None] = lambda: None,
+) -> Iterator[Clip]:
+    """Yield the clips in order. Between clips only the last 73 frames are kept.
+
+    Args:
+      image: the reference picture in [-1, 1], already of the video's size.
+      audio: features of the whole sound, 25 rows a second.
+      noise: the noise of a clip, given its number and shape.
+    """
+    config, n = dit.config, settings.infer_frames
+    motion_frames, motion_latents = config.motion_frames, config.motion_latent_frames
+    target = (n + 3 + motion_frames) // 4 - motion_latents
+    guided = settings.sample_guide_scale > 1
+    schedule = make_schedule(settings.sample_solver, settings.sample_steps, settings.sample_shift)
+    picture = jnp.asarray(image)[None, None]
+    history = jnp.zeros((1, motion_frames, *image.shape), jnp.float32)
+    with stopwatch.phase("encoding"):
+        reference = jax.block_until_ready(encode(vae, picture))
+        motion = None
+        if settings.init_first_frame:
+            history = history.at[:, -FIRST_FRAME_COPIES:].set(picture)
+            motion = encode(vae, history)
+    for index in range(num_clips):
+        start = first_row(index, n, settings.audio_alignment, history=settings.init_first_frame)
+        rows = jnp.asarray(clip_audio(audio, start, n))[None]
+        with resident(dit, settings.offload_model) as model, stopwatch.phase("denoising"):
+            conditions = prepare(model, text, negative_text, rows, reference, motion, guided)
+            latents = denoise(
+                model,
+                noise(index, (1, target, *reference.shape[2:])),
+                conditions,
+                solver=settings.sample_solver,
+                schedule=schedule,
+                guide_scale=settings.sample_guide_scale,
+                on_step=on_step,
+            )
+        with stopwatch.phase("decoding"):
+            frames = decode(vae, motion, latents)
+            history = jnp.concatenate([history, frames], axis=1)[:, -motion_frames:]
+            done = Clip(index, np.asarray(frames[0]), np.asarray(latents[0]))
+        if index + 1 < num_clips:
+            with stopwatch.phase("encoding"):
+                motion = jax.block_until_ready(encode(vae, history))
+        yield done
+
+
+def seeded_noise(seed: int) -> Callable[[int, tuple[int, ...]], Array]:
+    """Clip r's noise is drawn from seed + r, so a clip's noise does not depend on the others."""
+    return lambda clip, shape: jax.random.normal(jax.random.key((seed + clip) % 2**32), shape, jnp.float32)
+
+
+@partial(model_jit, static_argnames="guided")
+def prepare(dit, text, negative_text, audio, reference, motion, guided: bool) -> ClipConditions:
+    """The conditions of a clip, for both branches of guidance where it is on."""
+    return dit.prepare(*guidance_batch(text, negative_text, audio, reference, motion, guided))
+
+
+@jax.jit
+def encode(vae: WanVAE22, video: Float[Array, "1 T H W 3"]) -> Float[Array, "1 F h w C"]:
+    return vae.encode(video)
+
+
+@jax.jit
+def decode(
+    vae: WanVAE22, motion: Float[Array, "1 M h w C"] | None, latents: Float[Array, "1 F h w C"]
+) -> Float[Array, "1 n H W 3"]:
+    """Decode a clip behind its motion latents, whose own frames are dropped; clamp to [-1, 1]."""
+    if motion is None:
+        return jnp.clip(vae.decode(latents), -1, 1)
+    video = vae.decode(jnp.concatenate([motion, latents], axis=1), discard=motion.shape[1])
+    return jnp.clip(video, -1, 1)

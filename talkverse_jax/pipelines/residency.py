@@ -1,0 +1,33 @@
+"""Keep a model in host memory while it is not needed, for accelerators that cannot hold all at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import jax
+from flax import nnx
+
+Module = TypeVar("Module", bound=nnx.Module)
+
+
+def to_host(module: Module) -> Module:
+    """The module with its parameters in the host's memory (as they are where the host is the device)."""
+    return jax.device_put(module, jax.local_devices(backend="cpu")[0])
+
+
+@contextmanager
+def resident(module: Module, offload: bool) -> Iterator[Module]:
+    """The module on the accelerator for the length of the block.
+
+    With `offload` the module lives in host memory: it is copied over here and the copy's memory is given
+    back at the end. Without, it is on the accelerator already.
+    """
+    if not offload or jax.default_backend() == "cpu":
+        yield module
+        return
+    copy = jax.device_put(module, jax.local_devices()[0])
+    try:
+        yield copy
+    finally:
+        for leaf in jax.tree.leaves(copy):
+            leaf.delete()

@@ -1,0 +1,229 @@
+"""From files to a video file: what `sample.py` runs."""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+from tqdm import tqdm
+
+import talkverse_jax
+from talkverse_jax.core import tree
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.stopwatch import Stopwatch
+from talkverse_jax.data.audio import Sound, read_audio
+from talkverse_jax.data.buckets import choose, fit, to_unit
+from talkverse_jax.data.image import read_image
+from talkverse_jax.data.video_writer import VideoWriter, check_output
+from talkverse_jax.models.talkverse.model import TalkVerse
+from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.pipelines.alignment import FPS, FRAMES_LOST, clips_needed, frames_in_sound
+from talkverse_jax.pipelines.components import COMPONENTS
+from talkverse_jax.pipelines.encoders import SAMPLE_RATE, AudioEncoder, TextEncoder, load_tokenizer
+from talkverse_jax.pipelines.long_video import generate_clips, seeded_noise
+from talkverse_jax.pipelines.residency import to_host
+from talkverse_jax.pipelines.sample_options import SampleOptions
+from talkverse_jax.weights import lora, store
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """A video's text and sound as the transformer takes them; the encoders are no longer in memory."""
+
+    text: Float[Array, "1 text_len D"]
+    negative_text: Float[Array, "1 text_len D"]
+    audio: Float[np.ndarray, "T layers A"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long the video is: `frames` from `clips` clips, of which the first `trim` frames are left out."""
+
+    clips: int
+    frames: int
+    trim: int
+
+    @classmethod
+    def make(cls, options: SampleOptions, seconds: float, rows: int) -> "Plan":
+        """The plan for a sound of `seconds`, of which the audio encoder made `rows` rows.
+
+        Raises:
+          UserError: nothing is left after the trim.
+        """
+        wanted, history = frames_in_sound(seconds), options.init_first_frame
+        rows = wanted if options.audio_alignment == "exact" else rows
+        clips = clips_needed(rows, options.infer_frames, options.audio_alignment, history)
+        clips = min(clips, options.num_clip or clips)
+        frames = min(wanted, clips * options.infer_frames - (0 if history else FRAMES_LOST))
+        if options.head_trim_frames >= frames:
+            raise UserError(
+                f"--head_trim_frames {options.head_trim_frames}: the video has {frames} frames; trim fewer"
+            )
+        return cls(clips, frames, options.head_trim_frames)
+
+
+def sample(options: SampleOptions) -> Path:
+    """Make one video and, beside it, a JSON file that says how.
+
+    Raises:
+      UserError: an input, a flag or the weights folder cannot be used. What was at `--output` before is then
+        still there.
+    """
+    options = options.checked()
+    output = check_output(options.output)
+    image, sound = read_image(options.image), read_audio(options.audio, SAMPLE_RATE)
+    height, width = choose(options.size_bucket, *image.shape[:2])
+    manifest = store.read_manifest(options.weights)
+    for notice in sound.notices:
+        _say(notice)
+    stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding", "writing")
+    begin = time.perf_counter()
+    # "high": an accelerator multiplies float32 (the VAE, norms, time) in more than its fastest precision
+    with jax.default_matmul_precision("high"):
+        conditions, notices = encode_conditions(options, sound, stopwatch)
+        plan = Plan.make(options, sound.duration, len(conditions.audio))
+        _say(
+            f"{width}x{height}, {plan.frames - plan.trim} frames ({(plan.frames - plan.trim) / FPS:.2f} s) "
+            f"in {plan.clips} clip{'s' * (plan.clips > 1)}, seed {options.base_seed}"
+        )
+        with stopwatch.phase("loading"):
+            dit, vae = load_models(options)
+        with VideoWriter(
+            output,
+            width=width,
+            height=height,
+            sound=sound.native,
+            rate=sound.native_rate,
+            audio_start=plan.trim / FPS,
+            fps=FPS,
+            metadata={"title": options.prompt[:200], "comment": f"talkverse_jax seed {options.base_seed}"},
+        ) as writer:
+            frames = _frames(options, plan, dit, vae, conditions, to_unit(fit(image, height, width)), stopwatch)
+            for part in frames:
+                with stopwatch.phase("writing"):
+                    writer.write(part)
+    record = {
+        "talkverse_jax": talkverse_jax.__version__,
+        "jax": jax.__version__,
+        "devices": [device.device_kind for device in jax.devices()],
+        "settings": dataclasses.asdict(options),
+        "size": [height, width],
+        "frames": plan.frames - plan.trim,
+        "clips": plan.clips,
+        "fps": FPS,
+        "notices": [*sound.notices, *notices],
+        "seconds": stopwatch.rounded() | {"total": round(time.perf_counter() - begin, 3)},
+        "weights": manifest,
+    }
+    output.with_suffix(".json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record["seconds"].items())
+    _say(f"{output} ({spent})")
+    return output
+
+
+def encode_conditions(
+    options: SampleOptions, sound: Sound, stopwatch: Stopwatch
+) -> tuple[Conditions, list[str]]:
+    """Run the text and audio encoders, one after the other, and drop each; notices for the user come along."""
+    notices = []
+    on_cpu = jax.default_device(jax.local_devices(backend="cpu")[0]) if options.t5_cpu else nullcontext()
+    with on_cpu:
+        with stopwatch.phase("loading"):
+            text_len = store.load_config(options.weights, COMPONENTS["dit"]).trunk.text_len
+            encoder = TextEncoder(
+                store.load_module(options.weights, COMPONENTS["text"], dtype=options.dtype),
+                load_tokenizer(store.folder_of(options.weights, "text") / "tokenizer"),
+            )
+        with stopwatch.phase("encoding"):
+            prompts = {"--prompt": options.prompt, "--negative_prompt": options.negative_prompt}
+            encoded = encoder.encode(list(prompts.values()), text_len)
+            for flag, tokens, kept in zip(prompts, encoded.tokens, encoded.lengths):
+                if tokens > kept:
+                    notices.append(f"{flag}: {tokens} tokens, cut to {kept}")
+                    _say(notices[-1])
+            text = np.asarray(encoded.states)
+    del encoder, encoded
+    with stopwatch.phase("loading"):
+        audio_encoder = AudioEncoder(store.load_module(options.weights, COMPONENTS["audio"], dtype="float32"))
+    with stopwatch.phase("encoding"):
+        audio = audio_encoder.encode(sound.samples)
+    return Conditions(jnp.asarray(text[:1]), jnp.asarray(text[1:]), audio), notices
+
+
+def load_models(options: SampleOptions) -> tuple[TalkVerse, WanVAE22]:
+    """The transformer, with `--lora_ckpt` laid over it, and the VAE."""
+    dit = store.load_module(options.weights, COMPONENTS["dit"], dtype=options.dtype)
+    if options.lora_ckpt:
+        parameters = tree.flatten(nnx.state(dit, nnx.Param))
+        dit = tree.with_parameters(
+            dit,
+            lora.apply(
+                parameters,
+                options.lora_ckpt,
+                COMPONENTS["dit"].rules,
+                options.lora_rank,
+                options.lora_alpha,
+            ),
+        )
+    if options.offload_model:
+        dit = to_host(dit)
+    return dit, store.load_module(options.weights, COMPONENTS["vae"], dtype=options.vae_dtype)
+
+
+def _frames(
+    options: SampleOptions,
+    plan: Plan,
+    dit: TalkVerse,
+    vae: WanVAE22,
+    conditions: Conditions,
+    image: Float[np.ndarray, "H W 3"],
+    stopwatch: Stopwatch,
+) -> Iterator[np.ndarray]:
+    """The video's frames as bytes, clip by clip, trimmed and cut to the plan."""
+    with _progress(plan.clips, options.sample_steps) as (on_step, on_clip):
+        shown = 0
+        for clip in generate_clips(
+            dit,
+            vae,
+            image=image,
+            text=conditions.text,
+            negative_text=conditions.negative_text,
+            audio=conditions.audio,
+            num_clips=plan.clips,
+            settings=options.clip_settings(),
+            noise=seeded_noise(options.base_seed),
+            stopwatch=stopwatch,
+            on_step=on_step,
+        ):
+            frames = clip.frames[max(0, plan.trim - shown) : plan.frames - shown]
+            shown += len(clip.frames)
+            if len(frames):
+                yield np.round(frames * 127.5 + 127.5).astype(np.uint8)
+            on_clip()
+
+
+@contextmanager
+def _progress(clips: int, steps: int):
+    """Two bars, clips and the steps of the clip in work, each with the time left."""
+    bar = dict(file=sys.stderr, dynamic_ncols=True)
+    with tqdm(total=clips, desc="clips", unit="clip", position=0, **bar) as clip_bar:
+        with tqdm(total=steps, desc="steps", unit="step", position=1, leave=False, **bar) as step_bar:
+
+            def on_clip() -> None:
+                clip_bar.update()
+                if clip_bar.n < clips:
+                    step_bar.reset()
+
+            yield step_bar.update, on_clip
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,107 @@
+"""What `sample.py` can be told, by flag or by config file; names follow the original where it has them."""
+
+import dataclasses
+import random
+from typing import Literal
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import option
+from talkverse_jax.diffusion.flow import SolverName
+from talkverse_jax.pipelines.alignment import AudioAlignment
+from talkverse_jax.pipelines.long_video import ClipSettings
+
+# What the original tells the model to avoid, in words of our own: blur, poor quality, agitation, trembling
+# hands, captions, ugliness, damage, surplus fingers, badly drawn hands and faces, deformity, merged fingers,
+# stillness, clutter, three legs, crowds, walking backwards.
+DEFAULT_NEGATIVE_PROMPT = (
+    "模糊不清，画质极差，过度激动，双手急速抖动，带字幕，丑陋，肢体残缺，手指多余，手部画得糟糕，面部画得糟糕，"
+    "肢体变形，手指粘连，画面静止，背景凌乱，三条腿，背景里人群拥挤，倒退行走"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleOptions:
+    """One run of `sample.py`."""
+
+    weights: str = option("folder that convert_torch_weights.py wrote", group="input", metavar="DIR")
+    image: str = option("picture of the person", group="input", metavar="FILE")
+    audio: str = option("sound: wav, mp3, flac, m4a, ogg, or a video's", group="input", metavar="FILE")
+    prompt: str = option("what is seen: the person, the scene, the manner", group="input", metavar="TEXT")
+    output: str = option("the video to write (.mp4)", group="output", metavar="FILE", default="talk.mp4")
+    negative_prompt: str = option(
+        "what to avoid", group="input", metavar="TEXT", default=DEFAULT_NEGATIVE_PROMPT
+    )
+    lora_ckpt: str | None = option(
+        "trained tensors and LoRA pairs (.safetensors) laid over the weights",
+        group="input",
+        metavar="FILE",
+        default=None,
+    )
+    lora_rank: int = option("rank of the pairs in --lora_ckpt", group="input", metavar="N", default=128)
+    lora_alpha: float = option("alpha of the pairs in --lora_ckpt", group="input", metavar="X", default=128.0)
+    size_bucket: str = option(
+        "table of sizes; the one closest to the picture's shape is taken",
+        group="video",
+        metavar="NAME",
+        default="fasttalk-720",
+    )
+    infer_frames: int = option("frames a clip, a multiple of 4", group="video", metavar="N", default=120)
+    num_clip: int | None = option(
+        "clips to make (default: until the sound ends)", group="video", metavar="N", default=None
+    )
+    init_first_frame: bool = option("start from the picture itself", group="video", default=False)
+    audio_alignment: AudioAlignment = option(
+        "exact: every frame shows its own sound; upstream: as the original does (later clips 3 frames ahead)",
+        group="video",
+        default="exact",
+    )
+    head_trim_frames: int = option(
+        "frames cut from the start, with their sound", group="video", metavar="N", default=0
+    )
+    sample_solver: SolverName = option("solver", group="sampling", default="unipc")
+    sample_steps: int = option("denoising steps a clip", group="sampling", metavar="N", default=50)
+    sample_shift: float = option(
+        "shift of the noise levels towards noise", group="sampling", metavar="X", default=5.0
+    )
+    sample_guide_scale: float = option(
+        "guidance by prompt and sound; 1 or less turns it off and halves the work",
+        group="sampling",
+        metavar="X",
+        default=4.5,
+    )
+    base_seed: int = option(
+        "the same seed gives the same video; -1 draws one and prints it",
+        group="sampling",
+        metavar="N",
+        default=-1,
+    )
+    dtype: Literal["bfloat16", "float32"] = option(
+        "of the transformer's and text encoder's matrix products", group="machine", default="bfloat16"
+    )
+    vae_dtype: Literal["bfloat16", "float32"] = option(
+        "of the VAE; a bfloat16 encode spoils long videos", group="machine", default="float32"
+    )
+    offload_model: bool = option(
+        "keep the transformer in host memory while the VAE works", group="machine", default=False
+    )
+    t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False)
+
+    def clip_settings(self) -> ClipSettings:
+        names = {field.name for field in dataclasses.fields(ClipSettings)}
+        return ClipSettings(**{name: getattr(self, name) for name in names})
+
+    def checked(self) -> "SampleOptions":
+        """The options with the seed drawn, after every check that needs no model.
+
+        Raises:
+          UserError: a flag's value cannot be used.
+        """
+        self.clip_settings()
+        if self.num_clip is not None and self.num_clip < 1:
+            raise UserError(f"--num_clip {self.num_clip}: give at least 1, or leave it out")
+        if self.head_trim_frames < 0:
+            raise UserError(f"--head_trim_frames {self.head_trim_frames}: give 0 or more")
+        if not -1 <= self.base_seed < 2**32:
+            raise UserError(f"--base_seed {self.base_seed}: give -1 or a number below 2**32")
+        seed = random.SystemRandom().randrange(2**31) if self.base_seed == -1 else self.base_seed
+        return dataclasses.replace(self, base_seed=seed)

@@ -1,0 +1,205 @@
+"""PyTorch files to a folder of converted weights, in little memory: what `convert_torch_weights.py` runs."""
+
+import dataclasses
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import talkverse_jax
+from talkverse_jax.core import tree
+from talkverse_jax.core.config import to_dict
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.pipelines.components import ModelConfigs
+from talkverse_jax.tools.export import HEADERS, headers_of
+from talkverse_jax.tools.published import Published, open_published
+from talkverse_jax.weights import blocks, lora, manifest, match, orbax_io, store
+_ON_DISK = re.compile(r"([^: ][^:]*) \[os_error_code=")  # what TensorStore's message says the system said
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How weights are converted.
+
+    Attributes:
+      dtype: "auto" (each component's own), "bfloat16", "float32", or "keep" (as it came in).
+      lora_rank, lora_alpha: of the pairs in the TalkVerse file.
+      lora_merge: add them to the kernels, or store them beside.
+    """
+
+    dtype: str
+    lora_rank: int
+    lora_alpha: float
+    lora_merge: bool
+
+
+def convert(
+    output: str | Path,
+    components: tuple[str, ...],
+    configs: ModelConfigs,
+    settings: Settings,
+    *,
+    ckpt_dir: str | None = None,
+    lora_ckpt: str | None = None,
+    wav2vec_dir: str | None = None,
+) -> None:
+    """Convert some components into the folder `output`; what it holds already stays.
+
+    All files are found and checked before the first is converted. A component whose files and settings are
+    those of a conversion that finished is skipped.
+
+    Raises:
+      UserError: a file is missing or damaged, names or shapes differ from the model's (with the report), or the
+        disk is full. Nothing half-written stands in place of a complete component.
+    """
+    output = Path(output)
+    published = [open_published(name, configs, ckpt_dir, lora_ckpt, wav2vec_dir) for name in components]
+    plans = [_plan(one, settings) for one in published]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for plan in plans:
+            if _is_done(output, plan):
+                print(f"{plan.name}: already converted from these files")
+            else:
+                _run(output, plan)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else _ON_DISK.search(str(error))
+        if not reason:
+            raise
+        reason = reason if isinstance(reason, str) else reason[1]
+        raise UserError(
+            f"{output}: cannot be written ({reason}); make room or give another --output, and run this again"
+        ) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What to write for a component: the Orbax checkpoints of its folder, by name."""
+
+    published: Published
+    checkpoints: Mapping[str, Mapping[str, blocks.RowBlocks]]
+    dtype: str
+    lora: manifest.LoRA | None
+
+    @property
+    def name(self) -> str:
+        return self.published.component.name
+
+    @property
+    def nbytes(self) -> int:
+        return sum(leaf.nbytes for leaves in self.checkpoints.values() for leaf in leaves.values())
+
+
+def _plan(published: Published, settings: Settings) -> _Plan:
+    component, where = published.component, published.where
+    parameters = tree.abstract_parameters(component.abstract(published.config))
+    found = match.match(parameters, component.rules, published.tensors, component.ignored)
+    if not found.complete:
+        raise UserError(f"{where}: the files do not fit the model {component.name}:\n{found.report()}")
+    lora.check(published.pairs, match.torch_shapes(parameters, component.rules), settings.lora_rank, where)
+
+    dtype = component.dtype if settings.dtype == "auto" else settings.dtype
+    to = None if dtype == "keep" else np.dtype(dtype)
+    scale = settings.lora_alpha / settings.lora_rank
+    leaves = {}
+    for pair in found.pairs:
+        array = pair.rule.layout.from_torch(published.tensors[pair.name])
+        difference = published.pairs.get(pair.name.removesuffix(".weight"))
+        if difference:
+            lora.require_linear(pair.rule, pair.name, where)
+        if difference and settings.lora_merge:
+            leaves[pair.path] = difference.blocks(array, scale, to)
+        else:
+            leaves[pair.path] = blocks.cast(array, to)
+    # what is stored beside the parameters stays as it came
+    checkpoints = {store.PARAMETERS: leaves}
+    if not settings.lora_merge:
+        checkpoints[store.LORA] = {name: blocks.cast(array) for name, array in lora.join(published.pairs).items()}
+        checkpoints[store.REPLACED] = {name: blocks.cast(array) for name, array in published.replaced.items()}
+    return _Plan(
+        published=published,
+        checkpoints={name: leaves for name, leaves in checkpoints.items() if leaves},
+        dtype=dtype,
+        lora=manifest.LoRA(
+            merged=settings.lora_merge,
+            rank=settings.lora_rank,
+            alpha=float(settings.lora_alpha),
+            pairs=len(published.pairs),
+        )
+        if published.trained
+        else None,
+    )
+
+
+def _is_done(output: Path, plan: _Plan) -> bool:
+    if not (output / manifest.FILE).exists():
+        return False
+    entry = manifest.read(output).get(plan.name)
+    return (
+        entry is not None
+        and (entry.dtype, entry.lora, entry.version) == (plan.dtype, plan.lora, talkverse_jax.__version__)
+        and manifest.unchanged(entry.sources, plan.published.files)
+        and store.load_config(output, plan.published.component) == plan.published.config
+    )
+
+
+def _run(output: Path, plan: _Plan) -> None:
+    free = shutil.disk_usage(output).free
+    if plan.nbytes > free:
+        raise UserError(
+            f"{output}: {plan.name} needs {size(plan.nbytes)}, {size(free)} are free; make room, or give another "
+            "--output"
+        )
+    begin = time.perf_counter()
+    hashing = manifest.Hashing(plan.published.files)
+    hashing.start()
+    with store.staging(output, plan.name) as folder:
+        with tqdm(total=plan.nbytes, desc=plan.name, unit="B", unit_scale=True) as bar:
+            for name, leaves in plan.checkpoints.items():
+                orbax_io.write(folder / name, leaves, bar.update)
+        _write_small_files(folder, plan.published)
+        written = time.perf_counter()
+        entry = manifest.Entry(
+            dtype=plan.dtype,
+            bytes=plan.nbytes,
+            sources=hashing.sources(),
+            lora=plan.lora,
+            version=talkverse_jax.__version__,
+        )
+        store.commit(output, plan.name, entry)
+    print(_summary(plan, begin, written, hashing.seconds))
+
+
+def _write_small_files(folder: Path, published: Published) -> None:
+    manifest.write_json(folder / store.CONFIG, to_dict(published.config))
+    for place, source in published.copies.items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / place)
+    if published.trained:
+        manifest.write_json(folder / HEADERS, headers_of(published))
+
+
+def size(nbytes: int) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if nbytes < 1000:
+            break
+        nbytes /= 1000
+    else:
+        unit = "GB"
+    return f"{nbytes:.3g} {unit}"
+
+
+def _summary(plan: _Plan, begin: float, written: float, hashing: float) -> str:
+    now = time.perf_counter()
+    source = sum(path.stat().st_size for path in plan.published.files)
+    pairs = f", {plan.lora.pairs} LoRA pairs {'merged' if plan.lora.merged else 'beside'}" if plan.lora else ""
+    return (
+        f"{plan.name}: {len(plan.checkpoints[store.PARAMETERS])} tensors, {size(source)} -> "
+        f"{size(plan.nbytes)} ({plan.dtype}{pairs}) in {now - begin:.1f} s (SHA-256 {hashing:.1f} s beside it, "
+        f"of which {now - written:.1f} s waited for)"
+    )

@@ -1,0 +1,108 @@
+"""A converted DiT back to the safetensors files it came from, bit for bit."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.pipelines.components import COMPONENTS
+from talkverse_jax.tools.published import DIT_STEM, Published
+from talkverse_jax.weights import lora, manifest, orbax_io, store
+from talkverse_jax.weights import safetensors_io as safetensors
+from talkverse_jax.weights.rule import find_rule
+
+HEADERS = "published.json"  # in the component's folder: what is needed for the way back and is in no tensor
+_BASE_FOLDER = "Wan2.2-TI2V-5B"
+_GROUP_BYTES = 256 * 1024**2  # read at once
+
+
+def headers_of(published: Published) -> dict[str, Any]:
+    """What `HEADERS` holds: the files' headers as they stand, and the index of the base model's shards."""
+    index = safetensors.index_file(published.base[0].path.parent, DIT_STEM)
+    return {
+        "base": {file.path.name: file.header for file in published.base},
+        "trained": {file.path.name: file.header for file in published.trained},
+        "index": index.read_text() if index.is_file() else None,
+    }
+
+
+def export(weights_dir: str | Path, target: str | Path) -> None:
+    """Write the base model and the TalkVerse file of a converted DiT into the folder `target`.
+
+    Raises:
+      UserError: the DiT was not converted with `--lora_merge false --dtype keep`, or a file would not come out as
+        it came in (its SHA-256 is compared).
+    """
+    folder, target = store.folder_of(weights_dir, "dit"), Path(target)
+    entry = manifest.read(weights_dir)["dit"]
+    if entry.dtype != "keep" or entry.lora is None or entry.lora.merged:
+        raise UserError(
+            f"{folder}: only what was converted with --dtype keep --lora_merge false can be exported; convert it so"
+        )
+    headers = json.loads((folder / HEADERS).read_text())
+    source = _Source(folder)
+    sha256 = {source.file: source.sha256 for source in entry.sources}
+    for part, place in (("base", target / _BASE_FOLDER), ("trained", target)):
+        place.mkdir(parents=True, exist_ok=True)
+        for name, header in headers[part].items():
+            partial = place / f"{name}.partial"
+            with tqdm(total=_data_bytes(header), desc=name, unit="B", unit_scale=True) as bar:
+                safetensors.write_file(partial, header, source.tensors(part, header, bar.update))
+            if manifest.sha256(partial) != sha256[name]:
+                raise UserError(f"{partial}: differs from the file that was converted; convert {folder} again")
+            os.replace(partial, place / name)
+            print(f"{place / name}: as it came in (SHA-256 {sha256[name]})")
+    if headers["index"] is not None:
+        safetensors.index_file(target / _BASE_FOLDER, DIT_STEM).write_text(headers["index"])
+
+
+def _data_bytes(header: str) -> int:
+    return max((entry.end for entry in safetensors.parse_header(header).values()), default=0)
+
+
+class _Source:
+    """The tensors of a converted DiT under their PyTorch names."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._stored = {
+            name: orbax_io.shapes(folder / name) if (folder / name).is_dir() else {}
+            for name in (store.PARAMETERS, store.LORA, store.REPLACED)
+        }
+        self._paths = {}
+        for path in self._stored[store.PARAMETERS]:
+            rule, names = find_rule(COMPONENTS["dit"].rules, path)
+            self._paths[names[0]] = (path, rule.layout)
+
+    def tensors(self, part: str, header: str, progress: Callable[[int], Any]) -> Iterator[np.ndarray]:
+        """The tensors of a file in the order of its data; some are read at once.
+
+        Args:
+          part: "base" or "trained".
+          progress: called with the number of bytes of each.
+        """
+        beside = store.REPLACED if part == "base" else store.LORA
+        wanted = {}
+        for name in map(lora.plain_name, safetensors.parse_header(header)):
+            place = (beside, name) if name in self._stored[beside] else (store.PARAMETERS, self._paths[name][0])
+            shape = self._stored[place[0]][place[1]]
+            wanted[name] = (place, jax.ShapeDtypeStruct(shape.shape, shape.dtype))
+        leaves = {name: leaf for name, (_, leaf) in wanted.items()}
+        for group in orbax_io.groups(leaves, _GROUP_BYTES):
+            found = {}
+            for checkpoint in (beside, store.PARAMETERS):
+                some = {wanted[n][0][1]: leaf for n, leaf in group.items() if wanted[n][0][0] == checkpoint}
+                if some:
+                    found |= {(checkpoint, key): a for key, a in orbax_io.read(self._folder / checkpoint, some).items()}
+            for name in group:
+                array = found.pop(wanted[name][0])
+                if wanted[name][0][0] == store.PARAMETERS:
+                    array = self._paths[name][1].to_torch(array)
+                yield array
+                progress(array.nbytes)

@@ -1,0 +1,112 @@
+"""Run reference bundles of the original program through our code and compare every tensor.
+
+    python -m talkverse_jax.tools.parity BUNDLE... [--taps]
+
+A bundle is one case of the original program in a safetensors file (docs/parity.md): inputs, outputs, values
+on the way. The modules, weight tables and sampling step are those that `sample.py` runs. The exit code is 0
+only if nothing failed.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.tools.parity_cases import CASES, Case
+from talkverse_jax.weights.bundle import Bundle
+
+# Largest error allowed, as a share of the largest value of the tensor (docs/parity.md).
+_LIMITS = {"pipeline": 2e-3}
+_LIMIT = 2e-4
+# Besides, no single value may be off by this share of itself (plus a tenth of the limit above): a wrong value
+# is seen even where it is small.
+_VALUE_LIMIT = 5e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One tensor against its reference: largest absolute error, the same relative to the largest value."""
+
+    name: str
+    max_abs: float
+    max_rel: float
+    passed: bool
+    note: str = ""
+
+    def __str__(self) -> str:
+        verdict = "ok" if self.passed else "FAIL"
+        return f"  {self.name:<44} max abs {self.max_abs:.2e}  max rel {self.max_rel:.2e}  {verdict}{self.note}"
+
+
+def compare(name: str, ours: np.ndarray | None, reference: np.ndarray, limit: float) -> Comparison:
+    """Compare a tensor; one that is missing, of another shape or not finite fails."""
+    if ours is None:
+        return Comparison(name, np.nan, np.nan, False, "  not computed")
+    ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
+    if ours.shape != reference.shape:
+        return Comparison(name, np.nan, np.nan, False, f"  shape {ours.shape}, not {reference.shape}")
+    error, largest = np.abs(ours - reference), np.abs(reference).max(initial=0.0)
+    max_abs = error.max(initial=0.0)
+    close = error <= np.minimum(limit * largest, _VALUE_LIMIT * np.abs(reference) + 0.1 * limit * largest)
+    return Comparison(name, max_abs, max_abs / (largest or 1.0), bool(close.all()))
+
+
+def run_bundle(bundle: Bundle, taps: bool) -> list[Comparison]:
+    """Every output of the bundle compared, and with `taps` the values on the way, in order of computation.
+
+    Raises:
+      UserError: the bundle's component is not of this program.
+    """
+    run: Callable[[Bundle], Case] | None = CASES.get(bundle.component)
+    if run is None:
+        raise UserError(
+            f"{bundle.path}: component {bundle.component!r} cannot be run; known are {', '.join(CASES)}"
+        )
+    case, limit = run(bundle), _LIMITS.get(bundle.component, _LIMIT)
+    found = [
+        compare(f"outputs/{name}", case.outputs.get(name), reference, limit)
+        for name, reference in bundle.group("outputs").items()
+    ]
+    if taps:
+        references = bundle.group("taps")
+        found += [
+            compare(f"taps/{name}", value, references[name], limit)
+            for name, value in case.taps.items()
+            if name in references
+        ]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m talkverse_jax.tools.parity",
+        description="Compare our numbers with reference bundles of the original program.",
+    )
+    parser.add_argument("bundles", nargs="+", metavar="BUNDLE", help="reference bundle (.safetensors)")
+    parser.add_argument(
+        "--taps", action="store_true", help="compare the values on the way too and name the first that parts"
+    )
+    args = parser.parse_args()
+
+    passed = failed = 0
+    for path in args.bundles:
+        bundle = Bundle(path)
+        print(f"{bundle.path.name} ({bundle.component})", flush=True)
+        with jax.default_matmul_precision("highest"):
+            comparisons = run_bundle(bundle, args.taps)
+        for comparison in comparisons:
+            print(comparison, flush=True)
+            passed, failed = passed + comparison.passed, failed + (not comparison.passed)
+        parted = [c.name for c in comparisons if c.name.startswith("taps/") and not c.passed]
+        if args.taps:
+            print(f"  first to part: {parted[0] if parted else 'none'}")
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,44 @@
+"""A model that has weights of its own: what loading, converting and exporting need to know of it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from talkverse_jax.weights.rule import Rule
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """One of the models that a folder of converted weights holds.
+
+    Attributes:
+      name: of its folder, and on the command line.
+      config_type: its frozen config.
+      model_type: called as `model_type(config, rngs=, dtype=, param_dtype=)`.
+      rules: its weight table.
+      ignored: shell patterns of names in its files that the model is known not to use.
+      real_size: the published size.
+      dtype: what its parameters are converted to unless told otherwise.
+    """
+
+    name: str
+    config_type: type
+    model_type: type[nnx.Module]
+    rules: tuple[Rule, ...]
+    ignored: tuple[str, ...]
+    real_size: Callable[[], Any]
+    dtype: str
+
+    def abstract(self, config: Any, param_dtype: Any = jnp.float32, dtype: Any = None) -> nnx.Module:
+        """The model with shapes in place of arrays.
+
+        Args:
+          dtype: of its matrix products; by default that of its parameters.
+        """
+        dtype = param_dtype if dtype is None else dtype
+        return nnx.eval_shape(
+            lambda: self.model_type(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=param_dtype)
+        )

@@ -1,0 +1,136 @@
+"""LoRA pairs under their PyTorch names: `X.lora_A.weight` [r, in] and `X.lora_B.weight` [out, r] add
+`alpha/r * B @ A` to `X.weight` [out, in]."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.tree import Flat
+from talkverse_jax.weights import blocks, match
+from talkverse_jax.weights.rule import LINEAR, Rule, find_rule
+from talkverse_jax.weights.safetensors_io import read_file
+
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """The two factors of one layer's difference."""
+
+    a: Float[np.ndarray, "r in"]
+    b: Float[np.ndarray, "out r"]
+
+    def blocks(self, kernel: Float[np.ndarray, "in out"], scale: float, dtype=None) -> blocks.RowBlocks:
+        """The layer's kernel in our layout with the pair added, by blocks of rows."""
+        return blocks.add_product(kernel, self.a.T, self.b.T, scale, dtype)
+
+    def add_to(self, kernel: Float[Array, "in out"], scale: float, dtype) -> Float[Array, "in out"]:
+        """The same for an array on devices, which keeps its sharding."""
+        product = self.a.T.astype(np.float32) @ self.b.T.astype(np.float32)
+        product *= np.float32(scale)
+        return _add(kernel, jax.device_put(product, kernel.sharding), jnp.dtype(dtype))
+
+
+@jax.jit(static_argnums=2)
+def _add(kernel, product, dtype):
+    return (kernel.astype(jnp.float32) + product).astype(dtype)
+
+
+def plain_name(name: str) -> str:
+    """The name without the `model.` that training programs put in front."""
+    return name.removeprefix("model.")
+
+
+def split(tensors: Mapping[str, np.ndarray], where: str) -> tuple[dict[str, np.ndarray], dict[str, Pair]]:
+    """The whole tensors of a trained file by name, and its pairs by layer (`X`).
+
+    Raises:
+      UserError: a pair lacks its partner, or a name occurs with and without `model.`.
+    """
+    plain = {plain_name(name): value for name, value in tensors.items()}
+    if len(plain) != len(tensors):
+        raise UserError(f"{where}: has a name both with and without `model.`; get the file again")
+    firsts = {name.removesuffix(_A): plain.pop(name) for name in list(plain) if name.endswith(_A)}
+    seconds = {name.removesuffix(_B): plain.pop(name) for name in list(plain) if name.endswith(_B)}
+    alone = sorted(firsts.keys() ^ seconds.keys())
+    if alone:
+        has, lacks = ("lora_A", "lora_B") if alone[0] in firsts else ("lora_B", "lora_A")
+        raise UserError(f"{where}: {alone[0]} has {has} but no {lacks} ({len(alone)} such); get the file again")
+    return plain, {layer: Pair(firsts[layer], seconds[layer]) for layer in firsts}
+
+
+def join(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
+    """The factors by PyTorch name; `split` gives the pairs back."""
+    return {
+        name: factor for layer, pair in pairs.items() for name, factor in ((layer + _A, pair.a), (layer + _B, pair.b))
+    }
+
+
+def check(pairs: Mapping[str, Pair], shapes: Mapping[str, tuple[int, ...]], rank: int, where: str) -> None:
+    """Make sure that every pair belongs to a layer.
+
+    Args:
+      shapes: the model's tensors by PyTorch name.
+      rank: that the pairs must have.
+
+    Raises:
+      UserError: a pair is of another rank, or of a layer the model lacks or has in another size.
+    """
+    for layer, pair in pairs.items():
+        r = pair.a.shape[0]
+        if r != rank or pair.b.shape[1:] != (rank,):
+            raise UserError(f"{where}: {layer} has LoRA rank {r}, --lora_rank says {rank}; pass --lora_rank {r}")
+        need = shapes.get(f"{layer}.weight")
+        if need is None:
+            raise UserError(f"{where}: has a LoRA pair for {layer}, a layer the model lacks; give the right file")
+        if need != (len(pair.b), pair.a.shape[1]):
+            raise UserError(
+                f"{where}: the LoRA pair of {layer} is for {[len(pair.b), pair.a.shape[1]]}, the model's is "
+                f"{list(need)}; give the file of this size, or its --config"
+            )
+
+
+def apply(parameters: Flat, path: str | Path, rules: tuple[Rule, ...], rank: int, alpha: float) -> Flat:
+    """A trained file laid over loaded parameters: its tensors replace theirs, its pairs are added to them.
+
+    Args:
+      parameters: arrays by our path; dtype and sharding of each are kept.
+      path: safetensors under the PyTorch names.
+      rules: the model's weight table.
+
+    Returns:
+      A new dict; what the file does not touch is shared with the old one.
+
+    Raises:
+      UserError: the file is not readable, has a name or shape the model lacks, or pairs of another rank.
+    """
+    plain, pairs = split(read_file(path).tensors, str(path))
+    homes = {name: (ours, rule) for ours in parameters for rule, names in [find_rule(rules, ours)] for name in names}
+    check(pairs, match.torch_shapes(parameters, rules), rank, str(path))
+    changed = dict(parameters)
+    for name, value in plain.items():
+        if name not in homes:
+            raise UserError(f"{path}: holds {name}, which the model lacks; give a file trained from TalkVerse")
+        ours, rule = homes[name]
+        old = changed[ours]
+        need = match.torch_shape(rule, old.shape)
+        if value.shape != need:
+            raise UserError(f"{path}: {name} is {list(value.shape)}, not {list(need)}; give a file of this size")
+        changed[ours] = jax.device_put(rule.layout.from_torch(value).astype(old.dtype), old.sharding)
+    for layer, pair in pairs.items():
+        ours, rule = homes[f"{layer}.weight"]
+        require_linear(rule, layer, str(path))
+        changed[ours] = pair.add_to(changed[ours], alpha / rank, changed[ours].dtype)
+    return changed
+
+
+def require_linear(rule: Rule, layer: str, where: str) -> None:
+    """Raises UserError unless the layer is linear; nothing else is known to have pairs."""
+    if rule.layout != LINEAR:
+        raise UserError(f"{where}: has a LoRA pair for {layer}, which is no linear layer; give the right file")

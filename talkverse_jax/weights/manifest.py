@@ -1,0 +1,142 @@
+"""What a folder of converted weights holds, and what it was made from: `manifest.json`.
+
+A component is in the manifest when it is complete, and only then.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from talkverse_jax.core.config import from_dict, to_dict
+from talkverse_jax.core.errors import UserError
+
+FILE = "manifest.json"
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A file that weights were converted from."""
+
+    file: str
+    bytes: int
+    modified_ns: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRA:
+    """Pairs that came with the weights: added to them, or stored beside them."""
+
+    merged: bool
+    rank: int
+    alpha: float
+    pairs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A component's line in the manifest.
+
+    Attributes:
+      dtype: "bfloat16", "float32", or "keep": as it came in.
+      bytes: of its parameters.
+      sources: the files it was converted from.
+      lora: None where no pairs came with it.
+      version: of this program.
+    """
+
+    dtype: str
+    bytes: int
+    sources: tuple[Source, ...]
+    lora: LoRA | None
+    version: str
+
+
+Manifest = dict[str, Entry]
+
+
+def read(folder: str | Path) -> Manifest:
+    """The components that are complete.
+
+    Raises:
+      UserError: the folder or its manifest is missing, or damaged, or of a later version.
+    """
+    path = Path(folder) / FILE
+    make = f"run convert_torch_weights.py --output {folder}"
+    if not path.parent.is_dir():
+        raise UserError(f"{folder}: no such folder; to make it, {make}")
+    if not path.is_file():
+        raise UserError(f"{folder}: no {FILE}: not converted weights, or a conversion that did not finish; {make}")
+    try:
+        values = json.loads(path.read_text())
+        components = values["components"].items()
+        version = values["format"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: damaged; {make} again") from None
+    if version != _FORMAT:
+        raise UserError(f"{path}: of format {version}, this program reads {_FORMAT}; {make} again")
+    return {name: from_dict(Entry, entry, f"{path}: {name}") for name, entry in components}
+
+
+def write(folder: str | Path, manifest: Manifest) -> None:
+    """Put a manifest in place of the old one, in one step."""
+    values = {"format": _FORMAT, "components": {name: to_dict(entry) for name, entry in manifest.items()}}
+    write_json(Path(folder) / FILE, values)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write a JSON file; an old one stays whole until the new one is."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    os.replace(partial, path)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Hashing(threading.Thread):
+    """SHA-256 of files, computed beside the conversion."""
+
+    def __init__(self, paths: Iterable[Path]):
+        super().__init__(daemon=True)
+        self._paths = tuple(paths)
+        self._sources: list[Source] = []
+        self._error: OSError | None = None
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        begin = time.perf_counter()
+        try:
+            for path in self._paths:
+                status = path.stat()
+                self._sources.append(Source(path.name, status.st_size, status.st_mtime_ns, sha256(path)))
+        except OSError as error:
+            self._error = error
+        self.seconds = time.perf_counter() - begin
+
+    def sources(self) -> tuple[Source, ...]:
+        """The files' entries, as soon as all are done.
+
+        Raises:
+          OSError: a file could not be read.
+        """
+        self.join()
+        if self._error:
+            raise self._error
+        return tuple(self._sources)
+
+
+def unchanged(sources: Iterable[Source], paths: Iterable[Path]) -> bool:
+    """Whether these are the files, going by name, size and time of change."""
+    now = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+    return now == sorted((source.file, source.bytes, source.modified_ns) for source in sources)

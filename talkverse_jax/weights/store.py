@@ -1,0 +1,196 @@
+"""A folder of converted weights: `manifest.json`, and for each component
+
+    NAME/config.json   its sizes
+    NAME/parameters/   an Orbax checkpoint of its parameters, by our paths
+    NAME/lora/         LoRA pairs that were not added to them, by PyTorch name (--lora_merge false)
+    NAME/replaced/     tensors of the base model that the trained ones replace, by PyTorch name (likewise)
+    NAME/files.json    all its files and their sizes
+
+and files it needs besides (tokenizer, feature extractor). `NAME.partial` is a conversion under way, or one that
+was interrupted.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Sharding, SingleDeviceSharding
+
+from talkverse_jax.core import tree
+from talkverse_jax.core.config import from_dict, to_dict
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.weights import lora, manifest, orbax_io
+from talkverse_jax.weights.component import Component
+from talkverse_jax.weights.rule import find_rule
+
+CONFIG, PARAMETERS, LORA, REPLACED = "config.json", "parameters", "lora", "replaced"
+_FILES = "files.json"
+ShardingOf = Callable[[str, tuple[int, ...]], Sharding]
+
+
+def read_manifest(weights_dir: str | Path) -> dict[str, Any]:
+    """The complete components and what they were made from, as plain values.
+
+    Raises:
+      UserError: there are no converted weights here.
+    """
+    return {name: to_dict(entry) for name, entry in manifest.read(weights_dir).items()}
+
+
+def folder_of(weights_dir: str | Path, name: str) -> Path:
+    """Where a complete component lies.
+
+    Raises:
+      UserError: there are no converted weights here, or the component is missing, half-converted or has lost a
+        file or a part of one.
+    """
+    complete = manifest.read(weights_dir)
+    folder = Path(weights_dir) / name
+    again = f"run convert_torch_weights.py --output {weights_dir} --components {name}"
+    if name not in complete:
+        if _partial(weights_dir, name).exists():
+            raise UserError(f"{folder}: half-converted; {again} again")
+        raise UserError(f"{folder}: not converted; {again}")
+    try:
+        files = json.loads((folder / _FILES).read_text())
+        for file, size in files.items():
+            if (folder / file).stat().st_size != size:
+                raise UserError(f"{folder / file}: not of the size it was written with; {again} again")
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file, so {name} is incomplete; {again} again") from None
+    except (ValueError, AttributeError):
+        raise UserError(f"{folder / _FILES}: damaged; {again} again") from None
+    return folder
+
+
+def load_config(weights_dir: str | Path, component: Component) -> Any:
+    """The sizes of a converted component."""
+    path = folder_of(weights_dir, component.name) / CONFIG
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); convert {component.name} again") from None
+    return from_dict(component.config_type, values, str(path))
+
+
+def load_module(
+    weights_dir: str | Path,
+    component: Component,
+    *,
+    dtype: Any = None,
+    compute_dtype: Any = None,
+    sharding: Sharding | ShardingOf | None = None,
+    with_lora: bool = True,
+) -> nnx.Module:
+    """A component with its weights.
+
+    Args:
+      dtype: of the parameters; by default each as it is stored.
+      compute_dtype: of the matrix products; by default `dtype`, or what the weights were converted to (float32
+        where they were kept as they came).
+      sharding: of all parameters, or a function of path and shape; by default the first device. Each device
+        reads its own part of the files.
+      with_lora: add pairs that are stored beside the weights (--lora_merge false) to them.
+
+    Raises:
+      UserError: the component is missing, half-converted, damaged, or not of the size its config says.
+    """
+    folder, config = folder_of(weights_dir, component.name), load_config(weights_dir, component)
+    entry = manifest.read(weights_dir)[component.name]
+    if compute_dtype is None:
+        compute_dtype = dtype or ("float32" if entry.dtype == "keep" else entry.dtype)
+    module = component.abstract(config, jnp.dtype(dtype or jnp.float32), jnp.dtype(compute_dtype))
+    sharding_of = sharding if callable(sharding) else lambda *_: sharding or SingleDeviceSharding(_first_device())
+    try:
+        pairs = _read_pairs(folder, component, entry) if with_lora else {}
+        parameters = _read_parameters(folder / PARAMETERS, module, dtype, sharding_of, pairs)
+    except (OSError, ValueError, LookupError) as error:  # by these Orbax and TensorStore tell what is wrong
+        raise UserError(
+            f"{folder}: damaged ({_first_line(error)}); run convert_torch_weights.py --output {weights_dir} "
+            f"--components {component.name} again"
+        ) from error
+    return tree.with_parameters(module, parameters)
+
+
+def _read_parameters(
+    path: Path, module: nnx.Module, dtype: Any, sharding_of: ShardingOf, pairs: Mapping[str, tuple[lora.Pair, float]]
+) -> tree.Flat:
+    stored, wanted = orbax_io.shapes(path), {}
+    for name, leaf in tree.abstract_parameters(module).items():
+        have = stored[name]
+        if have.shape != leaf.shape:
+            raise ValueError(f"{name} is {list(have.shape)}, {list(leaf.shape)} by its config")
+        # a kernel with a pair is rounded once, after the sum
+        read_dtype = have.dtype if name in pairs else dtype or have.dtype
+        wanted[name] = jax.ShapeDtypeStruct(leaf.shape, read_dtype, sharding=sharding_of(name, leaf.shape))
+
+    def finish(name: str, kernel: jax.Array) -> jax.Array:
+        if name not in pairs:
+            return kernel
+        pair, scale = pairs[name]
+        return pair.add_to(kernel, scale, dtype or kernel.dtype)
+
+    return orbax_io.read(path, wanted, finish)
+
+
+def _read_pairs(folder: Path, component: Component, entry: manifest.Entry) -> dict[str, tuple[lora.Pair, float]]:
+    """Pairs stored beside the weights, and what to multiply them with, by our path of their kernel."""
+    if entry.lora is None or entry.lora.merged or not entry.lora.pairs:
+        return {}
+    tensors = orbax_io.read(folder / LORA, orbax_io.shapes(folder / LORA))
+    _, pairs = lora.split(tensors, str(folder / LORA))
+    scale = entry.lora.alpha / entry.lora.rank
+    paths = {}
+    for name in orbax_io.shapes(folder / PARAMETERS):
+        layer = find_rule(component.rules, name)[1][0].removesuffix(".weight")
+        if layer in pairs:
+            paths[name] = (pairs[layer], scale)
+    return paths
+
+
+def _first_device() -> jax.Device:
+    return next(iter(jnp.zeros(()).devices()))  # `jax.default_device` is heeded
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextmanager
+def staging(weights_dir: str | Path, name: str) -> Iterator[Path]:
+    """A new folder to write a component into; when the block fails, it is removed."""
+    folder = _partial(weights_dir, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def commit(weights_dir: str | Path, name: str, entry: manifest.Entry) -> None:
+    """Put the staged component in place of an older one.
+
+    Interrupted at any point, it leaves the old one, the new one, or none in the manifest; never a mixture.
+    """
+    folder, staged = Path(weights_dir) / name, _partial(weights_dir, name)
+    files = {str(path.relative_to(staged)): path.stat().st_size for path in staged.rglob("*") if path.is_file()}
+    manifest.write_json(staged / _FILES, files)
+    complete = manifest.read(weights_dir) if (Path(weights_dir) / manifest.FILE).exists() else {}
+    if complete.pop(name, None):
+        manifest.write(weights_dir, complete)
+    if folder.exists():
+        shutil.rmtree(folder)
+    staged.rename(folder)
+    manifest.write(weights_dir, complete | {name: entry})
+
+
+def _partial(weights_dir: str | Path, name: str) -> Path:
+    return Path(weights_dir) / f"{name}.partial"

@@ -1,0 +1,159 @@
+"""Tensors of a PyTorch `.pth` file as mapped numpy views, without PyTorch.
+
+Such a file is a zip of a pickle and of raw storages. A pickle can name any function and have it called, so
+only the few names that tensors need are known here, and each stands for code of ours.
+"""
+
+import io
+import mmap
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from talkverse_jax.core.errors import UserError
+
+_AGAIN = "get the file from its publisher again"
+_DTYPES = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+_NESTED = ("state_dict", "model", "module")  # keys under which training programs put the tensors
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and of the extra field
+_BROKEN = (  # what a damaged pickle makes Python raise
+    pickle.UnpicklingError,
+    EOFError,
+    struct.error,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+def read_torch(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a `.pth` file by name, as views of the mapped file (read-only; shared storages stay shared).
+
+    Raises:
+      UserError: the file is missing, truncated, of PyTorch before 1.6, compressed, holds anything but tensors in
+        dicts, or a tensor that reaches outside its storage.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the path of a .pth file")
+    with path.open("rb") as file:
+        magic = file.read(4)
+        if magic[:2] == b"\x80\x02":
+            raise UserError(f"{path}: written in PyTorch's format of before 1.6; save it again with a newer PyTorch")
+        if magic != b"PK\x03\x04":
+            raise UserError(f"{path}: not a PyTorch file; {_AGAIN}")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        archive = _Archive(path, mapped)
+        tree = _Unpickler(archive).load()
+    except zipfile.BadZipFile:
+        raise UserError(f"{path}: truncated or damaged; {_AGAIN}") from None
+    except _BROKEN as error:
+        raise UserError(f"{path}: its list of tensors is damaged ({error}); {_AGAIN}") from None
+    return _tensors(tree, path)
+
+
+def _tensors(tree: Any, path: Path) -> dict[str, np.ndarray]:
+    if isinstance(tree, Mapping):
+        for key in _NESTED:
+            if isinstance(tree.get(key), Mapping):
+                return _tensors(tree[key], path)
+        found = {name: leaf for name, leaf in tree.items() if isinstance(leaf, np.ndarray)}
+        if found:
+            return found
+    raise UserError(f"{path}: holds no tensors by name; {_AGAIN}")
+
+
+class _Archive:
+    """The members of the zip, as views of the mapped file."""
+
+    def __init__(self, path: Path, mapped: mmap.mmap):
+        self.path = path
+        self._bytes = np.frombuffer(mapped, np.uint8)
+        with zipfile.ZipFile(path) as file:
+            self._members = {info.filename: info for info in file.infolist()}
+        pickles = [name for name in self._members if name.endswith("/data.pkl") and name.count("/") == 1]
+        if len(pickles) != 1:
+            raise UserError(f"{path}: a zip, but not one that PyTorch wrote; {_AGAIN}")
+        self._root = pickles[0].removesuffix("data.pkl")
+        if self._root + "byteorder" in self._members and self.member("byteorder").tobytes() != b"little":
+            raise UserError(f"{path}: written on a big-endian machine; save it again on another")
+
+    def member(self, name: str) -> np.ndarray:
+        """The bytes of `name`."""
+        info = self._members[self._root + name]
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise UserError(f"{self.path}: compressed, so it cannot be mapped; {_AGAIN}")
+        header = self._bytes[info.header_offset : info.header_offset + _LOCAL_HEADER.size].tobytes()
+        signature, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+        start = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        if signature != b"PK\x03\x04" or start + info.file_size > len(self._bytes):
+            raise zipfile.BadZipFile(name)
+        return self._bytes[start : start + info.file_size]
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows tensors, and the containers a state dict is made of; anything else is refused by name."""
+
+    def __init__(self, archive: _Archive):
+        self._archive = archive
+        self._storages: dict[str, np.ndarray] = {}
+        self._known: dict[tuple[str, str], Callable] = {
+            ("collections", "OrderedDict"): OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
+            ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
+            ("torch", "Size"): tuple,
+        } | {("torch", name): np.dtype(dtype) for name, dtype in _DTYPES.items()}
+        super().__init__(io.BytesIO(archive.member("data.pkl").tobytes()))
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = self._known.get((module, name))
+        if known is None:
+            raise UserError(
+                f"{self._archive.path}: holds code ({module}.{name}); only tensors are read. "
+                + _AGAIN.capitalize()
+            )
+        return known
+
+    def persistent_load(self, identity: tuple) -> np.ndarray:
+        kind, dtype, key, _, size = identity
+        if kind != "storage" or not isinstance(dtype, np.dtype):
+            raise pickle.UnpicklingError(f"unknown storage {identity}")
+        if key not in self._storages:
+            data = self._archive.member(f"data/{key}")
+            if len(data) != size * dtype.itemsize:
+                raise pickle.UnpicklingError(f"storage {key} has {len(data)} bytes, not {size * dtype.itemsize}")
+            self._storages[key] = data.view(dtype)
+        return self._storages[key]
+
+    def _tensor(self, storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None) -> np.ndarray:
+        if metadata:
+            raise pickle.UnpicklingError(f"a tensor with {metadata}")
+        last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+        if min((offset, *shape, *strides)) < 0 or (0 not in shape and last >= len(storage)):
+            raise pickle.UnpicklingError(f"a tensor of {list(shape)} reaches outside its storage")
+        strides = [stride * storage.itemsize for stride in strides]
+        return np.lib.stride_tricks.as_strided(storage[offset:], shape, strides, writeable=False)
+

@@ -22,7 +22,7 @@ demo: $(VENV)/installed
 	  --wav2vec_dir $(DEMO)/published/wav2vec2-large-xlsr-53-english --output $(DEMO)/weights
 	$(PY) sample.py --config configs/demo.toml --weights $(DEMO)/weights --output $(DEMO)/talk.mp4
 	$(PY) -m talkverse_jax.tools.contact_sheet $(DEMO)/talk.mp4 $(DEMO)/contact_sheet.png \
-	  --title "random weights: the whole program runs, but nobody has taught it to talk"
+	  --title "talkverse_jax demo" --note "random weights: the whole program runs, but nobody has taught it to talk"
 	@echo "look at $(DEMO)/contact_sheet.png and $(DEMO)/talk.mp4"
 
 test: $(VENV)/installed

@@ -3,11 +3,11 @@
 from talkverse_jax.core.errors import run_command
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     from talkverse_jax.core.options import parse_options
     from talkverse_jax.pipelines.sample_options import SampleOptions
 
-    options = parse_options(SampleOptions, "sample.py", __doc__)
+    options = parse_options(SampleOptions, "sample.py", __doc__, argv)
 
     from talkverse_jax.pipelines.sample import sample
 

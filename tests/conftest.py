@@ -8,6 +8,7 @@ import jax
 import pytest
 
 GOLDENS = Path(__file__).parent / "goldens"
+CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +24,30 @@ def golden():
     from talkverse_jax.weights.bundle import Bundle
 
     return lambda name: Bundle(GOLDENS / f"{name}.safetensors")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory):
+    """A random checkpoint of configs/model_tiny.toml in the published layout: its paths by flag."""
+    from talkverse_jax.pipelines.components import ModelConfigs
+    from talkverse_jax.tools.random_checkpoint import write_random_checkpoint
+
+    folder = tmp_path_factory.mktemp("published")
+    return write_random_checkpoint(folder, ModelConfigs.from_toml(CONFIGS / "model_tiny.toml"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_checkpoint, tmp_path_factory):
+    """The folder of converted weights made from `tiny_checkpoint`. Do not change it."""
+    from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+    from talkverse_jax.tools.convert import Settings, convert
+
+    folder = tmp_path_factory.mktemp("weights")
+    convert(
+        folder,
+        tuple(COMPONENTS),
+        ModelConfigs.from_toml(CONFIGS / "model_tiny.toml"),
+        Settings(dtype="auto", lora_rank=128, lora_alpha=128.0, lora_merge=True),
+        **{name: str(path) for name, path in tiny_checkpoint.items()},
+    )
+    return folder

@@ -8,6 +8,7 @@ A field's metadata says how it is shown:
 
 import argparse
 import dataclasses
+import difflib
 import types
 import typing
 from typing import Any, TypeVar
@@ -78,6 +79,10 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=_formatter, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> typing.NoReturn:
+        if message.startswith("unrecognized arguments:"):
+            flag = message.split()[2]
+            near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+            message = f"{flag}: unknown flag" + (f", did you mean {near[0]}?" if near else "")
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
 
 

@@ -91,7 +91,9 @@ class ModelConfigs:
             ),
         ):
             if gives != takes:
-                raise UserError(f"the models do not fit together ({what}): {gives} and {takes}; make them equal")
+                raise UserError(
+                    f"the models do not fit together ({what}): {gives} and {takes}; make them equal"
+                )
 
     @classmethod
     def real_size(cls) -> "ModelConfigs":
@@ -114,4 +116,6 @@ class ModelConfigs:
         try:
             return cls(**configs)
         except UserError as error:
-            raise UserError(f"{folder}: {error}, by converting them from files that belong together") from None
+            raise UserError(
+                f"{folder}: {error}, by converting them from files that belong together"
+            ) from None

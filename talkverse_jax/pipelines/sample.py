@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -26,7 +27,7 @@ from talkverse_jax.data.video_writer import VideoWriter, check_output
 from talkverse_jax.models.talkverse.model import TalkVerse
 from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.pipelines.alignment import FPS, FRAMES_LOST, clips_needed, frames_in_sound
-from talkverse_jax.pipelines.components import COMPONENTS
+from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
 from talkverse_jax.pipelines.encoders import SAMPLE_RATE, AudioEncoder, TextEncoder, load_tokenizer
 from talkverse_jax.pipelines.long_video import generate_clips, seeded_noise
 from talkverse_jax.pipelines.residency import to_host
@@ -81,14 +82,14 @@ def sample(options: SampleOptions) -> Path:
     output = check_output(options.output)
     image, sound = read_image(options.image), read_audio(options.audio, SAMPLE_RATE)
     height, width = choose(options.size_bucket, *image.shape[:2])
-    manifest = store.read_manifest(options.weights)
+    configs = ModelConfigs.from_weights(options.weights)
     for notice in sound.notices:
         _say(notice)
     stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding", "writing")
     begin = time.perf_counter()
     # "high": an accelerator multiplies float32 (the VAE, norms, time) in more than its fastest precision
     with jax.default_matmul_precision("high"):
-        conditions, notices = encode_conditions(options, sound, stopwatch)
+        conditions, notices = encode_conditions(options, configs, sound, stopwatch)
         plan = Plan.make(options, sound.duration, len(conditions.audio))
         _say(
             f"{width}x{height}, {plan.frames - plan.trim} frames ({(plan.frames - plan.trim) / FPS:.2f} s) "
@@ -121,7 +122,7 @@ def sample(options: SampleOptions) -> Path:
         "fps": FPS,
         "notices": [*sound.notices, *notices],
         "seconds": stopwatch.rounded() | {"total": round(time.perf_counter() - begin, 3)},
-        "weights": manifest,
+        "weights": store.read_manifest(options.weights),
     }
     output.with_suffix(".json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record["seconds"].items())
@@ -130,21 +131,20 @@ def sample(options: SampleOptions) -> Path:
 
 
 def encode_conditions(
-    options: SampleOptions, sound: Sound, stopwatch: Stopwatch
+    options: SampleOptions, configs: ModelConfigs, sound: Sound, stopwatch: Stopwatch
 ) -> tuple[Conditions, list[str]]:
     """Run the text and audio encoders, one after the other, and drop each; notices for the user come along."""
     notices = []
     on_cpu = jax.default_device(jax.local_devices(backend="cpu")[0]) if options.t5_cpu else nullcontext()
     with on_cpu:
         with stopwatch.phase("loading"):
-            text_len = store.load_config(options.weights, COMPONENTS["dit"]).trunk.text_len
             encoder = TextEncoder(
                 store.load_module(options.weights, COMPONENTS["text"], dtype=options.dtype),
                 load_tokenizer(store.folder_of(options.weights, "text") / "tokenizer"),
             )
         with stopwatch.phase("encoding"):
             prompts = {"--prompt": options.prompt, "--negative_prompt": options.negative_prompt}
-            encoded = encoder.encode(list(prompts.values()), text_len)
+            encoded = encoder.encode(list(prompts.values()), configs.dit.trunk.text_len)
             for flag, tokens, kept in zip(prompts, encoded.tokens, encoded.lengths):
                 if tokens > kept:
                     notices.append(f"{flag}: {tokens} tokens, cut to {kept}")
@@ -213,16 +213,18 @@ def _frames(
 @contextmanager
 def _progress(clips: int, steps: int):
     """Two bars, clips and the steps of the clip in work, each with the time left."""
-    bar = dict(file=sys.stderr, dynamic_ncols=True)
-    with tqdm(total=clips, desc="clips", unit="clip", position=0, **bar) as clip_bar:
-        with tqdm(total=steps, desc="steps", unit="step", position=1, leave=False, **bar) as step_bar:
+    bar = partial(tqdm, file=sys.stderr, dynamic_ncols=True)
+    with (
+        bar(total=clips, desc="clips", unit="clip", position=0) as clip_bar,
+        bar(total=steps, desc="steps", unit="step", position=1, leave=False) as step_bar,
+    ):
 
-            def on_clip() -> None:
-                clip_bar.update()
-                if clip_bar.n < clips:
-                    step_bar.reset()
+        def on_clip() -> None:
+            clip_bar.update()
+            if clip_bar.n < clips:
+                step_bar.reset()
 
-            yield step_bar.update, on_clip
+        yield step_bar.update, on_clip
 
 
 def _say(line: str) -> None:

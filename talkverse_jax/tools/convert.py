@@ -1,6 +1,7 @@
 """PyTorch files to a folder of converted weights, in little memory: what `convert_torch_weights.py` runs."""
 
 import dataclasses
+import math
 import re
 import shutil
 import time
@@ -18,7 +19,8 @@ from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.tools.export import HEADERS, headers_of
 from talkverse_jax.tools.published import Published, open_published
 from talkverse_jax.weights import blocks, lora, manifest, match, orbax_io, store
-_ON_DISK = re.compile(r"([^: ][^:]*) \[os_error_code=")  # what TensorStore's message says the system said
+
+_SYSTEM_ERROR = re.compile(r"([^: ][^:]*) \[os_error_code=")  # in the ValueError that TensorStore raises
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +55,8 @@ def convert(
     those of a conversion that finished is skipped.
 
     Raises:
-      UserError: a file is missing or damaged, names or shapes differ from the model's (with the report), or the
-        disk is full. Nothing half-written stands in place of a complete component.
+      UserError: a file is missing or damaged, names or shapes differ from the model's (with the report), or
+        the disk is full. Nothing half-written stands in place of a complete component.
     """
     output = Path(output)
     published = [open_published(name, configs, ckpt_dir, lora_ckpt, wav2vec_dir) for name in components]
@@ -67,10 +69,10 @@ def convert(
             else:
                 _run(output, plan)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else _ON_DISK.search(str(error))
+        told = _SYSTEM_ERROR.search(str(error))
+        reason = error.strerror if isinstance(error, OSError) else told and told[1]
         if not reason:
             raise
-        reason = reason if isinstance(reason, str) else reason[1]
         raise UserError(
             f"{output}: cannot be written ({reason}); make room or give another --output, and run this again"
         ) from None
@@ -100,7 +102,9 @@ def _plan(published: Published, settings: Settings) -> _Plan:
     found = match.match(parameters, component.rules, published.tensors, component.ignored)
     if not found.complete:
         raise UserError(f"{where}: the files do not fit the model {component.name}:\n{found.report()}")
-    lora.check(published.pairs, match.torch_shapes(parameters, component.rules), settings.lora_rank, where)
+    for trained in published.trained:
+        shapes = match.torch_shapes(parameters, component.rules)
+        lora.check(published.pairs, shapes, settings.lora_rank, str(trained.path))
 
     dtype = component.dtype if settings.dtype == "auto" else settings.dtype
     to = None if dtype == "keep" else np.dtype(dtype)
@@ -118,7 +122,9 @@ def _plan(published: Published, settings: Settings) -> _Plan:
     # what is stored beside the parameters stays as it came
     checkpoints = {store.PARAMETERS: leaves}
     if not settings.lora_merge:
-        checkpoints[store.LORA] = {name: blocks.cast(array) for name, array in lora.join(published.pairs).items()}
+        checkpoints[store.LORA] = {
+            name: blocks.cast(array) for name, array in lora.join(published.pairs).items()
+        }
         checkpoints[store.REPLACED] = {name: blocks.cast(array) for name, array in published.replaced.items()}
     return _Plan(
         published=published,
@@ -136,23 +142,22 @@ def _plan(published: Published, settings: Settings) -> _Plan:
 
 
 def _is_done(output: Path, plan: _Plan) -> bool:
-    if not (output / manifest.FILE).exists():
+    try:
+        entry = manifest.read(output)[plan.name]
+        config = store.load_config(output, plan.published.component)
+    except (KeyError, UserError):  # missing, or damaged: make it anew
         return False
-    entry = manifest.read(output).get(plan.name)
-    return (
-        entry is not None
-        and (entry.dtype, entry.lora, entry.version) == (plan.dtype, plan.lora, talkverse_jax.__version__)
-        and manifest.unchanged(entry.sources, plan.published.files)
-        and store.load_config(output, plan.published.component) == plan.published.config
-    )
+    wanted = (plan.dtype, plan.lora, talkverse_jax.__version__, plan.published.config)
+    same = (entry.dtype, entry.lora, entry.version, config) == wanted
+    return same and manifest.unchanged(entry.sources, plan.published.files)
 
 
 def _run(output: Path, plan: _Plan) -> None:
     free = shutil.disk_usage(output).free
     if plan.nbytes > free:
         raise UserError(
-            f"{output}: {plan.name} needs {size(plan.nbytes)}, {size(free)} are free; make room, or give another "
-            "--output"
+            f"{output}: {plan.name} needs {size(plan.nbytes)}, {size(free)} are free; make room, or give "
+            "another --output"
         )
     begin = time.perf_counter()
     hashing = manifest.Hashing(plan.published.files)
@@ -185,19 +190,16 @@ def _write_small_files(folder: Path, published: Published) -> None:
 
 def size(nbytes: int) -> str:
     """A number of bytes for people."""
-    for unit in ("B", "kB", "MB"):
-        if nbytes < 1000:
-            break
-        nbytes /= 1000
-    else:
-        unit = "GB"
-    return f"{nbytes:.3g} {unit}"
+    power = min(3, max(0, int(math.log10(max(1, nbytes))) // 3))
+    return f"{nbytes / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
 def _summary(plan: _Plan, begin: float, written: float, hashing: float) -> str:
     now = time.perf_counter()
     source = sum(path.stat().st_size for path in plan.published.files)
-    pairs = f", {plan.lora.pairs} LoRA pairs {'merged' if plan.lora.merged else 'beside'}" if plan.lora else ""
+    pairs = ""
+    if plan.lora:
+        pairs = f", {plan.lora.pairs} LoRA pairs {'merged' if plan.lora.merged else 'beside'}"
     return (
         f"{plan.name}: {len(plan.checkpoints[store.PARAMETERS])} tensors, {size(source)} -> "
         f"{size(plan.nbytes)} ({plan.dtype}{pairs}) in {now - begin:.1f} s (SHA-256 {hashing:.1f} s beside it, "

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -36,14 +35,15 @@ def export(weights_dir: str | Path, target: str | Path) -> None:
     """Write the base model and the TalkVerse file of a converted DiT into the folder `target`.
 
     Raises:
-      UserError: the DiT was not converted with `--lora_merge false --dtype keep`, or a file would not come out as
-        it came in (its SHA-256 is compared).
+      UserError: the DiT was not converted with `--lora_merge false --dtype keep`, or a file would not come out
+        as it came in (its SHA-256 is compared).
     """
     folder, target = store.folder_of(weights_dir, "dit"), Path(target)
     entry = manifest.read(weights_dir)["dit"]
     if entry.dtype != "keep" or entry.lora is None or entry.lora.merged:
         raise UserError(
-            f"{folder}: only what was converted with --dtype keep --lora_merge false can be exported; convert it so"
+            f"{folder}: only what was converted with --lora_merge false --dtype keep can be exported; "
+            "convert it so"
         )
     headers = json.loads((folder / HEADERS).read_text())
     source = _Source(folder)
@@ -55,7 +55,7 @@ def export(weights_dir: str | Path, target: str | Path) -> None:
             with tqdm(total=_data_bytes(header), desc=name, unit="B", unit_scale=True) as bar:
                 safetensors.write_file(partial, header, source.tensors(part, header, bar.update))
             if manifest.sha256(partial) != sha256[name]:
-                raise UserError(f"{partial}: differs from the file that was converted; convert {folder} again")
+                raise UserError(f"{partial}: differs from what was converted; convert {folder} again")
             os.replace(partial, place / name)
             print(f"{place / name}: as it came in (SHA-256 {sha256[name]})")
     if headers["index"] is not None:
@@ -72,13 +72,14 @@ class _Source:
     def __init__(self, folder: Path):
         self._folder = folder
         self._stored = {
-            name: orbax_io.shapes(folder / name) if (folder / name).is_dir() else {}
+            name: orbax_io.shapes(folder / name)
             for name in (store.PARAMETERS, store.LORA, store.REPLACED)
+            if (folder / name).is_dir()
         }
-        self._paths = {}
+        self._parameters = {}
         for path in self._stored[store.PARAMETERS]:
             rule, names = find_rule(COMPONENTS["dit"].rules, path)
-            self._paths[names[0]] = (path, rule.layout)
+            self._parameters[names[0]] = (path, rule.layout)
 
     def tensors(self, part: str, header: str, progress: Callable[[int], Any]) -> Iterator[np.ndarray]:
         """The tensors of a file in the order of its data; some are read at once.
@@ -88,21 +89,29 @@ class _Source:
           progress: called with the number of bytes of each.
         """
         beside = store.REPLACED if part == "base" else store.LORA
-        wanted = {}
-        for name in map(lora.plain_name, safetensors.parse_header(header)):
-            place = (beside, name) if name in self._stored[beside] else (store.PARAMETERS, self._paths[name][0])
-            shape = self._stored[place[0]][place[1]]
-            wanted[name] = (place, jax.ShapeDtypeStruct(shape.shape, shape.dtype))
-        leaves = {name: leaf for name, (_, leaf) in wanted.items()}
+        names = [lora.plain_name(name) for name in safetensors.parse_header(header)]
+        places = {
+            name: (beside, name)
+            if name in self._stored.get(beside, {})
+            else (store.PARAMETERS, self._parameters[name][0])
+            for name in names
+        }
+        leaves = {name: self._stored[checkpoint][path] for name, (checkpoint, path) in places.items()}
         for group in orbax_io.groups(leaves, _GROUP_BYTES):
-            found = {}
-            for checkpoint in (beside, store.PARAMETERS):
-                some = {wanted[n][0][1]: leaf for n, leaf in group.items() if wanted[n][0][0] == checkpoint}
-                if some:
-                    found |= {(checkpoint, key): a for key, a in orbax_io.read(self._folder / checkpoint, some).items()}
+            found = self._read({places[name] for name in group})
             for name in group:
-                array = found.pop(wanted[name][0])
-                if wanted[name][0][0] == store.PARAMETERS:
-                    array = self._paths[name][1].to_torch(array)
+                array = found.pop(places[name])
+                if places[name][0] == store.PARAMETERS:
+                    array = self._parameters[name][1].to_torch(array)
                 yield array
                 progress(array.nbytes)
+
+    def _read(self, places: set[tuple[str, str]]) -> dict[tuple[str, str], np.ndarray]:
+        """Arrays by checkpoint and path."""
+        found = {}
+        for name, stored in self._stored.items():
+            wanted = {path: stored[path] for checkpoint, path in places if checkpoint == name}
+            if wanted:
+                arrays = orbax_io.read(self._folder / name, wanted)
+                found |= {(name, path): array for path, array in arrays.items()}
+        return found

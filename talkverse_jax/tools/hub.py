@@ -67,7 +67,9 @@ def _fetch(repo: str, file: str, folder: Path) -> Path:
     except GatedRepoError:
         reason = "the repository is gated; accept its terms on its page and run `hf auth login`"
     except RepositoryNotFoundError:
-        reason = "no such repository, or it is private; run `hf auth login`, or set HF_ENDPOINT to another hub"
+        reason = (
+            "no such repository, or it is private; run `hf auth login`, or set HF_ENDPOINT to another hub"
+        )
     except LocalEntryNotFoundError:
         reason = "the hub cannot be reached; check the network, or HF_ENDPOINT, and run this again"
     except EntryNotFoundError:

@@ -39,7 +39,8 @@ class Comparison:
 
     def __str__(self) -> str:
         verdict = "ok" if self.passed else "FAIL"
-        return f"  {self.name:<44} max abs {self.max_abs:.2e}  max rel {self.max_rel:.2e}  {verdict}{self.note}"
+        errors = f"max abs {self.max_abs:.2e}  max rel {self.max_rel:.2e}"
+        return f"  {self.name:<44} {errors}  {verdict}{self.note}"
 
 
 def compare(name: str, ours: np.ndarray | None, reference: np.ndarray, limit: float) -> Comparison:
@@ -101,7 +102,7 @@ def main() -> None:
         for comparison in comparisons:
             print(comparison, flush=True)
             passed, failed = passed + comparison.passed, failed + (not comparison.passed)
-        parted = [c.name for c in comparisons if c.name.startswith("taps/") and not c.passed]
+        parted = [c.name.removeprefix("taps/") for c in comparisons if c.name.startswith("taps/") and not c.passed]
         if args.taps:
             print(f"  first to part: {parted[0] if parted else 'none'}")
     print(f"{passed} passed, {failed} failed")

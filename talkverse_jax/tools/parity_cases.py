@@ -5,6 +5,7 @@ Bundles are laid out as PyTorch has it (channels second: B C F h w); ours are ch
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,23 +17,19 @@ from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.data.buckets import fit, to_unit
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.solvers import advance, solver_coefficients, start
-from talkverse_jax.models.talkverse import torch_keys as dit_keys
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
-from talkverse_jax.models.talkverse.model import TalkVerse
-from talkverse_jax.models.umt5 import torch_keys as umt5_keys
 from talkverse_jax.models.umt5.config import UMT5Config
-from talkverse_jax.models.umt5.model import UMT5Encoder
-from talkverse_jax.models.vae import torch_keys as vae_keys
 from talkverse_jax.models.vae.config import WAN22_LATENT_MEAN, WAN22_LATENT_STD, VAEConfig
-from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.models.wan.config import WanConfig
-from talkverse_jax.models.wav2vec2 import torch_keys as wav2vec2_keys
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
-from talkverse_jax.models.wav2vec2.model import Wav2Vec2
+from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.pipelines.encoders import AudioEncoder, normalise
 from talkverse_jax.pipelines.long_video import ClipSettings, generate_clips
+from talkverse_jax.tools.published import DIT_STEM, TEXT_FILE, VAE_FILE, WAV2VEC_STEM
+from talkverse_jax.weights import lora, safetensors_io
 from talkverse_jax.weights.bundle import Bundle
 from talkverse_jax.weights.match import load_torch
+from talkverse_jax.weights.torch_reader import read_torch
 
 Arrays = dict[str, np.ndarray]
 
@@ -81,22 +78,63 @@ def vae_config(config: dict, mean=WAN22_LATENT_MEAN, std=WAN22_LATENT_STD) -> VA
     return VAEConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}, **constants)
 
 
-def _abstract(model: type[nnx.Module], config) -> nnx.Module:
-    return nnx.eval_shape(lambda: model(config, rngs=nnx.Rngs(0)))
+def _load(bundle: Bundle, name: str, config, part: str | None = None) -> nnx.Module:
+    """The component with the bundle's weights in float32.
 
-
-def _load_dit(bundle: Bundle, config: TalkVerseConfig, part: str | None = None) -> TalkVerse:
-    weights = dict(bundle.weights(part))
-    pairs = bundle.group("lora")
+    Args:
+      part: "dit" or "vae" in a bundle that holds both.
+    """
+    component, where = COMPONENTS[name], str(bundle.path)
+    tensors, trained, rank_alpha = _tensors(bundle, name, part)
+    plain, pairs = lora.split(trained, where)
+    tensors |= plain
     if pairs:
-        lora = bundle.meta["lora"]
-        weights = merge_pairs(weights, pairs, rank=lora["rank"], alpha=lora["alpha"], where=str(bundle.path))
-    return load_torch(_abstract(TalkVerse, config), dit_keys.RULES, weights, str(bundle.path))
+        rank, alpha = rank_alpha
+        lora.check(pairs, {name: value.shape for name, value in tensors.items()}, rank, where)
+        for layer, pair in pairs.items():
+            merged = pair.blocks(tensors[f"{layer}.weight"].T, alpha / rank, np.dtype(np.float32))
+            tensors[f"{layer}.weight"] = merged.read(slice(None)).T
+    return load_torch(component.abstract(config), component.rules, tensors, where, component.ignored)
+
+
+def _tensors(bundle: Bundle, name: str, part: str | None) -> tuple[Arrays, Arrays, tuple[int, float]]:
+    """PyTorch tensors of a component, a trained file's to lay over them, and rank and alpha of its pairs.
+
+    Raises:
+      UserError: a file the bundle names is missing, or not the one it was made with.
+    """
+    paths = bundle.meta.get("weights")
+    if paths is None:
+        settings = bundle.meta.get("lora", {"rank": 1, "alpha": 1})
+        trained = bundle.group("lora") if name == "dit" else {}
+        return dict(bundle.weights(part)), trained, (settings["rank"], settings["alpha"])
+    files = published_files(name, paths)
+    for file in files:
+        if file.is_file() and file.stat().st_size != paths["bytes"].get(file.name):
+            raise UserError(f"{file}: not the file {bundle.path.name} was made with; make the bundle again")
+    if name in ("vae", "text"):
+        return dict(read_torch(files[0])), {}, (1, 1)
+    *shards, last = files
+    if name == "audio":
+        return dict(safetensors_io.read_file(last).tensors), {}, (1, 1)
+    base = safetensors_io.merge([safetensors_io.read_file(shard) for shard in shards])
+    trained = safetensors_io.read_file(last).tensors
+    return dict(base), dict(trained), (paths["lora_rank"], paths["lora_alpha"])
+
+
+def published_files(name: str, paths: dict) -> list[Path]:
+    """The files of a component under the folders a bundle names (docs/parity.md); a trained one is last."""
+    if name == "audio":
+        return [Path(paths["wav2vec_dir"], f"{WAV2VEC_STEM}.safetensors")]
+    folder = Path(paths["ckpt_dir"])
+    if name == "dit":
+        return [*sorted(folder.glob(f"{DIT_STEM}*.safetensors")), Path(paths["lora_ckpt"])]
+    return [folder / {"vae": VAE_FILE, "text": TEXT_FILE}[name]]
 
 
 def _run_dit(bundle: Bundle) -> Case:
     config = dit_config(bundle.config, bundle.meta["motion_frames"][0])
-    model, inputs = _load_dit(bundle, config), bundle.group("inputs")
+    model, inputs = _load(bundle, "dit", config), bundle.group("inputs")
 
     order: list[str] = []  # of computation; a dict that passes through jit comes back sorted
 
@@ -123,24 +161,21 @@ def _run_dit(bundle: Bundle) -> Case:
 def _run_vae(bundle: Bundle) -> Case:
     inputs, taps = bundle.group("inputs"), bundle.group("taps")
     config = vae_config(bundle.config, *((taps["mean"], taps["std"]) if "mean" in taps else ()))
-    vae = load_torch(_abstract(WanVAE22, config), vae_keys.RULES, bundle.weights(), str(bundle.path))
+    vae = _load(bundle, "vae", config)
     encoded = jax.jit(type(vae).encode)(vae, channels_last(inputs["video"]))
     decoded = jax.jit(type(vae).decode)(vae, channels_last(inputs["latents"]))
     return Case({"encoded": channels_second(encoded), "decoded": channels_second(decoded)}, {})
 
 
 def _run_umt5(bundle: Bundle) -> Case:
-    where = str(bundle.path)
-    model = _abstract(UMT5Encoder, UMT5Config.from_upstream(bundle.config, where))
+    config = UMT5Config.from_upstream(bundle.config, str(bundle.path))
     inputs = bundle.group("inputs")
-    hidden = load_torch(model, umt5_keys.RULES, bundle.weights(), where)(inputs["ids"], inputs["mask"])
+    hidden = _load(bundle, "text", config)(inputs["ids"], inputs["mask"])
     return Case({"hidden": np.asarray(hidden)}, {})
 
 
 def _run_wav2vec2(bundle: Bundle) -> Case:
-    where = str(bundle.path)
-    model = _abstract(Wav2Vec2, Wav2Vec2Config.from_huggingface(bundle.config, where))
-    model = load_torch(model, wav2vec2_keys.RULES, bundle.weights(), where, wav2vec2_keys.IGNORED)
+    model = _load(bundle, "audio", Wav2Vec2Config.from_huggingface(bundle.config, str(bundle.path)))
     waveform = bundle.group("inputs")["waveform"][0]
     normalized = normalise(waveform)[None]
     outputs = {
@@ -152,7 +187,7 @@ def _run_wav2vec2(bundle: Bundle) -> Case:
 
 def _run_scheduler(bundle: Bundle) -> Case:
     if bundle.meta["velocity"] != _VELOCITY:
-        raise UserError(f"{bundle.path}: unknown velocity field {bundle.meta['velocity']!r}; not {_VELOCITY!r}")
+        raise UserError(f"{bundle.path}: velocity field {bundle.meta['velocity']!r}; known is {_VELOCITY!r}")
     config, inputs = bundle.config, bundle.group("inputs")
     schedule = make_schedule(config["solver"], config["steps"], config["shift"])
     state = start(inputs["latents"])
@@ -172,10 +207,8 @@ def _run_pipeline(bundle: Bundle) -> Case:
     inputs, config = bundle.group("inputs"), bundle.config
     if "source_video" in inputs:
         raise UserError(f"{bundle.path}: dubbing (inputs/source_video) is not part of this program yet")
-    dit = _load_dit(bundle, dit_config(config["dit"], config["motion_frames"]), "dit")
-    vae = load_torch(
-        _abstract(WanVAE22, vae_config(config["vae"])), vae_keys.RULES, bundle.weights("vae"), str(bundle.path)
-    )
+    dit = _load(bundle, "dit", dit_config(config["dit"], config["motion_frames"]), "dit")
+    vae = _load(bundle, "vae", vae_config(config["vae"]), "vae")
     rows = ((0, 0), (0, dit.config.trunk.text_len), (0, 0))
 
     def text(name: str) -> np.ndarray:

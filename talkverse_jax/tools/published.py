@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,9 @@ class Published:
 
     @property
     def where(self) -> str:
-        """The files, for messages."""
-        return self.files[0].name if len(self.files) == 1 else f"{self.files[0].parent}"
+        """Where the tensors are from, for messages."""
+        trained = [str(file.path) for file in self.trained]
+        return " and ".join([str(self.files[0].parent if self.base else self.files[0]), *trained])
 
 
 def open_published(
@@ -75,9 +76,11 @@ def open_published(
       UserError: a flag or file is missing, or a file is damaged or another one than it should be.
     """
     if name == "audio":
-        folder = Path(wav2vec_dir or Path(ckpt_dir or "", WAV2VEC_FOLDER))
-        if not wav2vec_dir and not folder.is_dir():
-            raise UserError("--wav2vec_dir: missing; give the folder of jonatasgrosman/wav2vec2-large-xlsr-53-english")
+        folder = Path(wav2vec_dir or (ckpt_dir and Path(ckpt_dir, WAV2VEC_FOLDER)) or "")
+        if not wav2vec_dir and (not ckpt_dir or not folder.is_dir()):
+            raise UserError(
+                "--wav2vec_dir: missing; give the folder of jonatasgrosman/wav2vec2-large-xlsr-53-english"
+            )
         return _open_audio(configs.audio, folder)
     if not ckpt_dir:
         raise UserError(f"--ckpt_dir: missing; give the folder of Wan-AI/Wan2.2-TI2V-5B to convert {name}")
@@ -86,7 +89,9 @@ def open_published(
         raise UserError(f"--ckpt_dir {folder}: no such folder; give the folder of Wan-AI/Wan2.2-TI2V-5B")
     if name == "dit":
         if not lora_ckpt:
-            raise UserError(f"--lora_ckpt: missing; give the TalkVerse file ({TALKVERSE_FILE}) to convert dit")
+            raise UserError(
+                f"--lora_ckpt: missing; give the TalkVerse file ({TALKVERSE_FILE}) to convert dit"
+            )
         return _open_dit(configs.dit, folder, Path(lora_ckpt))
     if name == "vae":
         path = folder / VAE_FILE
@@ -115,14 +120,20 @@ def _open_dit(config: Any, folder: Path, trained_path: Path) -> Published:
 def _open_text(config: Any, folder: Path) -> Published:
     path, tokenizer = folder / TEXT_FILE, folder / TOKENIZER_FOLDER
     tensors = read_torch(path)
-    copies = {f"tokenizer/{name}": tokenizer / name for name in TOKENIZER_FILES if (tokenizer / name).is_file()}
+    copies = {
+        f"tokenizer/{name}": tokenizer / name for name in TOKENIZER_FILES if (tokenizer / name).is_file()
+    }
     if "tokenizer/tokenizer.json" not in copies:
-        raise UserError(f"{tokenizer / 'tokenizer.json'}: no such file; download the folder {TOKENIZER_FOLDER} again")
+        raise UserError(
+            f"{tokenizer / 'tokenizer.json'}: no such file; download the folder {TOKENIZER_FOLDER} again"
+        )
     return Published(COMPONENTS["text"], config, tensors, (path, *copies.values()), copies=copies)
 
 
 def _open_audio(config: Wav2Vec2Config, folder: Path) -> Published:
-    published = Wav2Vec2Config.from_huggingface(_read_json(folder / "config.json"), str(folder / "config.json"))
+    published = Wav2Vec2Config.from_huggingface(
+        _read_json(folder / "config.json"), str(folder / "config.json")
+    )
     for key, value in to_dict(published).items():
         if value != to_dict(config)[key]:
             raise UserError(
@@ -132,7 +143,9 @@ def _open_audio(config: Wav2Vec2Config, folder: Path) -> Published:
     extractor = _read_json(folder / EXTRACTOR_FILE)
     for key, value in _EXTRACTOR.items():
         if extractor.get(key) != value:
-            raise UserError(f"{folder / EXTRACTOR_FILE}: {key} is {extractor.get(key)}, not {value}; download it again")
+            raise UserError(
+                f"{folder / EXTRACTOR_FILE}: {key} is {extractor.get(key)}, not {value}; download it again"
+            )
     torch_file = folder / WAV2VEC_TORCH
     if torch_file.is_file() and not (folder / f"{WAV2VEC_STEM}.safetensors").is_file():
         tensors, paths = read_torch(torch_file), [torch_file]
@@ -158,8 +171,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: not a table of values; download it again")
     return values
-
-
-def total_bytes(arrays: Iterable[np.ndarray]) -> int:
-    """Bytes of all arrays."""
-    return sum(array.nbytes for array in arrays)

@@ -84,7 +84,9 @@ def torch_shapes(name: str, config: Any) -> dict[str, tuple[int, ...]]:
     return match.torch_shapes(tree.abstract_parameters(component.abstract(config)), component.rules)
 
 
-def _write_dit(folder: Path, trained: Path, shapes: Mapping[str, tuple[int, ...]], seed: int, rank: int) -> None:
+def _write_dit(
+    folder: Path, trained: Path, shapes: Mapping[str, tuple[int, ...]], seed: int, rank: int
+) -> None:
     base = {n: (_F32, shape) for n, shape in shapes.items() if not n.startswith(_ADAPTER)}
     shards = _split(base, _SHARDS)
     index = {"metadata": {"total_size": _nbytes(base)}, "weight_map": {}}
@@ -104,7 +106,11 @@ def _write_dit(folder: Path, trained: Path, shapes: Mapping[str, tuple[int, ...]
 
 def _write_audio(folder: Path, config: Any, shapes: Mapping[str, tuple[int, ...]], seed: int) -> None:
     width, letters = config.hidden_size, 33
-    heads = {"lm_head.weight": (letters, width), "lm_head.bias": (letters,), "wav2vec2.masked_spec_embed": (width,)}
+    heads = {
+        "lm_head.weight": (letters, width),
+        "lm_head.bias": (letters,),
+        "wav2vec2.masked_spec_embed": (width,),
+    }
     typed = {name: (_F32, shape) for name, shape in {**shapes, **heads}.items()}
     _write_safetensors(folder / f"{published.WAV2VEC_STEM}.safetensors", typed, seed)
     described = {

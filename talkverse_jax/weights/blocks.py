@@ -33,9 +33,7 @@ def cast(array: np.ndarray, dtype: np.dtype | None = None) -> RowBlocks:
     """A (mapped) array in another dtype, or as it is."""
     dtype = array.dtype if dtype is None else np.dtype(dtype)
     rows = (lambda part: array[part]) if array.ndim else (lambda _: array)
-    return RowBlocks(
-        array.shape, dtype, lambda part: rows(part).astype(dtype, copy=False), array.ctypes.data
-    )
+    return RowBlocks(array.shape, dtype, lambda part: rows(part).astype(dtype, copy=False), array.ctypes.data)
 
 
 def add_product(

@@ -73,7 +73,9 @@ def read(folder: str | Path) -> Manifest:
     if not path.parent.is_dir():
         raise UserError(f"{folder}: no such folder; to make it, {make}")
     if not path.is_file():
-        raise UserError(f"{folder}: no {FILE}: not converted weights, or a conversion that did not finish; {make}")
+        raise UserError(
+            f"{folder}: no {FILE}: not converted weights, or a conversion that did not finish; {make}"
+        )
     try:
         values = json.loads(path.read_text())
         components = values["components"].items()

@@ -5,6 +5,7 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -113,7 +114,7 @@ def load_torch(
     where: str,
     ignore: tuple[str, ...] = (),
 ) -> nnx.Module:
-    """The (abstract) module with parameters taken from PyTorch-named arrays held in memory.
+    """The (abstract) module with parameters taken from PyTorch-named arrays, in the module's dtypes.
 
     Args:
       where: the file the arrays come from, for the error.
@@ -121,9 +122,12 @@ def load_torch(
     Raises:
       UserError: with the two-sided report, where names or shapes differ.
     """
-    found = match(tree.abstract_parameters(module), rules, tensors, ignore)
+    parameters = tree.abstract_parameters(module)
+    found = match(parameters, rules, tensors, ignore)
     if not found.complete:
         raise UserError(f"{where}: the tensors do not fit {type(module).__name__}:\n{found.report()}")
-    return tree.with_parameters(
-        module, {p.path: jnp.asarray(p.rule.layout.from_torch(tensors[p.name])) for p in found.pairs}
-    )
+
+    def load(pair: Pair) -> jax.Array:
+        return jnp.asarray(pair.rule.layout.from_torch(tensors[pair.name]), parameters[pair.path].dtype)
+
+    return tree.with_parameters(module, {pair.path: load(pair) for pair in found.pairs})

@@ -22,8 +22,8 @@ from orbax.checkpoint import type_handlers
 from talkverse_jax.core.tree import Flat
 from talkverse_jax.weights.blocks import RowBlocks
 
-# A chunk is the least that can be read. Small ones let a device read its shard, by rows or by columns, without
-# its neighbours'; too small, their number costs more than they save.
+# A chunk is the least that can be read. Small ones let a device read its shard, by rows or by columns,
+# without its neighbours'; too small, their number costs more than they save.
 CHUNK_BYTES = 512 * 1024
 _SMALL_BYTES = 16 * 1024  # not cut further for the sake of shards
 _LONG = 16  # a shorter axis is not one that models are sharded by
@@ -32,7 +32,9 @@ _IN_FLIGHT_BYTES = 256 * 1024**2  # computed, but not on the disk yet
 _GROUP_BYTES = 256 * 1024**2  # read at once
 
 
-def write(path: str | Path, leaves: Mapping[str, RowBlocks], progress: Callable[[int], Any] | None = None) -> None:
+def write(
+    path: str | Path, leaves: Mapping[str, RowBlocks], progress: Callable[[int], Any] | None = None
+) -> None:
     """Write a checkpoint to the new folder `path`, which appears when it is complete.
 
     Args:
@@ -90,11 +92,14 @@ def shapes(path: str | Path) -> dict[str, jax.ShapeDtypeStruct]:
         raise ValueError(f"no list of arrays in {path}")
     leaves, _ = jax.tree.flatten_with_path(metadata.tree)
     return {
-        "/".join(key.key for key in keys): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for keys, leaf in leaves
+        "/".join(key.key for key in keys): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        for keys, leaf in leaves
     }
 
 
-def groups(leaves: Mapping[str, jax.ShapeDtypeStruct], nbytes: int) -> Iterator[dict[str, jax.ShapeDtypeStruct]]:
+def groups(
+    leaves: Mapping[str, jax.ShapeDtypeStruct], nbytes: int
+) -> Iterator[dict[str, jax.ShapeDtypeStruct]]:
     """The leaves in runs of about `nbytes`, for those who cannot hold all of them at once."""
     total = itertools.accumulate(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves.values())
     for _, run in itertools.groupby(zip(leaves.items(), total), key=lambda pair: pair[1] // nbytes):
@@ -102,8 +107,8 @@ def groups(leaves: Mapping[str, jax.ShapeDtypeStruct], nbytes: int) -> Iterator[
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """The array is halved along its axes in turn until a chunk has at most `CHUNK_BYTES`, and on until every long
-    axis is in eight parts, so that up to eight devices find the borders of their shards between chunks."""
+    """The array is halved along its axes in turn until a chunk has at most `CHUNK_BYTES`, and on until every
+    long axis is in eight parts, so that eight devices find the borders of their shards between chunks."""
     chunk, cuts = [max(1, length) for length in shape], [0] * len(shape)
 
     def cut(axes: list[int]) -> None:
@@ -147,7 +152,8 @@ class _RowBlocksHandler(type_handlers.NumpyHandler):
             for part in _parts(value):
                 block = value.read(part)
                 target = array[part.start : part.start + len(block)] if block.ndim else array
-                in_flight.append((target.write(block, can_reference_source_data_indefinitely=True), block.nbytes))
+                written = target.write(block, can_reference_source_data_indefinitely=True)
+                in_flight.append((written, block.nbytes))
                 waiting += block.nbytes
                 while waiting > _IN_FLIGHT_BYTES:
                     waiting -= await self._finish(*in_flight.popleft())

@@ -113,8 +113,8 @@ def read_shards(folder: str | Path, stem: str) -> list[SafetensorsFile]:
     """Map a model published as `STEM.safetensors`, or in shards `STEM-0000X-of-0000N.safetensors`.
 
     Raises:
-      UserError: a shard is missing (by the index file, or by the count in the names) or damaged, or a tensor is
-        not in the shard the index names.
+      UserError: a shard is missing (by the index file, or by the count in the names) or damaged, or a tensor
+        is not in the shard the index names.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -6,8 +6,8 @@
     NAME/replaced/     tensors of the base model that the trained ones replace, by PyTorch name (likewise)
     NAME/files.json    all its files and their sizes
 
-and files it needs besides (tokenizer, feature extractor). `NAME.partial` is a conversion under way, or one that
-was interrupted.
+and files it needs besides (tokenizer, feature extractor). `NAME.partial` is a conversion under way, or one
+that was interrupted.
 """
 
 import json
@@ -47,8 +47,8 @@ def folder_of(weights_dir: str | Path, name: str) -> Path:
     """Where a complete component lies.
 
     Raises:
-      UserError: there are no converted weights here, or the component is missing, half-converted or has lost a
-        file or a part of one.
+      UserError: there are no converted weights here, or the component is missing, half-converted, or has lost
+        a file or a part of one.
     """
     complete = manifest.read(weights_dir)
     folder = Path(weights_dir) / name
@@ -92,8 +92,8 @@ def load_module(
 
     Args:
       dtype: of the parameters; by default each as it is stored.
-      compute_dtype: of the matrix products; by default `dtype`, or what the weights were converted to (float32
-        where they were kept as they came).
+      compute_dtype: of the matrix products; by default `dtype`, or what the weights were converted to
+        (float32 where they were kept as they came).
       sharding: of all parameters, or a function of path and shape; by default the first device. Each device
         reads its own part of the files.
       with_lora: add pairs that are stored beside the weights (--lora_merge false) to them.
@@ -106,7 +106,8 @@ def load_module(
     if compute_dtype is None:
         compute_dtype = dtype or ("float32" if entry.dtype == "keep" else entry.dtype)
     module = component.abstract(config, jnp.dtype(dtype or jnp.float32), jnp.dtype(compute_dtype))
-    sharding_of = sharding if callable(sharding) else lambda *_: sharding or SingleDeviceSharding(_first_device())
+    everywhere = sharding or SingleDeviceSharding(_first_device())
+    sharding_of = sharding if callable(sharding) else lambda *_: everywhere
     try:
         pairs = _read_pairs(folder, component, entry) if with_lora else {}
         parameters = _read_parameters(folder / PARAMETERS, module, dtype, sharding_of, pairs)
@@ -119,7 +120,11 @@ def load_module(
 
 
 def _read_parameters(
-    path: Path, module: nnx.Module, dtype: Any, sharding_of: ShardingOf, pairs: Mapping[str, tuple[lora.Pair, float]]
+    path: Path,
+    module: nnx.Module,
+    dtype: Any,
+    sharding_of: ShardingOf,
+    pairs: Mapping[str, tuple[lora.Pair, float]],
 ) -> tree.Flat:
     stored, wanted = orbax_io.shapes(path), {}
     for name, leaf in tree.abstract_parameters(module).items():
@@ -139,7 +144,9 @@ def _read_parameters(
     return orbax_io.read(path, wanted, finish)
 
 
-def _read_pairs(folder: Path, component: Component, entry: manifest.Entry) -> dict[str, tuple[lora.Pair, float]]:
+def _read_pairs(
+    folder: Path, component: Component, entry: manifest.Entry
+) -> dict[str, tuple[lora.Pair, float]]:
     """Pairs stored beside the weights, and what to multiply them with, by our path of their kernel."""
     if entry.lora is None or entry.lora.merged or not entry.lora.pairs:
         return {}
@@ -181,9 +188,14 @@ def commit(weights_dir: str | Path, name: str, entry: manifest.Entry) -> None:
     Interrupted at any point, it leaves the old one, the new one, or none in the manifest; never a mixture.
     """
     folder, staged = Path(weights_dir) / name, _partial(weights_dir, name)
-    files = {str(path.relative_to(staged)): path.stat().st_size for path in staged.rglob("*") if path.is_file()}
+    files = {
+        str(path.relative_to(staged)): path.stat().st_size for path in staged.rglob("*") if path.is_file()
+    }
     manifest.write_json(staged / _FILES, files)
-    complete = manifest.read(weights_dir) if (Path(weights_dir) / manifest.FILE).exists() else {}
+    try:
+        complete = manifest.read(weights_dir)
+    except UserError:  # none yet, or damaged
+        complete = {}
     if complete.pop(name, None):
         manifest.write(weights_dir, complete)
     if folder.exists():

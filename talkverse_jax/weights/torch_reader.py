@@ -49,11 +49,11 @@ _BROKEN = (  # what a damaged pickle makes Python raise
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.pth` file by name, as views of the mapped file (read-only; shared storages stay shared).
+    """The tensors of a `.pth` file by name, as read-only views of the mapped file; shared storages stay shared.
 
     Raises:
-      UserError: the file is missing, truncated, of PyTorch before 1.6, compressed, holds anything but tensors in
-        dicts, or a tensor that reaches outside its storage.
+      UserError: the file is missing, truncated, of PyTorch before 1.6, compressed, or holds anything but
+        tensors in dicts, or a tensor that reaches outside its storage.
     """
     path = Path(path)
     if not path.is_file():
@@ -61,7 +61,9 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         magic = file.read(4)
         if magic[:2] == b"\x80\x02":
-            raise UserError(f"{path}: written in PyTorch's format of before 1.6; save it again with a newer PyTorch")
+            raise UserError(
+                f"{path}: written in PyTorch's format of before 1.6; save it again with a newer PyTorch"
+            )
         if magic != b"PK\x03\x04":
             raise UserError(f"{path}: not a PyTorch file; {_AGAIN}")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -144,11 +146,15 @@ class _Unpickler(pickle.Unpickler):
         if key not in self._storages:
             data = self._archive.member(f"data/{key}")
             if len(data) != size * dtype.itemsize:
-                raise pickle.UnpicklingError(f"storage {key} has {len(data)} bytes, not {size * dtype.itemsize}")
+                raise pickle.UnpicklingError(
+                    f"storage {key} has {len(data)} bytes, not {size * dtype.itemsize}"
+                )
             self._storages[key] = data.view(dtype)
         return self._storages[key]
 
-    def _tensor(self, storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None) -> np.ndarray:
+    def _tensor(
+        self, storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None
+    ) -> np.ndarray:
         if metadata:
             raise pickle.UnpicklingError(f"a tensor with {metadata}")
         last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
@@ -156,4 +162,3 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"a tensor of {list(shape)} reaches outside its storage")
         strides = [stride * storage.itemsize for stride in strides]
         return np.lib.stride_tricks.as_strided(storage[offset:], shape, strides, writeable=False)
-

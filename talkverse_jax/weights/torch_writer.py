@@ -1,4 +1,4 @@
-"""A PyTorch `.pth` file of named tensors, without PyTorch, tensor by tensor: for checkpoints with random weights.
+"""PyTorch `.pth` files written without PyTorch, tensor by tensor: for checkpoints with random weights.
 
 What is written is what `torch.save` writes of an OrderedDict, and what `torch.load(weights_only=True)` takes.
 """
@@ -19,7 +19,15 @@ _STORAGES = {
 }
 
 # Opcodes of pickle, protocol 2.
-_PROTO, _STOP, _MARK, _SETITEMS, _TUPLE, _REDUCE, _EMPTY_TUPLE = b"\x80\x02", b".", b"(", b"u", b"t", b"R", b")"
+_PROTO, _STOP, _MARK, _SETITEMS, _TUPLE, _REDUCE, _EMPTY_TUPLE = (
+    b"\x80\x02",
+    b".",
+    b"(",
+    b"u",
+    b"t",
+    b"R",
+    b")",
+)
 _PERSISTENT, _FALSE = b"Q", b"\x89"
 _ORDERED_DICT = b"ccollections\nOrderedDict\n" + _EMPTY_TUPLE + _REDUCE
 
@@ -48,7 +56,8 @@ def write_torch(
 def _pickle(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:
     """An OrderedDict of rebuilt tensors, each on a storage of its own."""
     items = b"".join(
-        _text(name) + _tensor(str(key), dtype, shape) for key, (name, (dtype, shape)) in enumerate(shapes.items())
+        _text(name) + _tensor(str(key), dtype, shape)
+        for key, (name, (dtype, shape)) in enumerate(shapes.items())
     )
     return _PROTO + _ORDERED_DICT + _MARK + items + _SETITEMS + _STOP
 
@@ -56,7 +65,9 @@ def _pickle(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:
 def _tensor(key: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     size = int(np.prod(shape))
     strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
-    storage = _tuple(_text("storage"), b"ctorch\n" + _STORAGES[dtype] + b"\n", _text(key), _text("cpu"), _int(size))
+    storage = _tuple(
+        _text("storage"), b"ctorch\n" + _STORAGES[dtype] + b"\n", _text(key), _text("cpu"), _int(size)
+    )
     arguments = _tuple(
         storage + _PERSISTENT,
         _int(0),

@@ -24,7 +24,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
 from talkverse_jax.tools import convert, published
 from talkverse_jax.tools.random_checkpoint import write_random_checkpoint
-from talkverse_jax.weights import blocks, match, orbax_io, store
+from talkverse_jax.weights import match, orbax_io, store
 from talkverse_jax.weights.torch_reader import read_torch
 from talkverse_jax.weights.torch_writer import write_torch
 
@@ -59,16 +59,14 @@ def _arguments(folder: Path, output: Path, *more: str) -> list[str]:
     return [*(str(word) for pair in paths.items() for word in pair), *more]
 
 
-def _run(monkeypatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["convert_torch_weights.py", *arguments])
-    convert_torch_weights.main()
+def _run(*arguments: str) -> None:
+    convert_torch_weights.main(list(arguments))
 
 
 @pytest.fixture(scope="module")
 def converted(checkpoint, tmp_path_factory) -> Path:
     """All components as `--dtype auto` makes them."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        _run(monkeypatch, *_arguments(checkpoint, output := tmp_path_factory.mktemp("weights")))
+    _run(*_arguments(checkpoint, output := tmp_path_factory.mktemp("weights")))
     return output
 
 
@@ -107,7 +105,10 @@ def test_every_parameter_arrives(checkpoint, converted, name):
         # a sum of float32 products may differ in its last bit, and so may what it rounds to
         tolerance = 1e-6 if dtype == np.float32 else 2**-8
         np.testing.assert_allclose(
-            found[path].astype(np.float32), value.astype(dtype).astype(np.float32), rtol=tolerance, err_msg=path
+            found[path].astype(np.float32),
+            value.astype(dtype).astype(np.float32),
+            rtol=tolerance,
+            err_msg=path,
         )
 
 
@@ -129,7 +130,9 @@ def test_the_folder_describes_itself(checkpoint, converted):
 def test_loading_casts_and_shards(checkpoint, converted):
     mesh = jax.make_mesh((jax.device_count(),), ("x",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    module = store.load_module(converted, COMPONENTS["vae"], dtype="bfloat16", sharding=lambda path, shape: sharding)
+    module = store.load_module(
+        converted, COMPONENTS["vae"], dtype="bfloat16", sharding=lambda path, shape: sharding
+    )
     expected = _expected(checkpoint, "vae")
     for path, value in tree.flatten(nnx.state(module, nnx.Param)).items():
         assert value.sharding == sharding
@@ -142,8 +145,7 @@ def unmerged(checkpoint, tmp_path_factory) -> Path:
     """The DiT as it came in, pairs beside it."""
     output = tmp_path_factory.mktemp("unmerged")
     more = ("--components", "dit", "--lora_merge", "false", "--dtype", "keep")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        _run(monkeypatch, *_arguments(checkpoint, output, *more))
+    _run(*_arguments(checkpoint, output, *more))
     return output
 
 
@@ -163,15 +165,15 @@ def test_pairs_beside_the_weights_are_added_on_loading(checkpoint, converted, un
     assert len(changed) == 32 and all("blocks/" in path for path in changed)
 
 
-def test_export_gives_the_files_back(checkpoint, unmerged, tmp_path, monkeypatch):
-    _run(monkeypatch, "--output", str(unmerged), "--export", str(tmp_path))
+def test_export_gives_the_files_back(checkpoint, unmerged, tmp_path):
+    _run("--output", str(unmerged), "--export", str(tmp_path))
     files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 5
     for path in files:
         assert (tmp_path / path).read_bytes() == (checkpoint / path).read_bytes(), path
 
 
-def test_export_of_any_bits_and_names(own, tmp_path, monkeypatch):
+def test_export_of_any_bits_and_names(own, tmp_path):
     """Not-a-numbers, `model.` in front, names in another order, one file without an index."""
     trained = own / published.TALKVERSE_FILE
     tensors = load_file(trained)
@@ -188,29 +190,38 @@ def test_export_of_any_bits_and_names(own, tmp_path, monkeypatch):
     (base / "diffusion_pytorch_model.safetensors.index.json").unlink()
     save_file(whole, base / "diffusion_pytorch_model.safetensors")
 
-    more = ("--components", "dit", "--lora_merge", "false", "--dtype", "keep", "--export", str(tmp_path / "back"))
-    _run(monkeypatch, *_arguments(own, tmp_path / "w", *more))
+    more = (
+        "--components",
+        "dit",
+        "--lora_merge",
+        "false",
+        "--dtype",
+        "keep",
+        "--export",
+        str(tmp_path / "back"),
+    )
+    _run(*_arguments(own, tmp_path / "w", *more))
     assert (tmp_path / "back" / published.TALKVERSE_FILE).read_bytes() == before
     assert [path.name for path in (tmp_path / "back" / "Wan2.2-TI2V-5B").iterdir()] == [
         "diffusion_pytorch_model.safetensors"
     ]
 
 
-def test_export_of_merged_weights_is_refused(converted, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="only what was converted with --dtype keep --lora_merge false"):
-        _run(monkeypatch, "--output", str(converted), "--export", str(tmp_path))
+def test_export_of_merged_weights_is_refused(converted, tmp_path):
+    with pytest.raises(UserError, match="only what was converted with --lora_merge false --dtype keep"):
+        _run("--output", str(converted), "--export", str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
-def test_run_again(checkpoint, tmp_path, monkeypatch, capsys):
+def test_run_again(checkpoint, tmp_path, capsys):
     """What is complete is skipped; other settings or files make it anew; other components stay."""
     arguments = _arguments(checkpoint, tmp_path / "w", "--components")
-    _run(monkeypatch, *arguments, "text,audio")
+    _run(*arguments, "text,audio")
     made = {name: (tmp_path / "w" / name).stat().st_ino for name in ("text", "audio")}
     capsys.readouterr()
-    _run(monkeypatch, *arguments, "text,audio")
+    _run(*arguments, "text,audio")
     assert capsys.readouterr().out.count("already converted") == 2
-    _run(monkeypatch, *arguments, "text", "--dtype", "float32")
+    _run(*arguments, "text", "--dtype", "float32")
     assert (tmp_path / "w" / "text").stat().st_ino != made["text"]
     assert (tmp_path / "w" / "audio").stat().st_ino == made["audio"]
     assert {name: entry["dtype"] for name, entry in store.read_manifest(tmp_path / "w").items()} == {
@@ -218,7 +229,7 @@ def test_run_again(checkpoint, tmp_path, monkeypatch, capsys):
     }  # fmt: skip
     source = checkpoint / published.WAV2VEC_FOLDER / "model.safetensors"
     source.touch()
-    _run(monkeypatch, *arguments, "audio")
+    _run(*arguments, "audio")
     assert (tmp_path / "w" / "audio").stat().st_ino != made["audio"]
 
 
@@ -261,34 +272,40 @@ def test_killed_at_any_moment(checkpoint, tmp_path):
 
 def test_a_failure_keeps_the_old_component(checkpoint, tmp_path, monkeypatch):
     arguments = _arguments(checkpoint, tmp_path / "w", "--components", "text")
-    _run(monkeypatch, *arguments)
+    _run(*arguments)
 
     def full(*_):
-        raise ValueError('RESOURCE_EXHAUSTED: ...: Failed to write: No space left on device [os_error_code="28"]')
+        raise ValueError(
+            'RESOURCE_EXHAUSTED: ...: Failed to write: No space left on device [os_error_code="28"]'
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr(orbax_io, "write", full)
         with pytest.raises(UserError, match=r"w: cannot be written \(No space left on device\); make room"):
-            _run(patch, *arguments, "--dtype", "float32")
+            _run(*arguments, "--dtype", "float32")
         patch.setattr(convert.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=0))
         with pytest.raises(UserError, match=r"w: text needs \d+ kB, 0 B are free"):
-            _run(patch, *arguments, "--dtype", "float32")
+            _run(*arguments, "--dtype", "float32")
     assert not (tmp_path / "w" / "text.partial").exists()
     store.load_module(tmp_path / "w", COMPONENTS["text"])
 
 
-def test_half_converted_weights(converted, tmp_path):
+def test_half_converted_weights(checkpoint, converted, tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder; to make it, run convert_torch_weights.py"):
         store.load_module(tmp_path / "nowhere", COMPONENTS["text"])
     folder = Path(shutil.copytree(converted, tmp_path / "w"))
     (folder / "manifest.json").rename(tmp_path / "manifest.json")
-    with pytest.raises(UserError, match="w: no manifest.json: not converted weights, or a conversion that did not"):
+    with pytest.raises(
+        UserError, match="w: no manifest.json: not converted weights, or a conversion that did not"
+    ):
         store.load_module(folder, COMPONENTS["text"])
 
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     del manifest["components"]["text"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="text: not converted; run convert_torch_weights.py .* --components text"):
+    with pytest.raises(
+        UserError, match="text: not converted; run convert_torch_weights.py .* --components text"
+    ):
         store.load_module(folder, COMPONENTS["text"])
     (folder / "text").rename(folder / "text.partial")
     with pytest.raises(UserError, match="text: half-converted"):
@@ -300,10 +317,14 @@ def test_half_converted_weights(converted, tmp_path):
         store.load_module(folder, COMPONENTS["vae"])
     data = next((folder / "audio" / "parameters" / "d").iterdir())
     data.write_bytes(data.read_bytes()[:-1])
-    with pytest.raises(UserError, match=f"{data.name}: not of the size it was written with; run convert_torch"):
+    with pytest.raises(
+        UserError, match=f"{data.name}: not of the size it was written with; run convert_torch"
+    ):
         store.load_module(folder, COMPONENTS["audio"])
     data.unlink()
-    with pytest.raises(UserError, match=f"{data.name}: no such file, so audio is incomplete; run convert_torch"):
+    with pytest.raises(
+        UserError, match=f"{data.name}: no such file, so audio is incomplete; run convert_torch"
+    ):
         store.load_config(folder, COMPONENTS["audio"])
 
 
@@ -312,12 +333,12 @@ def _change(path: Path, **changes: np.ndarray | None) -> None:
     save_file({name: value for name, value in tensors.items() if value is not None}, path)
 
 
-def test_the_report_has_two_sides(own, tmp_path, monkeypatch):
+def test_the_report_has_two_sides(own, tmp_path):
     trained = own / published.TALKVERSE_FILE
     extra = {"speaker_embedding.weight": np.zeros((2, 3), np.float32)}
     _change(trained, **{"head.head.bias": np.zeros(5, np.float32), "frame_packer.proj.bias": None}, **extra)
     with pytest.raises(UserError) as error:
-        _run(monkeypatch, *_arguments(own, tmp_path / "w"))
+        _run(*_arguments(own, tmp_path / "w"))
     report = str(error.value)
     assert report.splitlines()[0].endswith("the files do not fit the model dit:")
     assert "the model needs it): 1\n    frame_packer.proj.bias" in report
@@ -326,24 +347,26 @@ def test_the_report_has_two_sides(own, tmp_path, monkeypatch):
     assert not (tmp_path / "w").exists()
 
 
-def test_weights_of_another_size(checkpoint, tmp_path, monkeypatch):
-    arguments = [word for word in _arguments(checkpoint, tmp_path / "w") if word not in ("--config", str(CONFIG))]
+def test_weights_of_another_size(checkpoint, tmp_path):
+    arguments = [
+        word for word in _arguments(checkpoint, tmp_path / "w") if word not in ("--config", str(CONFIG))
+    ]
     with pytest.raises(UserError, match="of another shape"):
-        _run(monkeypatch, *arguments, "--components", "text")
+        _run(*arguments, "--components", "text")
     with pytest.raises(UserError, match="config.json: of another size: hidden_size is 32, not 1024"):
-        _run(monkeypatch, *arguments, "--components", "audio")
+        _run(*arguments, "--components", "audio")
 
 
-def test_the_multilingual_base_is_refused(own, tmp_path, monkeypatch):
+def test_the_multilingual_base_is_refused(own, tmp_path):
     path = own / published.WAV2VEC_FOLDER / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"architectures": ["Wav2Vec2ForPreTraining"]}))
     with pytest.raises(UserError, match="use jonatasgrosman/wav2vec2-large-xlsr-53-english") as error:
-        _run(monkeypatch, *_arguments(own, tmp_path / "w", "--components", "audio"))
+        _run(*_arguments(own, tmp_path / "w", "--components", "audio"))
     assert "\n" not in str(error.value)
 
 
-def test_wav2vec2_from_a_torch_file_with_the_older_names(own, tmp_path, monkeypatch):
+def test_wav2vec2_from_a_torch_file_with_the_older_names(own, tmp_path):
     folder = own / published.WAV2VEC_FOLDER
     old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
     tensors = {}
@@ -355,7 +378,7 @@ def test_wav2vec2_from_a_torch_file_with_the_older_names(own, tmp_path, monkeypa
     (folder / "model.safetensors").unlink()
     shapes = {name: (value.dtype, value.shape) for name, value in tensors.items()}
     write_torch(folder / "pytorch_model.bin", shapes, iter(tensors.values()))
-    _run(monkeypatch, *_arguments(own, tmp_path / "w", "--components", "audio"))
+    _run(*_arguments(own, tmp_path / "w", "--components", "audio"))
     for path, value in _parameters(store.load_module(tmp_path / "w", COMPONENTS["audio"])).items():
         np.testing.assert_array_equal(value, expected[path])
 
@@ -374,10 +397,10 @@ def test_wav2vec2_from_a_torch_file_with_the_older_names(own, tmp_path, monkeypa
         ),
     ],
 )
-def test_files_that_are_missing_or_bad(own, tmp_path, monkeypatch, damage, message):
+def test_files_that_are_missing_or_bad(own, tmp_path, damage, message):
     damage(own)
     with pytest.raises(UserError, match=message) as error:
-        _run(monkeypatch, *_arguments(own, tmp_path / "w"))
+        _run(*_arguments(own, tmp_path / "w"))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "w").exists()
 
@@ -399,11 +422,18 @@ def test_files_that_are_missing_or_bad(own, tmp_path, monkeypatch, damage, messa
 def test_flags(arguments, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
-        _run(monkeypatch, *arguments)
+        convert_torch_weights.main(arguments)
 
 
 def test_the_command_ends_with_one_line_and_exit_code_2(tmp_path):
-    command = [sys.executable, ROOT / "convert_torch_weights.py", "--output", tmp_path / "w", "--ckpt_dir", "nowhere"]
+    command = [
+        sys.executable,
+        ROOT / "convert_torch_weights.py",
+        "--output",
+        tmp_path / "w",
+        "--ckpt_dir",
+        "nowhere",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
@@ -413,15 +443,15 @@ def test_the_command_ends_with_one_line_and_exit_code_2(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_tensor(tmp_path):
-    """A tensor of 256 MB in a mapped file, cast and written with blocks and queue of a few MB."""
+    """A tensor of 768 MB in a mapped file, cast and written with blocks and queue of a few MB."""
     with (tmp_path / "zeros").open("wb") as file:
-        file.truncate(256 * 1024**2)
+        file.truncate(768 * 1024**2)
     program = f"""
 import threading, time, numpy as np, ml_dtypes
 from talkverse_jax.weights import blocks, orbax_io
 orbax_io._BLOCK_BYTES, orbax_io._IN_FLIGHT_BYTES = 4 * 1024**2, 16 * 1024**2
 def anon(): return int(next(l for l in open("/proc/self/status") if "RssAnon" in l).split()[1])
-array = np.memmap({str(tmp_path / "zeros")!r}, np.float32, "r").reshape(8192, 8192).T
+array = np.memmap({str(tmp_path / "zeros")!r}, np.float32, "r").reshape(-1, 8192).T
 orbax_io.write({str(tmp_path / "warm")!r}, {{"a": blocks.cast(array[:64, :64])}})
 peak, before = 0, anon()
 def watch():
@@ -431,5 +461,7 @@ threading.Thread(target=watch, daemon=True).start()
 orbax_io.write({str(tmp_path / "out")!r}, {{"a": blocks.cast(array, ml_dtypes.bfloat16)}})
 print((peak - before) // 1024)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert int(done.stdout) < 90  # MB; the result is 128 MB
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert int(done.stdout) < 200  # MB; the result has 384

@@ -22,18 +22,23 @@ def _normal(*shape: int) -> np.ndarray:
 
 def _parameters(dtype=jnp.float32) -> dict[str, jax.Array]:
     arrays = {"layers/0/kernel": _normal(6, 4), "layers/1/kernel": _normal(4, 6), "layers/0/bias": _normal(4)}
-    return {name: jnp.asarray(value, dtype) for name, value in (arrays | {"conv/kernel": _normal(3, 4, 5)}).items()}
+    return {
+        name: jnp.asarray(value, dtype)
+        for name, value in (arrays | {"conv/kernel": _normal(3, 4, 5)}).items()
+    }
 
 
 def _file(tmp_path, **changes) -> str:
-    """A trained file: one pair of rank 2 for layer 0, and layer 1 whole; `changes` with None drop a tensor."""
+    """A trained file: a pair of rank 2 for layer 0, and layer 1 whole; a change to None drops a tensor."""
     tensors = {
         "layers.0.lora_A.weight": _normal(2, 6),
         "layers.0.lora_B.weight": _normal(4, 2),
         "layers.1.weight": _normal(6, 4) + 1,
     } | {name.replace("__", "."): value for name, value in changes.items()}
     path = tmp_path / "trained.safetensors"
-    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items() if value is not None}, path)
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in tensors.items() if value is not None}, path
+    )
     return str(path)
 
 
@@ -76,7 +81,11 @@ def test_the_sum_is_in_float32_and_keeps_dtype_and_sharding(tmp_path):
             2,
             "LoRA pair for layers.7, a layer the model lacks",
         ),
-        (dict(layers__0__lora_A__weight=_normal(2, 5)), 2, r"pair of layers.0 is for \[4, 5\], the model's is \[4, 6\]"),
+        (
+            dict(layers__0__lora_A__weight=_normal(2, 5)),
+            2,
+            r"pair of layers.0 is for \[4, 5\], the model's is \[4, 6\]",
+        ),
         (
             dict(conv__lora_A__weight=_normal(2, 4), conv__lora_B__weight=_normal(5, 2)),
             2,

@@ -1,36 +1,36 @@
 """The files in tests/data were written by PyTorch 2.13 with
 
-    import os, torch
-    from collections import OrderedDict
+import os, torch
+from collections import OrderedDict
 
-    base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
-    module = torch.nn.Linear(3, 2)
-    with torch.no_grad():
-        module.weight.copy_(torch.arange(6.0).reshape(2, 3))
-        module.bias.copy_(torch.tensor([0.5, -0.5]))
-    values = module.state_dict()  # an OrderedDict with an attribute `_metadata`
-    values["parameter"] = torch.nn.Parameter(base[0].clone())
-    values["bfloat16"] = (base / 3).to(torch.bfloat16)
-    values["float16"] = (base / 3).to(torch.float16)
-    values["float64"] = base.double() / 3
-    values["int64"] = base.to(torch.int64) - 5
-    values["bool"] = base > 7
-    values["transposed"] = base.T
-    values["row"] = base[2]
-    values["every_second"] = base[1:, 1::2]
-    values["whole"] = base
-    values["expanded"] = torch.tensor([1.0, 2.0])[:, None].expand(2, 3)
-    values["scalar"] = torch.tensor(2.5)
-    values["empty"] = torch.zeros(0, 3)
-    torch.save(values, "tensors.pth")
-    torch.save({"epoch": 3, "state_dict": OrderedDict(a=base)}, "nested.pth")
-    torch.save({"a": base}, "legacy.pth", _use_new_zipfile_serialization=False)
+base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
+module = torch.nn.Linear(3, 2)
+with torch.no_grad():
+    module.weight.copy_(torch.arange(6.0).reshape(2, 3))
+    module.bias.copy_(torch.tensor([0.5, -0.5]))
+values = module.state_dict()  # an OrderedDict with an attribute `_metadata`
+values["parameter"] = torch.nn.Parameter(base[0].clone())
+values["bfloat16"] = (base / 3).to(torch.bfloat16)
+values["float16"] = (base / 3).to(torch.float16)
+values["float64"] = base.double() / 3
+values["int64"] = base.to(torch.int64) - 5
+values["bool"] = base > 7
+values["transposed"] = base.T
+values["row"] = base[2]
+values["every_second"] = base[1:, 1::2]
+values["whole"] = base
+values["expanded"] = torch.tensor([1.0, 2.0])[:, None].expand(2, 3)
+values["scalar"] = torch.tensor(2.5)
+values["empty"] = torch.zeros(0, 3)
+torch.save(values, "tensors.pth")
+torch.save({"epoch": 3, "state_dict": OrderedDict(a=base)}, "nested.pth")
+torch.save({"a": base}, "legacy.pth", _use_new_zipfile_serialization=False)
 
-    class Code:
-        def __reduce__(self):
-            return os.system, ("echo code ran",)
+class Code:
+    def __reduce__(self):
+        return os.system, ("echo code ran",)
 
-    torch.save({"a": base, "b": Code()}, "code.pth")
+torch.save({"a": base, "b": Code()}, "code.pth")
 """
 
 import os
@@ -95,7 +95,9 @@ def test_tensors_inside_a_training_checkpoint():
 
 
 def test_code_is_refused_and_not_run():
-    program = f"from talkverse_jax.weights.torch_reader import read_torch; read_torch({str(DATA / 'code.pth')!r})"
+    program = (
+        f"from talkverse_jax.weights.torch_reader import read_torch; read_torch({str(DATA / 'code.pth')!r})"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "code ran" not in done.stdout
     with pytest.raises(UserError, match=r"code\.pth: holds code \(\w+\.system\); only tensors are read"):

@@ -1,0 +1,96 @@
+import dataclasses
+from typing import Literal
+
+import pytest
+
+from talkverse_jax.core.config import from_dict, load_toml, to_dict
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import option, parse_options
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    sizes: tuple[int, ...]
+    pair: tuple[int, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    inner: Inner
+    name: str
+    kind: Literal["a", "b"] = "a"
+    rate: float | None = None
+
+
+VALUES = {"inner": {"sizes": [1, 2, 3], "pair": [1, 2]}, "name": "x", "rate": 3}
+
+
+def test_values_become_the_dataclass_and_come_back():
+    made = from_dict(Outer, VALUES, "here")
+    assert made == Outer(Inner((1, 2, 3), (1, 2.0)), "x", "a", 3.0)
+    assert isinstance(made.rate, float)
+    assert from_dict(Outer, to_dict(made), "here") == made
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"nmae": "y"}, "here: unknown key 'nmae'; did you mean 'name'?"),
+        ({"zzz": 1}, "here: unknown key 'zzz'; the keys are inner, name, kind, rate"),
+        ({"name": 3}, "here: name: expected str, found 3"),
+        ({"kind": "c"}, "here: kind: 'c' is none of 'a', 'b'"),
+        ({"inner": {"sizes": [1]}}, "here: inner: missing 'pair'"),
+        ({"inner": {"sizes": 1, "pair": [1, 2]}}, "here: inner: sizes: expected a list, found 1"),
+        ({"inner": {"sizes": [True], "pair": [1, 2]}}, "expected int, found True"),
+        ({"inner": {"sizes": [], "pair": [1]}}, "expected 2 values, found 1"),
+        ({"inner": 5}, "expected a table of values for Inner, found 5"),
+    ],
+)
+def test_a_wrong_value_is_named(change, message):
+    with pytest.raises(UserError) as error:
+        from_dict(Outer, VALUES | change, "here")
+    assert message in str(error.value)
+
+
+def test_toml_files(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('name = "x"\n[inner]\nsizes = [1]\npair = [1, 2.5]\n')
+    assert load_toml(Outer, path).inner.pair == (1, 2.5)
+    path.write_text("name = \n")
+    with pytest.raises(UserError, match="not a TOML file"):
+        load_toml(Outer, path)
+    with pytest.raises(UserError, match="no such file"):
+        load_toml(Outer, tmp_path / "none.toml")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    image: str = option("a picture", group="input")
+    steps: int = option("steps", group="sampling", default=50)
+    fast: bool = option("be quick", group="sampling", default=False)
+    mode: Literal["x", "y"] = option("the mode", group="sampling", default="x")
+    clips: int | None = option("clips", group="sampling", default=None)
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('steps = 10\nmode = "y"\n')
+    made = parse_options(Run, "run", "", ["--config", str(path), "--image", "i", "--steps", "3", "--fast"])
+    assert made == Run("i", 3, True, "y", None)
+    assert parse_options(Run, "run", "", ["--image", "i", "--fast", "False", "--clips", "2"]).clips == 2
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ([], "--image missing"),
+        (["--image", "i", "--step", "3"], "did you mean --steps?"),
+        (["--image", "i", "--steps", "x"], "--steps: invalid int value: 'x'"),
+        (["--image", "i", "--fast", "maybe"], "'maybe' is neither true nor false"),
+        (["--image", "i", "--mode", "z"], "--mode"),
+    ],
+)
+def test_a_wrong_flag_is_named(argv, message):
+    with pytest.raises(UserError) as error:
+        parse_options(Run, "run", "", argv)
+    assert message in str(error.value)

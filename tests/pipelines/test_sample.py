@@ -1,0 +1,266 @@
+"""sample.py on a tiny random checkpoint: what it writes, and one line for whatever it cannot use."""
+
+import json
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import sample
+from talkverse_jax.core.errors import run_command
+from talkverse_jax.core.options import build_parser
+from talkverse_jax.pipelines.sample_options import SampleOptions
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def arguments(tiny_weights, tmp_path):
+    """The flags of a small working run: two clips of 8 frames, two steps."""
+    return {
+        "weights": tiny_weights,
+        "image": ROOT / "assets/face.png",
+        "audio": ROOT / "assets/speech.flac",
+        "prompt": "A woman talks.",
+        "negative_prompt": "blurred",
+        "output": tmp_path / "talk.mp4",
+        "size_bucket": "tiny-128",
+        "infer_frames": 8,
+        "num_clip": 2,
+        "sample_steps": 2,
+        "base_seed": 3,
+        "dtype": "float32",
+    }
+
+
+def run(arguments: dict) -> None:
+    """Call sample.py with these flags in this process, exit code and all."""
+    argv = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+    run_command(lambda: sample.main(argv))
+
+
+def frames_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_a_video_with_its_sound_and_its_record(arguments, capsys):
+    run(arguments)
+    output = arguments["output"]
+    frames = frames_of(output)
+    assert frames.shape == (13, 128, 128, 3)  # 8 - 3 frames of the first clip, 8 of the second
+    assert frames.std() > 10
+    with av.open(str(output)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")
+        assert video.average_rate == 25
+        assert abs(float(audio.duration * audio.time_base) - 13 / 25) < 0.001
+    record = json.loads(output.with_suffix(".json").read_text())
+    assert record["settings"]["base_seed"] == 3 and record["settings"]["sample_solver"] == "unipc"
+    assert record["frames"] == 13 and record["clips"] == 2 and record["size"] == [128, 128]
+    assert {"loading", "compiling", "encoding", "denoising", "decoding"} <= record["seconds"].keys()
+    assert record["weights"]["dit"]["sources"]
+    assert sorted(path.name for path in output.parent.iterdir()) == ["talk.json", "talk.mp4"]
+    assert "128x128, 13 frames (0.52 s) in 2 clips, seed 3" in capsys.readouterr().err
+
+
+def test_the_seed_decides_the_video_and_everything_else_changes_it(arguments, tmp_path):
+    def video(name, **changes):
+        run(arguments | {"output": tmp_path / f"{name}.mp4"} | changes)
+        return frames_of(tmp_path / f"{name}.mp4").astype(int)
+
+    first = video("first")
+    np.testing.assert_array_equal(first, video("again"))
+    changes = {
+        "seed": {"base_seed": 4},
+        "sound": {"audio": ROOT / "assets/speech_other.flac"},
+        "prompt": {"prompt": "Nobody is there."},
+        "negative": {"negative_prompt": "stillness"},
+        "solver": {"sample_solver": "dpm++"},
+        "euler": {"sample_solver": "euler"},
+        "guidance": {"sample_guide_scale": 2},
+        "alone": {"sample_guide_scale": 1},
+        "upstream": {"audio_alignment": "upstream"},
+    }
+    for name, change in changes.items():
+        assert np.abs(video(name, **change) - first).mean() > 0.01, name
+
+
+def test_by_default_the_video_is_as_long_as_its_sound(arguments):
+    del arguments["num_clip"]
+    run(arguments | {"infer_frames": 40, "audio": ROOT / "assets/speech_other.flac"})
+    record = json.loads(arguments["output"].with_suffix(".json").read_text())
+    with av.open(str(ROOT / "assets/speech_other.flac")) as container:
+        seconds = container.duration / av.time_base
+    assert record["frames"] == np.ceil(seconds * 25)
+    assert len(frames_of(arguments["output"])) == record["frames"]
+
+
+def test_trimmed_frames_go_with_their_sound(arguments, tmp_path):
+    run(arguments)
+    whole = frames_of(arguments["output"]).astype(int)
+    run(arguments | {"head_trim_frames": 6, "output": tmp_path / "trim.mp4"})
+    trimmed = frames_of(tmp_path / "trim.mp4").astype(int)
+    assert len(trimmed) == 13 - 6
+    # encoded anew, but the same pictures
+    assert np.abs(trimmed - whole[6:]).mean() < 0.5 * np.abs(trimmed - whole[:7]).mean()
+    with av.open(str(tmp_path / "trim.mp4")) as container:
+        audio = container.streams.audio[0]
+        assert abs(float(audio.duration * audio.time_base) - 7 / 25) < 0.001
+
+
+def test_starting_from_the_picture_shows_all_frames(arguments):
+    run(arguments | {"init_first_frame": "true"})
+    assert len(frames_of(arguments["output"])) == 16
+
+
+def test_the_presets_for_small_cards_change_no_number(arguments, tmp_path):
+    run(arguments)
+    run(arguments | {"offload_model": "true", "t5_cpu": "true", "output": tmp_path / "small.mp4"})
+    np.testing.assert_array_equal(frames_of(arguments["output"]), frames_of(tmp_path / "small.mp4"))
+
+
+def test_one_program_serves_all_steps_and_clips(arguments):
+    from talkverse_jax.diffusion.sample_loop import denoising_step
+
+    traces = []
+    body = denoising_step.__wrapped__
+    assert body.__name__ == "denoising_step"
+
+    import jax
+
+    import talkverse_jax.diffusion.sample_loop as loop
+
+    def counted(*args):
+        traces.append(1)
+        return body(*args)
+
+    original, loop.denoising_step = loop.denoising_step, jax.jit(counted)
+    try:
+        run(arguments | {"num_clip": 3, "sample_steps": 3})
+    finally:
+        loop.denoising_step = original
+    assert len(traces) == 2  # with and without motion tokens
+
+
+def test_a_prompt_may_be_empty_and_a_long_one_is_cut_aloud(arguments, capsys):
+    run(arguments | {"prompt": "", "num_clip": 1})
+    assert arguments["output"].is_file()
+    run(arguments | {"prompt": "word " * 400, "num_clip": 1})
+    assert "--prompt: " in (err := capsys.readouterr().err) and "tokens, cut to" in err
+    record = json.loads(arguments["output"].with_suffix(".json").read_text())
+    assert any("cut to" in notice for notice in record["notices"])
+
+
+BAD = {
+    "missing picture": ({"image": "nobody.png"}, "nobody.png: no such file"),
+    "missing sound": ({"audio": "nothing.wav"}, "nothing.wav: no such file"),
+    "picture as sound": ({"audio": ROOT / "assets/face.png"}, "face.png: "),
+    "sound as picture": ({"image": ROOT / "assets/speech.flac"}, "speech.flac: not a picture"),
+    "odd frames": ({"infer_frames": 10}, "--infer_frames 10: a latent frame holds 4 frames"),
+    "unknown bucket": ({"size_bucket": "tiny-129"}, "--size_bucket tiny-129: no such bucket; did you mean tiny"),
+    "no clips": ({"num_clip": 0}, "--num_clip 0"),
+    "no steps": ({"sample_steps": 0}, "--sample_steps 0"),
+    "bad seed": ({"base_seed": -2}, "--base_seed -2"),
+    "bad shift": ({"sample_shift": 0}, "--sample_shift 0"),
+    "too much trim": ({"head_trim_frames": 500}, "--head_trim_frames 500: the video has 13 frames"),
+    "not an mp4": ({"output": "talk.avi"}, "talk.avi: the video is written as mp4"),
+    "unknown solver": ({"sample_solver": "heun"}, "--sample_solver: invalid choice: 'heun'"),
+    "unknown flag": ({"promt": "x"}, "--promt"),
+    "no weights": ({"weights": "nowhere"}, "nowhere: no such folder"),
+    "no lora": ({"lora_ckpt": "nothing.safetensors"}, "nothing.safetensors: no such file"),
+}
+
+
+@pytest.mark.parametrize("change, message", BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_and_leaves_an_older_video_alone(arguments, capsys, change, message):
+    arguments["output"].write_bytes(b"an older video")
+    with pytest.raises(SystemExit) as stop:
+        run(arguments | change)
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert message in lines[-1] and lines[-1].startswith("error: ")
+    assert "Traceback" not in "".join(lines)
+    assert arguments["output"].read_bytes() == b"an older video"
+    assert [path.name for path in arguments["output"].parent.iterdir()] == ["talk.mp4"]
+
+
+def _damaged(tiny_weights, tmp_path, damage) -> Path:
+    copy = tmp_path / "weights"
+    shutil.copytree(tiny_weights, copy)
+    damage(copy)
+    return copy
+
+
+def _other_size(folder: Path) -> None:
+    path = folder / "text" / "config.json"
+    path.write_text(path.read_text().replace('"dim": 64', '"dim": 32'))
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda folder: (folder / "manifest.json").unlink(), "not converted weights"),
+        (lambda folder: shutil.rmtree(folder / "vae"), "convert_torch_weights.py"),
+        (lambda folder: shutil.rmtree(folder / "audio" / "parameters"), "damaged"),
+        (_other_size, "text"),
+        (lambda folder: (folder / "text/tokenizer/tokenizer.json").unlink(), "tokenizer.json: no such file"),
+    ],
+    ids=["no manifest", "a component gone", "parameters gone", "another size", "no tokenizer"],
+)
+def test_damaged_weights_are_one_line(arguments, tiny_weights, tmp_path, capsys, damage, message):
+    with pytest.raises(SystemExit) as stop:
+        run(arguments | {"weights": _damaged(tiny_weights, tmp_path, damage)})
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: ") and message in last
+
+
+def test_a_full_disk_is_one_line_and_leaves_an_older_video_alone(arguments, capsys, monkeypatch):
+    from talkverse_jax.data.video_writer import VideoWriter
+
+    def full(self, frames):
+        with self._user_errors():
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(VideoWriter, "write", full)
+    arguments["output"].write_bytes(b"an older video")
+    with pytest.raises(SystemExit) as stop:
+        run(arguments)
+    assert stop.value.code == 2
+    assert "No space left on device" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert arguments["output"].read_bytes() == b"an older video"
+
+
+def test_configs_are_read_and_flags_win(arguments, tmp_path, capsys):
+    config = tmp_path / "run.toml"
+    config.write_text('sample_steps = 1\nnum_clip = 1\nsize_bucket = "tiny-128"\n')
+    del arguments["sample_steps"], arguments["num_clip"]
+    run({"config": config} | arguments | {"base_seed": 9})
+    record = json.loads(arguments["output"].with_suffix(".json").read_text())
+    assert record["settings"]["sample_steps"] == 1 and record["settings"]["base_seed"] == 9
+    config.write_text("sample_stepps = 1\n")
+    with pytest.raises(SystemExit):
+        run({"config": config} | arguments)
+    assert "unknown key 'sample_stepps'; did you mean 'sample_steps'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
+def test_every_config_says_its_command_and_loads(path):
+    from talkverse_jax.core.config import read_toml
+    from talkverse_jax.pipelines.components import ModelConfigs
+
+    assert "python " in path.read_text().split("\n\n")[0] or "make " in path.read_text().split("\n\n")[0]
+    if path.name.startswith("model_"):
+        ModelConfigs.from_toml(path)
+    else:
+        assert read_toml(path).keys() <= SampleOptions.__dataclass_fields__.keys()
+
+
+def test_the_readme_lists_every_flag():
+    readme = (ROOT / "README.md").read_text()
+    for action in build_parser(SampleOptions, "sample.py", "")._actions:
+        if action.dest != "help":
+            assert f"`--{action.dest}`" in readme, action.dest

@@ -3,8 +3,8 @@
     python benchmarks/convert.py --folder SCRATCH
 
 Component by component, each deleted before the next: make (random, in the published layout), copy, convert.
-The DiT takes 46 GB of disk for a while, UMT5-XXL 23 GB. When a time begins the files are out of the page cache;
-when it ends what was written is on the disk.
+The DiT takes 46 GB of disk for a while, UMT5-XXL 23 GB. When a time begins the files are out of the page
+cache; when it ends what was written is on the disk.
 """
 
 import argparse

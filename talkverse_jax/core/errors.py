@@ -1,7 +1,10 @@
 """The one exception that a command turns into one line and exit code 2."""
 
+import errno
 import sys
 from collections.abc import Callable
+
+_NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class UserError(Exception):
@@ -20,6 +23,11 @@ def run_command(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _NO_WRITING or not error.filename:
+            raise
+        print(f"error: {error.filename}: {error.strerror}; make room or choose another place", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -109,10 +109,7 @@ def _decode(stream: AudioStream, path: str | Path) -> tuple[Float32[np.ndarray, 
 
 def _samples(frame: av.AudioFrame) -> Float32[np.ndarray, "n channels"]:
     values = frame.to_ndarray()
-    if not frame.format.is_planar:
-        values = values.reshape(frame.samples, frame.layout.nb_channels)
-    else:
-        values = values.T
+    values = values.T if frame.format.is_planar else values.reshape(frame.samples, frame.layout.nb_channels)
     if values.dtype.kind == "f":
         return values.astype(np.float32)
     info = np.iinfo(values.dtype)

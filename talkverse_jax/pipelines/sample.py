@@ -1,7 +1,6 @@
 """From files to a video file: what `sample.py` runs."""
 
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from talkverse_jax.pipelines.long_video import generate_clips, seeded_noise
 from talkverse_jax.pipelines.residency import to_host
 from talkverse_jax.pipelines.sample_options import SampleOptions
 from talkverse_jax.weights import lora, store
+from talkverse_jax.weights.manifest import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +87,8 @@ def sample(options: SampleOptions) -> Path:
         _say(notice)
     stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding", "writing")
     begin = time.perf_counter()
-    # "high": an accelerator multiplies float32 (the VAE, norms, time) in more than its fastest precision
-    with jax.default_matmul_precision("high"):
+    # An accelerator multiplies float32 (the VAE, norms, time) in less than that unless told otherwise.
+    with jax.default_matmul_precision("highest" if options.dtype == "float32" else "high"):
         conditions, notices = encode_conditions(options, configs, sound, stopwatch)
         plan = Plan.make(options, sound.duration, len(conditions.audio))
         _say(
@@ -124,7 +124,7 @@ def sample(options: SampleOptions) -> Path:
         "seconds": stopwatch.rounded() | {"total": round(time.perf_counter() - begin, 3)},
         "weights": store.read_manifest(options.weights),
     }
-    output.with_suffix(".json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_json(output.with_suffix(".json"), record)
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record["seconds"].items())
     _say(f"{output} ({spent})")
     return output

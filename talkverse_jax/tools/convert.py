@@ -202,6 +202,6 @@ def _summary(plan: _Plan, begin: float, written: float, hashing: float) -> str:
         pairs = f", {plan.lora.pairs} LoRA pairs {'merged' if plan.lora.merged else 'beside'}"
     return (
         f"{plan.name}: {len(plan.checkpoints[store.PARAMETERS])} tensors, {size(source)} -> "
-        f"{size(plan.nbytes)} ({plan.dtype}{pairs}) in {now - begin:.1f} s (SHA-256 {hashing:.1f} s beside it, "
-        f"of which {now - written:.1f} s waited for)"
+        f"{size(plan.nbytes)} ({plan.dtype}{pairs}) in {now - begin:.1f} s (SHA-256 {hashing:.1f} s beside "
+        f"it, of which {now - written:.1f} s waited for)"
     )

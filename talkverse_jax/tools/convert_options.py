@@ -39,8 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--wav2vec_dir",
         metavar="DIR",
-        help="the folder of jonatasgrosman/wav2vec2-large-xlsr-53-english (audio; default: the folder of that "
-        "name in --ckpt_dir)",
+        help="the folder of jonatasgrosman/wav2vec2-large-xlsr-53-english (audio; default: the folder of "
+        "that name in --ckpt_dir)",
     )
     add(
         "--download",

@@ -35,8 +35,8 @@ def export(weights_dir: str | Path, target: str | Path) -> None:
     """Write the base model and the TalkVerse file of a converted DiT into the folder `target`.
 
     Raises:
-      UserError: the DiT was not converted with `--lora_merge false --dtype keep`, or a file would not come out
-        as it came in (its SHA-256 is compared).
+      UserError: the DiT was not converted with `--lora_merge false --dtype keep`, or a file would not come
+        out as it came in (its SHA-256 is compared).
     """
     folder, target = store.folder_of(weights_dir, "dit"), Path(target)
     entry = manifest.read(weights_dir)["dit"]

@@ -228,7 +228,7 @@ def _run_pipeline(bundle: Bundle) -> Case:
             sample_shift=config["shift"],
             sample_guide_scale=config["guide_scale"],
             sample_solver=config["solver"],
-            init_first_frame=not config["drop_first_motion"],
+            init_first_frame=config.get("init_first_frame", not config["drop_first_motion"]),
             audio_alignment="upstream",
         ),
         noise=lambda clip, shape: channels_last(inputs["noise"][clip][None]),

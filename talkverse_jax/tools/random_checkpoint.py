@@ -142,7 +142,7 @@ def _write_safetensors(path: Path, typed: Shapes, seed: int) -> None:
 
 
 def _values(typed: Shapes, seed: int) -> Iterator[np.ndarray]:
-    """Normal noise, each tensor's seeded by its name; kernels keep the variance of what passes through them."""
+    """Normal noise, seeded by each tensor's name; kernels keep the variance of what passes through."""
     for name, (dtype, shape) in typed.items():
         rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
         mean, std = _mean_and_std(name, shape)

@@ -49,7 +49,7 @@ _BROKEN = (  # what a damaged pickle makes Python raise
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.pth` file by name, as read-only views of the mapped file; shared storages stay shared.
+    """The tensors of a `.pth` file by name, as read-only views of the mapped file; shared storages stay so.
 
     Raises:
       UserError: the file is missing, truncated, of PyTorch before 1.6, compressed, or holds anything but

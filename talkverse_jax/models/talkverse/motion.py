@@ -31,8 +31,11 @@ class FramePacker(nnx.Module):
             ]
         )
 
-    def __call__(self, motion: Float[Array, "B 19 h w C"]) -> Float[Array, "B M D"]:
-        """Tokens of the newest frame, then of the pair, then of the sixteen oldest."""
+    def __call__(self, motion: Float[Array, "B F h w C"]) -> Float[Array, "B M D"]:
+        """Tokens of the newest frame, then of the pair, then of the sixteen oldest; zeros stand in for frames
+        before the first."""
+        missing = max(0, MOTION_LATENT_FRAMES - motion.shape[1])
+        motion = jnp.pad(motion, ((0, 0), (missing, 0), (0, 0), (0, 0), (0, 0)))[:, -MOTION_LATENT_FRAMES:]
         tokens, end = [], MOTION_LATENT_FRAMES
         for (frames, _), embedding in zip(BUCKETS, self.embeddings):
             tokens.append(rearrange(embedding(motion[:, end - frames : end]), "b f y x d -> b (f y x) d"))

@@ -73,6 +73,10 @@ def repeat_up(
     x: Float[Array, "B T H W C"], out_dim: int, time: int, space: int
 ) -> Float[Array, "B T*time H*space W*space D"]:
     """Channels repeated consecutively and read as (out channel, time, row, column offset): the counterpart of
-    `average_down`."""
-    blocks = repeat(x, "b f h w c -> b f h w (c copies)", copies=out_dim * time * space**2 // x.shape[-1])
-    return rearrange(blocks, "b f h w (d t y x) -> b (f t) (h y) (w x) d", t=time, y=space, x=space)
+    `average_down`. C is a multiple of D."""
+    # Each output channel is made of `ratio` input channels, which share the offsets evenly. Repeating them
+    # along a last axis of their own is the same, but a TPU pads that axis to 128 (25 GB at 640x640).
+    offsets, ratio = time * space**2, x.shape[-1] // out_dim
+    parts = [x[..., i::ratio] for i in range(ratio)]
+    blocks = jnp.stack([parts[offset * ratio // offsets] for offset in range(offsets)])
+    return rearrange(blocks, "(t y x) b f h w d -> b (f t) (h y) (w x) d", t=time, y=space, x=space)

@@ -1,0 +1,28 @@
+import pytest
+
+from talkverse_jax.core.errors import UserError, run_command
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (UserError("a.wav: is empty; give another"), 2, "error: a.wav: is empty; give another"),
+        (OSError(28, "No space left on device", "out.json"), 2, "error: out.json: No space left on device; "),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_one_line_and_an_exit_code(capsys, error, code, line):
+    with pytest.raises(SystemExit) as stop:
+        run_command(lambda: _raise(error))
+    assert stop.value.code == code
+    assert capsys.readouterr().err.startswith(line)
+
+
+@pytest.mark.parametrize("error", [ValueError("a fault of ours"), OSError(5, "Input/output error", "x")])
+def test_our_own_faults_keep_their_traceback(error):
+    with pytest.raises(type(error)):
+        run_command(lambda: _raise(error))

@@ -122,11 +122,12 @@ def generate_clips(
         with stopwatch.phase("decoding"):
             frames = decode(vae, motion, latents)
             history = jnp.concatenate([history, frames], axis=1)[:, -motion_frames:]
-            done = Clip(index, np.asarray(frames[0]), np.asarray(latents[0]))
+            jax.block_until_ready(history)
+        yield Clip(index, np.asarray(frames[0]), np.asarray(latents[0]))
+        del frames, latents  # while the next clip is made, only the history of this one is kept
         if index + 1 < num_clips:
             with stopwatch.phase("encoding"):
                 motion = jax.block_until_ready(encode(vae, history))
-        yield done
 
 
 def seeded_noise(seed: int) -> Callable[[int, tuple[int, ...]], Array]:

@@ -3,7 +3,6 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -107,10 +106,9 @@ def sample(options: SampleOptions) -> Path:
             fps=FPS,
             metadata={"title": options.prompt[:200], "comment": f"talkverse_jax seed {options.base_seed}"},
         ) as writer:
-            frames = _frames(options, plan, dit, vae, conditions, to_unit(fit(image, height, width)), stopwatch)
-            for part in frames:
-                with stopwatch.phase("writing"):
-                    writer.write(part)
+            _write_clips(
+                writer, options, plan, dit, vae, conditions, to_unit(fit(image, height, width)), stopwatch
+            )
     record = {
         "talkverse_jax": talkverse_jax.__version__,
         "jax": jax.__version__,
@@ -178,7 +176,8 @@ def load_models(options: SampleOptions) -> tuple[TalkVerse, WanVAE22]:
     return dit, store.load_module(options.weights, COMPONENTS["vae"], dtype=options.vae_dtype)
 
 
-def _frames(
+def _write_clips(
+    writer: VideoWriter,
     options: SampleOptions,
     plan: Plan,
     dit: TalkVerse,
@@ -186,8 +185,8 @@ def _frames(
     conditions: Conditions,
     image: Float[np.ndarray, "H W 3"],
     stopwatch: Stopwatch,
-) -> Iterator[np.ndarray]:
-    """The video's frames as bytes, clip by clip, trimmed and cut to the plan."""
+) -> None:
+    """Make the clips and write each as it is finished, trimmed and cut to the plan."""
     with _progress(plan.clips, options.sample_steps) as (on_step, on_clip):
         shown = 0
         for clip in generate_clips(
@@ -203,10 +202,11 @@ def _frames(
             stopwatch=stopwatch,
             on_step=on_step,
         ):
-            frames = clip.frames[max(0, plan.trim - shown) : plan.frames - shown]
+            part = slice(max(0, plan.trim - shown), plan.frames - shown)
             shown += len(clip.frames)
-            if len(frames):
-                yield np.round(frames * 127.5 + 127.5).astype(np.uint8)
+            with stopwatch.phase("writing"):
+                writer.write(np.round(clip.frames[part] * 127.5 + 127.5).astype(np.uint8))
+            del clip  # nothing of it is kept while the next one is made
             on_clip()
 
 

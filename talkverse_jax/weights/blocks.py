@@ -46,10 +46,12 @@ def add_product(
     """`array + scale * left @ right`, computed in float32 and rounded once."""
     dtype = array.dtype if dtype is None else np.dtype(dtype)
 
+    factors = left * np.float32(scale), right.astype(np.float32)
+
     def read(part: slice) -> Shaped[np.ndarray, "part columns"]:
-        product = left[part].astype(np.float32) @ right.astype(np.float32)
-        product *= np.float32(scale)
-        product += array[part].astype(np.float32)
+        # by columns, as a transposed PyTorch kernel lies in memory
+        product = (factors[1].T @ factors[0][part].T).T
+        product += array[part].astype(np.float32, copy=False)
         return product.astype(dtype, copy=False)
 
     return RowBlocks(array.shape, dtype, read, array.ctypes.data)

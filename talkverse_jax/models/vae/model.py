@@ -74,22 +74,20 @@ class WanVAE22(nnx.Module):
             return first
 
         # Chunks are written in place, the discarded ones over each other at the front, where the first one
-        # kept replaces them: one program for both. Colours stand before rows and columns meanwhile: as the
-        # last axis of a loop's buffer a TPU pads three to 128 (25 GB for 120 frames of 640x640).
-        first = rearrange(first, "b t h w c -> b t c h w")
+        # kept replaces them: one program for both, and no second copy of the video.
         kept = config.pixel_frames(total) - start
         video = jnp.zeros((first.shape[0], kept, *first.shape[2:]), first.dtype)
         video = jax.lax.dynamic_update_slice_in_dim(video, first, 0, axis=1)
 
         def step(frame: Array, carry: tuple[Array, Cache]) -> tuple[Array, Cache]:
             video, cache = carry
-            chunk, cache = self.decode_chunk(jax.lax.dynamic_slice_in_dim(latents, frame, 1, axis=1), cache)
-            chunk = rearrange(chunk, "b t h w c -> b t c h w")
+            latent = jax.lax.dynamic_slice_in_dim(latents, frame, 1, axis=1)
+            chunk, cache = self.decode_chunk(latent, cache)
             at = jnp.maximum(config.time_stride * (frame - 1) + 1 - start, 0)
             return jax.lax.dynamic_update_slice_in_dim(video, chunk, at, axis=1), cache
 
         video, _ = jax.lax.fori_loop(1, total, step, (video, cache))
-        return rearrange(video, "b t c h w -> b t h w c")
+        return video
 
     def encode_chunk(
         self, frames: Float[Array, "B T H W 3"], cache: Cache | None = None

@@ -3,8 +3,8 @@
     python benchmarks/dit_cpu.py [--original CLONE [--original_python PYTHON]]
 
 One call is everything: text and audio embedding, motion packing, all blocks, the head. With `--original` the
-same shapes run in a checkout of the original program, in the Python that has its requirements, in turn with
-ours, so that the ratio is of one machine in one state.
+same shapes run right after ours in a checkout of the original program, in the Python that has its
+requirements.
 """
 
 import argparse

@@ -69,9 +69,9 @@ def test_a_clip_of_the_published_size_fits_a_32_gb_chip(one_chip, height, width)
     assert held + temporary < 32
 
 
-@pytest.mark.parametrize("height, width", [(640, 640), (1280, 704)])
-def test_the_vae_of_the_published_size_fits_beside_it(one_chip, height, width):
-    component, (h, w) = COMPONENTS["vae"], (height // 16, width // 16)
+def test_the_vae_of_the_published_size_fits_beside_it(one_chip):
+    """Seven minutes on two cores: XLA:TPU takes 5 to 10 s for each of the decoder's convolutions."""
+    component, (height, width), (h, w) = COMPONENTS["vae"], (640, 640), (40, 40)
     vae = component.abstract(component.real_size())
     held, temporary = _compile(
         decode.__wrapped__, one_chip, vae, _float(1, 19, h, w, 48), _float(1, 30, h, w, 48)

@@ -22,5 +22,5 @@ def model_jit(function: Callable, **kwargs) -> Callable:
     def call(*args, **kwargs):
         return jitted()(*args, **kwargs)
 
-    call.lower = lambda *args, **kwargs: jitted().lower(*args, **kwargs)
+    call.jitted = jitted
     return call

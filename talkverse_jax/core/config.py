@@ -86,7 +86,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
       UserError: the file is missing or is not TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the configs of this project are in configs/") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:

@@ -4,7 +4,13 @@ import errno
 import sys
 from collections.abc import Callable
 
-_NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_REMEDIES = {
+    errno.ENOSPC: "make room or choose another place",
+    errno.EDQUOT: "make room or choose another place",
+    errno.EROFS: "choose another place",
+    errno.EACCES: "change its permissions or choose another place",
+    errno.EPERM: "change its permissions or choose another place",
+}
 
 
 class UserError(Exception):
@@ -25,9 +31,10 @@ def run_command(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in _NO_WRITING or not error.filename:
+        remedy = _REMEDIES.get(error.errno)
+        if remedy is None or not error.filename:
             raise
-        print(f"error: {error.filename}: {error.strerror}; make room or choose another place", file=sys.stderr)
+        print(f"error: {error.filename}: {error.strerror}; {remedy}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

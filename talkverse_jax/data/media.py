@@ -1,5 +1,6 @@
 """Opening sound and video files with PyAV (it carries its own FFmpeg), with errors a user can read."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,18 @@ _TO_RGB = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FUL
 _ANY_TAGS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
+def absolute(path: str | Path) -> Path:
+    """The path from the root, `~` resolved.
+
+    Raises:
+      UserError: there is no such user's home.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(f"{path}: no such user; give the path in full") from None
+
+
 def existing_file(path: str | Path, what: str) -> Path:
     """The path made absolute: FFmpeg would take the front of `12:30.wav` for a protocol.
 
@@ -29,12 +42,12 @@ def existing_file(path: str | Path, what: str) -> Path:
     Raises:
       UserError: there is no such file, or it is a folder or empty.
     """
-    file = Path(path).expanduser().absolute()
-    if file.is_dir():
+    file = absolute(path)
+    if os.path.isdir(file):
         raise UserError(f"{path}: is a folder; give the file of {what}")
-    if not file.exists():
+    if not os.path.exists(file):  # Path.exists raises for a name that is too long
         raise UserError(f"{path}: no such file; give the file of {what}")
-    if file.is_file() and file.stat().st_size == 0:
+    if os.path.isfile(file) and file.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty; give the file of {what}")
     return file
 

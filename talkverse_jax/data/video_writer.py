@@ -5,6 +5,7 @@ whatever happens; at the end its packets are copied, not encoded again, into an 
 front, which takes the place of `NAME.mp4` in one step. For that moment the disk holds the video twice.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from jaxtyping import Float32, UInt8
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.data.media import absolute
 
 # What the muxer holds goes to the disk when a packet comes whose stream has this much waiting. More sound
 # than that follows the frames of a clip, running ahead of them, so nothing of the clip stays behind.
@@ -39,10 +41,10 @@ def check_output(path: str | Path) -> Path:
     Raises:
       UserError: not an .mp4, a folder, or in a folder that cannot be made or written.
     """
-    file = Path(path).expanduser().absolute()
+    file = absolute(path)
     if file.suffix.lower() != ".mp4":
         raise UserError(f"{path}: the video is written as mp4; end the name in .mp4")
-    if file.is_dir():
+    if os.path.isdir(file):
         raise UserError(f"{path}: is a folder; give the name of the video in it")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

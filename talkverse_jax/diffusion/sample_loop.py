@@ -45,7 +45,8 @@ def denoise(
     on_step: Callable[[], None] = lambda: None,
 ) -> Float[Array, "B F h w C"]:
     """Walk the schedule from noise to latents; `on_step` is called as each step finishes."""
-    state = start(noise)
+    # Where later states will be: for an array that is not committed to a device, jit compiles once more.
+    state = jax.device_put(start(noise), conditions.clean_tokens.sharding)
     for timestep, row in zip(schedule.timesteps, solver_coefficients(solver, schedule)):
         state = denoising_step(
             model, state, np.float32(timestep), row, conditions, np.float32(guide_scale)

@@ -48,6 +48,8 @@ def cudnn_attention(
 def default_attention(
     q: Float[Array, "B L N K"], k: Float[Array, "B S N K"], v: Float[Array, "B S N K"]
 ) -> Float[Array, "B L N K"]:
-    """cuDNN on a GPU in bfloat16, XLA anywhere else."""
-    fused = jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16)
+    """cuDNN on a GPU where it can (16 bits, heads of at most 128 channels in eights), XLA anywhere else."""
+    head_dim = q.shape[-1]
+    fits = q.dtype in (jnp.bfloat16, jnp.float16) and head_dim <= 128 and head_dim % 8 == 0
+    fused = fits and jax.default_backend() == "gpu"
     return (cudnn_attention if fused else xla_attention)(q, k, v)

@@ -5,6 +5,7 @@ A audio width.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -58,8 +59,10 @@ class ClipSettings:
             )
         if self.sample_steps < 1:
             raise UserError(f"--sample_steps {self.sample_steps}: give at least 1")
-        if self.sample_shift <= 0:
+        if not 0 < self.sample_shift < math.inf:
             raise UserError(f"--sample_shift {self.sample_shift}: give a number above 0")
+        if not math.isfinite(self.sample_guide_scale):
+            raise UserError(f"--sample_guide_scale {self.sample_guide_scale}: give a number, such as 4.5")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +101,13 @@ def generate_clips(
     guided = settings.sample_guide_scale > 1
     schedule = make_schedule(settings.sample_solver, settings.sample_steps, settings.sample_shift)
     picture = jnp.asarray(image)[None, None]
-    history = jnp.zeros((1, motion_frames, *image.shape), jnp.float32)
     with stopwatch.phase("encoding"):
         reference = jax.block_until_ready(encode(vae, picture))
+        history = jnp.zeros((1, motion_frames, *image.shape), jnp.float32, device=reference.sharding)
         motion = None
         if settings.init_first_frame:
             history = history.at[:, -FIRST_FRAME_COPIES:].set(picture)
-            motion = encode(vae, history)
+            motion = jax.block_until_ready(encode(vae, history))
     for index in range(num_clips):
         start = first_row(index, n, settings.audio_alignment, history=settings.init_first_frame)
         rows = jnp.asarray(clip_audio(audio, start, n))[None]
@@ -119,9 +122,11 @@ def generate_clips(
                 guide_scale=settings.sample_guide_scale,
                 on_step=on_step,
             )
+            del conditions  # gigabytes that the VAE can use
         with stopwatch.phase("decoding"):
             frames = decode(vae, motion, latents)
-            history = jnp.concatenate([history, frames], axis=1)[:, -motion_frames:]
+            kept = max(0, motion_frames - frames.shape[1])
+            history = jnp.concatenate([history[:, motion_frames - kept :], frames[:, -motion_frames:]], axis=1)
             jax.block_until_ready(history)
         yield Clip(index, np.asarray(frames[0]), np.asarray(latents[0]))
         del frames, latents  # while the next clip is made, only the history of this one is kept

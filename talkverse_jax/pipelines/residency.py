@@ -7,12 +7,27 @@ from typing import TypeVar
 import jax
 from flax import nnx
 
+from talkverse_jax.core.errors import UserError
+
 Module = TypeVar("Module", bound=nnx.Module)
+
+
+def host_device() -> jax.Device:
+    """The CPU as a JAX device.
+
+    Raises:
+      UserError: JAX was started without it.
+    """
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        given = jax.config.jax_platforms
+        raise UserError(f"JAX_PLATFORMS={given}: leaves out the CPU; set JAX_PLATFORMS={given},cpu") from None
 
 
 def to_host(module: Module) -> Module:
     """The module with its parameters in the host's memory (as they are where the host is the device)."""
-    return jax.device_put(module, jax.local_devices(backend="cpu")[0])
+    return jax.device_put(module, host_device())
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """From files to a video file: what `sample.py` runs."""
 
 import dataclasses
+import json
 import sys
 import time
 from contextlib import contextmanager, nullcontext
@@ -28,7 +29,7 @@ from talkverse_jax.pipelines.alignment import FPS, FRAMES_LOST, clips_needed, fr
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
 from talkverse_jax.pipelines.encoders import SAMPLE_RATE, AudioEncoder, TextEncoder, load_tokenizer
 from talkverse_jax.pipelines.long_video import generate_clips, seeded_noise
-from talkverse_jax.pipelines.residency import to_host
+from talkverse_jax.pipelines.residency import host_device, to_host
 from talkverse_jax.pipelines.sample_options import SampleOptions
 from talkverse_jax.weights import lora, store
 from talkverse_jax.weights.manifest import write_json
@@ -61,6 +62,8 @@ class Plan:
         wanted, history = frames_in_sound(seconds), options.init_first_frame
         rows = wanted if options.audio_alignment == "exact" else rows
         clips = clips_needed(rows, options.infer_frames, options.audio_alignment, history)
+        if options.num_clip and options.num_clip > clips:
+            _say(f"--num_clip {options.num_clip}: the sound ends in clip {clips}; {clips} are made")
         clips = min(clips, options.num_clip or clips)
         frames = min(wanted, clips * options.infer_frames - (0 if history else FRAMES_LOST))
         if options.head_trim_frames >= frames:
@@ -79,6 +82,7 @@ def sample(options: SampleOptions) -> Path:
     """
     options = options.checked()
     output = check_output(options.output)
+    record_path = _check_record(output.with_suffix(".json"))
     image, sound = read_image(options.image), read_audio(options.audio, SAMPLE_RATE)
     height, width = choose(options.size_bucket, *image.shape[:2])
     configs = ModelConfigs.from_weights(options.weights)
@@ -122,10 +126,26 @@ def sample(options: SampleOptions) -> Path:
         "seconds": stopwatch.rounded() | {"total": round(time.perf_counter() - begin, 3)},
         "weights": store.read_manifest(options.weights),
     }
-    write_json(output.with_suffix(".json"), record)
+    write_json(record_path, record)
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record["seconds"].items())
     _say(f"{output} ({spent})")
     return output
+
+
+def _check_record(path: Path) -> Path:
+    """Make sure that the JSON beside the video, where there is one, is a record of ours.
+
+    Raises:
+      UserError: it is something else, which is left alone.
+    """
+    if path.exists():
+        try:
+            ours = "talkverse_jax" in json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError):
+            ours = False
+        if not ours:
+            raise UserError(f"{path}: stands where the video's record goes and is none; give another --output")
+    return path
 
 
 def encode_conditions(
@@ -133,7 +153,7 @@ def encode_conditions(
 ) -> tuple[Conditions, list[str]]:
     """Run the text and audio encoders, one after the other, and drop each; notices for the user come along."""
     notices = []
-    on_cpu = jax.default_device(jax.local_devices(backend="cpu")[0]) if options.t5_cpu else nullcontext()
+    on_cpu = jax.default_device(host_device()) if options.t5_cpu else nullcontext()
     with on_cpu:
         with stopwatch.phase("loading"):
             encoder = TextEncoder(

@@ -1,6 +1,7 @@
 """What `sample.py` can be told, by flag or by config file; names follow the original where it has them."""
 
 import dataclasses
+import math
 import random
 from typing import Literal
 
@@ -103,5 +104,7 @@ class SampleOptions:
             raise UserError(f"--head_trim_frames {self.head_trim_frames}: give 0 or more")
         if not -1 <= self.base_seed < 2**32:
             raise UserError(f"--base_seed {self.base_seed}: give -1 or a number below 2**32")
+        if not math.isfinite(self.lora_alpha) or self.lora_rank < 1:
+            raise UserError("--lora_rank, --lora_alpha: give a rank of at least 1 and a number")
         seed = random.SystemRandom().randrange(2**31) if self.base_seed == -1 else self.base_seed
         return dataclasses.replace(self, base_seed=seed)

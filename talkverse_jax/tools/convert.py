@@ -65,6 +65,7 @@ def convert(
         output.mkdir(parents=True, exist_ok=True)
         for plan in plans:
             if _is_done(output, plan):
+                store.discard(output, plan.name)
                 print(f"{plan.name}: already converted from these files")
             else:
                 _run(output, plan)
@@ -110,7 +111,8 @@ def _plan(published: Published, settings: Settings) -> _Plan:
     to = None if dtype == "keep" else np.dtype(dtype)
     scale = settings.lora_alpha / settings.lora_rank
     leaves = {}
-    for pair in found.pairs:
+    order = {name: place for place, name in enumerate(published.tensors)}  # as they lie in the files
+    for pair in sorted(found.pairs, key=lambda pair: order[pair.name]):
         array = pair.rule.layout.from_torch(published.tensors[pair.name])
         difference = published.pairs.get(pair.name.removesuffix(".weight"))
         if difference:

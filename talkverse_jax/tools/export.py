@@ -27,7 +27,7 @@ def headers_of(published: Published) -> dict[str, Any]:
     return {
         "base": {file.path.name: file.header for file in published.base},
         "trained": {file.path.name: file.header for file in published.trained},
-        "index": index.read_text() if index.is_file() else None,
+        "index": index.read_text(encoding="utf-8") if index.is_file() else None,
     }
 
 
@@ -45,7 +45,7 @@ def export(weights_dir: str | Path, target: str | Path) -> None:
             f"{folder}: only what was converted with --lora_merge false --dtype keep can be exported; "
             "convert it so"
         )
-    headers = json.loads((folder / HEADERS).read_text())
+    headers = json.loads((folder / HEADERS).read_text(encoding="utf-8"))
     source = _Source(folder)
     sha256 = {source.file: source.sha256 for source in entry.sources}
     for part, place in (("base", target / _BASE_FOLDER), ("trained", target)):

@@ -52,21 +52,21 @@ def channels_second(x: jax.Array) -> np.ndarray:
     return np.moveaxis(np.asarray(x), -1, 1)
 
 
-def dit_config(config: dict, motion_frames: int) -> TalkVerseConfig:
-    """The transformer's config from a bundle's, which leaves out what never changes."""
+def dit_config(config: dict, motion_frames: int, channels: int, audio_layers: int) -> TalkVerseConfig:
+    """The transformer's config from a bundle's and its inputs; what no version changes is filled in."""
     trunk = {name: config[name] for name in ("dim", "ffn_dim", "freq_dim", "text_dim", "text_len")}
     return TalkVerseConfig(
         trunk=WanConfig(
             **trunk,
             num_heads=config["num_heads"],
             num_layers=config["num_layers"],
-            in_channels=48,
-            out_channels=48,
+            in_channels=channels,
+            out_channels=channels,
             patch_size=(1, 2, 2),
             eps=1e-6,
         ),
         audio_dim=config["audio_dim"],
-        audio_layers=25,
+        audio_layers=audio_layers,
         audio_tokens=4,
         audio_inject_layers=tuple(config["audio_inject_layers"]),
         motion_frames=motion_frames,
@@ -133,8 +133,10 @@ def published_files(name: str, paths: dict) -> list[Path]:
 
 
 def _run_dit(bundle: Bundle) -> Case:
-    config = dit_config(bundle.config, bundle.meta["motion_frames"][0])
-    model, inputs = _load(bundle, "dit", config), bundle.group("inputs")
+    inputs = bundle.group("inputs")
+    channels, audio_layers = inputs["latents"].shape[1], inputs["audio"].shape[1]
+    config = dit_config(bundle.config, bundle.meta["motion_frames"][0], channels, audio_layers)
+    model = _load(bundle, "dit", config)
 
     order: list[str] = []  # of computation; a dict that passes through jit comes back sorted
 
@@ -207,7 +209,10 @@ def _run_pipeline(bundle: Bundle) -> Case:
     inputs, config = bundle.group("inputs"), bundle.config
     if "source_video" in inputs:
         raise UserError(f"{bundle.path}: dubbing (inputs/source_video) is not part of this program yet")
-    dit = _load(bundle, "dit", dit_config(config["dit"], config["motion_frames"]), "dit")
+    if not config["drop_first_motion"] and "init_first_frame" not in config:
+        raise UserError(f"{bundle.path}: a first clip with motion tokens of zeros is not part of this program")
+    sizes = inputs["noise"].shape[1], inputs["audio_features"].shape[0]
+    dit = _load(bundle, "dit", dit_config(config["dit"], config["motion_frames"], *sizes), "dit")
     vae = _load(bundle, "vae", vae_config(config["vae"]), "vae")
     rows = ((0, 0), (0, dit.config.trunk.text_len), (0, 0))
 
@@ -228,7 +233,7 @@ def _run_pipeline(bundle: Bundle) -> Case:
             sample_shift=config["shift"],
             sample_guide_scale=config["guide_scale"],
             sample_solver=config["solver"],
-            init_first_frame=config.get("init_first_frame", not config["drop_first_motion"]),
+            init_first_frame=config.get("init_first_frame", False),
             audio_alignment="upstream",
         ),
         noise=lambda clip, shape: channels_last(inputs["noise"][clip][None]),

@@ -10,7 +10,7 @@ import numpy as np
 
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
+from talkverse_jax.models.wav2vec2.config import ENGLISH_CTC, Wav2Vec2Config
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
 from talkverse_jax.weights import lora
 from talkverse_jax.weights import safetensors_io as safetensors
@@ -76,17 +76,10 @@ def open_published(
       UserError: a flag or file is missing, or a file is damaged or another one than it should be.
     """
     if name == "audio":
-        folder = Path(wav2vec_dir or (ckpt_dir and Path(ckpt_dir, WAV2VEC_FOLDER)) or "")
-        if not wav2vec_dir and (not ckpt_dir or not folder.is_dir()):
-            raise UserError(
-                "--wav2vec_dir: missing; give the folder of jonatasgrosman/wav2vec2-large-xlsr-53-english"
-            )
-        return _open_audio(configs.audio, folder)
-    if not ckpt_dir:
-        raise UserError(f"--ckpt_dir: missing; give the folder of Wan-AI/Wan2.2-TI2V-5B to convert {name}")
-    folder = Path(ckpt_dir)
-    if not folder.is_dir():
-        raise UserError(f"--ckpt_dir {folder}: no such folder; give the folder of Wan-AI/Wan2.2-TI2V-5B")
+        if not wav2vec_dir and ckpt_dir and Path(ckpt_dir, WAV2VEC_FOLDER).is_dir():
+            wav2vec_dir = str(Path(ckpt_dir, WAV2VEC_FOLDER))
+        return _open_audio(configs.audio, _folder("--wav2vec_dir", wav2vec_dir, ENGLISH_CTC, name))
+    folder = _folder("--ckpt_dir", ckpt_dir, "Wan-AI/Wan2.2-TI2V-5B", name)
     if name == "dit":
         if not lora_ckpt:
             raise UserError(
@@ -97,6 +90,14 @@ def open_published(
         path = folder / VAE_FILE
         return Published(COMPONENTS["vae"], configs.vae, read_torch(path), (path,))
     return _open_text(configs.text, folder)
+
+
+def _folder(flag: str, path: str | None, repository: str, component: str) -> Path:
+    if not path:
+        raise UserError(f"{flag}: missing; give the folder of {repository} to convert {component}")
+    if not Path(path).is_dir():
+        raise UserError(f"{flag} {path}: no such folder; give the folder of {repository}")
+    return Path(path)
 
 
 def _open_dit(config: Any, folder: Path, trained_path: Path) -> Published:
@@ -163,7 +164,7 @@ def _open_audio(config: Wav2Vec2Config, folder: Path) -> Published:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; download the folder again") from None
     except ValueError as error:

@@ -96,12 +96,17 @@ def _write_dit(
         index["weight_map"] |= dict.fromkeys(shard, file)
     safetensors.index_file(folder, published.DIT_STEM).write_text(json.dumps(index, indent=2) + "\n")
 
-    whole = {n: (_BF16, shape) for n, shape in shapes.items() if n.startswith((*_ADAPTER, *_RETRAINED))}
+    _write_safetensors(trained, trained_shapes(shapes, rank), seed + 1)
+
+
+def trained_shapes(shapes: Mapping[str, tuple[int, ...]], rank: int) -> Shapes:
+    """What a TalkVerse file holds of a DiT's tensors, and its LoRA pairs."""
+    trained = {n: (_BF16, shape) for n, shape in shapes.items() if n.startswith((*_ADAPTER, *_RETRAINED))}
     for name, shape in shapes.items():
         if found := _WITH_PAIRS.fullmatch(name):
-            whole[f"{found[1]}.lora_A.weight"] = (_BF16, (rank, shape[1]))
-            whole[f"{found[1]}.lora_B.weight"] = (_BF16, (shape[0], rank))
-    _write_safetensors(trained, whole, seed + 1)
+            trained[f"{found[1]}.lora_A.weight"] = (_BF16, (rank, shape[1]))
+            trained[f"{found[1]}.lora_B.weight"] = (_BF16, (shape[0], rank))
+    return trained
 
 
 def _write_audio(folder: Path, config: Any, shapes: Mapping[str, tuple[int, ...]], seed: int) -> None:

@@ -16,13 +16,11 @@ class RowBlocks:
     Attributes:
       shape, dtype: of the whole.
       read: the rows of a slice of the first axis (the whole, of an array without axes).
-      address: where its bytes begin in memory; sorting by it reads a mapped file from front to back.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[slice], np.ndarray]
-    address: int
 
     @property
     def nbytes(self) -> int:
@@ -33,7 +31,7 @@ def cast(array: np.ndarray, dtype: np.dtype | None = None) -> RowBlocks:
     """A (mapped) array in another dtype, or as it is."""
     dtype = array.dtype if dtype is None else np.dtype(dtype)
     rows = (lambda part: array[part]) if array.ndim else (lambda _: array)
-    return RowBlocks(array.shape, dtype, lambda part: rows(part).astype(dtype, copy=False), array.ctypes.data)
+    return RowBlocks(array.shape, dtype, lambda part: rows(part).astype(dtype, copy=False))
 
 
 def add_product(
@@ -46,12 +44,11 @@ def add_product(
     """`array + scale * left @ right`, computed in float32 and rounded once."""
     dtype = array.dtype if dtype is None else np.dtype(dtype)
 
-    factors = left * np.float32(scale), right.astype(np.float32)
-
     def read(part: slice) -> Shaped[np.ndarray, "part columns"]:
-        # by columns, as a transposed PyTorch kernel lies in memory
-        product = (factors[1].T @ factors[0][part].T).T
+        scaled = left[part].astype(np.float32) * np.float32(scale)
+        # computed by columns, as a transposed PyTorch kernel lies in memory
+        product = (right.T.astype(np.float32) @ scaled.T).T
         product += array[part].astype(np.float32, copy=False)
         return product.astype(dtype, copy=False)
 
-    return RowBlocks(array.shape, dtype, read, array.ctypes.data)
+    return RowBlocks(array.shape, dtype, read)

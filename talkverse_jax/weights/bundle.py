@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from talkverse_jax.core.errors import UserError
 
@@ -34,7 +34,7 @@ class Bundle:
             self.meta: dict[str, Any] = json.loads((self._file.metadata() or {})["bundle"])
         except KeyError:
             raise UserError(f"{path}: safetensors without a `bundle` entry; not a reference bundle") from None
-        except Exception as error:  # safetensors raises its own type, not exported by name
+        except (SafetensorError, OSError, ValueError) as error:
             raise UserError(f"{path}: not a readable reference bundle ({error})") from None
         self.component: str = self.meta.get("component", "")
         self.config: dict[str, Any] = self.meta.get("config", {})

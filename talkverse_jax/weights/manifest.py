@@ -77,7 +77,7 @@ def read(folder: str | Path) -> Manifest:
             f"{folder}: no {FILE}: not converted weights, or a conversion that did not finish; {make}"
         )
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         components = values["components"].items()
         version = values["format"]
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -96,8 +96,12 @@ def write(folder: str | Path, manifest: Manifest) -> None:
 def write_json(path: Path, values: Any) -> None:
     """Write a JSON file; an old one stays whole until the new one is."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-    os.replace(partial, path)
+    try:
+        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:  # a full disk names no file
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def sha256(path: Path) -> str:

@@ -27,7 +27,7 @@ from talkverse_jax.weights.blocks import RowBlocks
 CHUNK_BYTES = 512 * 1024
 _SMALL_BYTES = 16 * 1024  # not cut further for the sake of shards
 _LONG = 16  # a shorter axis is not one that models are sharded by
-_BLOCK_BYTES = 64 * 1024**2  # computed at once
+_BLOCK_BYTES = 32 * 1024**2  # computed at once
 _IN_FLIGHT_BYTES = 256 * 1024**2  # computed, but not on the disk yet
 _GROUP_BYTES = 256 * 1024**2  # read at once
 
@@ -38,11 +38,12 @@ def write(
     """Write a checkpoint to the new folder `path`, which appears when it is complete.
 
     Args:
-      leaves: by slash-separated path.
+      leaves: by slash-separated path, in the order they are to be read in.
       progress: called with the number of bytes written since the last call.
     """
+    writer = _RowBlocksHandler({id(leaf): place for place, leaf in enumerate(leaves.values())}, progress)
     registry = type_handlers.create_type_handler_registry(
-        (jax.Array, type_handlers.ArrayHandler()), (RowBlocks, _RowBlocksHandler(progress))
+        (jax.Array, type_handlers.ArrayHandler()), (RowBlocks, writer)
     )
     handler = ocp.PyTreeCheckpointHandler(
         use_ocdbt=True, use_zarr3=True, use_compression=False, type_handler_registry=registry
@@ -127,9 +128,10 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 class _RowBlocksHandler(type_handlers.NumpyHandler):
     """Writes `RowBlocks` as Orbax writes numpy arrays, but a block at a time."""
 
-    def __init__(self, progress: Callable[[int], Any] | None):
+    def __init__(self, order: Mapping[int, int], progress: Callable[[int], Any] | None):
+        """`order`: the place of each leaf, by its identity; Orbax sorts them by name."""
         super().__init__(deepcopy_host_arrays=False)
-        self._progress = progress
+        self._order, self._progress = order, progress
 
     async def serialize(
         self,
@@ -148,7 +150,7 @@ class _RowBlocksHandler(type_handlers.NumpyHandler):
         )
         in_flight: deque[tuple[ts.WriteFutures, int]] = deque()
         waiting = 0
-        for value, array in sorted(zip(values, arrays), key=lambda pair: pair[0].address):
+        for value, array in sorted(zip(values, arrays), key=lambda pair: self._order[id(pair[0])]):
             for part in _parts(value):
                 block = value.read(part)
                 target = array[part.start : part.start + len(block)] if block.ndim else array

@@ -58,7 +58,7 @@ def folder_of(weights_dir: str | Path, name: str) -> Path:
             raise UserError(f"{folder}: half-converted; {again} again")
         raise UserError(f"{folder}: not converted; {again}")
     try:
-        files = json.loads((folder / _FILES).read_text())
+        files = json.loads((folder / _FILES).read_text(encoding="utf-8"))
         for file, size in files.items():
             if (folder / file).stat().st_size != size:
                 raise UserError(f"{folder / file}: not of the size it was written with; {again} again")
@@ -73,7 +73,7 @@ def load_config(weights_dir: str | Path, component: Component) -> Any:
     """The sizes of a converted component."""
     path = folder_of(weights_dir, component.name) / CONFIG
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); convert {component.name} again") from None
     return from_dict(component.config_type, values, str(path))
@@ -172,14 +172,19 @@ def _first_line(error: Exception) -> str:
 @contextmanager
 def staging(weights_dir: str | Path, name: str) -> Iterator[Path]:
     """A new folder to write a component into; when the block fails, it is removed."""
+    discard(weights_dir, name)
     folder = _partial(weights_dir, name)
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         yield folder
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(weights_dir, name)
         raise
+
+
+def discard(weights_dir: str | Path, name: str) -> None:
+    """Remove what an interrupted conversion left of a component."""
+    shutil.rmtree(_partial(weights_dir, name), ignore_errors=True)
 
 
 def commit(weights_dir: str | Path, name: str, entry: manifest.Entry) -> None:

@@ -42,15 +42,15 @@ def write_torch(
       tensors: in the same order.
     """
     root = Path(path).stem
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(f"{root}/data.pkl", _pickle(shapes))
-        archive.writestr(f"{root}/byteorder", "little")
+    with zipfile.ZipFile(path, "w") as archive:  # a ZipInfo means: stored as it is, without today's date
+        archive.writestr(zipfile.ZipInfo(f"{root}/data.pkl"), _pickle(shapes))
+        archive.writestr(zipfile.ZipInfo(f"{root}/byteorder"), "little")
         for key, ((name, (dtype, shape)), value) in enumerate(zip(shapes.items(), tensors, strict=True)):
             if value.dtype != dtype or value.shape != shape:
                 raise ValueError(f"{name}: {value.dtype}{value.shape}, not {dtype}{shape}")
-            with archive.open(f"{root}/data/{key}", "w", force_zip64=True) as file:
+            with archive.open(zipfile.ZipInfo(f"{root}/data/{key}"), "w", force_zip64=True) as file:
                 file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
-        archive.writestr(f"{root}/version", "3\n")
+        archive.writestr(zipfile.ZipInfo(f"{root}/version"), "3\n")
 
 
 def _pickle(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 import sample
 from talkverse_jax.core.errors import run_command
 from talkverse_jax.core.options import build_parser
+from talkverse_jax.diffusion.sample_loop import denoising_step
 from talkverse_jax.pipelines.sample_options import SampleOptions
 
 ROOT = Path(__file__).parents[2]
@@ -122,27 +123,26 @@ def test_the_presets_for_small_cards_change_no_number(arguments, tmp_path):
     np.testing.assert_array_equal(frames_of(arguments["output"]), frames_of(tmp_path / "small.mp4"))
 
 
-def test_one_program_serves_all_steps_and_clips(arguments):
-    from talkverse_jax.diffusion.sample_loop import denoising_step
+def test_two_programs_serve_all_steps_and_clips_and_the_next_run(arguments):
+    programs = denoising_step.jitted()
+    before = programs._cache_size()
+    run(arguments | {"num_clip": 3, "sample_steps": 3, "infer_frames": 12})
+    assert programs._cache_size() == before + 2  # with and without motion tokens
+    run(arguments | {"num_clip": 2, "infer_frames": 12, "base_seed": 8, "sample_solver": "euler"})
+    assert programs._cache_size() == before + 2
 
-    traces = []
-    body = denoising_step.__wrapped__
-    assert body.__name__ == "denoising_step"
 
-    import jax
-
-    import talkverse_jax.diffusion.sample_loop as loop
-
-    def counted(*args):
-        traces.append(1)
-        return body(*args)
-
-    original, loop.denoising_step = loop.denoising_step, jax.jit(counted)
-    try:
-        run(arguments | {"num_clip": 3, "sample_steps": 3})
-    finally:
-        loop.denoising_step = original
-    assert len(traces) == 2  # with and without motion tokens
+def test_a_trained_file_is_laid_over_the_weights(arguments, tiny_checkpoint, tmp_path, capsys):
+    run(arguments)
+    first = frames_of(arguments["output"]).astype(int)
+    lora = {"lora_ckpt": tiny_checkpoint["lora_ckpt"], "output": tmp_path / "lora.mp4"}
+    run(arguments | lora)  # its pairs are added once more
+    assert np.abs(frames_of(tmp_path / "lora.mp4") - first).mean() > 0.01
+    run(arguments | lora | {"lora_alpha": 0})  # alpha 0 adds nothing, and its whole tensors are there already
+    np.testing.assert_array_equal(frames_of(tmp_path / "lora.mp4"), first)
+    with pytest.raises(SystemExit):
+        run(arguments | lora | {"lora_rank": 4})
+    assert "pass --lora_rank 128" in capsys.readouterr().err
 
 
 def test_a_prompt_may_be_empty_and_a_long_one_is_cut_aloud(arguments, capsys):
@@ -170,6 +170,9 @@ BAD = {
     "unknown solver": ({"sample_solver": "heun"}, "--sample_solver: invalid choice: 'heun'"),
     "unknown flag": ({"promt": "x"}, "--promt"),
     "no weights": ({"weights": "nowhere"}, "nowhere: no such folder"),
+    "name too long": ({"image": "x" * 300}, "no such file"),
+    "no such user": ({"audio": "~nobody-of-that-name/a.wav"}, "no such user"),
+    "no number": ({"sample_shift": "nan"}, "--sample_shift nan"),
     "no lora": ({"lora_ckpt": "nothing.safetensors"}, "nothing.safetensors: no such file"),
 }
 
@@ -205,7 +208,7 @@ def _other_size(folder: Path) -> None:
         (lambda folder: (folder / "manifest.json").unlink(), "not converted weights"),
         (lambda folder: shutil.rmtree(folder / "vae"), "convert_torch_weights.py"),
         (lambda folder: shutil.rmtree(folder / "audio" / "parameters"), "damaged"),
-        (_other_size, "text"),
+        (_other_size, "text width"),
         (lambda folder: (folder / "text/tokenizer/tokenizer.json").unlink(), "tokenizer.json: no such file"),
     ],
     ids=["no manifest", "a component gone", "parameters gone", "another size", "no tokenizer"],
@@ -216,6 +219,15 @@ def test_damaged_weights_are_one_line(arguments, tiny_weights, tmp_path, capsys,
     assert stop.value.code == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ") and message in last
+
+
+def test_a_record_that_is_not_ours_is_left_alone(arguments, capsys):
+    other = arguments["output"].with_suffix(".json")
+    other.write_text('["a list of somebody else"]')
+    with pytest.raises(SystemExit) as stop:
+        run(arguments)
+    assert stop.value.code == 2 and "talk.json: stands where" in capsys.readouterr().err
+    assert other.read_text() == '["a list of somebody else"]'
 
 
 def test_a_full_disk_is_one_line_and_leaves_an_older_video_alone(arguments, capsys, monkeypatch):

@@ -219,7 +219,9 @@ def test_run_again(checkpoint, tmp_path, capsys):
     _run(*arguments, "text,audio")
     made = {name: (tmp_path / "w" / name).stat().st_ino for name in ("text", "audio")}
     capsys.readouterr()
+    (tmp_path / "w" / "text.partial").mkdir()  # as an interrupted attempt at another dtype leaves it
     _run(*arguments, "text,audio")
+    assert not (tmp_path / "w" / "text.partial").exists()
     assert capsys.readouterr().out.count("already converted") == 2
     _run(*arguments, "text", "--dtype", "float32")
     assert (tmp_path / "w" / "text").stat().st_ino != made["text"]

@@ -108,8 +108,8 @@ class TalkVerse(nnx.Module):
         rope = rope_tables(np.concatenate(positions), self.config.trunk.head_dim)
         _, clean_time = self.time_embedding(jnp.zeros((1,), jnp.float32))
         tap("text_embedding", context)
-        tap("rope_real", rope.cos[None, :, None])
-        tap("rope_imag", rope.sin[None, :, None])
+        for name, table in (("rope_real", rope.cos), ("rope_imag", rope.sin)):
+            tap(name, jnp.broadcast_to(table[None, :, None], (len(reference), len(table), 1, table.shape[1])))
         return ClipConditions(
             text=tuple(block.cross_attn.key_values(context) for block in self.blocks),
             audio=tuple(injector.prepare(sound) for injector in self.audio_injectors),
@@ -140,7 +140,7 @@ class TalkVerse(nnx.Module):
 
         time, noisy_time = self.time_embedding(timestep)
         clean_time = jnp.broadcast_to(conditions.clean_time, noisy_time.shape)
-        tap("time_projection", rearrange([noisy_time[:1], clean_time[:1]], "two 1 six d -> two (six d)"))
+        tap("time_projection", rearrange(jnp.concatenate([noisy_time, clean_time[:1]]), "b six d -> b (six d)"))
         time_vectors = jnp.stack([noisy_time, clean_time], axis=1)
 
         injections = dict(

@@ -103,5 +103,3 @@ def unpatchify(
     return rearrange(
         patches, "b (f y x) (t r s c) -> b (f t) (y r) (x s) c", f=f, y=y, x=x, t=t, r=r, s=s
     )
-
-

@@ -9,10 +9,12 @@ cache; when it ends what was written is on the disk.
 
 import argparse
 import dataclasses
+import math
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,6 +38,9 @@ def main() -> None:
     args = parser.parse_args()
     configs, folder = _configs(args.layers), Path(args.folder)
     names = args.components.split(",")
+    for name in names:
+        if name not in COMPONENTS:
+            raise UserError(f"--components {name}: none of {', '.join(COMPONENTS)}")
     needed = 2 * max(_source_bytes(name, configs) for name in names)
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
@@ -43,15 +48,16 @@ def main() -> None:
         raise UserError(
             f"--folder {folder}: {needed / 1e9:.0f} GB needed, {free / 1e9:.0f} free; give another"
         )
+    scratch = Path(tempfile.mkdtemp(dir=folder))
     print(
         "| component | files | result | copy | conversion | peak RssAnon |\n|---|---|---|---|---|---|",
         flush=True,
     )
     try:
         for name in names:
-            print(_measure(name, configs, folder), flush=True)
+            print(_measure(name, configs, scratch), flush=True)
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(scratch)
 
 
 def _configs(layers: int | None) -> ModelConfigs:
@@ -66,15 +72,8 @@ def _configs(layers: int | None) -> ModelConfigs:
 
 def _source_bytes(name: str, configs: ModelConfigs) -> int:
     """About; a DiT's trained tensors are half as large as counted here."""
-    values = sum(_product(shape) for shape in torch_shapes(name, getattr(configs, name)).values())
+    values = sum(math.prod(shape) for shape in torch_shapes(name, getattr(configs, name)).values())
     return values * (2 if name == "text" else 4)
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 def _measure(name: str, configs: ModelConfigs, folder: Path) -> str:

@@ -11,12 +11,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
 import talkverse_jax
-from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.data.audio import Sound, read_audio
@@ -178,19 +176,10 @@ def encode_conditions(
 
 def load_models(options: SampleOptions) -> tuple[TalkVerse, WanVAE22]:
     """The transformer, with `--lora_ckpt` laid over it, and the VAE."""
-    dit = store.load_module(options.weights, COMPONENTS["dit"], dtype=options.dtype)
-    if options.lora_ckpt:
-        parameters = tree.flatten(nnx.state(dit, nnx.Param))
-        dit = tree.with_parameters(
-            dit,
-            lora.apply(
-                parameters,
-                options.lora_ckpt,
-                COMPONENTS["dit"].rules,
-                options.lora_rank,
-                options.lora_alpha,
-            ),
-        )
+    trained = options.lora_ckpt and lora.TrainedFile(options.lora_ckpt, options.lora_rank, options.lora_alpha)
+    dit = store.load_module(
+        options.weights, COMPONENTS["dit"], dtype=options.dtype, trained=trained or None
+    )
     if options.offload_model:
         dit = to_host(dit)
     return dit, store.load_module(options.weights, COMPONENTS["vae"], dtype=options.vae_dtype)

@@ -104,20 +104,27 @@ def check(pairs: Mapping[str, Pair], shapes: Mapping[str, tuple[int, ...]], rank
             )
 
 
-def apply(parameters: Flat, path: str | Path, rules: tuple[Rule, ...], rank: int, alpha: float) -> Flat:
-    """A trained file laid over loaded parameters: its tensors replace theirs, its pairs are added to them.
+@dataclasses.dataclass(frozen=True)
+class TrainedFile:
+    """A safetensors file under the PyTorch names: whole tensors, and pairs of one rank and alpha."""
+
+    path: str | Path
+    rank: int
+    alpha: float
+
+
+def lay_over(parameters: Flat, file: TrainedFile, rules: tuple[Rule, ...]) -> None:
+    """Lay a trained file over loaded parameters: its tensors replace theirs, its pairs are added to them.
 
     Args:
-      parameters: arrays by our path; dtype and sharding of each are kept.
-      path: safetensors under the PyTorch names.
+      parameters: arrays by our path, replaced in this dict one by one, so that few are held twice; dtype and
+        sharding of each are kept.
       rules: the model's weight table.
-
-    Returns:
-      A new dict; what the file does not touch is shared with the old one.
 
     Raises:
       UserError: the file is not readable, has a name or shape the model lacks, or pairs of another rank.
     """
+    path = file.path
     plain, pairs = split(read_file(path).tensors, str(path))
     homes = {
         name: (ours, rule)
@@ -125,26 +132,25 @@ def apply(parameters: Flat, path: str | Path, rules: tuple[Rule, ...], rank: int
         for rule, names in [find_rule(rules, ours)]
         for name in names
     }
-    check(pairs, match.torch_shapes(parameters, rules), rank, str(path))
-    changed = dict(parameters)
+    check(pairs, match.torch_shapes(parameters, rules), file.rank, str(path))
     for name, value in plain.items():
         if name not in homes:
             raise UserError(
                 f"{path}: holds {name}, which the model lacks; give a file trained from TalkVerse"
             )
         ours, rule = homes[name]
-        old = changed[ours]
+        old = parameters[ours]
         need = match.torch_shape(rule, old.shape)
         if value.shape != need:
             raise UserError(
                 f"{path}: {name} is {list(value.shape)}, not {list(need)}; give a file of this size"
             )
-        changed[ours] = jax.device_put(rule.layout.from_torch(value).astype(old.dtype), old.sharding)
+        parameters[ours] = jax.device_put(rule.layout.from_torch(value).astype(old.dtype), old.sharding)
     for layer, pair in pairs.items():
         ours, rule = homes[f"{layer}.weight"]
         require_linear(rule, layer, str(path))
-        changed[ours] = pair.add_to(changed[ours], alpha / rank, changed[ours].dtype)
-    return changed
+        kernel = parameters[ours]
+        parameters[ours] = pair.add_to(kernel, file.alpha / file.rank, kernel.dtype)
 
 
 def require_linear(rule: Rule, layer: str, where: str) -> None:

@@ -87,6 +87,7 @@ def load_module(
     compute_dtype: Any = None,
     sharding: Sharding | ShardingOf | None = None,
     with_lora: bool = True,
+    trained: lora.TrainedFile | None = None,
 ) -> nnx.Module:
     """A component with its weights.
 
@@ -97,9 +98,11 @@ def load_module(
       sharding: of all parameters, or a function of path and shape; by default the first device. Each device
         reads its own part of the files.
       with_lora: add pairs that are stored beside the weights (--lora_merge false) to them.
+      trained: a file to lay over the weights.
 
     Raises:
-      UserError: the component is missing, half-converted, damaged, or not of the size its config says.
+      UserError: the component is missing, half-converted, damaged, or not of the size its config says; or the
+        trained file does not fit it.
     """
     folder, config = folder_of(weights_dir, component.name), load_config(weights_dir, component)
     entry = manifest.read(weights_dir)[component.name]
@@ -116,6 +119,8 @@ def load_module(
             f"{folder}: damaged ({_first_line(error)}); run convert_torch_weights.py --output {weights_dir} "
             f"--components {component.name} again"
         ) from error
+    if trained:
+        lora.lay_over(parameters, trained, component.rules)
     return tree.with_parameters(module, parameters)
 
 
@@ -171,7 +176,14 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def staging(weights_dir: str | Path, name: str) -> Iterator[Path]:
-    """A new folder to write a component into; when the block fails, it is removed."""
+    """A new folder to write a component into; when the block fails, it is removed.
+
+    Raises:
+      UserError: a folder of the component's name is there and holds something else.
+    """
+    taken = Path(weights_dir) / name
+    if taken.exists() and not (taken / _FILES).is_file():
+        raise UserError(f"{taken}: is there and is no converted component; move it, or give another --output")
     discard(weights_dir, name)
     folder = _partial(weights_dir, name)
     folder.mkdir(parents=True)

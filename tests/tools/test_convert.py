@@ -467,3 +467,14 @@ print((peak - before) // 1024)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert int(done.stdout) < 200  # MB; the result has 384
+
+
+def test_a_folder_of_somebody_else_is_not_replaced(checkpoint, tmp_path):
+    stranger = tmp_path / "audio" / "song.wav"
+    stranger.parent.mkdir()
+    stranger.write_bytes(b"la la")
+    settings = convert.Settings(dtype="auto", lora_rank=RANK, lora_alpha=ALPHA, lora_merge=True)
+    folder = checkpoint / published.WAV2VEC_FOLDER
+    with pytest.raises(UserError, match="audio: is there and is no converted component"):
+        convert.convert(tmp_path, ("audio",), ModelConfigs.from_toml(CONFIG), settings, wav2vec_dir=str(folder))
+    assert stranger.read_bytes() == b"la la"

@@ -42,9 +42,16 @@ def _file(tmp_path, **changes) -> str:
     return str(path)
 
 
-def test_apply_replaces_and_adds(tmp_path):
+def laid_over(parameters, path, rank, alpha):
+    """A copy of the parameters with the file laid over them."""
+    after = dict(parameters)
+    lora.lay_over(after, lora.TrainedFile(path, rank, alpha), RULES)
+    return after
+
+
+def test_a_trained_file_replaces_and_adds(tmp_path):
     before = _parameters()
-    after = lora.apply(before, _file(tmp_path), RULES, rank=2, alpha=3.0)
+    after = laid_over(before, _file(tmp_path), 2, 3.0)
     delta = 1.5 * _normal(4, 2) @ _normal(2, 6)
     np.testing.assert_allclose(after["layers/0/kernel"], before["layers/0/kernel"] + delta.T, rtol=1e-6)
     np.testing.assert_array_equal(after["layers/1/kernel"], _normal(6, 4).T + 1)
@@ -53,17 +60,17 @@ def test_apply_replaces_and_adds(tmp_path):
 
 def test_a_leading_model_is_dropped(tmp_path):
     plain = _file(tmp_path)
-    wanted = lora.apply(_parameters(), plain, RULES, 2, 2.0)
+    wanted = laid_over(_parameters(), plain, 2, 2.0)
     tensors = {f"model.{name}": value for name, value in lora.read_file(plain).tensors.items()}
     save_file({name: np.array(value) for name, value in tensors.items()}, tmp_path / "model.safetensors")
-    found = lora.apply(_parameters(), tmp_path / "model.safetensors", RULES, 2, 2.0)
+    found = laid_over(_parameters(), tmp_path / "model.safetensors", 2, 2.0)
     for name, value in wanted.items():
         np.testing.assert_array_equal(found[name], value)
 
 
 def test_the_sum_is_in_float32_and_keeps_dtype_and_sharding(tmp_path):
     before = _parameters(jnp.bfloat16)
-    after = lora.apply(before, _file(tmp_path), RULES, rank=2, alpha=2.0)
+    after = laid_over(before, _file(tmp_path), 2, 2.0)
     exact = np.asarray(before["layers/0/kernel"], np.float32) + (_normal(4, 2) @ _normal(2, 6)).T
     np.testing.assert_array_equal(after["layers/0/kernel"], exact.astype(ml_dtypes.bfloat16))
     for name in before:
@@ -98,7 +105,7 @@ def test_the_sum_is_in_float32_and_keeps_dtype_and_sharding(tmp_path):
 )
 def test_what_does_not_fit(tmp_path, changes, rank, message):
     with pytest.raises(UserError, match=rf"trained\.safetensors: .*{message}"):
-        lora.apply(_parameters(), _file(tmp_path, **changes), RULES, rank, 2.0)
+        laid_over(_parameters(), _file(tmp_path, **changes), rank, 2.0)
 
 
 def test_split_and_join(tmp_path):

@@ -48,7 +48,7 @@ def parse_options(cls: type[Options], prog: str, description: str, argv: list[st
 
 def build_parser(cls: type, prog: str, description: str) -> argparse.ArgumentParser:
     """The argument parser of the dataclass `cls`, its fields in their groups."""
-    parser = _Parser(prog=prog, description=description, argument_default=argparse.SUPPRESS)
+    parser = CommandParser(prog=prog, description=description, argument_default=argparse.SUPPRESS)
     parser.add_argument("--config", metavar="FILE", help="TOML file of these options; flags win over it")
     groups: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
@@ -67,14 +67,16 @@ def build_parser(cls: type, prog: str, description: str) -> argparse.ArgumentPar
         if typing.get_origin(kind) is typing.Literal:
             kwargs |= {"choices": typing.get_args(kind), "metavar": None}
         elif kind is bool:
-            kwargs |= {"type": _boolean, "nargs": "?", "const": True, "metavar": "true|false"}
+            kwargs |= {"type": boolean, "nargs": "?", "const": True, "metavar": "true|false"}
         else:
             kwargs |= {"type": kind}
         groups[title].add_argument(f"--{field.name}", **kwargs)
     return parser
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
+    """Raises `UserError` where argparse prints its usage; an unknown flag is told the nearest one."""
+
     def __init__(self, **kwargs):
         super().__init__(formatter_class=_formatter, allow_abbrev=False, **kwargs)
 
@@ -97,7 +99,8 @@ def _plain(hint: Any) -> Any:
     return hint
 
 
-def _boolean(text: str) -> bool:
+def boolean(text: str) -> bool:
+    """A flag's `true` or `false`, in either case."""
     if text.lower() in ("true", "1", "yes"):
         return True
     if text.lower() in ("false", "0", "no"):

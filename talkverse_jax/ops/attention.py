@@ -16,26 +16,34 @@ Attention = Callable[
 ]
 
 # Scores kept at once by the plain kernel. 24 heads at 13,000 tokens would take 16 GB whole.
-_SCORE_BYTES = 512 * 2**20
+SCORE_BYTES = 512 * 2**20
+
+
+def in_query_blocks(
+    attend: Callable[[Float[Array, "B l N K"]], Float[Array, "B l N K"]],
+    q: Float[Array, "B L N K"],
+    keys: int,
+) -> Float[Array, "B L N K"]:
+    """Apply `attend` to blocks of the queries, so that the float32 scores of one block with all `keys` take at
+    most half a gigabyte; the result is the same."""
+    batch, length, heads, _ = q.shape
+    rows = max(1, SCORE_BYTES // (4 * batch * heads * keys))
+    if length <= rows:
+        return attend(q)
+    blocks = -(-length // rows)
+    rows = -(-length // blocks)  # even blocks leave the least padding
+    q = jnp.pad(q, ((0, 0), (0, blocks * rows - length), (0, 0), (0, 0)))
+    out = jax.lax.map(attend, rearrange(q, "b (blocks rows) n k -> blocks b rows n k", blocks=blocks))
+    return rearrange(out, "blocks b rows n k -> b (blocks rows) n k")[:, :length]
 
 
 def xla_attention(
     q: Float[Array, "B L N K"], k: Float[Array, "B S N K"], v: Float[Array, "B S N K"]
 ) -> Float[Array, "B L N K"]:
-    """Attention in plain XLA, on any device. Long inputs run over blocks of queries, so that the scores
-    take at most half a gigabyte; the result is the same."""
-    batch, length, heads, _ = q.shape
-    rows = max(1, _SCORE_BYTES // (4 * batch * heads * k.shape[1]))
-    if length <= rows:
-        return jax.nn.dot_product_attention(q, k, v, implementation="xla")
-    blocks = -(-length // rows)
-    rows = -(-length // blocks)  # even blocks leave the least padding
-    padded = jnp.pad(q, ((0, 0), (0, blocks * rows - length), (0, 0), (0, 0)))
-    out = jax.lax.map(
-        lambda block: jax.nn.dot_product_attention(block, k, v, implementation="xla"),
-        rearrange(padded, "b (blocks rows) n k -> blocks b rows n k", blocks=blocks),
+    """Attention in plain XLA, on any device; long inputs run over blocks of queries."""
+    return in_query_blocks(
+        lambda block: jax.nn.dot_product_attention(block, k, v, implementation="xla"), q, k.shape[1]
     )
-    return rearrange(out, "blocks b rows n k -> b (blocks rows) n k")[:, :length]
 
 
 def cudnn_attention(

@@ -1,9 +1,9 @@
 """The command line of `convert_torch_weights.py`."""
 
 import argparse
-import typing
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import CommandParser, boolean
 
 COMPONENTS = ("dit", "vae", "text", "audio")  # those of pipelines/components.py, which takes long to import
 _PROG = "convert_torch_weights.py"
@@ -21,17 +21,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> typing.NoReturn:
-        raise UserError(f"{_PROG}: {message}; see {_PROG} --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         prog=_PROG,
         description="Convert the published PyTorch weights of TalkVerse-5B into a folder for sample.py.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
-        allow_abbrev=False,
     )
     add = parser.add_argument_group("from").add_argument
     add("--ckpt_dir", metavar="DIR", help="the folder of Wan-AI/Wan2.2-TI2V-5B (dit, vae, text)")
@@ -86,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--lora_merge",
         metavar="true|false",
-        type=_boolean,
+        type=boolean,
         default=True,
         help="add the pairs to the kernels; false: store them beside, to be added on loading (default: true)",
     )
@@ -105,9 +98,3 @@ def _positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
     return int(text)
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"

@@ -63,6 +63,11 @@ class Rule:
         return None if stars is None else tuple(_fill(name, stars) for name in self.names)
 
 
+def linear(path: str, name: str) -> tuple[Rule, Rule]:
+    """The rules of a linear layer with bias."""
+    return Rule(f"{path}/kernel", f"{name}.weight", LINEAR), Rule(f"{path}/bias", f"{name}.bias")
+
+
 def _match(pattern: str, text: str, separator: str) -> tuple[str, ...] | None:
     expression = re.escape(pattern).replace(r"\*", rf"([^{re.escape(separator)}]+)")
     found = re.fullmatch(expression, text)

@@ -182,7 +182,7 @@ def staging(weights_dir: str | Path, name: str) -> Iterator[Path]:
       UserError: a folder of the component's name is there and holds something else.
     """
     taken = Path(weights_dir) / name
-    if taken.exists() and not (taken / _FILES).is_file():
+    if taken.exists() and not (taken / _FILES).is_file() and name not in _complete(weights_dir):
         raise UserError(f"{taken}: is there and is no converted component; move it, or give another --output")
     discard(weights_dir, name)
     folder = _partial(weights_dir, name)
@@ -196,7 +196,8 @@ def staging(weights_dir: str | Path, name: str) -> Iterator[Path]:
 
 def discard(weights_dir: str | Path, name: str) -> None:
     """Remove what an interrupted conversion left of a component."""
-    shutil.rmtree(_partial(weights_dir, name), ignore_errors=True)
+    for folder in (_partial(weights_dir, name), _old(weights_dir, name)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def commit(weights_dir: str | Path, name: str, entry: manifest.Entry) -> None:
@@ -209,16 +210,25 @@ def commit(weights_dir: str | Path, name: str, entry: manifest.Entry) -> None:
         str(path.relative_to(staged)): path.stat().st_size for path in staged.rglob("*") if path.is_file()
     }
     manifest.write_json(staged / _FILES, files)
-    try:
-        complete = manifest.read(weights_dir)
-    except UserError:  # none yet, or damaged
-        complete = {}
+    complete = _complete(weights_dir)
     if complete.pop(name, None):
         manifest.write(weights_dir, complete)
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(_old(weights_dir, name))
     staged.rename(folder)
     manifest.write(weights_dir, complete | {name: entry})
+    discard(weights_dir, name)
+
+
+def _complete(weights_dir: str | Path) -> manifest.Manifest:
+    try:
+        return manifest.read(weights_dir)
+    except UserError:  # none yet, or damaged
+        return {}
+
+
+def _old(weights_dir: str | Path, name: str) -> Path:
+    return Path(weights_dir) / f"{name}.old"
 
 
 def _partial(weights_dir: str | Path, name: str) -> Path:

@@ -29,7 +29,7 @@ def test_attention_is_softmax_attention():
 @pytest.mark.parametrize("rows", [1, 8, 36])
 def test_blocks_of_queries_change_nothing(monkeypatch, rows):
     whole = attention.xla_attention(*_inputs())
-    monkeypatch.setattr(attention, "_SCORE_BYTES", rows * 4 * 2 * 3 * 29)
+    monkeypatch.setattr(attention, "SCORE_BYTES", rows * 4 * 2 * 3 * 29)
     np.testing.assert_allclose(attention.xla_attention(*_inputs()), whole, atol=1e-6)
 
 

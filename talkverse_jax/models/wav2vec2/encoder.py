@@ -12,9 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.features import layer_norm
-
-# Attention scores kept at once. 16 heads over 10 minutes (30,000 vectors) would take 58 GB whole.
-SCORE_BYTES = 128 * 2**20
+from talkverse_jax.ops.attention import in_query_blocks
 
 
 class WeightNormConv(nnx.Module):
@@ -130,18 +128,9 @@ def attend(
     v: Float[Array, "B T N K"],
     frames: Int[Array, " B"],
 ) -> Float[Array, "B T N K"]:
-    """Softmax attention to the first `frames` keys; long inputs run over blocks of queries, so that memory
-    grows with the length and not with its square. The result is the same."""
+    """Softmax attention to the first `frames` keys; memory grows with the length, not with its square."""
 
     def block(q: Float[Array, "B t N K"]) -> Float[Array, "B t N K"]:
         return jax.nn.dot_product_attention(q, k, v, key_value_seq_lengths=frames, implementation="xla")
 
-    batch, length, heads, _ = q.shape
-    rows = max(1, SCORE_BYTES // (4 * batch * heads * length))
-    if length <= rows:
-        return block(q)
-    blocks = -(-length // rows)
-    rows = -(-length // blocks)  # even blocks leave the least padding
-    q = jnp.pad(q, ((0, 0), (0, blocks * rows - length), (0, 0), (0, 0)))
-    out = jax.lax.map(block, rearrange(q, "b (blocks t) n k -> blocks b t n k", blocks=blocks))
-    return rearrange(out, "blocks b t n k -> b (blocks t) n k")[:, :length]
+    return in_query_blocks(block, q, k.shape[1])

@@ -1,6 +1,6 @@
 """Our parameters and the names of Hugging Face's Wav2Vec2ForCTC."""
 
-from talkverse_jax.weights.rule import CONV1D, LINEAR, Rule
+from talkverse_jax.weights.rule import CONV1D, Rule, linear
 
 # The CTC head, and the vector that stands for masked sound in training.
 IGNORED = ("lm_head.*", "wav2vec2.masked_spec_embed")
@@ -9,10 +9,6 @@ _EXTRACTOR = "wav2vec2.feature_extractor.conv_layers.*"
 _PROJECTION = "wav2vec2.feature_projection"
 _POSITIONS = "wav2vec2.encoder.pos_conv_embed.conv"
 _LAYER = "wav2vec2.encoder.layers.*"
-
-
-def _linear(path: str, name: str) -> tuple[Rule, Rule]:
-    return Rule(f"{path}/kernel", f"{name}.weight", LINEAR), Rule(f"{path}/bias", f"{name}.bias")
 
 
 def _norm(path: str, name: str) -> tuple[Rule, Rule]:
@@ -24,7 +20,7 @@ RULES = (
     Rule("feature_extractor/conv_layers/*/conv/bias", f"{_EXTRACTOR}.conv.bias"),
     *_norm("feature_extractor/conv_layers/*/layer_norm", f"{_EXTRACTOR}.layer_norm"),
     *_norm("feature_projection/layer_norm", f"{_PROJECTION}.layer_norm"),
-    *_linear("feature_projection/projection", f"{_PROJECTION}.projection"),
+    *linear("feature_projection/projection", f"{_PROJECTION}.projection"),
     # Weight norm has two spellings: PyTorch's since 2.0, and the one before.
     Rule(
         "encoder/pos_conv_embed/conv/weight_g",
@@ -38,12 +34,12 @@ RULES = (
     ),
     Rule("encoder/pos_conv_embed/conv/bias", f"{_POSITIONS}.bias"),
     *_norm("encoder/layers/*/layer_norm", f"{_LAYER}.layer_norm"),
-    *_linear("encoder/layers/*/attention/q_proj", f"{_LAYER}.attention.q_proj"),
-    *_linear("encoder/layers/*/attention/k_proj", f"{_LAYER}.attention.k_proj"),
-    *_linear("encoder/layers/*/attention/v_proj", f"{_LAYER}.attention.v_proj"),
-    *_linear("encoder/layers/*/attention/out_proj", f"{_LAYER}.attention.out_proj"),
+    *linear("encoder/layers/*/attention/q_proj", f"{_LAYER}.attention.q_proj"),
+    *linear("encoder/layers/*/attention/k_proj", f"{_LAYER}.attention.k_proj"),
+    *linear("encoder/layers/*/attention/v_proj", f"{_LAYER}.attention.v_proj"),
+    *linear("encoder/layers/*/attention/out_proj", f"{_LAYER}.attention.out_proj"),
     *_norm("encoder/layers/*/final_layer_norm", f"{_LAYER}.final_layer_norm"),
-    *_linear("encoder/layers/*/feed_forward/intermediate_dense", f"{_LAYER}.feed_forward.intermediate_dense"),
-    *_linear("encoder/layers/*/feed_forward/output_dense", f"{_LAYER}.feed_forward.output_dense"),
+    *linear("encoder/layers/*/feed_forward/intermediate_dense", f"{_LAYER}.feed_forward.intermediate_dense"),
+    *linear("encoder/layers/*/feed_forward/output_dense", f"{_LAYER}.feed_forward.output_dense"),
     *_norm("encoder/layer_norm", "wav2vec2.encoder.layer_norm"),
 )

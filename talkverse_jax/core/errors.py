@@ -10,6 +10,9 @@ _REMEDIES = {
     errno.EROFS: "choose another place",
     errno.EACCES: "change its permissions or choose another place",
     errno.EPERM: "change its permissions or choose another place",
+    errno.ENOTDIR: "a file stands where a folder should be; give another path",
+    errno.EEXIST: "a file stands where a folder should be; give another path",
+    errno.ENAMETOOLONG: "give a shorter name",
 }
 
 

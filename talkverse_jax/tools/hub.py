@@ -47,7 +47,7 @@ def download(folder: str | Path, components: Iterable[str]) -> dict[str, str]:
         flags["ckpt_dir"] = str(base)
         if name == "dit":
             index = _fetch(BASE_REPO, f"{published.DIT_STEM}.safetensors.index.json", base)
-            for file in sorted(set(json.loads(index.read_text())["weight_map"].values())):
+            for file in _shards(index):
                 _fetch(BASE_REPO, file, base)
             flags["lora_ckpt"] = str(_fetch(TALKVERSE_REPO, published.TALKVERSE_FILE, folder))
         elif name == "vae":
@@ -57,6 +57,13 @@ def download(folder: str | Path, components: Iterable[str]) -> dict[str, str]:
             for file in published.TOKENIZER_FILES:
                 _fetch(BASE_REPO, f"{published.TOKENIZER_FOLDER}/{file}", base)
     return flags
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{index}: not an index of safetensors; delete it and run this again") from None
 
 
 def _fetch(repo: str, file: str, folder: Path) -> Path:
@@ -75,7 +82,8 @@ def _fetch(repo: str, file: str, folder: Path) -> Path:
     except EntryNotFoundError:
         reason = "the repository has no such file; fetch it by hand and give its folder"
     except HTTPError as error:
-        reason = f"{str(error).strip().splitlines()[0]}; run this again to go on from here"
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = f"{first_line}; run this again to go on from here"
     except OSError as error:
         reason = f"{error.strerror or error}; run this again to go on from here"
     raise UserError(f"{what}: {reason}")

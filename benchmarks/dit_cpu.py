@@ -3,16 +3,17 @@
     python benchmarks/dit_cpu.py [--original CLONE [--original_python PYTHON]]
 
 One call is everything: text and audio embedding, motion packing, all blocks, the head. With `--original` the
-same shapes run right after ours in a checkout of the original program, in the Python that has its
-requirements.
+same shapes run in a checkout of the original program, in the Python that has its requirements; the two take
+turns, call by call, so that the ratio is of one machine in one state.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jax
@@ -54,31 +55,40 @@ def random_inputs(config: TalkVerseConfig, frames: int, height: int, width: int)
     )
 
 
-def time_ours(repeats: int) -> dict[str, float]:
-    """Median seconds of a call by size, compilation left out."""
+def our_call() -> Callable[[tuple[int, ...]], float]:
+    """A function that makes one call at a size and gives its seconds."""
     config = full_width()
     model = jax.jit(lambda: TalkVerse(config, rngs=nnx.Rngs(0)))()
-    seconds = {}
-    for size in SIZES:
-        inputs = random_inputs(config, *size)
-        jax.block_until_ready(call(model, *inputs))
-        runs = []
-        for _ in range(repeats):
-            begin = time.perf_counter()
-            jax.block_until_ready(call(model, *inputs))
-            runs.append(time.perf_counter() - begin)
-        seconds["x".join(map(str, size))] = statistics.median(runs)
-    return seconds
+    inputs = {size: random_inputs(config, *size) for size in SIZES}
+
+    def timed(size: tuple[int, ...]) -> float:
+        begin = time.perf_counter()
+        jax.block_until_ready(call(model, *inputs[size]))
+        return time.perf_counter() - begin
+
+    return timed
 
 
-def time_original(clone: Path, python: str, repeats: int) -> dict[str, float]:
-    """The same of the original program, run by benchmarks/original.py in its own Python."""
+@contextmanager
+def original_call(clone: Path, python: str) -> Iterator[Callable[[tuple[int, ...]], float]]:
+    """The same of the original program, which benchmarks/original.py keeps ready in its own Python."""
     script = Path(__file__).with_name("original.py")
-    command = [python, str(script), str(clone), "--threads", "2", "--repeats", str(repeats)]
-    run = subprocess.run(command, capture_output=True, text=True)
-    if run.returncode:
-        raise UserError(f"--original {clone}: {run.stderr.strip().splitlines()[-1]}")
-    return json.loads(run.stdout)["seconds"]
+    command = [python, str(script), str(clone), "--threads", "2"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+
+        def timed(size: tuple[int, ...]) -> float:
+            try:
+                process.stdin.write("x".join(map(str, size)) + "\n")
+                process.stdin.flush()
+                return float(process.stdout.readline())
+            except (BrokenPipeError, ValueError):
+                reason = (process.stderr.read().strip().splitlines() or ["it stopped"])[-1]
+                raise UserError(f"--original {clone}: {reason}") from None
+
+        yield timed
+        process.stdin.close()
 
 
 def main() -> None:
@@ -90,14 +100,25 @@ def main() -> None:
         metavar="PYTHON",
         help="the Python that has the original's requirements (default: this one)",
     )
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each (default: 5)")
+    parser.add_argument("--repeats", type=int, default=7, help="timed calls of each size (default: 7)")
     args = parser.parse_args()
 
-    ours = time_ours(args.repeats)
-    original = time_original(args.original, args.original_python, args.repeats) if args.original else {}
-    for size, seconds in ours.items():
-        beside = f"  original {original[size]:.2f} s  ratio {seconds / original[size]:.2f}" if original else ""
-        print(f"{size:>8}  ours {seconds:.2f} s{beside}")
+    programs = {"ours": our_call()}
+    with ExitStack() as stack:
+        if args.original:
+            programs["original"] = stack.enter_context(original_call(args.original, args.original_python))
+        for size in SIZES:
+            runs = {name: [] for name in programs}
+            for repeat in range(args.repeats + 1):
+                for name, timed in programs.items():
+                    seconds = timed(size)
+                    if repeat:  # the first call compiles, or warms up
+                        runs[name].append(seconds)
+            median = {name: statistics.median(seconds) for name, seconds in runs.items()}
+            line = "  ".join(f"{name} {seconds:.2f} s" for name, seconds in median.items())
+            if args.original:
+                line += f"  ratio {median['ours'] / median['original']:.2f}"
+            print(f"{'x'.join(map(str, size)):>8}  {line}", flush=True)
 
 
 if __name__ == "__main__":

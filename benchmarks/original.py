@@ -1,15 +1,13 @@
-"""Seconds of one float32 call of the original's DiT at the published widths (4 of 30 blocks), as JSON.
+"""Seconds of one float32 call of the original's DiT at the published widths (4 of 30 blocks), on request.
 
-    PYTHON benchmarks/original.py CLONE [--threads 2] [--repeats 3]
+    PYTHON benchmarks/original.py CLONE [--threads 2]
 
-PYTHON is one that has torch and the original's requirements (jax is not needed). Weights and inputs are
-random. Prints {"torch": version, "threads": n, "seconds": {"3x8x12": median, "6x16x16": median}}, keyed by
-latent frames, rows and columns. Holds 4 GB of weights.
+PYTHON is one that has torch and the original's requirements (jax is not needed). Weights and inputs are random.
+For every line of standard input that names a size ("3x8x12": latent frames, rows, columns) it makes one call and
+prints its seconds, so that benchmarks/dit_cpu.py can let both programs take turns. Holds 4 GB of weights.
 """
 
 import argparse
-import json
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -23,8 +21,6 @@ from talkverse_jax.tools.original.clone import use_clone
 from talkverse_jax.tools.original.inputs import MOTION_FRAMES
 from talkverse_jax.tools.original.models import create_dit, fill
 from talkverse_jax.tools.original.runs import predict_velocity
-
-SIZES = ((3, 8, 12), (6, 16, 16))  # latent frames, rows, columns
 
 
 def random_dit(num_layers: int = 4) -> torch.nn.Module:
@@ -50,24 +46,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time the original's DiT on the CPU.")
     parser.add_argument("clone", type=Path, help="a clone of the original TalkVerse")
     parser.add_argument("--threads", type=int, default=2, help="(default: 2)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed calls after a first (default: 3)")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     use_clone(args.clone.resolve())
-    model = random_dit()
-    seconds = {}
-    for size in SIZES:
-        given = random_inputs(*size)
+    model, inputs = random_dit(), {}
+    for line in sys.stdin:
+        size = tuple(map(int, line.split("x")))
+        given = inputs.setdefault(size, random_inputs(*size))
+        begin = time.perf_counter()
         predict_velocity(model, given, MOTION_FRAMES, first_clip=False)
-        runs = []
-        for _ in range(args.repeats):
-            begin = time.perf_counter()
-            predict_velocity(model, given, MOTION_FRAMES, first_clip=False)
-            runs.append(time.perf_counter() - begin)
-        seconds["x".join(map(str, size))] = round(statistics.median(runs), 3)
-    print(json.dumps({"torch": torch.__version__, "threads": args.threads, "seconds": seconds}))
+        print(time.perf_counter() - begin, flush=True)
 
 
 if __name__ == "__main__":

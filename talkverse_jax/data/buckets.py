@@ -1,4 +1,4 @@
-"""The picture sizes a model was trained on, and how a picture is brought to one (spec section 9)."""
+"""The picture sizes a model was trained on, and how a picture is brought to one."""
 
 import difflib
 
@@ -77,7 +77,7 @@ def fit(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.
     """The middle of the picture, scaled so that its short side is min(H, W).
 
     Pillow's 8-bit bilinear filter; the long side is truncated to an integer, the crop's offset rounded half
-    to even; where the scaled picture is smaller than the crop there are black bars. Spec section 7: a
+    to even; where the scaled picture is smaller than the crop there are black bars. A
     resize in floats moves the video by 3e-3.
     """
     h, w = image.shape[:2]

@@ -1,0 +1,126 @@
+"""Where arrays lie: a mesh, the rules, and what follows from both for an array whose axes have names."""
+
+import dataclasses
+import fnmatch
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from talkverse_jax.core import tree
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.sharding.rules import SAMPLING, Rules
+
+# Of a model: patterns of parameter paths, and the logical axes of the parameters (None: never split).
+ParameterAxes = tuple[tuple[str, tuple[str | None, ...]], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How arrays are split. Without a mesh nothing is, and `constrain` returns what it was given.
+
+    Hashable, so that a model can hold it as a static attribute: another layout is another program.
+    """
+
+    mesh: Mesh | None = None
+    rules: Rules = SAMPLING
+
+    @property
+    def platform(self) -> str:
+        """`tpu`, `gpu` or `cpu`: of the mesh's devices, which may be those of a topology compiled for."""
+        return self.mesh.devices.flat[0].platform if self.mesh else jax.default_backend()
+
+    @property
+    def device_kind(self) -> str:
+        """As JAX names it, such as `TPU v6 lite`."""
+        return (self.mesh.devices.flat[0] if self.mesh else jax.local_devices()[0]).device_kind
+
+    def axes_of(self, name: str | None) -> tuple[str, ...]:
+        """The mesh axes of more than one device that a logical axis is split over."""
+        if name is None or self.mesh is None:
+            return ()
+        return tuple(axis for axis in getattr(self.rules, name) if self.mesh.shape[axis] > 1)
+
+    def parts(self, name: str) -> int:
+        """Into how many parts a logical axis is split."""
+        return math.prod(self.mesh.shape[axis] for axis in self.axes_of(name))
+
+    def spec(self, *names: str | None) -> PartitionSpec:
+        """Of an array with these logical axes.
+
+        Raises:
+          ValueError: two of them are split over one mesh axis.
+        """
+        axes = [self.axes_of(name) for name in names]
+        used = [axis for group in axes for axis in group]
+        if len(used) != len(set(used)):
+            raise ValueError(f"{names}: two dimensions on one mesh axis: {axes}")
+        return PartitionSpec(*[group or None for group in axes])
+
+    def fitting_spec(self, shape: Sequence[int], names: Sequence[str | None]) -> PartitionSpec:
+        """As `spec`, but an axis is split over the mesh axes that divide its length only."""
+        groups = []
+        for length, group in zip(shape, self.spec(*names)):
+            kept: tuple[str, ...] = ()
+            for axis in group or ():
+                if length % math.prod(self.mesh.shape[a] for a in (*kept, axis)) == 0:
+                    kept += (axis,)
+            groups.append(kept or None)
+        return PartitionSpec(*groups)
+
+    def sharding(self, *names: str | None) -> NamedSharding | None:
+        """Of an array with these logical axes; none: replicated. None without a mesh."""
+        return None if self.mesh is None else NamedSharding(self.mesh, self.spec(*names))
+
+    def constrain(self, x: Array, *names: str | None) -> Array:
+        """Within jit: have `x`, whose axes are named, split so."""
+        if self.mesh is None or self.mesh.size == 1:
+            return x
+        spec = self.fitting_spec(x.shape, names)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
+
+    def put(self, x, *names: str | None) -> Array:
+        """Outside jit: place an array that every process holds whole; without a mesh, on the default device."""
+        if self.mesh is None:
+            return jax.numpy.asarray(x)
+        return jax.device_put(x, NamedSharding(self.mesh, self.fitting_spec(x.shape, names)))
+
+    def parameter_sharding(self, axes: ParameterAxes) -> Callable[[str, tuple[int, ...]], NamedSharding]:
+        """The sharding of a model's parameters by path and shape, as `store.load_module` takes it."""
+        return lambda path, shape: NamedSharding(
+            self.mesh, self.fitting_spec(shape, parameter_axes(axes, path, len(shape)))
+        )
+
+    def gathered(self, module: nnx.Module, axes: ParameterAxes) -> nnx.Module:
+        """Within jit: the module with its parameters whole along `width`, as its layers use them."""
+        if not self.axes_of("width"):
+            return module
+        whole = dataclasses.replace(self, rules=dataclasses.replace(self.rules, width=()))
+        flat = tree.flatten(nnx.state(module, nnx.Param))
+        return tree.with_parameters(
+            module,
+            {path: whole.constrain(x, *parameter_axes(axes, path, x.ndim)) for path, x in flat.items()},
+        )
+
+
+def parameter_axes(axes: ParameterAxes, path: str, ndim: int) -> tuple[str | None, ...]:
+    """The logical axes of the parameter at `path`: of the first pattern that fits; none are named else."""
+    for pattern, names in axes:
+        if fnmatch.fnmatchcase(path, pattern):
+            return (None,) * (ndim - len(names)) + names
+    return (None,) * ndim
+
+
+def check_divides(what: str, length: int, layout: Layout, name: str) -> None:
+    """Make sure that a length can be split evenly.
+
+    Raises:
+      UserError: it cannot; the message says into how many parts it can.
+    """
+    parts = layout.parts(name)
+    if length % parts:
+        ways = ", ".join(str(n) for n in range(1, min(length, 256) + 1) if length % n == 0)
+        raise UserError(f"mesh: {what} {length} cannot be split into {parts} ({name}); {ways} divide it")

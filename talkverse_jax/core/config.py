@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import existing_file
 
 Config = TypeVar("Config")
 
@@ -83,11 +84,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """The values of a TOML file.
 
     Raises:
-      UserError: the file is missing or is not TOML.
+      UserError: the file is missing, a folder, or not TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; the configs of this project are in configs/") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        return tomllib.loads(existing_file(path, "one, such as those in configs/").read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a TOML file ({error})") from None

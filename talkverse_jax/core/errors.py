@@ -2,7 +2,9 @@
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _REMEDIES = {
     errno.ENOSPC: "make room or choose another place",
@@ -11,6 +13,7 @@ _REMEDIES = {
     errno.EACCES: "change its permissions or choose another place",
     errno.EPERM: "change its permissions or choose another place",
     errno.ENOTDIR: "a file stands where a folder should be; give another path",
+    errno.EISDIR: "a folder stands where a file should be; give another path",
     errno.EEXIST: "a file stands where a folder should be; give another path",
     errno.ENAMETOOLONG: "give a shorter name",
 }
@@ -19,8 +22,18 @@ _REMEDIES = {
 class UserError(Exception):
     """Something the user gave cannot be used.
 
-    The message is one line: the file or flag, what is wrong with it, and what to do.
+    The message is one line: the file or flag, what is wrong with it, and what to do. Where tensors do not fit a
+    model, a list of them follows.
     """
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """An `OSError` in the block gets the file's name: that of a full disk, raised in a write, has none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def run_command(main: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ A field's metadata says how it is shown:
 import argparse
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from typing import Any, TypeVar
@@ -33,8 +34,8 @@ def parse_options(cls: type[Options], prog: str, description: str, argv: list[st
     """
     parser = build_parser(cls, prog, description)
     given = vars(parser.parse_args(argv))
-    path = given.pop("config", None)
-    values = read_toml(path) if path else {}
+    file = given.pop("config", None)
+    values = read_toml(file) if file else {}
     values.update(given)
     missing = [
         f"--{field.name}"
@@ -43,13 +44,15 @@ def parse_options(cls: type[Options], prog: str, description: str, argv: list[st
     ]
     if missing:
         raise UserError(f"{prog}: {', '.join(missing)} missing; see {prog} --help")
-    return from_dict(cls, values, path or prog)
+    return from_dict(cls, values, file or prog)
 
 
 def build_parser(cls: type, prog: str, description: str) -> argparse.ArgumentParser:
     """The argument parser of the dataclass `cls`, its fields in their groups."""
     parser = CommandParser(prog=prog, description=description, argument_default=argparse.SUPPRESS)
-    parser.add_argument("--config", metavar="FILE", help="TOML file of these options; flags win over it")
+    parser.add_argument(
+        "--config", metavar="FILE", type=path, help="TOML file of these options; flags win over it"
+    )
     groups: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
@@ -69,7 +72,7 @@ def build_parser(cls: type, prog: str, description: str) -> argparse.ArgumentPar
         elif kind is bool:
             kwargs |= {"type": boolean, "nargs": "?", "const": True, "metavar": "true|false"}
         else:
-            kwargs |= {"type": kind}
+            kwargs |= {"type": path if field.metadata["metavar"] in ("FILE", "DIR") else kind}
         groups[title].add_argument(f"--{field.name}", **kwargs)
     return parser
 
@@ -97,6 +100,24 @@ def _plain(hint: Any) -> Any:
     if isinstance(hint, types.UnionType):
         return next(arg for arg in typing.get_args(hint) if arg is not type(None))
     return hint
+
+
+def path(text: str) -> str:
+    """A flag's path; what an unset variable of the shell leaves is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; give a path")
+    return text
+
+
+def number(text: str) -> float:
+    """A flag's finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return value
 
 
 def boolean(text: str) -> bool:

@@ -29,8 +29,10 @@ def guided_velocity(
 ) -> Float[Array, "B F h w C"]:
     """u + guide_scale (c - u), or c where the conditions hold the conditional branch alone."""
     branches = conditions.clean_tokens.shape[0] // latents.shape[0]
-    batch = jnp.concatenate([latents] * branches)
+    constrain = model.layout.constrain
+    batch = constrain(jnp.concatenate([latents] * branches), "batch", *[None] * 4)
     velocity = model.velocity(batch, jnp.full((batch.shape[0],), timestep, jnp.float32), conditions)
+    velocity = constrain(velocity, *[None] * 5)
     if branches == 1:
         return velocity
     conditional, unconditional = jnp.split(velocity, 2)

@@ -31,7 +31,7 @@ def denoising_step(
 ) -> SolverState:
     """One step of any solver. The state's buffers are reused for the result."""
     velocity = guided_velocity(model, state.sample, timestep, conditions, guide_scale)
-    return advance(state, velocity, coefficients)
+    return jax.tree.map(model.layout.constrain, advance(state, velocity, coefficients))
 
 
 def denoise(
@@ -45,8 +45,9 @@ def denoise(
     on_step: Callable[[], None] = lambda: None,
 ) -> Float[Array, "B F h w C"]:
     """Walk the schedule from noise to latents; `on_step` is called as each step finishes."""
-    # Where later states will be: for an array that is not committed to a device, jit compiles once more.
-    state = jax.device_put(start(noise), conditions.clean_tokens.sharding)
+    # Where later states will be, which is whole on every device: jit compiles once more for another place.
+    place = model.layout.sharding() or conditions.clean_tokens.sharding
+    state = jax.device_put(start(noise), place)
     for timestep, row in zip(schedule.timesteps, solver_coefficients(solver, schedule)):
         state = denoising_step(
             model, state, np.float32(timestep), row, conditions, np.float32(guide_scale)

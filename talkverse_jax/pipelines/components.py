@@ -6,15 +6,19 @@ from typing import Any
 
 from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.models.talkverse import axes as dit_axes
 from talkverse_jax.models.talkverse import torch_keys as dit_keys
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.talkverse.model import TalkVerse
+from talkverse_jax.models.umt5 import axes as text_axes
 from talkverse_jax.models.umt5 import torch_keys as text_keys
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.umt5.model import UMT5Encoder
+from talkverse_jax.models.vae import axes as vae_axes
 from talkverse_jax.models.vae import torch_keys as vae_keys
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.wav2vec2 import axes as audio_axes
 from talkverse_jax.models.wav2vec2 import torch_keys as audio_keys
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
@@ -29,6 +33,7 @@ COMPONENTS: dict[str, Component] = {
             config_type=TalkVerseConfig,
             model_type=TalkVerse,
             rules=dit_keys.RULES,
+            axes=dit_axes.AXES,
             ignored=(),
             real_size=TalkVerseConfig.talkverse_5b,
             dtype="bfloat16",
@@ -38,6 +43,7 @@ COMPONENTS: dict[str, Component] = {
             config_type=VAEConfig,
             model_type=WanVAE22,
             rules=vae_keys.RULES,
+            axes=vae_axes.AXES,
             ignored=(),
             real_size=VAEConfig.wan22,
             dtype="float32",
@@ -47,6 +53,7 @@ COMPONENTS: dict[str, Component] = {
             config_type=UMT5Config,
             model_type=UMT5Encoder,
             rules=text_keys.RULES,
+            axes=text_axes.AXES,
             ignored=(),
             real_size=UMT5Config.xxl,
             dtype="bfloat16",
@@ -56,6 +63,7 @@ COMPONENTS: dict[str, Component] = {
             config_type=Wav2Vec2Config,
             model_type=Wav2Vec2,
             rules=audio_keys.RULES,
+            axes=audio_axes.AXES,
             ignored=audio_keys.IGNORED,
             real_size=Wav2Vec2Config.large_xlsr,
             dtype="float32",

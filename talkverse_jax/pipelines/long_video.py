@@ -100,17 +100,20 @@ def generate_clips(
     target = (n + 3 + motion_frames) // 4 - motion_latents
     guided = settings.sample_guide_scale > 1
     schedule = make_schedule(settings.sample_solver, settings.sample_steps, settings.sample_shift)
-    picture = jnp.asarray(image)[None, None]
+    put = dit.layout.put
+    text, negative_text = put(text), put(negative_text)
     with stopwatch.phase("encoding"):
-        reference = jax.block_until_ready(encode(vae, picture))
-        history = jnp.zeros((1, motion_frames, *image.shape), jnp.float32, device=reference.sharding)
+        reference = jax.block_until_ready(encode(vae, put(image[None, None])))
+        past = np.zeros((1, motion_frames, *image.shape), np.float32)
         motion = None
         if settings.init_first_frame:
-            history = history.at[:, -FIRST_FRAME_COPIES:].set(picture)
-            motion = jax.block_until_ready(encode(vae, history))
+            past[:, -FIRST_FRAME_COPIES:] = image
+            motion = jax.block_until_ready(encode(vae, put(past)))
+        history = put(past, None, None, "rows", "columns", None)
+        del past
     for index in range(num_clips):
         start = first_row(index, n, settings.audio_alignment, history=settings.init_first_frame)
-        rows = jnp.asarray(clip_audio(audio, start, n))[None]
+        rows = put(clip_audio(audio, start, n)[None])
         with resident(dit, settings.offload_model) as model, stopwatch.phase("denoising"):
             conditions = prepare(model, text, negative_text, rows, reference, motion, guided)
             latents = denoise(
@@ -125,10 +128,8 @@ def generate_clips(
             del conditions  # gigabytes that the VAE can use
         with stopwatch.phase("decoding"):
             frames = decode(vae, motion, latents)
-            kept = max(0, motion_frames - frames.shape[1])
-            history = jnp.concatenate([history[:, motion_frames - kept :], frames[:, -motion_frames:]], axis=1)
-            jax.block_until_ready(history)
-        yield Clip(index, np.asarray(frames[0]), np.asarray(latents[0]))
+            history = jax.block_until_ready(remember(history, frames))
+        yield Clip(index, np.asarray(frames)[0], np.asarray(latents)[0])
         del frames, latents  # while the next clip is made, only the history of this one is kept
         if index + 1 < num_clips:
             with stopwatch.phase("encoding"):
@@ -149,6 +150,14 @@ def prepare(dit, text, negative_text, audio, reference, motion, guided: bool) ->
 @jax.jit
 def encode(vae: WanVAE22, video: Float[Array, "1 T H W 3"]) -> Float[Array, "1 F h w C"]:
     return vae.encode(video)
+
+
+@jax.jit
+def remember(
+    history: Float[Array, "1 M H W 3"], frames: Float[Array, "1 n H W 3"]
+) -> Float[Array, "1 M H W 3"]:
+    """The last M frames of what came before, with `frames` behind it."""
+    return jnp.concatenate([history, frames], axis=1)[:, -history.shape[1] :]
 
 
 @jax.jit

@@ -26,23 +26,27 @@ def host_device() -> jax.Device:
 
 
 def to_host(module: Module) -> Module:
-    """The module with its parameters in the host's memory (as they are where the host is the device)."""
-    return jax.device_put(module, host_device())
+    """The module with its parameters in the memory of the hosts, each host holding what its devices held."""
+    return _moved(module, "pinned_host")
 
 
 @contextmanager
 def resident(module: Module, offload: bool) -> Iterator[Module]:
-    """The module on the accelerator for the length of the block.
+    """The module in the accelerators' memory for the length of the block.
 
-    With `offload` the module lives in host memory: it is copied over here and the copy's memory is given
-    back at the end. Without, it is on the accelerator already.
+    With `offload` the module lives in host memory (see `to_host`): it is copied over here and the copy's memory
+    is given back at the end. Without, it is on the accelerators already.
     """
-    if not offload or jax.default_backend() == "cpu":
+    if not offload:
         yield module
         return
-    copy = jax.device_put(module, jax.local_devices()[0])
+    copy = _moved(module, "device")
     try:
         yield copy
     finally:
         for leaf in jax.tree.leaves(copy):
             leaf.delete()
+
+
+def _moved(module: Module, memory_kind: str) -> Module:
+    return jax.tree.map(lambda x: jax.device_put(x, x.sharding.with_memory_kind(memory_kind)), module)

@@ -84,6 +84,8 @@ def sample(options: SampleOptions) -> Path:
     image, sound = read_image(options.image), read_audio(options.audio, SAMPLE_RATE)
     height, width = choose(options.size_bucket, *image.shape[:2])
     configs = ModelConfigs.from_weights(options.weights)
+    if trained := _trained_file(options):
+        store.check_trained(options.weights, COMPONENTS["dit"], trained)
     for notice in sound.notices:
         _say(notice)
     stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding", "writing")
@@ -176,13 +178,18 @@ def encode_conditions(
 
 def load_models(options: SampleOptions) -> tuple[TalkVerse, WanVAE22]:
     """The transformer, with `--lora_ckpt` laid over it, and the VAE."""
-    trained = options.lora_ckpt and lora.TrainedFile(options.lora_ckpt, options.lora_rank, options.lora_alpha)
     dit = store.load_module(
-        options.weights, COMPONENTS["dit"], dtype=options.dtype, trained=trained or None
+        options.weights, COMPONENTS["dit"], dtype=options.dtype, trained=_trained_file(options)
     )
     if options.offload_model:
         dit = to_host(dit)
     return dit, store.load_module(options.weights, COMPONENTS["vae"], dtype=options.vae_dtype)
+
+
+def _trained_file(options: SampleOptions) -> lora.TrainedFile | None:
+    if options.lora_ckpt is None:
+        return None
+    return lora.TrainedFile(options.lora_ckpt, options.lora_rank, options.lora_alpha)
 
 
 def _write_clips(
@@ -195,7 +202,11 @@ def _write_clips(
     image: Float[np.ndarray, "H W 3"],
     stopwatch: Stopwatch,
 ) -> None:
-    """Make the clips and write each as it is finished, trimmed and cut to the plan."""
+    """Make the clips and write each as it is finished, trimmed and cut to the plan.
+
+    Raises:
+      UserError: a clip is not finite; those before it stay in the partial file.
+    """
     with _progress(plan.clips, options.sample_steps) as (on_step, on_clip):
         shown = 0
         for clip in generate_clips(
@@ -211,12 +222,24 @@ def _write_clips(
             stopwatch=stopwatch,
             on_step=on_step,
         ):
+            if not (np.isfinite(clip.latents).all() and np.isfinite(clip.frames).all()):
+                raise UserError(_not_finite(clip.index, options, writer))
             part = slice(max(0, plan.trim - shown), plan.frames - shown)
             shown += len(clip.frames)
             with stopwatch.phase("writing"):
                 writer.write(np.round(clip.frames[part] * 127.5 + 127.5).astype(np.uint8))
             del clip  # nothing of it is kept while the next one is made
             on_clip()
+
+
+def _not_finite(index: int, options: SampleOptions, writer: VideoWriter) -> str:
+    wide = options.dtype == options.vae_dtype == "float32"
+    narrow = "" if wide else "try --dtype float32 --vae_dtype float32; if that is no help, "
+    kept = f" (the {writer.frames} frames before it are in {writer.partial.name})" if writer.frames else ""
+    return (
+        f"clip {index + 1}: came out as values that are no numbers{kept}; {narrow}the weights are damaged: "
+        f"delete {options.weights} and convert them again"
+    )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Literal
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import option
+from talkverse_jax.data.buckets import BUCKETS
 from talkverse_jax.diffusion.flow import SolverName
 from talkverse_jax.pipelines.alignment import AudioAlignment
 from talkverse_jax.pipelines.long_video import ClipSettings
@@ -33,7 +34,7 @@ class SampleOptions:
         "what to avoid", group="input", metavar="TEXT", default=DEFAULT_NEGATIVE_PROMPT
     )
     lora_ckpt: str | None = option(
-        "trained tensors and LoRA pairs (.safetensors) laid over the weights",
+        "a further trained file (.safetensors): its tensors replace the weights', its LoRA pairs are added",
         group="input",
         metavar="FILE",
         default=None,
@@ -41,12 +42,14 @@ class SampleOptions:
     lora_rank: int = option("rank of the pairs in --lora_ckpt", group="input", metavar="N", default=128)
     lora_alpha: float = option("alpha of the pairs in --lora_ckpt", group="input", metavar="X", default=128.0)
     size_bucket: str = option(
-        "table of sizes; the one closest to the picture's shape is taken",
+        f"table of sizes ({', '.join(BUCKETS)}); the one closest to the picture's shape is taken",
         group="video",
         metavar="NAME",
         default="fasttalk-720",
     )
-    infer_frames: int = option("frames a clip, a multiple of 4", group="video", metavar="N", default=120)
+    infer_frames: int = option(
+        "frames a clip, a multiple of 4; the first shows 3 less", group="video", metavar="N", default=120
+    )
     num_clip: int | None = option(
         "clips to make (default: until the sound ends)", group="video", metavar="N", default=None
     )

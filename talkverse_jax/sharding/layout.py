@@ -54,22 +54,25 @@ class Layout:
         Raises:
           ValueError: two of them are split over one mesh axis.
         """
-        axes = [self.axes_of(name) for name in names]
-        used = [axis for group in axes for axis in group]
-        if len(used) != len(set(used)):
-            raise ValueError(f"{names}: two dimensions on one mesh axis: {axes}")
-        return PartitionSpec(*[group or None for group in axes])
+        return PartitionSpec(*[group or None for group in self._groups(names)])
 
     def fitting_spec(self, shape: Sequence[int], names: Sequence[str | None]) -> PartitionSpec:
         """As `spec`, but an axis is split over the mesh axes that divide its length only."""
         groups = []
-        for length, group in zip(shape, self.spec(*names)):
+        for length, group in zip(shape, self._groups(names)):
             kept: tuple[str, ...] = ()
-            for axis in group or ():
+            for axis in group:
                 if length % math.prod(self.mesh.shape[a] for a in (*kept, axis)) == 0:
                     kept += (axis,)
             groups.append(kept or None)
         return PartitionSpec(*groups)
+
+    def _groups(self, names: Sequence[str | None]) -> list[tuple[str, ...]]:
+        groups = [self.axes_of(name) for name in names]
+        used = [axis for group in groups for axis in group]
+        if len(used) != len(set(used)):
+            raise ValueError(f"{names}: two dimensions on one mesh axis: {groups}")
+        return groups
 
     def sharding(self, *names: str | None) -> NamedSharding | None:
         """Of an array with these logical axes; none: replicated. None without a mesh."""
@@ -77,7 +80,7 @@ class Layout:
 
     def constrain(self, x: Array, *names: str | None) -> Array:
         """Within jit: have `x`, whose axes are named, split so."""
-        if self.mesh is None or self.mesh.size == 1:
+        if self.mesh is None:
             return x
         spec = self.fitting_spec(x.shape, names)
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))

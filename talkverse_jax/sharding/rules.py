@@ -6,7 +6,7 @@ Logical axes of activations:
   stream    the sequence between them, where `tensor` devices too hold a part each
   heads     attention heads, or the channels they make up
   hidden    channels inside a feed-forward or an embedding
-  rows, columns   of pictures and latents, in the VAE
+  rows, columns   of pictures and latents, in the VAE (see pictures.py, which makes a mesh for them)
 Logical axes of parameters besides `heads` and `hidden`:
   width     the model's width: split while at rest, gathered where a layer is used
 """
@@ -38,22 +38,22 @@ SAMPLING = Rules(
     heads=("tensor",),
     hidden=("tensor",),
     width=("fsdp",),
-    rows=("data", "fsdp", "tensor"),
-    columns=("ring", "ulysses"),
+    rows=(),
+    columns=(),
 )
 
 TRAINING = dataclasses.replace(
     SAMPLING, batch=("data", "fsdp"), tokens=("ring", "ulysses"), stream=("ring", "ulysses", "tensor")
 )
 
+_ALL = ("data", "fsdp", "ring", "ulysses", "tensor")
+
 # An encoder works alone, before the transformer is loaded: all devices split its layers.
 ENCODING = Rules(
-    batch=(),
-    tokens=(),
-    stream=(),
-    heads=("data", "fsdp", "ring", "ulysses", "tensor"),
-    hidden=("data", "fsdp", "ring", "ulysses", "tensor"),
-    width=(),
-    rows=(),
-    columns=(),
+    batch=(), tokens=(), stream=(), heads=_ALL, hidden=_ALL, width=(), rows=(), columns=()
+)
+
+# The VAE: all devices split the pictures, and between its programs each keeps its part of the weights.
+PICTURES = Rules(
+    batch=("data", "fsdp"), tokens=(), stream=(), heads=(), hidden=(), width=_ALL, rows=(), columns=()
 )

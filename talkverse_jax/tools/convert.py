@@ -15,8 +15,9 @@ import talkverse_jax
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import new_folder
 from talkverse_jax.pipelines.components import ModelConfigs
-from talkverse_jax.tools.export import HEADERS, headers_of
+from talkverse_jax.tools.export import headers_of
 from talkverse_jax.tools.published import Published, open_published
 from talkverse_jax.weights import blocks, lora, manifest, match, orbax_io, store
 
@@ -59,10 +60,12 @@ def convert(
         the disk is full. Nothing half-written stands in place of a complete component.
     """
     output = Path(output)
-    published = [open_published(name, configs, ckpt_dir, lora_ckpt, wav2vec_dir) for name in components]
+    published = [
+        open_published(name, getattr(configs, name), ckpt_dir, lora_ckpt, wav2vec_dir) for name in components
+    ]
     plans = [_plan(one, settings) for one in published]
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        new_folder(output)
         for plan in plans:
             if _is_done(output, plan):
                 store.discard(output, plan.name)
@@ -178,7 +181,7 @@ def _run(output: Path, plan: _Plan) -> None:
             version=talkverse_jax.__version__,
         )
         store.commit(output, plan.name, entry)
-    print(_summary(plan, begin, written, hashing.seconds))
+    print(_summary(plan, written - begin, time.perf_counter() - written))
 
 
 def _write_small_files(folder: Path, published: Published) -> None:
@@ -187,7 +190,7 @@ def _write_small_files(folder: Path, published: Published) -> None:
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / place)
     if published.trained:
-        manifest.write_json(folder / HEADERS, headers_of(published))
+        manifest.write_json(folder / store.HEADERS, headers_of(published))
 
 
 def size(nbytes: int) -> str:
@@ -196,14 +199,13 @@ def size(nbytes: int) -> str:
     return f"{nbytes / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
-def _summary(plan: _Plan, begin: float, written: float, hashing: float) -> str:
-    now = time.perf_counter()
+def _summary(plan: _Plan, writing: float, waiting: float) -> str:
     source = sum(path.stat().st_size for path in plan.published.files)
     pairs = ""
     if plan.lora:
         pairs = f", {plan.lora.pairs} LoRA pairs {'merged' if plan.lora.merged else 'beside'}"
+    hashing = f" and {waiting:.0f} s more for the files' SHA-256" if waiting > 1 else ""
     return (
         f"{plan.name}: {len(plan.checkpoints[store.PARAMETERS])} tensors, {size(source)} -> "
-        f"{size(plan.nbytes)} ({plan.dtype}{pairs}) in {now - begin:.1f} s (SHA-256 {hashing:.1f} s beside "
-        f"it, of which {now - written:.1f} s waited for)"
+        f"{size(plan.nbytes)} ({plan.dtype}{pairs}) in {writing:.1f} s{hashing}"
     )

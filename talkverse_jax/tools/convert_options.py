@@ -3,7 +3,7 @@
 import argparse
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import CommandParser, boolean
+from talkverse_jax.core.options import CommandParser, boolean, number, path
 
 COMPONENTS = ("dit", "vae", "text", "audio")  # those of pipelines/components.py, which takes long to import
 _PROG = "convert_torch_weights.py"
@@ -27,29 +27,38 @@ def _parser() -> argparse.ArgumentParser:
         description="Convert the published PyTorch weights of TalkVerse-5B into a folder for sample.py.",
     )
     add = parser.add_argument_group("from").add_argument
-    add("--ckpt_dir", metavar="DIR", help="the folder of Wan-AI/Wan2.2-TI2V-5B (dit, vae, text)")
-    add("--lora_ckpt", metavar="FILE", help="the TalkVerse file, talkverse_s2v_5b.safetensors (dit)")
+    add("--ckpt_dir", metavar="DIR", type=path, help="the folder of Wan-AI/Wan2.2-TI2V-5B (dit, vae, text)")
+    add(
+        "--lora_ckpt",
+        metavar="FILE",
+        type=path,
+        help="the TalkVerse file, talkverse_s2v_5b.safetensors (dit)",
+    )
     add(
         "--wav2vec_dir",
         metavar="DIR",
+        type=path,
         help="the folder of jonatasgrosman/wav2vec2-large-xlsr-53-english (audio; default: the folder of "
         "that name in --ckpt_dir)",
     )
     add(
         "--download",
         metavar="DIR",
+        type=path,
         help="fetch these from the Hugging Face hub (or HF_ENDPOINT) into DIR first; what is there stays",
     )
     add = parser.add_argument_group("to").add_argument
     add(
         "--output",
         metavar="DIR",
+        type=path,
         help="folder of converted weights; a component in it that is complete and of the same files and "
         "settings is skipped",
     )
     add(
         "--export",
         metavar="DIR",
+        type=path,
         help="write the DiT in --output back as safetensors into DIR, bit for bit (if it was converted with "
         "--lora_merge false --dtype keep)",
     )
@@ -71,11 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--config",
         metavar="FILE",
+        type=path,
         help="TOML file of other sizes, a table for each component (default: TalkVerse-5B)",
     )
     pairs = "of the pairs in --lora_ckpt (default: 128)"
     add("--lora_rank", metavar="N", type=_positive_int, default=128, help=f"rank {pairs}")
-    add("--lora_alpha", metavar="X", type=float, default=128.0, help=f"alpha {pairs}")
+    add("--lora_alpha", metavar="X", type=number, default=128.0, help=f"alpha {pairs}")
     add(
         "--lora_merge",
         metavar="true|false",

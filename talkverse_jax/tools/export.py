@@ -1,7 +1,6 @@
 """A converted DiT back to the safetensors files it came from, bit for bit."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,19 @@ import numpy as np
 from tqdm import tqdm
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import new_folder
 from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.tools.published import DIT_STEM, Published
 from talkverse_jax.weights import lora, manifest, orbax_io, store
 from talkverse_jax.weights import safetensors_io as safetensors
 from talkverse_jax.weights.rule import find_rule
 
-HEADERS = "published.json"  # in the component's folder: what is needed for the way back and is in no tensor
 _BASE_FOLDER = "Wan2.2-TI2V-5B"
 _GROUP_BYTES = 256 * 1024**2  # read at once
 
 
 def headers_of(published: Published) -> dict[str, Any]:
-    """What `HEADERS` holds: the files' headers as they stand, and the index of the base model's shards."""
+    """What `store.HEADERS` holds: the files' headers as they stand, and the index of the base model's shards."""
     index = safetensors.index_file(published.base[0].path.parent, DIT_STEM)
     return {
         "base": {file.path.name: file.header for file in published.base},
@@ -36,7 +35,8 @@ def export(weights_dir: str | Path, target: str | Path) -> None:
 
     Raises:
       UserError: the DiT was not converted with `--lora_merge false --dtype keep`, or a file would not come
-        out as it came in (its SHA-256 is compared).
+        out as it came in (its SHA-256 is compared), or the folder cannot be made.
+      OSError: a file cannot be written. Of one that failed, nothing is left.
     """
     folder, target = store.folder_of(weights_dir, "dit"), Path(target)
     entry = manifest.read(weights_dir)["dit"]
@@ -45,21 +45,24 @@ def export(weights_dir: str | Path, target: str | Path) -> None:
             f"{folder}: only what was converted with --lora_merge false --dtype keep can be exported; "
             "convert it so"
         )
-    headers = json.loads((folder / HEADERS).read_text(encoding="utf-8"))
+    headers = json.loads((folder / store.HEADERS).read_text(encoding="utf-8"))
     source = _Source(folder)
     sha256 = {source.file: source.sha256 for source in entry.sources}
     for part, place in (("base", target / _BASE_FOLDER), ("trained", target)):
-        place.mkdir(parents=True, exist_ok=True)
+        new_folder(place)
         for name, header in headers[part].items():
-            partial = place / f"{name}.partial"
-            with tqdm(total=_data_bytes(header), desc=name, unit="B", unit_scale=True) as bar:
-                safetensors.write_file(partial, header, source.tensors(part, header, bar.update))
-            if manifest.sha256(partial) != sha256[name]:
-                raise UserError(f"{partial}: differs from what was converted; convert {folder} again")
-            os.replace(partial, place / name)
+            progress = tqdm(total=_data_bytes(header), desc=name, unit="B", unit_scale=True)
+            with manifest.replacing(place / name) as partial, progress:
+                safetensors.write_file(partial, header, source.tensors(part, header, progress.update))
+                if manifest.sha256(partial) != sha256[name]:
+                    raise UserError(
+                        f"{place / name}: would differ from what was converted; delete {folder} and "
+                        + manifest.conversion(weights_dir, "dit")
+                    )
             print(f"{place / name}: as it came in (SHA-256 {sha256[name]})")
     if headers["index"] is not None:
-        safetensors.index_file(target / _BASE_FOLDER, DIT_STEM).write_text(headers["index"])
+        with manifest.replacing(safetensors.index_file(target / _BASE_FOLDER, DIT_STEM)) as partial:
+            partial.write_text(headers["index"], encoding="utf-8")
 
 
 def _data_bytes(header: str) -> int:

@@ -5,7 +5,6 @@ Bundles are laid out as PyTorch has it (channels second: B C F h w); ours are ch
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +24,10 @@ from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.pipelines.encoders import AudioEncoder, normalise
 from talkverse_jax.pipelines.long_video import ClipSettings, generate_clips
-from talkverse_jax.tools.published import DIT_STEM, TEXT_FILE, VAE_FILE, WAV2VEC_STEM
-from talkverse_jax.weights import lora, safetensors_io
+from talkverse_jax.tools.published import open_published
+from talkverse_jax.weights import lora
 from talkverse_jax.weights.bundle import Bundle
 from talkverse_jax.weights.match import load_torch
-from talkverse_jax.weights.torch_reader import read_torch
 
 Arrays = dict[str, np.ndarray]
 
@@ -83,53 +81,33 @@ def _load(bundle: Bundle, name: str, config, part: str | None = None) -> nnx.Mod
 
     Args:
       part: "dit" or "vae" in a bundle that holds both.
+
+    Raises:
+      UserError: a file that the bundle names is missing, or not the one it was made with.
     """
     component, where = COMPONENTS[name], str(bundle.path)
-    tensors, trained, rank_alpha = _tensors(bundle, name, part)
-    plain, pairs = lora.split(trained, where)
-    tensors |= plain
+    paths = bundle.meta.get("weights")
+    if paths:
+        published = open_published(
+            name, config, *map(paths.get, ("ckpt_dir", "lora_ckpt", "wav2vec_dir"))
+        )
+        for file in published.tensor_files:
+            if file.stat().st_size != paths["bytes"].get(file.name):
+                raise UserError(
+                    f"{file}: not the file {bundle.path.name} was made with; make the bundle again"
+                )
+        tensors, pairs = dict(published.tensors), published.pairs
+        rank, alpha = paths.get("lora_rank"), paths.get("lora_alpha")
+    else:
+        plain, pairs = lora.split(bundle.group("lora") if name == "dit" else {}, where)
+        tensors = {**bundle.weights(part), **plain}
+        rank, alpha = map(bundle.meta.get("lora", {}).get, ("rank", "alpha"))
     if pairs:
-        rank, alpha = rank_alpha
         lora.check(pairs, {name: value.shape for name, value in tensors.items()}, rank, where)
         for layer, pair in pairs.items():
             merged = pair.blocks(tensors[f"{layer}.weight"].T, alpha / rank, np.dtype(np.float32))
             tensors[f"{layer}.weight"] = merged.read(slice(None)).T
     return load_torch(component.abstract(config), component.rules, tensors, where, component.ignored)
-
-
-def _tensors(bundle: Bundle, name: str, part: str | None) -> tuple[Arrays, Arrays, tuple[int, float]]:
-    """PyTorch tensors of a component, a trained file's to lay over them, and rank and alpha of its pairs.
-
-    Raises:
-      UserError: a file the bundle names is missing, or not the one it was made with.
-    """
-    paths = bundle.meta.get("weights")
-    if paths is None:
-        settings = bundle.meta.get("lora", {"rank": 1, "alpha": 1})
-        trained = bundle.group("lora") if name == "dit" else {}
-        return dict(bundle.weights(part)), trained, (settings["rank"], settings["alpha"])
-    files = published_files(name, paths)
-    for file in files:
-        if file.is_file() and file.stat().st_size != paths["bytes"].get(file.name):
-            raise UserError(f"{file}: not the file {bundle.path.name} was made with; make the bundle again")
-    if name in ("vae", "text"):
-        return dict(read_torch(files[0])), {}, (1, 1)
-    *shards, last = files
-    if name == "audio":
-        return dict(safetensors_io.read_file(last).tensors), {}, (1, 1)
-    base = safetensors_io.merge([safetensors_io.read_file(shard) for shard in shards])
-    trained = safetensors_io.read_file(last).tensors
-    return dict(base), dict(trained), (paths["lora_rank"], paths["lora_alpha"])
-
-
-def published_files(name: str, paths: dict) -> list[Path]:
-    """The files of a component under the folders a bundle names (docs/parity.md); a trained one is last."""
-    if name == "audio":
-        return [Path(paths["wav2vec_dir"], f"{WAV2VEC_STEM}.safetensors")]
-    folder = Path(paths["ckpt_dir"])
-    if name == "dit":
-        return [*sorted(folder.glob(f"{DIT_STEM}*.safetensors")), Path(paths["lora_ckpt"])]
-    return [folder / {"vae": VAE_FILE, "text": TEXT_FILE}[name]]
 
 
 def _run_dit(bundle: Bundle) -> Case:

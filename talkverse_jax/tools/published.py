@@ -11,7 +11,7 @@ import numpy as np
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.wav2vec2.config import ENGLISH_CTC, Wav2Vec2Config
-from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.weights import lora
 from talkverse_jax.weights import safetensors_io as safetensors
 from talkverse_jax.weights.component import Component
@@ -56,6 +56,11 @@ class Published:
     copies: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
     @property
+    def tensor_files(self) -> tuple[Path, ...]:
+        """Those of the files that hold tensors."""
+        return tuple(f for f in self.files if f.suffix != ".json" and f not in self.copies.values())
+
+    @property
     def where(self) -> str:
         """Where the tensors are from, for messages."""
         trained = [str(file.path) for file in self.trained]
@@ -63,11 +68,12 @@ class Published:
 
 
 def open_published(
-    name: str, configs: ModelConfigs, ckpt_dir: str | None, lora_ckpt: str | None, wav2vec_dir: str | None
+    name: str, config: Any, ckpt_dir: str | None, lora_ckpt: str | None, wav2vec_dir: str | None
 ) -> Published:
     """Find and map the files of a component.
 
     Args:
+      config: its size.
       ckpt_dir: the folder of Wan2.2-TI2V-5B.
       lora_ckpt: the TalkVerse file (dit).
       wav2vec_dir: the folder of the English wav2vec2 (audio); by default inside `ckpt_dir`.
@@ -78,25 +84,26 @@ def open_published(
     if name == "audio":
         if not wav2vec_dir and ckpt_dir and Path(ckpt_dir, WAV2VEC_FOLDER).is_dir():
             wav2vec_dir = str(Path(ckpt_dir, WAV2VEC_FOLDER))
-        return _open_audio(configs.audio, _folder("--wav2vec_dir", wav2vec_dir, ENGLISH_CTC, name))
+        return _open_audio(config, _folder("--wav2vec_dir", wav2vec_dir, ENGLISH_CTC, name))
     folder = _folder("--ckpt_dir", ckpt_dir, "Wan-AI/Wan2.2-TI2V-5B", name)
     if name == "dit":
         if not lora_ckpt:
             raise UserError(
                 f"--lora_ckpt: missing; give the TalkVerse file ({TALKVERSE_FILE}) to convert dit"
             )
-        return _open_dit(configs.dit, folder, Path(lora_ckpt))
+        return _open_dit(config, folder, Path(lora_ckpt))
     if name == "vae":
         path = folder / VAE_FILE
-        return Published(COMPONENTS["vae"], configs.vae, read_torch(path), (path,))
-    return _open_text(configs.text, folder)
+        return Published(COMPONENTS["vae"], config, read_torch(path), (path,))
+    return _open_text(config, folder)
 
 
 def _folder(flag: str, path: str | None, repository: str, component: str) -> Path:
     if not path:
         raise UserError(f"{flag}: missing; give the folder of {repository} to convert {component}")
     if not Path(path).is_dir():
-        raise UserError(f"{flag} {path}: no such folder; give the folder of {repository}")
+        what = "is a file" if Path(path).is_file() else "no such folder"
+        raise UserError(f"{flag} {path}: {what}; give the folder of {repository}")
     return Path(path)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import run_command
+from talkverse_jax.core.paths import new_folder
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
 from talkverse_jax.tools import published
 from talkverse_jax.tools.demo_tokenizer import save_tiny_tokenizer
@@ -53,14 +54,14 @@ def write_random_checkpoint(
     Returns:
       The flags `ckpt_dir`, `lora_ckpt` and `wav2vec_dir` for the conversion.
     """
-    folder = Path(folder)
+    folder = new_folder(folder)
     paths = {
         "ckpt_dir": folder / BASE_FOLDER,
         "lora_ckpt": folder / published.TALKVERSE_FILE,
         "wav2vec_dir": folder / published.WAV2VEC_FOLDER,
     }
     for path in (paths["ckpt_dir"], paths["wav2vec_dir"]):
-        path.mkdir(parents=True, exist_ok=True)
+        new_folder(path)
     for name in components:
         config = getattr(configs, name)
         shapes = torch_shapes(name, config)

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import existing_file
 
 
 class Bundle:
@@ -26,9 +27,7 @@ class Bundle:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise UserError(f"{path}: no such file; give the path of a reference bundle (.safetensors)")
+        self.path = existing_file(path, "a reference bundle (.safetensors)")
         try:
             self._file = safe_open(self.path, framework="numpy")
             self.meta: dict[str, Any] = json.loads((self._file.metadata() or {})["bundle"])

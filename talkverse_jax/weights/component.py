@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
+from talkverse_jax.sharding.layout import Layout, ParameterAxes
 from talkverse_jax.weights.rule import Rule
 
 
@@ -17,8 +18,9 @@ class Component:
     Attributes:
       name: of its folder, and on the command line.
       config_type: its frozen config.
-      model_type: called as `model_type(config, rngs=, dtype=, param_dtype=)`.
+      model_type: called as `model_type(config, rngs=, dtype=, param_dtype=, layout=)`.
       rules: its weight table.
+      axes: the logical axes of its parameters.
       ignored: shell patterns of names in its files that the model is known not to use.
       real_size: the published size.
       dtype: what its parameters are converted to unless told otherwise.
@@ -28,17 +30,28 @@ class Component:
     config_type: type
     model_type: type[nnx.Module]
     rules: tuple[Rule, ...]
+    axes: ParameterAxes
     ignored: tuple[str, ...]
     real_size: Callable[[], Any]
     dtype: str
 
-    def abstract(self, config: Any, param_dtype: Any = jnp.float32, dtype: Any = None) -> nnx.Module:
+    def abstract(
+        self,
+        config: Any,
+        param_dtype: Any = jnp.float32,
+        dtype: Any = None,
+        layout: Layout = Layout(),
+        **options: Any,
+    ) -> nnx.Module:
         """The model with shapes in place of arrays.
 
         Args:
           dtype: of its matrix products; by default that of its parameters.
+          layout: how its arrays are split.
+          options: what this model alone takes.
         """
         dtype = param_dtype if dtype is None else dtype
-        return nnx.eval_shape(
-            lambda: self.model_type(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=param_dtype)
-        )
+        kwargs = dict(dtype=dtype, param_dtype=param_dtype, **options)
+        if layout.mesh:  # until all models take it
+            kwargs["layout"] = layout
+        return nnx.eval_shape(lambda: self.model_type(config, rngs=nnx.Rngs(0), **kwargs))

@@ -113,6 +113,48 @@ class TrainedFile:
     alpha: float
 
 
+def open_trained(
+    file: TrainedFile, parameters: Flat, rules: tuple[Rule, ...]
+) -> tuple[dict[str, np.ndarray], dict[str, Pair]]:
+    """The whole tensors of a trained file by PyTorch name and its pairs by layer; mapped, not read.
+
+    Args:
+      parameters: the model's, or their shapes, by our path.
+      rules: the model's weight table.
+
+    Raises:
+      UserError: the file is not readable, has a name or shape the model lacks, or pairs of another rank.
+    """
+    path = str(file.path)
+    plain, pairs = split(read_file(path).tensors, path)
+    check(pairs, match.torch_shapes(parameters, rules), file.rank, path)
+    homes = _homes(parameters, rules)
+    for name, value in plain.items():
+        if name not in homes:
+            raise UserError(
+                f"{path}: holds {name}, which the model lacks; give a file trained from TalkVerse"
+            )
+        ours, rule = homes[name]
+        need = match.torch_shape(rule, parameters[ours].shape)
+        if value.shape != need:
+            raise UserError(
+                f"{path}: {name} is {list(value.shape)}, not {list(need)}; give a file of this size"
+            )
+    for layer in pairs:
+        require_linear(homes[f"{layer}.weight"][1], layer, path)
+    return plain, pairs
+
+
+def _homes(parameters: Flat, rules: tuple[Rule, ...]) -> dict[str, tuple[str, Rule]]:
+    """Our path and its rule, by PyTorch name."""
+    return {
+        name: (ours, rule)
+        for ours in parameters
+        for rule, names in [find_rule(rules, ours)]
+        for name in names
+    }
+
+
 def lay_over(parameters: Flat, file: TrainedFile, rules: tuple[Rule, ...]) -> None:
     """Lay a trained file over loaded parameters: its tensors replace theirs, its pairs are added to them.
 
@@ -122,33 +164,16 @@ def lay_over(parameters: Flat, file: TrainedFile, rules: tuple[Rule, ...]) -> No
       rules: the model's weight table.
 
     Raises:
-      UserError: the file is not readable, has a name or shape the model lacks, or pairs of another rank.
+      UserError: see `open_trained`.
     """
-    path = file.path
-    plain, pairs = split(read_file(path).tensors, str(path))
-    homes = {
-        name: (ours, rule)
-        for ours in parameters
-        for rule, names in [find_rule(rules, ours)]
-        for name in names
-    }
-    check(pairs, match.torch_shapes(parameters, rules), file.rank, str(path))
+    plain, pairs = open_trained(file, parameters, rules)
+    homes = _homes(parameters, rules)
     for name, value in plain.items():
-        if name not in homes:
-            raise UserError(
-                f"{path}: holds {name}, which the model lacks; give a file trained from TalkVerse"
-            )
         ours, rule = homes[name]
         old = parameters[ours]
-        need = match.torch_shape(rule, old.shape)
-        if value.shape != need:
-            raise UserError(
-                f"{path}: {name} is {list(value.shape)}, not {list(need)}; give a file of this size"
-            )
         parameters[ours] = jax.device_put(rule.layout.from_torch(value).astype(old.dtype), old.sharding)
     for layer, pair in pairs.items():
-        ours, rule = homes[f"{layer}.weight"]
-        require_linear(rule, layer, str(path))
+        ours, _ = homes[f"{layer}.weight"]
         kernel = parameters[ours]
         parameters[ours] = pair.add_to(kernel, file.alpha / file.rank, kernel.dtype)
 

@@ -8,13 +8,13 @@ import hashlib
 import json
 import os
 import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core.config import from_dict, to_dict
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.errors import UserError, naming
 
 FILE = "manifest.json"
 _FORMAT = 1
@@ -69,22 +69,35 @@ def read(folder: str | Path) -> Manifest:
       UserError: the folder or its manifest is missing, or damaged, or of a later version.
     """
     path = Path(folder) / FILE
-    make = f"run convert_torch_weights.py --output {folder}"
+    if path.parent.is_file():
+        raise UserError(f"{folder}: is a file; give the folder that convert_torch_weights.py wrote")
     if not path.parent.is_dir():
-        raise UserError(f"{folder}: no such folder; to make it, {make}")
+        raise UserError(f"{folder}: no such folder; to make it, {conversion(folder)}")
     if not path.is_file():
         raise UserError(
-            f"{folder}: no {FILE}: not converted weights, or a conversion that did not finish; {make}"
+            f"{folder}: no {FILE}: not converted weights, or a conversion that did not finish; "
+            + conversion(folder)
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         components = values["components"].items()
         version = values["format"]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: damaged; {make} again") from None
+        raise UserError(f"{path}: damaged; {conversion(folder)}") from None
     if version != _FORMAT:
-        raise UserError(f"{path}: of format {version}, this program reads {_FORMAT}; {make} again")
+        raise UserError(
+            f"{path}: of format {version}, this program reads {_FORMAT}; {conversion(folder)}"
+        )
     return {name: from_dict(Entry, entry, f"{path}: {name}") for name, entry in components}
+
+
+def conversion(folder: str | Path, component: str | None = None) -> str:
+    """What to type to convert into a folder, for messages; where the files to convert lie is not known."""
+    only = f" --components {component}" if component else ""
+    return (
+        f"run convert_torch_weights.py --output {folder}{only} with --ckpt_dir and the other flags that name "
+        "the published files (and --config, where the sizes are others)"
+    )
 
 
 def write(folder: str | Path, manifest: Manifest) -> None:
@@ -95,13 +108,24 @@ def write(folder: str | Path, manifest: Manifest) -> None:
 
 def write_json(path: Path, values: Any) -> None:
     """Write a JSON file; an old one stays whole until the new one is."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to; it becomes `path` when the block ends, and is removed when the block fails.
+
+    Raises:
+      OSError: with the name of the file that was to be.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:  # a full disk names no file
+        with naming(path):
+            yield partial
+            os.replace(partial, path)
+    finally:
         partial.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def sha256(path: Path) -> str:
@@ -118,17 +142,14 @@ class Hashing(threading.Thread):
         self._paths = tuple(paths)
         self._sources: list[Source] = []
         self._error: OSError | None = None
-        self.seconds = 0.0
 
     def run(self) -> None:
-        begin = time.perf_counter()
         try:
             for path in self._paths:
                 status = path.stat()
                 self._sources.append(Source(path.name, status.st_size, status.st_mtime_ns, sha256(path)))
         except OSError as error:
             self._error = error
-        self.seconds = time.perf_counter() - begin
 
     def sources(self) -> tuple[Source, ...]:
         """The files' entries, as soon as all are done.

@@ -16,7 +16,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.errors import UserError, naming
+from talkverse_jax.core.paths import existing_file
 
 _AGAIN = "download it again"
 DTYPES = {
@@ -59,9 +60,7 @@ def read_file(path: str | Path) -> SafetensorsFile:
     Raises:
       UserError: missing, not safetensors, or truncated (told from its size, before any tensor is read).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give the path of a .safetensors file")
+    path = existing_file(path, "a .safetensors file")
     size = path.stat().st_size
     with path.open("rb") as file:
         try:
@@ -196,9 +195,12 @@ def write_file(path: str | Path, header: str, tensors: Iterable[np.ndarray]) -> 
 
     Args:
       tensors: in the order of `parse_header`.
+
+    Raises:
+      OSError: with the file's name.
     """
     encoded = header.encode()
-    with Path(path).open("wb") as file:
+    with naming(path), Path(path).open("wb") as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for (name, entry), value in zip(parse_header(header).items(), tensors, strict=True):
             if value.dtype != entry.dtype or value.shape != entry.shape:

@@ -4,6 +4,7 @@
     NAME/parameters/   an Orbax checkpoint of its parameters, by our paths
     NAME/lora/         LoRA pairs that were not added to them, by PyTorch name (--lora_merge false)
     NAME/replaced/     tensors of the base model that the trained ones replace, by PyTorch name (likewise)
+    NAME/published.json  headers of the files that the DiT came from
     NAME/files.json    all its files and their sizes
 
 and files it needs besides (tokenizer, feature extractor). `NAME.partial` is a conversion under way, or one
@@ -25,11 +26,14 @@ from jax.sharding import Sharding, SingleDeviceSharding
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.weights import lora, manifest, orbax_io
+from talkverse_jax.weights import safetensors_io as safetensors
 from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.rule import find_rule
 
 CONFIG, PARAMETERS, LORA, REPLACED = "config.json", "parameters", "lora", "replaced"
+HEADERS = "published.json"
 _FILES = "files.json"
 ShardingOf = Callable[[str, tuple[int, ...]], Sharding]
 
@@ -52,20 +56,19 @@ def folder_of(weights_dir: str | Path, name: str) -> Path:
     """
     complete = manifest.read(weights_dir)
     folder = Path(weights_dir) / name
-    again = f"run convert_torch_weights.py --output {weights_dir} --components {name}"
+    again = manifest.conversion(weights_dir, name)
     if name not in complete:
-        if _partial(weights_dir, name).exists():
-            raise UserError(f"{folder}: half-converted; {again} again")
-        raise UserError(f"{folder}: not converted; {again}")
+        state = "half-converted" if _partial(weights_dir, name).exists() else "not converted"
+        raise UserError(f"{folder}: {state}; {again}")
     try:
         files = json.loads((folder / _FILES).read_text(encoding="utf-8"))
         for file, size in files.items():
             if (folder / file).stat().st_size != size:
-                raise UserError(f"{folder / file}: not of the size it was written with; {again} again")
+                raise UserError(f"{folder / file}: not of the size it was written with; {again}")
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file, so {name} is incomplete; {again} again") from None
+        raise UserError(f"{error.filename}: no such file, so {name} is incomplete; {again}") from None
     except (ValueError, AttributeError):
-        raise UserError(f"{folder / _FILES}: damaged; {again} again") from None
+        raise UserError(f"{folder / _FILES}: damaged; {again}") from None
     return folder
 
 
@@ -75,7 +78,8 @@ def load_config(weights_dir: str | Path, component: Component) -> Any:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); convert {component.name} again") from None
+        again = manifest.conversion(weights_dir, component.name)
+        raise UserError(f"{path}: not JSON ({error}); {again}") from None
     return from_dict(component.config_type, values, str(path))
 
 
@@ -85,9 +89,10 @@ def load_module(
     *,
     dtype: Any = None,
     compute_dtype: Any = None,
-    sharding: Sharding | ShardingOf | None = None,
+    layout: Layout = Layout(),
     with_lora: bool = True,
     trained: lora.TrainedFile | None = None,
+    **options: Any,
 ) -> nnx.Module:
     """A component with its weights.
 
@@ -95,10 +100,11 @@ def load_module(
       dtype: of the parameters; by default each as it is stored.
       compute_dtype: of the matrix products; by default `dtype`, or what the weights were converted to
         (float32 where they were kept as they came).
-      sharding: of all parameters, or a function of path and shape; by default the first device. Each device
-        reads its own part of the files.
+      layout: how the parameters are split; each device reads its own part of the files. By default all are on
+        the first device.
       with_lora: add pairs that are stored beside the weights (--lora_merge false) to them.
       trained: a file to lay over the weights.
+      options: what the model alone takes, such as the transformer's `kernel`.
 
     Raises:
       UserError: the component is missing, half-converted, damaged, or not of the size its config says; or the
@@ -108,20 +114,53 @@ def load_module(
     entry = manifest.read(weights_dir)[component.name]
     if compute_dtype is None:
         compute_dtype = dtype or ("float32" if entry.dtype == "keep" else entry.dtype)
-    module = component.abstract(config, jnp.dtype(dtype or jnp.float32), jnp.dtype(compute_dtype))
-    everywhere = sharding or SingleDeviceSharding(_first_device())
-    sharding_of = sharding if callable(sharding) else lambda *_: everywhere
+    module = component.abstract(
+        config, jnp.dtype(dtype or jnp.float32), jnp.dtype(compute_dtype), layout, **options
+    )
+    if layout.mesh:
+        sharding_of = layout.parameter_sharding(component.axes)
+    else:
+        first = SingleDeviceSharding(_first_device())
+        sharding_of = lambda *_: first  # noqa: E731
     try:
         pairs = _read_pairs(folder, component, entry) if with_lora else {}
         parameters = _read_parameters(folder / PARAMETERS, module, dtype, sharding_of, pairs)
     except (OSError, ValueError, LookupError) as error:  # by these Orbax and TensorStore tell what is wrong
         raise UserError(
-            f"{folder}: damaged ({_first_line(error)}); run convert_torch_weights.py --output {weights_dir} "
-            f"--components {component.name} again"
+            f"{folder}: damaged ({_first_line(error)}); delete it and "
+            + manifest.conversion(weights_dir, component.name)
         ) from error
     if trained:
         lora.lay_over(parameters, trained, component.rules)
     return tree.with_parameters(module, parameters)
+
+
+def check_trained(weights_dir: str | Path, component: Component, trained: lora.TrainedFile) -> None:
+    """Make sure that a trained file can be laid over a component; of both only headers are read.
+
+    Raises:
+      UserError: the component was converted from this very file, so it would count twice; or it is a part of
+        the base model, which would undo the training; or it does not fit, see `lora.open_trained`.
+    """
+    path, folder = Path(trained.path), folder_of(weights_dir, component.name)
+    plain, pairs = lora.split(safetensors.read_file(path).tensors, str(path))
+    size = path.stat().st_size
+    hashes = {s.sha256 for s in manifest.read(weights_dir)[component.name].sources if s.bytes == size}
+    if hashes and manifest.sha256(path) in hashes:
+        raise UserError(f"{path}: {weights_dir} was converted from it, so it is in there; leave --lora_ckpt out")
+    if not pairs and plain.keys() <= _base_names(folder):
+        raise UserError(
+            f"{path}: has no LoRA pairs and no tensor that the base model lacks, so it is a part of that; give "
+            "a file trained from TalkVerse"
+        )
+    abstract = component.abstract(load_config(weights_dir, component))
+    lora.open_trained(trained, tree.abstract_parameters(abstract), component.rules)
+
+
+def _base_names(folder: Path) -> set[str]:
+    """The names of the base model's tensors in the files that a component came from."""
+    headers = json.loads((folder / HEADERS).read_text(encoding="utf-8"))["base"].values()
+    return {name for header in headers for name in safetensors.parse_header(header)}
 
 
 def _read_parameters(

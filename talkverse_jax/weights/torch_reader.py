@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import existing_file
 
 _AGAIN = "get the file from its publisher again"
 _DTYPES = {
@@ -55,9 +56,7 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
       UserError: the file is missing, truncated, of PyTorch before 1.6, compressed, or holds anything but
         tensors in dicts, or a tensor that reaches outside its storage.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give the path of a .pth file")
+    path = existing_file(path, "a .pth file")
     with path.open("rb") as file:
         magic = file.read(4)
         if magic[:2] == b"\x80\x02":

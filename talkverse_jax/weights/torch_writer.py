@@ -40,9 +40,12 @@ def write_torch(
     Args:
       shapes: dtype and shape by name.
       tensors: in the same order.
+
+    Raises:
+      OSError: with the file's name.
     """
     root = Path(path).stem
-    with zipfile.ZipFile(path, "w") as archive:  # a ZipInfo means: stored as it is, without today's date
+    with naming(path), zipfile.ZipFile(path, "w") as archive:  # a ZipInfo means: stored as it is, without today's date
         archive.writestr(zipfile.ZipInfo(f"{root}/data.pkl"), _pickle(shapes))
         archive.writestr(zipfile.ZipInfo(f"{root}/byteorder"), "little")
         for key, ((name, (dtype, shape)), value) in enumerate(zip(shapes.items(), tensors, strict=True)):

@@ -1,5 +1,6 @@
 """sample.py on a tiny random checkpoint: what it writes, and one line for whatever it cannot use."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,10 @@ import sample
 from talkverse_jax.core.errors import run_command
 from talkverse_jax.core.options import build_parser
 from talkverse_jax.diffusion.sample_loop import denoising_step
+from talkverse_jax.pipelines import sample as pipeline
+from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.pipelines.sample_options import SampleOptions
+from talkverse_jax.tools.random_checkpoint import write_random_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,17 +136,76 @@ def test_two_programs_serve_all_steps_and_clips_and_the_next_run(arguments):
     assert programs._cache_size() == before + 2
 
 
-def test_a_trained_file_is_laid_over_the_weights(arguments, tiny_checkpoint, tmp_path, capsys):
-    run(arguments)
-    first = frames_of(arguments["output"]).astype(int)
-    lora = {"lora_ckpt": tiny_checkpoint["lora_ckpt"], "output": tmp_path / "lora.mp4"}
-    run(arguments | lora)  # its pairs are added once more
-    assert np.abs(frames_of(tmp_path / "lora.mp4") - first).mean() > 0.01
-    run(arguments | lora | {"lora_alpha": 0})  # alpha 0 adds nothing, and its whole tensors are there already
-    np.testing.assert_array_equal(frames_of(tmp_path / "lora.mp4"), first)
-    with pytest.raises(SystemExit):
-        run(arguments | lora | {"lora_rank": 4})
-    assert "pass --lora_rank 128" in capsys.readouterr().err
+@pytest.fixture(scope="module")
+def other_checkpoint(tmp_path_factory):
+    """A DiT of the same size with other numbers, as published: its paths by flag."""
+    configs = ModelConfigs.from_toml(ROOT / "configs/model_tiny.toml")
+    return write_random_checkpoint(tmp_path_factory.mktemp("other"), configs, seed=7, components=("dit",))
+
+
+def test_a_trained_file_is_laid_over_the_weights(arguments, other_checkpoint, tmp_path):
+    def video(name, **changes):
+        run(arguments | {"num_clip": 1, "output": tmp_path / f"{name}.mp4"} | changes)
+        return frames_of(tmp_path / f"{name}.mp4").astype(int)
+
+    trained = other_checkpoint["lora_ckpt"]
+    first, second = video("plain"), video("trained", lora_ckpt=trained)
+    assert np.abs(second - first).mean() > 0.01  # its tensors
+    assert np.abs(video("weaker", lora_ckpt=trained, lora_alpha=1) - second).mean() > 0.01  # its pairs
+
+
+def _shard(paths: dict) -> Path:
+    return min(paths["ckpt_dir"].glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "file, flags, message",
+    [
+        (lambda ours, other: ours["lora_ckpt"], {}, "was converted from it, so it is in there; leave --lora_ckpt"),
+        (lambda ours, other: ours["lora_ckpt"], {"lora_alpha": 0}, "was converted from it"),
+        (lambda ours, other: _shard(ours), {}, "was converted from it"),
+        (lambda ours, other: _shard(other), {}, "has no LoRA pairs and no tensor that the base model lacks"),
+        (lambda ours, other: other["lora_ckpt"], {"lora_rank": 4}, "pass --lora_rank 128"),
+        (lambda ours, other: ours["wav2vec_dir"] / "model.safetensors", {}, "which the model lacks"),
+    ],
+    ids=["the same", "whatever its alpha", "a shard", "another's shard", "another rank", "another model"],
+)
+def test_a_file_that_would_count_twice_or_does_not_fit_is_refused_before_any_work(
+    arguments, tiny_checkpoint, other_checkpoint, tmp_path, capsys, monkeypatch, file, flags, message
+):
+    def never(*_):
+        raise AssertionError("encoders were run")
+
+    monkeypatch.setattr(pipeline, "encode_conditions", never)
+    copy = tmp_path / "given.safetensors"  # known by its content, not its name
+    shutil.copy(file(tiny_checkpoint, other_checkpoint), copy)
+    with pytest.raises(SystemExit) as stop:
+        run(arguments | {"lora_ckpt": copy} | flags)
+    [line] = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and line.startswith(f"error: {copy}: ") and message in line
+
+
+@pytest.mark.parametrize("where", ["latents", "frames"])
+def test_values_that_are_no_numbers_are_not_written(arguments, capsys, monkeypatch, where):
+    """The clips before stay in the partial file, which plays."""
+    generate = pipeline.generate_clips
+
+    def damaged(*args, **kwargs):
+        for clip in generate(*args, **kwargs):
+            bad = np.array(getattr(clip, where))
+            bad.reshape(-1)[-1] = np.inf if where == "latents" else np.nan
+            yield dataclasses.replace(clip, **{where: bad}) if clip.index else clip
+
+    monkeypatch.setattr(pipeline, "generate_clips", damaged)
+    arguments["output"].write_bytes(b"an older video")
+    with pytest.raises(SystemExit) as stop:
+        run(arguments | {"sample_steps": 1})
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code == 2
+    assert "error: clip 2: came out as values that are no numbers (the 5 frames before it are in talk." in line
+    assert "try " not in line and "delete" in line  # --dtype is float32 already
+    assert len(frames_of(arguments["output"].with_name("talk.partial.mp4"))) == 5
+    assert arguments["output"].read_bytes() == b"an older video"
 
 
 def test_a_prompt_may_be_empty_and_a_long_one_is_cut_aloud(arguments, capsys):

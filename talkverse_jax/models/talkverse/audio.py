@@ -9,12 +9,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.wan.attention import CrossAttention, KeyValues
-from talkverse_jax.models.wan.block import layer_norm
-from talkverse_jax.ops.attention import Attention
+from talkverse_jax.models.wan.block import enter, layer_norm, leave
+from talkverse_jax.ops.attention import Attention, Segments
 
 _ADAPTIVE_NORM_EPS = 1e-5
 
@@ -31,7 +31,7 @@ class AudioInjection(NamedTuple):
 
     shift: Float[Array, "B F D"]
     scale: Float[Array, "B F D"]
-    context: KeyValues  # [(B F), 5, N, K]
+    context: KeyValues  # [B, (F 5), N, K]
 
 
 class CausalConv(nnx.Module):
@@ -94,6 +94,8 @@ class AudioInjector(nnx.Module):
 
     def __init__(self, config: TalkVerseConfig, attention: Attention, *, rngs, dtype, param_dtype):
         dim, heads, eps = config.trunk.dim, config.trunk.num_heads, config.trunk.eps
+        self.dtype = dtype
+        self.layout = attention.layout
         self.norm = layer_norm(dim, _ADAPTIVE_NORM_EPS, rngs=rngs, param_dtype=param_dtype)
         self.modulation = nnx.Linear(dim, 2 * dim, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
         self.attention = CrossAttention(
@@ -101,13 +103,21 @@ class AudioInjector(nnx.Module):
         )
 
     def prepare(self, audio: AudioTokens) -> AudioInjection:
-        shift, scale = jnp.split(self.modulation(nnx.silu(audio.summary)), 2, axis=-1)
-        tokens = rearrange(audio.tokens, "b f n d -> (b f) n d")
+        modulation = self.layout.constrain(self.modulation(nnx.silu(audio.summary)), "batch", None, None)
+        shift, scale = jnp.split(modulation, 2, axis=-1)
+        tokens = rearrange(audio.tokens, "b f n d -> b (f n) d")
         return AudioInjection(shift, scale, self.attention.key_values(tokens))
 
-    def __call__(self, x: Float[Array, "B S D"], audio: AudioInjection) -> Float[Array, "B S D"]:
-        """What to add to the noisy tokens."""
-        frames = rearrange(self.norm(x), "b (f n) d -> b f n d", f=audio.shift.shape[1])
-        frames = frames * (1 + audio.scale[:, :, None]) + audio.shift[:, :, None]
-        update = self.attention(rearrange(frames, "b f n d -> (b f) n d"), audio.context)
-        return rearrange(update, "(b f) n d -> b (f n) d", b=x.shape[0]).astype(jnp.float32)
+    def __call__(
+        self, x: Float[Array, "B L D"], audio: AudioInjection, frames: Int[Array, " L"]
+    ) -> Float[Array, "B L D"]:
+        """What to add to the tokens, given the latent frame of each.
+
+        A clip's sound is small: every device holds it whole and picks what its own tokens need, wherever the
+        sequence is cut. Attention runs over all frames' audio tokens with those of other frames masked, which
+        costs 1% of the self-attention's products.
+        """
+        shift, scale = (jnp.take(rows, frames, axis=1) for rows in (audio.shift, audio.scale))
+        audio_frames = jnp.repeat(jnp.arange(audio.shift.shape[1]), audio.context.keys.shape[1] // audio.shift.shape[1])
+        modulated = enter(self.layout, self.norm(x) * (1 + scale) + shift, self.dtype)
+        return leave(self.layout, self.attention(modulated, audio.context, Segments(frames, audio_frames)))

@@ -1,12 +1,13 @@
 """TalkVerse: the Wan trunk driven by sound, a reference picture and packed motion.
 
-The sequence is noisy tokens, then reference tokens, then motion tokens (none in a first clip):
+The sequence is noisy tokens, then reference tokens, then motion tokens (none in a first clip), then padding where
+it is split over devices that do not divide it:
 
     prepare(text, audio, reference, motion) -> ClipConditions    once a clip
     velocity(latents, timestep, conditions) -> velocity          once a step
 
 Shapes: B batch, F latent frames, h w latent grid, C latent channels, D width, N heads, K head width,
-S noisy tokens, L all tokens, T audio rows (4 a latent frame), A audio width.
+S noisy tokens, M clean tokens, L all tokens with padding, T audio rows (4 a latent frame), A audio width.
 """
 
 from collections.abc import Callable
@@ -16,16 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from talkverse_jax.models.talkverse.audio import AudioInjection, AudioInjector, CausalAudioEncoder
+from talkverse_jax.models.talkverse.axes import AXES
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.talkverse.motion import FramePacker, motion_positions
 from talkverse_jax.models.wan.attention import KeyValues
 from talkverse_jax.models.wan.block import Block, Head
 from talkverse_jax.models.wan.embeddings import PatchEmbedding, TextEmbedding, TimeEmbedding, unpatchify
-from talkverse_jax.ops.attention import Attention, default_attention
+from talkverse_jax.ops.attention import Attention, KernelName
+from talkverse_jax.ops.remat import Remat, rematerialised
 from talkverse_jax.ops.rope import RopeTables, grid_positions, rope_tables
+from talkverse_jax.sharding.layout import Layout
 
 NOISY, REFERENCE, MOTION = range(3)  # rows of the token-kind embedding
 REFERENCE_FRAME = 40  # the reference picture's place on the frame axis
@@ -38,7 +42,7 @@ class ClipConditions(NamedTuple):
 
     text: tuple[KeyValues, ...]  # of every block
     audio: tuple[AudioInjection, ...]  # of every injection
-    clean_tokens: Float[Array, "B L-S D"]  # reference and motion, float32
+    clean_tokens: Float[Array, "B M D"]  # reference and motion, float32
     clean_time: Float[Array, "B 6 D"]  # modulation of the clean tokens: timestep 0
     rope: RopeTables
 
@@ -52,7 +56,9 @@ class TalkVerse(nnx.Module):
 
     Args:
       dtype: of matrix products and attention; the residual stream, norms and modulation stay float32.
-      attention: the kernel of every attention.
+      layout: how all arrays are split over devices.
+      kernel: of every attention.
+      remat: what a gradient's backward pass finds kept of a block, and what it computes again.
     """
 
     def __init__(
@@ -62,10 +68,15 @@ class TalkVerse(nnx.Module):
         rngs: nnx.Rngs,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
-        attention: Attention = default_attention,
+        layout: Layout = Layout(),
+        kernel: KernelName = "auto",
+        remat: Remat = "none",
     ):
+        attention = Attention(layout, kernel)
         trunk, kwargs = config.trunk, dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.config = config
+        self.layout = layout
+        self.remat = remat
         self.patch_embedding = PatchEmbedding(trunk.patch_size, trunk.in_channels, trunk.dim, **kwargs)
         self.text_embedding = TextEmbedding(trunk, **kwargs)
         self.time_embedding = TimeEmbedding(trunk, rngs=rngs, param_dtype=param_dtype)
@@ -93,7 +104,8 @@ class TalkVerse(nnx.Module):
           frames. reference, motion: normalised latents; no motion tokens where `motion` is None.
         """
         height, width = reference.shape[2:4]
-        context = self.text_embedding(text)
+        self = self.layout.gathered(self, AXES)
+        context = self.layout.constrain(self.text_embedding(text), "batch", None, None)
         sound = self._encode_audio(audio, tap)
         tokens = [self._embed(reference, REFERENCE)]
         positions = [
@@ -105,16 +117,18 @@ class TalkVerse(nnx.Module):
             tap("motion_tokens", packed)
             tokens.append(packed + self._kind(MOTION))
             positions.append(motion_positions(height, width))
-        rope = rope_tables(np.concatenate(positions), self.config.trunk.head_dim)
+        tables = rope_tables(np.concatenate(positions), self.config.trunk.head_dim)
+        length = self._padded(len(tables.cos))
+        rope = RopeTables(*(self._split(jnp.pad(t, ((0, length - len(t)), (0, 0)))) for t in tables))
         _, clean_time = self.time_embedding(jnp.zeros((1,), jnp.float32))
         tap("text_embedding", context)
-        for name, table in (("rope_real", rope.cos), ("rope_imag", rope.sin)):
+        for name, table in (("rope_real", tables.cos), ("rope_imag", tables.sin)):
             tap(name, jnp.broadcast_to(table[None, :, None], (len(reference), len(table), 1, table.shape[1])))
         return ClipConditions(
             text=tuple(block.cross_attn.key_values(context) for block in self.blocks),
             audio=tuple(injector.prepare(sound) for injector in self.audio_injectors),
-            clean_tokens=jnp.concatenate(tokens, axis=1),
-            clean_time=clean_time,
+            clean_tokens=self.layout.constrain(jnp.concatenate(tokens, axis=1), "batch", None, None),
+            clean_time=self.layout.constrain(clean_time, None, None, None),
             rope=rope,
         )
 
@@ -131,33 +145,56 @@ class TalkVerse(nnx.Module):
           timestep: in [0, 1000].
           tap: called with the values on the way, by the names of the reference bundles.
         """
-        embedded = self.patch_embedding(latents)
-        tap("patch_embedding", jnp.moveaxis(embedded, -1, 1))
-        grid, noisy = embedded.shape[1:4], int(np.prod(embedded.shape[1:4]))
-        x = rearrange(embedded, "b f y x d -> b (f y x) d").astype(jnp.float32) + self._kind(NOISY)
-        x = jnp.concatenate([x, conditions.clean_tokens], axis=1)
-        clean = jnp.arange(x.shape[1]) >= noisy
+        self = self.layout.gathered(self, AXES)
+        constrain = self.layout.constrain
+        grid = self.patch_embedding.grid(latents)
+        noisy = int(np.prod(grid))
+        tokens = noisy + conditions.clean_tokens.shape[1]
+        # Every device picks its own tokens out of what is small and whole on all of them.
+        place = constrain(jnp.arange(self._padded(tokens)), "tokens")
+        clean, frame = place >= noisy, jnp.where(place < noisy, place // (grid[1] * grid[2]), 0)
+        patches = constrain(self.patch_embedding.patches(latents), "batch", None, None)
+        embedded = self.patch_embedding.embed(constrain(_rows(patches, place), "batch", "tokens", None))
+        tap("patch_embedding", rearrange(embedded[:, :noisy], "b (f y x) d -> b d f y x", f=grid[0], y=grid[1]))
+        x = jnp.where(
+            clean[:, None],
+            _rows(conditions.clean_tokens, place - noisy),
+            embedded.astype(jnp.float32) + self._kind(NOISY),
+        )
+        x = constrain(x, "batch", "stream", None)
 
-        time, noisy_time = self.time_embedding(timestep)
+        time, noisy_time = (constrain(y, *("batch", None, None)[: y.ndim]) for y in self.time_embedding(timestep))
         clean_time = jnp.broadcast_to(conditions.clean_time, noisy_time.shape)
         tap("time_projection", rearrange(jnp.concatenate([noisy_time, clean_time[:1]]), "b six d -> b (six d)"))
         time_vectors = jnp.stack([noisy_time, clean_time], axis=1)
 
+        def run_block(block: Block, x: Array, text: KeyValues) -> Array:
+            modulation = block.name_modulation(time_vectors)
+            x = block.attend_self(x, modulation.attention, clean, conditions.rope, tokens)
+            x = block.attend_context(x, text)
+            return block.feed_forward(x, modulation.feed_forward, clean)
+
         injections = dict(
             zip(self.config.audio_inject_layers, zip(self.audio_injectors, conditions.audio))
         )
+        run_block = rematerialised(run_block, self.remat)
         for index, (block, text) in enumerate(zip(self.blocks, conditions.text)):
-            modulation = block.name_modulation(time_vectors)
-            x = block.attend_self(x, modulation.attention, clean, conditions.rope)
-            x = block.attend_context(x, text)
-            x = block.feed_forward(x, modulation.feed_forward, clean)
-            tap(f"block_{index}_before_audio", x)
+            x = run_block(block, x, text)
+            tap(f"block_{index}_before_audio", x[:, :tokens])
             if index in injections:
                 injector, audio = injections[index]
-                x = x.at[:, :noisy].add(injector(x[:, :noisy], audio))
-            tap(f"block_{index}", x)
-        patches = self.head(x[:, :noisy], time)
+                x = x + jnp.where(clean[:, None], 0, injector(x, audio, frame))
+            tap(f"block_{index}", x[:, :tokens])
+        patches = constrain(self.head(x, time), "batch", None, None)[:, :noisy]
         return unpatchify(patches, grid, self.config.trunk.patch_size)
+
+    def _padded(self, tokens: int) -> int:
+        """The length of a sequence of `tokens` that divides evenly among the devices."""
+        parts = self.layout.parts("stream")
+        return -(-tokens // parts) * parts
+
+    def _split(self, table: Float[Array, "L pairs"]) -> Float[Array, "L pairs"]:
+        return self.layout.constrain(table, "tokens", None)
 
     def _encode_audio(self, audio: Float[Array, "B T layers A"], tap: Tap):
         """Tokens of the clip's own frames; the motion frames before it hear its first row."""
@@ -168,11 +205,15 @@ class TalkVerse(nnx.Module):
         return type(sound)(*(rows[:, self.config.motion_latent_frames :] for rows in sound))
 
     def _embed(self, latents: Float[Array, "B F h w C"], kind: int) -> Float[Array, "B S D"]:
-        tokens = rearrange(self.patch_embedding(latents), "b f y x d -> b (f y x) d")
-        return tokens.astype(jnp.float32) + self._kind(kind)
+        return self.patch_embedding(latents).astype(jnp.float32) + self._kind(kind)
 
     def _kind(self, kind: int) -> Float[Array, " D"]:
         return self.token_kind.get_value()[kind].astype(jnp.float32)
+
+
+def _rows(x: Float[Array, "B N D"], index: Int[Array, " L"]) -> Float[Array, "B L D"]:
+    """Row `index` of each; the nearest one where there is none."""
+    return jnp.take(x, jnp.clip(index, 0, x.shape[1] - 1), axis=1)
 
 
 def _grid(frames: int, height: int, width: int) -> np.ndarray:

@@ -5,7 +5,6 @@ Shapes: B batch, h w latent grid, C latent channels, D width, M motion tokens.
 
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -38,7 +37,7 @@ class FramePacker(nnx.Module):
         motion = jnp.pad(motion, ((0, 0), (missing, 0), (0, 0), (0, 0), (0, 0)))[:, -MOTION_LATENT_FRAMES:]
         tokens, end = [], MOTION_LATENT_FRAMES
         for (frames, _), embedding in zip(BUCKETS, self.embeddings):
-            tokens.append(rearrange(embedding(motion[:, end - frames : end]), "b f y x d -> b (f y x) d"))
+            tokens.append(embedding(motion[:, end - frames : end]))
             end -= frames
         return jnp.concatenate(tokens, axis=1)
 

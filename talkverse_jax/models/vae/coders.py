@@ -21,6 +21,7 @@ from talkverse_jax.models.vae.layers import (
     run_layers,
 )
 from talkverse_jax.models.vae.resample import Downsample, Upsample, average_down, repeat_up
+from talkverse_jax.sharding.layout import Layout
 
 PIXEL_CHANNELS = 12  # three colours in blocks of 2x2 pixels
 
@@ -55,9 +56,9 @@ class DownLevel(_Level):
     """A level of the encoder, with a shortcut around the whole."""
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None
+        self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None, split: Layout
     ) -> tuple[Float[Array, "B T/time H/space W/space D"], tuple[Past, ...]]:
-        y, past = run_layers(self.layers, x, past)
+        y, past = run_layers(self.layers, x, past, split)
         return y.astype(jnp.float32) + average_down(x, self.out_dim, self.time, self.space), past
 
 
@@ -65,9 +66,9 @@ class UpLevel(_Level):
     """A level of the decoder, with a shortcut around the whole where it upsamples."""
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None
+        self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None, split: Layout
     ) -> tuple[Float[Array, "B T*time H*space W*space D"], tuple[Past, ...]]:
-        y, past = run_layers(self.layers, x, past)
+        y, past = run_layers(self.layers, x, past, split)
         if self.space == 1:
             return y, past
         shortcut = repeat_up(x, self.out_dim, self.time, self.space)
@@ -91,13 +92,13 @@ class Encoder(nnx.Module):
         self.head = Head(dims[-1], 2 * config.z_dim, **kwargs)
 
     def __call__(
-        self, x: Float[Array, "B T H W 12"], cache: Cache | None
+        self, x: Float[Array, "B T H W 12"], cache: Cache | None, split: Layout
     ) -> tuple[Float[Array, "B T/stride h w 2z"], Cache]:
         conv_in, levels, middle, head = cache or Cache()
-        x, conv_in = self.conv_in(x, conv_in)
-        x, levels = run_layers(self.levels, x, levels)
-        x, middle = run_layers(self.middle, x, middle)
-        x, head = self.head(x, head)
+        x, conv_in = self.conv_in(x, conv_in, split)
+        x, levels = run_layers(self.levels, x, levels, split)
+        x, middle = run_layers(self.middle, x, middle, split)
+        x, head = self.head(x, head, split)
         return x, Cache(conv_in, levels, middle, head)
 
 
@@ -117,13 +118,13 @@ class Decoder(nnx.Module):
         self.head = Head(dims[-1], PIXEL_CHANNELS, **kwargs)
 
     def __call__(
-        self, x: Float[Array, "B T h w z"], cache: Cache | None
+        self, x: Float[Array, "B T h w z"], cache: Cache | None, split: Layout
     ) -> tuple[Float[Array, "B T*stride H W 12"], Cache]:
         conv_in, levels, middle, head = cache or Cache()
-        x, conv_in = self.conv_in(x, conv_in)
-        x, middle = run_layers(self.middle, x, middle)
-        x, levels = run_layers(self.levels, x, levels)
-        x, head = self.head(x, head)
+        x, conv_in = self.conv_in(x, conv_in, split)
+        x, middle = run_layers(self.middle, x, middle, split)
+        x, levels = run_layers(self.levels, x, levels, split)
+        x, head = self.head(x, head, split)
         return x, Cache(conv_in, levels, middle, head)
 
 

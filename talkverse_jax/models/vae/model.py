@@ -3,6 +3,9 @@
 The result of a video is defined by the stream: one frame first, then groups of `time_stride` (4) frames, each
 group one latent frame. `encode` and `decode` scan over the chunks and keep the activations of one alive.
 
+Several devices split the pictures' rows and columns at every resolution (see sharding/pictures.py). The
+parameters of a device's share are few while at rest; a program gathers them once, outside its loop.
+
 Shapes: B batch, T frames, F latent frames, H W pixel rows and columns (multiples of `space_stride`, 16),
 h w latent grid, z latent channels.
 """
@@ -14,7 +17,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from talkverse_jax.models.vae.coders import Cache, Decoder, Encoder
+from talkverse_jax.models.vae.axes import AXES
 from talkverse_jax.models.vae.config import VAEConfig
+from talkverse_jax.models.vae.layers import split_pictures
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.pictures import picture_layout
 
 
 class WanVAE22(nnx.Module):
@@ -25,9 +32,18 @@ class WanVAE22(nnx.Module):
     asks for it.
     """
 
-    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs, dtype=jnp.float32, param_dtype=jnp.float32):
+    def __init__(
+        self,
+        config: VAEConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype=jnp.float32,
+        param_dtype=jnp.float32,
+        layout: Layout = Layout(),
+    ):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.config = config
+        self.layout = layout
         self.encoder = Encoder(config, **kwargs)
         self.quant_conv = nnx.Linear(2 * config.z_dim, 2 * config.z_dim, **kwargs)
         self.post_quant_conv = nnx.Linear(config.z_dim, config.z_dim, **kwargs)
@@ -38,15 +54,16 @@ class WanVAE22(nnx.Module):
 
         F = 1 + (T - 1) // 4; the last (T - 1) % 4 frames are dropped.
         """
-        stride = self.config.time_stride
-        first, cache = self.encode_chunk(video[:, :1])
+        stride, vae = self.config.time_stride, self.layout.gathered(self, AXES)
+        video = split_pictures(video, self._split(video, self.config.space_stride))
+        first, cache = vae.encode_chunk(video[:, :1])
         groups = self.config.latent_frames(video.shape[1]) - 1
         if groups == 0:
             return first
 
         def step(cache: Cache, group: Array) -> tuple[Cache, Array]:
             frames = jax.lax.dynamic_slice_in_dim(video, 1 + stride * group, stride, axis=1)
-            latents, cache = self.encode_chunk(frames, cache)
+            latents, cache = vae.encode_chunk(frames, cache)
             return cache, latents
 
         _, rest = jax.lax.scan(step, cache, jnp.arange(groups))
@@ -68,21 +85,22 @@ class WanVAE22(nnx.Module):
         config, total = self.config, latents.shape[1]
         if not 0 <= discard < total:
             raise ValueError(f"discard={discard} of {total} latent frames leaves none")
-        start = config.pixel_frames(discard)
-        first, cache = self.decode_chunk(latents[:, :1])
+        start, split = config.pixel_frames(discard), self._split(latents)
+        vae, latents = self.layout.gathered(self, AXES), split_pictures(latents, split)
+        first, cache = vae.decode_chunk(latents[:, :1])
         if total == 1:
             return first
 
         # Chunks are written in place, the discarded ones over each other at the front, where the first one
         # kept replaces them: one program for both, and no second copy of the video.
         kept = config.pixel_frames(total) - start
-        video = jnp.zeros((first.shape[0], kept, *first.shape[2:]), first.dtype)
+        video = split_pictures(jnp.zeros((first.shape[0], kept, *first.shape[2:]), first.dtype), split)
         video = jax.lax.dynamic_update_slice_in_dim(video, first, 0, axis=1)
 
         def step(frame: Array, carry: tuple[Array, Cache]) -> tuple[Array, Cache]:
             video, cache = carry
             latent = jax.lax.dynamic_slice_in_dim(latents, frame, 1, axis=1)
-            chunk, cache = self.decode_chunk(latent, cache)
+            chunk, cache = vae.decode_chunk(latent, cache)
             at = jnp.maximum(config.time_stride * (frame - 1) + 1 - start, 0)
             return jax.lax.dynamic_update_slice_in_dim(video, chunk, at, axis=1), cache
 
@@ -104,10 +122,12 @@ class WanVAE22(nnx.Module):
         count, stride = frames.shape[1], self.config.time_stride
         if (count != 1) if cache is None else (count % stride):
             raise ValueError(f"{count} frames: a video is encoded by its first frame, then by {stride}s")
+        split = self._split(frames, self.config.space_stride)
         x = rearrange(frames, "b t (h y) (w x) c -> b t h w (c x y)", y=2, x=2)
-        moments, cache = self.encoder(x, cache)
+        moments, cache = self.encoder(x, cache, split)
         mean = self.quant_conv(moments)[..., : self.config.z_dim].astype(jnp.float32)
-        return (mean - jnp.array(self.config.latent_mean)) / jnp.array(self.config.latent_std), cache
+        latents = (mean - jnp.array(self.config.latent_mean)) / jnp.array(self.config.latent_std)
+        return split_pictures(latents, split), cache
 
     def decode_chunk(
         self, latents: Float[Array, "B F h w z"], cache: Cache | None = None
@@ -124,6 +144,13 @@ class WanVAE22(nnx.Module):
         """
         if cache is None and latents.shape[1] != 1:
             raise ValueError(f"{latents.shape[1]} latent frames: the first of a video is decoded alone")
+        split = self._split(latents)
         z = latents * jnp.array(self.config.latent_std) + jnp.array(self.config.latent_mean)
-        x, cache = self.decoder(self.post_quant_conv(z), cache)
-        return rearrange(x.astype(jnp.float32), "b t h w (c x y) -> b t (h y) (w x) c", y=2, x=2), cache
+        x, cache = self.decoder(self.post_quant_conv(z), cache, split)
+        video = rearrange(x.astype(jnp.float32), "b t h w (c x y) -> b t (h y) (w x) c", y=2, x=2)
+        return split_pictures(video, split), cache
+
+    def _split(self, pictures: Float[Array, "B T H W C"], stride: int = 1) -> Layout:
+        """How pictures with `stride` pixels a latent are split."""
+        batch, _, height, width, _ = pictures.shape
+        return picture_layout(self.layout, batch, height // stride, width // stride)

@@ -10,7 +10,8 @@ from einops import rearrange, reduce, repeat
 from flax import nnx
 from jaxtyping import Array, Float
 
-from talkverse_jax.models.vae.layers import CausalConv3d
+from talkverse_jax.models.vae.layers import CausalConv3d, split_pictures
+from talkverse_jax.sharding.layout import Layout
 
 
 class Downsample(nnx.Module):
@@ -26,12 +27,12 @@ class Downsample(nnx.Module):
         self.time_conv = CausalConv3d(dim, dim, (3, 1, 1), time_stride=2, **kwargs) if time else None
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 1 H/2 W/2 C"] | tuple | None
+        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 1 H/2 W/2 C"] | tuple | None, split: Layout
     ) -> tuple[Float[Array, "B T/2 H/2 W/2 C"], Float[Array, "B 1 H/2 W/2 C"] | tuple]:
-        x = self.resample(x)
+        x = split_pictures(self.resample(x), split)
         if self.time_conv is None:
             return x, ()
-        return (x, self.time_conv.past_of(x)) if past is None else self.time_conv(x, past)
+        return (x, self.time_conv.past_of(x, split)) if past is None else self.time_conv(x, past, split)
 
 
 class Upsample(nnx.Module):
@@ -46,17 +47,17 @@ class Upsample(nnx.Module):
         self.resample = nnx.Conv(dim, dim, (3, 3), padding=1, **kwargs)
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 2 H W C"] | tuple | None
+        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 2 H W C"] | tuple | None, split: Layout
     ) -> tuple[Float[Array, "B 2T 2H 2W C"], Float[Array, "B 2 H W C"] | tuple]:
         new_past = ()
         if self.time_conv is not None:
             if past is None:
-                new_past = self.time_conv.past_of(jnp.zeros_like(x))
+                new_past = self.time_conv.past_of(jnp.zeros_like(x), split)
             else:
-                x, new_past = self.time_conv(x, past)
+                x, new_past = self.time_conv(x, past, split)
                 x = rearrange(x, "b t h w (two c) -> b (t two) h w c", two=2)
-        x = repeat(x, "b t h w c -> b t (h 2) (w 2) c")
-        return self.resample(x), new_past
+        x = split_pictures(repeat(x, "b t h w c -> b t (h 2) (w 2) c"), split)
+        return split_pictures(self.resample(x), split), new_past
 
 
 def average_down(

@@ -10,7 +10,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
-from talkverse_jax.ops.attention import Attention
+from talkverse_jax.ops.attention import Attention, Segments
 from talkverse_jax.ops.rope import RopeTables, apply_rope
 
 
@@ -40,33 +40,42 @@ class _Projections(nnx.Module):
         self.norm_k = nnx.RMSNorm(dim, **norm)
 
     def _queries(self, x: Float[Array, "B L D"]) -> Float[Array, "B L N K"]:
-        return self._heads(self.norm_q(self.q(x)))
+        return self._heads(self.norm_q(self.q(x)), "tokens")
 
-    def _keys(self, x: Float[Array, "B S D"]) -> Float[Array, "B S N K"]:
-        return self._heads(self.norm_k(self.k(x)))
+    def _keys(self, x: Float[Array, "B S D"], positions: str | None) -> Float[Array, "B S N K"]:
+        return self._heads(self.norm_k(self.k(x)), positions)
 
-    def _heads(self, x: Float[Array, "B L D"]) -> Float[Array, "B L N K"]:
-        return rearrange(x, "b l (n k) -> b l n k", n=self.num_heads)
+    def _values(self, x: Float[Array, "B S D"], positions: str | None) -> Float[Array, "B S N K"]:
+        return self._heads(self.v(x), positions)
 
-    def _attend(self, q, k, v) -> Float[Array, "B L D"]:
-        out = self.attention(q.astype(self.dtype), k.astype(self.dtype), v.astype(self.dtype))
-        return self.o(rearrange(out, "b l n k -> b l (n k)"))
+    def _heads(self, x: Float[Array, "B L D"], positions: str | None) -> Float[Array, "B L N K"]:
+        x = rearrange(x, "b l (n k) -> b l n k", n=self.num_heads)
+        return self.attention.layout.constrain(x, "batch", positions, "heads", None)
+
+    def _project_out(self, x: Float[Array, "B L N K"]) -> Float[Array, "B L D"]:
+        return self.o(rearrange(x, "b l n k -> b l (n k)"))
 
 
 class SelfAttention(_Projections):
     """Attention among the tokens, with rotary positions."""
 
-    def __call__(self, x: Float[Array, "B L D"], rope: RopeTables) -> Float[Array, "B L D"]:
-        q, k = apply_rope(self._queries(x), rope), apply_rope(self._keys(x), rope)
-        return self._attend(q, k, self._heads(self.v(x)))
+    def __call__(self, x: Float[Array, "B L D"], rope: RopeTables, tokens: int) -> Float[Array, "B L D"]:
+        """Only the first `tokens` of the L are attended to; the others are padding."""
+        q, k = apply_rope(self._queries(x), rope), apply_rope(self._keys(x, "tokens"), rope)
+        q, k, v = (y.astype(self.dtype) for y in (q, k, self._values(x, "tokens")))
+        return self._project_out(self.attention.self_attention(q, k, v, tokens))
 
 
 class CrossAttention(_Projections):
     """Attention of the tokens to a context whose keys and values are computed beforehand."""
 
     def key_values(self, context: Float[Array, "B S D"]) -> KeyValues:
-        keys, values = self._keys(context), self._heads(self.v(context))
+        keys, values = self._keys(context, None), self._values(context, None)
         return KeyValues(keys.astype(self.dtype), values.astype(self.dtype))
 
-    def __call__(self, x: Float[Array, "B L D"], context: KeyValues) -> Float[Array, "B L D"]:
-        return self._attend(self._queries(x), context.keys, context.values)
+    def __call__(
+        self, x: Float[Array, "B L D"], context: KeyValues, segments: Segments | None = None
+    ) -> Float[Array, "B L D"]:
+        """With `segments`, a token sees the context tokens of its own segment."""
+        q = self._queries(x).astype(self.dtype)
+        return self._project_out(self.attention.cross_attention(q, context.keys, context.values, segments))

@@ -13,6 +13,7 @@ from talkverse_jax.models.wan.config import WanConfig
 from talkverse_jax.models.wan.modulation import BlockModulation, Modulation, block_modulation, per_token
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.rope import RopeTables
+from talkverse_jax.sharding.layout import Layout
 
 
 def layer_norm(dim: int, eps: float, *, rngs: nnx.Rngs, affine: bool = False, param_dtype=jnp.float32):
@@ -29,18 +30,31 @@ def layer_norm(dim: int, eps: float, *, rngs: nnx.Rngs, affine: bool = False, pa
     )
 
 
+def enter(layout: Layout, x: Float[Array, "B L D"], dtype) -> Float[Array, "B L D"]:
+    """From the residual stream into a stage: where `tensor` devices share the stream, it is gathered in the
+    layers' own dtype."""
+    return layout.constrain(x.astype(dtype), "batch", "tokens", None)
+
+
+def leave(layout: Layout, update: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+    """From a stage back to the stream: `tensor` devices' parts of the sum are added and shared out again."""
+    return layout.constrain(update, "batch", "stream", None).astype(jnp.float32)
+
+
 class FeedForward(nnx.Module):
     """Linear, tanh-GELU, Linear."""
 
-    def __init__(self, config: WanConfig, *, rngs: nnx.Rngs, dtype, param_dtype):
+    def __init__(self, config: WanConfig, layout: Layout, *, rngs: nnx.Rngs, dtype, param_dtype):
         kwargs = dict(
             kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
         )
+        self.layout = layout
         self.linear_in = nnx.Linear(config.dim, config.ffn_dim, **kwargs)
         self.linear_out = nnx.Linear(config.ffn_dim, config.dim, **kwargs)
 
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        return self.linear_out(nnx.gelu(self.linear_in(x), approximate=True))
+        hidden = self.layout.constrain(self.linear_in(x), "batch", "tokens", "hidden")
+        return self.linear_out(nnx.gelu(hidden, approximate=True))
 
 
 class Block(nnx.Module):
@@ -50,12 +64,14 @@ class Block(nnx.Module):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         norm = dict(rngs=rngs, param_dtype=param_dtype)
         projections = (config.dim, config.num_heads, config.eps, attention)
+        self.dtype = dtype
+        self.layout = attention.layout
         self.norm1 = layer_norm(config.dim, config.eps, **norm)
         self.self_attn = SelfAttention(*projections, **kwargs)
         self.norm3 = layer_norm(config.dim, config.eps, affine=True, **norm)
         self.cross_attn = CrossAttention(*projections, **kwargs)
         self.norm2 = layer_norm(config.dim, config.eps, **norm)
-        self.ffn = FeedForward(config, **kwargs)
+        self.ffn = FeedForward(config, attention.layout, **kwargs)
         init = nnx.initializers.normal(config.dim**-0.5)
         self.modulation = nnx.Param(init(rngs.params(), (6, config.dim), param_dtype))
 
@@ -63,19 +79,31 @@ class Block(nnx.Module):
         return block_modulation(time_vectors, self.modulation.get_value())
 
     def attend_self(
-        self, x: Float[Array, "B L D"], modulation: Modulation, clean: Bool[Array, " L"], rope: RopeTables
+        self,
+        x: Float[Array, "B L D"],
+        modulation: Modulation,
+        clean: Bool[Array, " L"],
+        rope: RopeTables,
+        tokens: int,
     ) -> Float[Array, "B L D"]:
-        update = self.self_attn(_modulate(self.norm1(x), modulation, clean), rope)
-        return x + update.astype(jnp.float32) * per_token(modulation.gate, clean)
+        """Only the first `tokens` of the L are attended to; the others are padding."""
+        update = self.self_attn(self._enter(_modulate(self.norm1(x), modulation, clean)), rope, tokens)
+        return x + self._leave(update) * per_token(modulation.gate, clean)
 
     def attend_context(self, x: Float[Array, "B L D"], context: KeyValues) -> Float[Array, "B L D"]:
-        return x + self.cross_attn(self.norm3(x), context).astype(jnp.float32)
+        return x + self._leave(self.cross_attn(self._enter(self.norm3(x)), context))
 
     def feed_forward(
         self, x: Float[Array, "B L D"], modulation: Modulation, clean: Bool[Array, " L"]
     ) -> Float[Array, "B L D"]:
-        update = self.ffn(_modulate(self.norm2(x), modulation, clean))
-        return x + update.astype(jnp.float32) * per_token(modulation.gate, clean)
+        update = self.ffn(self._enter(_modulate(self.norm2(x), modulation, clean)))
+        return x + self._leave(update) * per_token(modulation.gate, clean)
+
+    def _enter(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        return enter(self.layout, x, self.dtype)
+
+    def _leave(self, update: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        return leave(self.layout, update)
 
 
 class Head(nnx.Module):

@@ -24,19 +24,30 @@ class PatchEmbedding(nnx.Module):
         self.kernel = nnx.Param(init(rngs.params(), (*self.patch, in_channels, dim), param_dtype))
         self.bias = nnx.Param(jnp.zeros((dim,), param_dtype))
 
-    def __call__(self, latents: Float[Array, "B F h w C"]) -> Float[Array, "B f y x D"]:
-        """The grid of tokens; rows and columns that do not fill a patch are dropped."""
-        f, y, x = (n // p for n, p in zip(latents.shape[1:4], self.patch))
+    def __call__(self, latents: Float[Array, "B F h w C"]) -> Float[Array, "B L D"]:
+        """The tokens of a latent video, frame outermost, column innermost."""
+        return self.embed(self.patches(latents))
+
+    def patches(self, latents: Float[Array, "B F h w C"]) -> Float[Array, "B L P"]:
+        """Patches of P = (t r s C) numbers; rows and columns that do not fill one are dropped."""
+        f, y, x = self.grid(latents)
         t, r, s = self.patch
-        patches = rearrange(
+        return rearrange(
             latents[:, : f * t, : y * r, : x * s].astype(self.dtype),
-            "b (f t) (y r) (x s) c -> b f y x (t r s c)",
+            "b (f t) (y r) (x s) c -> b (f y x) (t r s c)",
             t=t,
             r=r,
             s=s,
         )
+
+    def embed(self, patches: Float[Array, "B L P"]) -> Float[Array, "B L D"]:
         kernel = rearrange(self.kernel.get_value().astype(self.dtype), "t r s c d -> (t r s c) d")
         return patches @ kernel + self.bias.get_value().astype(self.dtype)
+
+    def grid(self, latents: Float[Array, "B F h w C"]) -> tuple[int, int, int]:
+        """Frames, rows and columns of the tokens."""
+        f, y, x = (n // p for n, p in zip(latents.shape[1:4], self.patch))
+        return f, y, x
 
 
 class TextEmbedding(nnx.Module):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.features import layer_norm
-from talkverse_jax.ops.attention import in_query_blocks
+from talkverse_jax.ops.attention.xla import in_query_blocks
 
 
 class WeightNormConv(nnx.Module):

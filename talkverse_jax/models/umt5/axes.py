@@ -1,0 +1,3 @@
+from talkverse_jax.sharding.layout import ParameterAxes
+
+AXES: ParameterAxes = ()

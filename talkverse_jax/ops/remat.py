@@ -1,0 +1,23 @@
+"""Rematerialisation policies by name: what a backward pass finds kept, and what it computes again."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+
+Remat = Literal["none", "dots", "full"]
+
+_POLICIES = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def rematerialised(block: Callable, policy: Remat) -> Callable:
+    """The block under a policy.
+
+    Args:
+      policy: `none` keeps every value; `dots` the results of the linear layers and computes norms, activations
+        and attention again; `full` nothing but the block's input.
+    """
+    return block if policy == "none" else jax.checkpoint(block, policy=_POLICIES[policy])

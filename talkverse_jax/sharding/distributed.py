@@ -1,0 +1,401 @@
+"""Several processes as one program: JAX's runtime, one end for all of them, and arrays brought to one host.
+
+`session` starts the runtime where there is more than one process and makes sure that they end together. A process
+that fails tells the others why; one that dies is missed by them. Both are one line and exit code 3 within the
+timeout, where JAX alone waits in a collective for ever or aborts with a stack trace. JAX's own watch goes on
+underneath: it ends what ours cannot, such as everybody at once when process 0, which holds the meeting point, is
+killed (exit code 134, SIGABRT).
+"""
+
+import dataclasses
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from einops import rearrange
+from jax._src import cloud_tpu_init
+from jax._src.distributed import global_state  # the runtime's key-value store has no public name
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Shaped
+
+from talkverse_jax.core.errors import UserError
+
+ENDED_BY_ANOTHER = 3  # exit code
+MEETING_TIMEOUT = 300  # seconds in which all processes must have come
+HEARTBEAT_TIMEOUT = 60
+
+_FLAGS = ("--coordinator_address", "--num_processes", "--process_id")
+_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+_STORE = "talkverse_jax/"
+_PATIENCE = 5.0  # seconds process 0 stays for the others to read why the run ends
+_PIECE = 256 * 2**20  # bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """How this process joins the others. Without an address JAX asks the TPU's metadata.
+
+    Attributes:
+      coordinator: host:port where process 0 listens.
+      local_devices: those of the host that belong to this process; None: all of them.
+    """
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+    local_devices: tuple[int, ...] | None = None
+    cluster: str = "deactivate"
+
+
+def find_launch(
+    coordinator_address: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    environ: Mapping[str, str] = os.environ,
+) -> Launch | None:
+    """From flags, JAX's variables, Slurm or a TPU slice, in this order; None: this process is the only one.
+
+    Nothing outside this machine is asked.
+
+    Raises:
+      UserError: flags or variables are incomplete or contradict each other.
+    """
+    given = [
+        value if value is not None else environ.get(variable) or None
+        for value, variable in zip((coordinator_address, num_processes, process_id), _VARIABLES)
+    ]
+    address, processes, process = given
+    if any(value is not None for value in given):
+        processes, process = _number(processes, 1), _number(process, 2)
+        if processes == 1 and not process:
+            return None
+        missing = [flag for flag, value in zip(_FLAGS, (address, processes, process)) if value is None]
+        if missing:
+            raise UserError(
+                f"{', '.join(missing)}: missing; several processes need {', '.join(_FLAGS)} "
+                f"(or {', '.join(_VARIABLES)})"
+            )
+        if not 0 <= process < processes:
+            raise UserError(f"--process_id {process}: give 0 to {processes - 1} (--num_processes {processes})")
+        if not re.fullmatch(r".+:\d{1,5}", address):
+            raise UserError(f"--coordinator_address {address}: give host:port of process 0, as 10.0.0.1:1234")
+        return Launch(address, processes, process)
+    return _slurm(environ) or _tpu(environ)
+
+
+def _number(value: int | str | None, index: int) -> int | None:
+    try:
+        return None if value is None else int(value)
+    except ValueError:
+        raise UserError(f"{_VARIABLES[index]}={value}: give a number") from None
+
+
+def _slurm(environ: Mapping[str, str]) -> Launch | None:
+    """One process for each task of `srun`."""
+    if int(environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1 or "SLURM_STEP_NODELIST" not in environ:
+        return None
+    # node[001-015,020],other -> node001
+    prefix, number, suffix = re.match(
+        r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\]([^,\[]*))?", environ["SLURM_STEP_NODELIST"]
+    ).groups(default="")
+    port = 61440 + (int(environ["SLURM_JOB_ID"]) + int(environ["SLURM_STEP_ID"])) % 4096
+    local = None
+    shares_node = not environ["SLURM_STEP_TASKS_PER_NODE"].startswith("1(") and (
+        environ["SLURM_STEP_TASKS_PER_NODE"] != "1"
+    )
+    one_visible = environ.get("CUDA_VISIBLE_DEVICES", ",").count(",") == 0  # by --gpus-per-task
+    if shares_node and not one_visible and "JAX_LOCAL_DEVICE_IDS" not in environ:
+        local = (int(environ["SLURM_LOCALID"]),)
+    return Launch(
+        f"{prefix}{number}{suffix}:{port}",
+        int(environ["SLURM_STEP_NUM_TASKS"]),
+        int(environ["SLURM_PROCID"]),
+        local,
+    )
+
+
+def _tpu(environ: Mapping[str, str]) -> Launch | None:
+    """A slice of several hosts; `jax` looked for TPU chips on the PCI bus when it was imported."""
+    platforms = environ.get("JAX_PLATFORMS", "tpu")
+    if not cloud_tpu_init.running_in_cloud_tpu_vm or "tpu" not in platforms:
+        return None
+    if "TPU_PROCESS_ADDRESSES_PATH" in environ:
+        return Launch(cluster="gketpu")
+    hosts = environ.get("TPU_PROCESS_ADDRESSES") or environ.get("TPU_WORKER_HOSTNAMES")
+    if hosts:
+        several = "," in hosts or int(environ.get("MEGASCALE_NUM_SLICES", 1)) > 1
+        return Launch(cluster="gketpu") if several else None
+    return None if "TPU_SKIP_MDS_QUERY" in environ else Launch(cluster="gcetpu")
+
+
+@contextmanager
+def session(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
+    meeting_timeout: int = MEETING_TIMEOUT,
+) -> Iterator[None]:
+    """Run the body as one of several processes that end together; alone, where nothing tells of others.
+
+    Enter it before anything else asks JAX for devices. An exception that leaves the body ends all processes; the
+    body's normal end waits for the slowest one.
+
+    Args:
+      heartbeat_timeout: seconds without a sign of life after which a process counts as dead.
+      meeting_timeout: seconds in which all processes must have come.
+
+    Raises:
+      UserError: flags are wrong, or the meeting point cannot be opened.
+    """
+    if heartbeat_timeout < 2:
+        raise UserError(f"--heartbeat_timeout {heartbeat_timeout}: give 2 seconds or more")
+    launch = find_launch(coordinator_address, num_processes, process_id)
+    if launch is None or not _join(launch, heartbeat_timeout, meeting_timeout):
+        yield
+        return
+    watch = _Watch(heartbeat_timeout)
+    watch.start()
+    try:
+        yield
+        barrier("end", timeout=None)
+    except BaseException as error:
+        watch.stop()
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        _tell_others(f"{kind}{str(error).partition(chr(10))[0]}")
+        raise
+    watch.stop()
+
+
+def _join(launch: Launch, heartbeat_timeout: int, meeting_timeout: int) -> bool:
+    """Meet the other processes; False: the TPU's metadata names none."""
+    # JAX would catch SIGTERM for a service that saves checkpoints; the process would live on.
+    jax.config.update("jax_enable_preemption_service", False)
+    where = launch.coordinator or "the first host of the slice"
+
+    def give_up() -> None:  # JAX aborts with a stack trace when it has waited long enough
+        _last_words(
+            f"error: {where}: the processes did not all meet within {meeting_timeout} s; start one on every host, "
+            "with the address of process 0 (--coordinator_address)"
+        )
+        os._exit(2)
+
+    timer = threading.Timer(meeting_timeout, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        jax.distributed.initialize(
+            launch.coordinator,
+            launch.processes,
+            launch.process,
+            launch.local_devices,
+            cluster_detection_method=launch.cluster,
+            initialization_timeout=meeting_timeout + 60,
+            # ours speaks first
+            heartbeat_timeout_seconds=heartbeat_timeout + 20,
+            shutdown_timeout_seconds=heartbeat_timeout,
+        )
+    except (ValueError, OSError) as error:
+        if launch.cluster != "gcetpu":
+            raise
+        print(f"no other TPU hosts: the metadata server does not answer ({error})", file=sys.stderr)
+        return False
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(
+            f"--coordinator_address {where}: {str(error).splitlines()[0]}; choose a free port"
+        ) from None
+    finally:
+        timer.cancel()
+    return True
+
+
+def num_processes() -> int:
+    return global_state.num_processes
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes files and speaks; asks no device."""
+    return global_state.process_id == 0
+
+
+class _Watch(threading.Thread):
+    """Shows a sign of life to the other processes, looks for theirs, and leaves when one is missed."""
+
+    def __init__(self, timeout: float):
+        super().__init__(name="watch", daemon=True)
+        self.timeout, self.interval = timeout, min(1.0, timeout / 4)
+        self.client, self.me = global_state.client, global_state.process_id
+        self.others = set(range(global_state.num_processes)) - {self.me}
+        self.stopped = threading.Event()
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.join()
+
+    def run(self) -> None:
+        seen: dict[int, str | None] = dict.fromkeys(self.others)
+        since = dict.fromkeys(self.others, time.monotonic())
+        self.client.key_value_set(f"{_STORE}host/{self.me}", socket.gethostname(), allow_overwrite=True)
+        beat = 0
+        while not self.stopped.wait(self.interval):
+            beat += 1
+            try:
+                self.client.key_value_set(f"{_STORE}beat/{self.me}", str(beat), allow_overwrite=True)
+                store = dict(self.client.key_value_dir_get(_STORE))
+            except jax.errors.JaxRuntimeError as error:
+                if self.stopped.is_set():
+                    return
+                _last_words(f"error: process 0 cannot be reached any more ({str(error).splitlines()[0]})")
+                os._exit(ENDED_BY_ANOTHER)
+            if f"{_STORE}end" in store:
+                self._leave(store[f"{_STORE}end"])
+            now = time.monotonic()
+            for other in self.others:
+                if (value := store.get(f"{_STORE}beat/{other}")) != seen[other]:
+                    seen[other], since[other] = value, now
+                elif now - since[other] > self.timeout:
+                    host = store.get(f"{_STORE}host/{other}", "unknown host")
+                    reason = f"process {other} ({host}) has shown no sign of life for {self.timeout:.0f} s"
+                    self.client.key_value_set(f"{_STORE}end", reason, allow_overwrite=True)
+                    self._leave(reason, dead={other})
+
+    def _leave(self, reason: str, dead: Set[int] = frozenset()) -> NoReturn:
+        _last_words(f"error: {reason}; this process ends too")
+        _go(self.client, self.me, self.others - dead)
+        os._exit(ENDED_BY_ANOTHER)
+
+
+def _tell_others(reason: str) -> None:
+    """End the other processes. This one may then end without meeting them again."""
+    client, me = global_state.client, global_state.process_id
+    reason = f"process {me} ({socket.gethostname()}) failed: {reason}"
+    try:
+        client.key_value_set(f"{_STORE}end", reason, allow_overwrite=True)
+        _go(client, me, set(range(1, global_state.num_processes)))
+    except jax.errors.JaxRuntimeError:
+        pass  # process 0 is gone, and JAX ends them all
+    _ABANDONED.append((global_state.client, global_state.service))
+    # At exit JAX would wait for the others, which no longer come.
+    global_state.client = global_state.service = None
+
+
+_ABANDONED: list[Any] = []  # never destroyed: that would be a meeting too
+
+
+def _go(client: Any, me: int, expected: set[int]) -> None:
+    """Say that this process leaves. Process 0, which holds the store, goes last: when the others have read why."""
+    client.key_value_set(f"{_STORE}left/{me}", "", allow_overwrite=True)
+    end = time.monotonic() + _PATIENCE
+    while me == 0 and time.monotonic() < end:
+        left = {int(key.rpartition("/")[2]) for key, _ in client.key_value_dir_get(f"{_STORE}left/")}
+        if expected <= left:
+            return
+        time.sleep(0.1)
+
+
+def _last_words(line: str) -> None:
+    sys.stdout.flush()
+    print(line, file=sys.stderr, flush=True)
+
+
+_meetings: dict[str, int] = {}
+
+
+def barrier(name: str, timeout: float | None = MEETING_TIMEOUT) -> None:
+    """Wait until every process has come here; None: as long as they live.
+
+    Raises:
+      TimeoutError: one did not come within `timeout` seconds.
+    """
+    if global_state.client is None:
+        return
+    _meetings[name] = _meetings.get(name, 0) + 1
+    milliseconds = int(1000 * (7 * 86400 if timeout is None else timeout))
+    try:
+        global_state.client.wait_at_barrier(f"{_STORE}{name}/{_meetings[name]}", milliseconds)
+    except jax.errors.JaxRuntimeError as error:
+        if "DEADLINE_EXCEEDED" not in str(error):
+            raise
+        raise TimeoutError(f"barrier {name!r}: not every process came within {timeout} s") from None
+
+
+def from_main(name: str, value: str) -> str:
+    """Process 0's `value`, in every process: what is drawn or looked up must be the same in all of them."""
+    if global_state.client is None:
+        return value
+    _meetings[name] = _meetings.get(name, 0) + 1
+    key = f"talkverse_jax_values/{name}/{_meetings[name]}"
+    if is_main():
+        global_state.client.key_value_set(key, value)
+        return value
+    return global_state.client.blocking_key_value_get(key, 1000 * MEETING_TIMEOUT)
+
+
+def check_same(name: str, value: str) -> None:
+    """Make sure that every process was given the same; all of them must come here.
+
+    Raises:
+      UserError: this process was given something else than process 0.
+    """
+    if from_main(name, value) != value:
+        raise UserError(f"{name}: not those of process 0; start every process with the same command")
+
+
+def fetch(
+    x: Shaped[Array, "..."], *, everywhere: bool = False, piece_bytes: int = _PIECE
+) -> Shaped[np.ndarray, "..."] | None:
+    """An array of all processes in the memory of process 0; the others take part and get None.
+
+    Args:
+      everywhere: every process gets it.
+      piece_bytes: how much of the array may lie on each device at a time while it is gathered.
+    """
+    wanted = everywhere or is_main()
+    if x.is_fully_addressable or x.is_fully_replicated:
+        whole = x if x.is_fully_addressable else x.addressable_data(0)
+        return np.asarray(whole) if wanted else None
+    # Cut along the longest axis of a shard, all shards alike: whichever axes are split, a cut moves nothing.
+    shard = x.sharding.shard_shape(x.shape)
+    axis = int(np.argmax(shard))
+    length, parts = shard[axis], x.shape[axis] // shard[axis]
+    size = max(1, min(length, piece_bytes * length // x.nbytes))
+    before = (slice(None),) * (axis + 1)
+    result = np.empty((*x.shape[:axis], parts, length, *x.shape[axis + 1 :]), x.dtype) if wanted else None
+    for start in range(0, length, size):
+        start = min(start, length - size)  # the last piece overlaps its neighbour: one program for all
+        piece = _piece(x, np.int32(start), sharding=x.sharding, axis=axis, size=size)
+        piece = jax.block_until_ready(piece.addressable_data(0))  # one at a time
+        if wanted:
+            result[*before, start : start + size] = piece
+    return result.reshape(x.shape) if wanted else None
+
+
+@partial(jax.jit, static_argnames=("sharding", "axis", "size"))
+def _piece(x: Array, start: Array, *, sharding: NamedSharding, axis: int, size: int) -> Array:
+    """`size` entries of every shard, whole on every device, which holds no more of the other shards than that."""
+    length = sharding.shard_shape(x.shape)[axis]
+    spec = (*sharding.spec, *[None] * (x.ndim - len(sharding.spec)))
+    by_shard = jax.lax.with_sharding_constraint(
+        rearrange(x, _split_pattern(x.ndim, axis), length=length),
+        NamedSharding(sharding.mesh, PartitionSpec(*spec[: axis + 1], None, *spec[axis + 1 :])),
+    )
+    piece = jax.lax.dynamic_slice_in_dim(by_shard, start, size, axis + 1)
+    return jax.lax.with_sharding_constraint(piece, NamedSharding(sharding.mesh, PartitionSpec()))
+
+
+def _split_pattern(ndim: int, axis: int) -> str:
+    """`a b c -> a (parts length) c` and so on."""
+    names = [f"d{i}" for i in range(ndim)]
+    joined, split = list(names), list(names)
+    joined[axis], split[axis] = "(parts length)", "parts length"
+    return f"{' '.join(joined)} -> {' '.join(split)}"

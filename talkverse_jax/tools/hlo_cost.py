@@ -1,0 +1,282 @@
+"""What a compiled program costs one device: products, bytes through collectives, bytes through memory.
+
+XLA's own `cost_analysis()` counts the body of a loop once and a Pallas kernel not at all. Here loops count as often
+as they run, and a kernel counts what it declares or what its name is known to cost.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+
+from talkverse_jax.tools.hlo_text import Computation, Instruction, Program, Shape, parse
+from talkverse_jax.tools.hlo_loops import Value, Values, evaluate, loop_values, trip_count
+
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "reduce-scatter",
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-broadcast",
+    "collective-permute",
+)
+
+# bfloat16 products of one float32 product on a TPU, by the precision asked for.
+_PASSES = {"default": 1, "high": 3, "highest": 6}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of one device, running the program once.
+
+    Attributes:
+      flops: of matrix products, convolutions (padding not counted) and kernels; a multiply-add is two.
+      bf16_flops: the same where a float32 product counts as the several bfloat16 ones a TPU makes of it.
+      received: bytes received from other devices, by kind of collective; an all-reduce is reckoned as the best
+        one there is: every byte crosses twice, less what is at home.
+      memory: bytes between the device and its main memory, at least: every operation reads what it uses of each
+        input and writes its result once. Blocked products read their inputs more often.
+      unknown: loops whose length is not in the program (counted once) and kernels nothing is known of (counted
+        as nothing). A plan with any of them is none.
+    """
+
+    flops: float = 0.0
+    bf16_flops: float = 0.0
+    received: dict[str, float] = dataclasses.field(default_factory=dict)
+    memory: float = 0.0
+    unknown: tuple[str, ...] = ()
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return self._joined(other, lambda a, b: a + b)
+
+    def __mul__(self, times: float) -> "Cost":
+        received = {kind: times * nbytes for kind, nbytes in self.received.items()}
+        return Cost(times * self.flops, times * self.bf16_flops, received, times * self.memory, self.unknown)
+
+    def at_most(self, other: "Cost") -> "Cost":
+        """The greater of the two, figure by figure."""
+        return self._joined(other, max)
+
+    def _joined(self, other: "Cost", join) -> "Cost":
+        kinds = self.received.keys() | other.received.keys()
+        return Cost(
+            join(self.flops, other.flops),
+            join(self.bf16_flops, other.bf16_flops),
+            {kind: join(self.received.get(kind, 0.0), other.received.get(kind, 0.0)) for kind in kinds},
+            join(self.memory, other.memory),
+            tuple(dict.fromkeys(self.unknown + other.unknown)),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffer:
+    """An array in main memory: bytes with its padding, type, and where in the program it comes from."""
+
+    nbytes: int
+    shape: str
+    op_name: str
+
+
+def program_cost(text: str) -> Cost:
+    """The cost of `compiled.as_text()`, the optimised program of one device."""
+    program = parse(text)
+    return _computation(program, program.entry, [None] * len(program.entry.parameters), fused=False)
+
+
+def largest_buffers(text: str, count: int = 5) -> list[Buffer]:
+    """The largest arrays that operations of the program write or take as arguments, each kind once."""
+    program = parse(text)
+    found: dict[tuple[str, str], Buffer] = {}
+    for computation in _unfused(program, program.entry):
+        for instruction in computation.instructions:
+            argument = instruction.opcode == "parameter" and computation is program.entry
+            if instruction.opcode in _FREE and not argument:
+                continue
+            for shape in _written_shapes(instruction):
+                if shape.space == 0:
+                    buffer = Buffer(shape.allocated, str(shape), instruction.op_name or instruction.opcode)
+                    found.setdefault((buffer.shape, buffer.op_name), buffer)
+    return sorted(found.values(), key=lambda buffer: -buffer.nbytes)[:count]
+
+
+def _computation(program: Program, computation: Computation, arguments: Values, fused: bool) -> Cost:
+    """Cost of running a computation once; inside a fusion nothing goes through memory."""
+    total, env = Cost(), {}
+    run = functools.partial(_computation, program)
+    for instruction in computation.instructions:
+        opcode = instruction.opcode
+        value = functools.partial(evaluate, program, computation, arguments=arguments, env=env)
+        if opcode == "while":
+            total += _loop(program, instruction, value(instruction.operands[0]))
+        elif opcode == "conditional":
+            names = instruction.called("branch_computations", "true_computation", "false_computation")
+            operands = instruction.operands[1:]
+            branches = [
+                run(program.computations[name], [value(operand)], False) for name, operand in zip(names, operands)
+            ]
+            total += functools.reduce(Cost.at_most, branches)
+        elif opcode in ("call", "fusion", "async-start"):
+            called = program.computations[instruction.called("calls", "to_apply")[0]]
+            total += run(called, [value(operand) for operand in instruction.operands], fused or opcode == "fusion")
+        else:
+            total += _operation(program, computation, instruction)
+        if not fused:
+            total += Cost(memory=_traffic(program, computation, instruction))
+    return total
+
+
+def _loop(program: Program, instruction: Instruction, initial: Value) -> Cost:
+    body = program.computations[instruction.called("body")[0]]
+    condition = program.computations[instruction.called("condition")[0]]
+    times = trip_count(program, instruction, condition, body, initial)
+    inside = loop_values(body, initial)
+    cost = _computation(program, body, [inside], False) + _computation(program, condition, [inside], False)
+    if times is None:
+        return cost + Cost(unknown=(f"loop {instruction.name} ({instruction.op_name})",))
+    return cost * times
+
+
+def _operation(program: Program, computation: Computation, instruction: Instruction) -> Cost:
+    opcode = instruction.opcode
+    operands = [computation.by_name[name].shape for name in instruction.operands]
+    if opcode in ("dot", "convolution"):
+        flops = (_dot if opcode == "dot" else _convolution)(instruction, *operands)
+        return Cost(flops, flops * _passes(instruction, operands))
+    if opcode == "custom-call" and '"tpu_custom_call"' in instruction.rest:
+        return _kernel(instruction, operands)
+    kind = opcode.removesuffix("-start")
+    if kind in COLLECTIVES:
+        return Cost(received={kind: _received(kind, instruction, operands, program.devices)})
+    return Cost()
+
+
+def _dot(instruction: Instruction, lhs: Shape, rhs: Shape) -> float:
+    contracted = instruction.attribute(r"lhs_contracting_dims=\{([\d,]*)\}") or ""
+    return 2.0 * instruction.shape.elements * math.prod(lhs.dims[int(axis)] for axis in contracted.split(",") if axis)
+
+
+def _convolution(instruction: Instruction, lhs: Shape, rhs: Shape) -> float:
+    """Multiply-adds with a value of the input, times two: neither padding nor the gaps of dilation count.
+
+    On a TPU every matrix product is one; batches become gaps there.
+    """
+    labels = instruction.attribute(r"dim_labels=(\S+?->\w+)").replace("->", "_").split("_")
+    axes = [{label: length for label, length in zip(*pair)} for pair in zip(labels, (s.dims for s in (lhs, rhs, instruction.shape)))]
+    inputs, kernel, output = axes
+    spatial = [label for label in kernel if label.isdigit()]
+    window = {
+        key: [tuple(map(int, part.split("_"))) for part in value.split("x")]
+        for key, value in re.findall(r"(\w+)=([\dx_\-]+)", instruction.attribute(r"window=\{([^}]*)\}") or "")
+    }
+    one = [(1,)] * len(spatial)
+    pairs = 1
+    for index, label in enumerate(sorted(spatial, key=int)):
+        stride, inner, outer = (window.get(key, one)[index][0] for key in ("stride", "lhs_dilate", "rhs_dilate"))
+        low = window.get("pad", [(0, 0)] * len(spatial))[index][0]
+        pairs *= _taps(inputs[label], kernel[label], output[label], stride, low, inner, outer)
+    groups = int(instruction.attribute(r"batch_group_count=(\d+)") or 1)
+    return 2.0 * pairs * inputs["b"] // groups * kernel["i"] * kernel["o"]
+
+
+@functools.cache
+def _taps(length: int, taps: int, outputs: int, stride: int, low: int, inner: int, outer: int) -> int:
+    """Pairs (output, tap) of one axis that meet a value: position output*stride + tap*outer - low lies within
+    (length-1)*inner and on a multiple of `inner`."""
+    common = math.gcd(stride, inner)
+    period, count = inner // common, 0
+    for tap in range(taps):
+        offset = tap * outer - low
+        if offset % common:
+            continue
+        first = -(offset // common) * pow(stride // common, -1, period) % period if period > 1 else 0
+        lowest = max(0, -(offset // stride))  # the first output at a position of 0 or more
+        highest = min(outputs - 1, ((length - 1) * inner - offset) // stride)
+        lowest += (first - lowest) % period
+        count += max(0, (highest - lowest) // period + 1)
+    return count
+
+
+def _passes(instruction: Instruction, operands: list[Shape]) -> int:
+    if any(shape.dtype != "f32" for shape in operands):
+        return 1
+    precisions = (instruction.attribute(r"operand_precision=\{([\w,]+)\}") or "default").split(",")
+    return max(_PASSES[precision] for precision in precisions)
+
+
+def _kernel(instruction: Instruction, operands: list[Shape]) -> Cost:
+    """A Pallas kernel: its own estimate, or the splash attention of JAX, which gives none."""
+    declared = instruction.attribute(r'"cost_estimate":\{"flops":"(\d+)"')
+    if declared:
+        return Cost(float(declared), float(declared))
+    name = f"{instruction.name} {instruction.op_name}"
+    if "splash_mha_fwd" in name:
+        # Scores and their product with the values; without a mask no block is skipped. q, k, v: [heads, length,
+        # width], the only operands of so many axes in the inputs' type.
+        q, k, v = [shape for shape in operands if len(shape.dims) == 3 and shape.dtype not in ("s8", "s32")][:3]
+        flops = 2.0 * math.prod(q.dims) * k.dims[1] + 2.0 * math.prod(q.dims[:2]) * v.dims[1] * v.dims[2]
+        return Cost(flops, flops)
+    return Cost(unknown=(f"kernel {instruction.name} ({instruction.op_name})",))
+
+
+def _received(kind: str, instruction: Instruction, operands: list[Shape], devices: int) -> float:
+    nbytes = float(sum(shape.nbytes for shape in operands))
+    if kind == "collective-permute":
+        pairs = instruction.attribute(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}") or ""
+        moves = any(source != target for source, target in re.findall(r"\{(\d+),(\d+)\}", pairs))
+        return nbytes if moves else 0.0
+    if kind == "collective-broadcast":
+        return nbytes
+    group = _group_size(instruction, devices)
+    if kind == "all-gather":
+        return nbytes * (group - 1)
+    return nbytes * (group - 1) / group * (2 if kind == "all-reduce" else 1)
+
+
+def _group_size(instruction: Instruction, devices: int) -> int:
+    """Devices that exchange with each other: `{{0,1},{2,3}}`, `[groups,size]<=[...]`, or all."""
+    listed = instruction.attribute(r"replica_groups=\{\{([\d,]+)\}")
+    if listed:
+        return listed.count(",") + 1
+    grid = instruction.attribute(r"replica_groups=\[([\d,]+)\]<=")
+    return int(grid.split(",")[-1]) if grid else devices
+
+
+# What moves nothing by itself: names for parts of something else, and the second half of what was counted.
+_FREE = {
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "while",
+    "conditional",
+    "call",
+    "after-all",
+    "optimization-barrier",
+    "partition-id",
+    "replica-id",
+    "async-update",
+    "async-done",
+    "copy-done",
+    "send-done",
+    "recv-done",
+} | {f"{kind}-done" for kind in COLLECTIVES}
+
+_SLICES = ("slice", "dynamic-slice", "gather")
+
+
+def _traffic(program: Program, computation: Computation, instruction: Instruction) -> int:
+    """Bytes that an operation outside fusions moves through main memory, at least."""
+    if instruction.opcode in _FREE or instruction.opcode == "async-start":
+        return 0
+    read = sum(
+        _read(program, instruction, index)
+        for index, name in enumerate(instruction.operands)
+        if computation.by_name[name].shape.space == 0
+    )
+    return read + _written(program, computation, instruction)
+
+
+def _read(program: Program, user: Instruction, index: int) -> float:
+    raise NotImplementedError

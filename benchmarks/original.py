@@ -7,24 +7,27 @@ For every line of standard input that names a size ("3x8x12": latent frames, row
 prints its seconds, so that benchmarks/dit_cpu.py can let both programs take turns. Holds 4 GB of weights.
 """
 
+from __future__ import annotations  # torch is imported when it is known to be there
+
 import argparse
+import importlib.util
 import sys
 import time
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # PYTHON need not have this package installed
 
-from talkverse_jax.core.errors import run_command
+from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.tools.original.clone import use_clone
 from talkverse_jax.tools.original.inputs import MOTION_FRAMES
-from talkverse_jax.tools.original.models import create_dit, fill
-from talkverse_jax.tools.original.runs import predict_velocity
 
 
 def random_dit(num_layers: int = 4) -> torch.nn.Module:
     """The original's DiT of full width with few blocks: 1.0 billion parameters."""
+    import torch
+
+    from talkverse_jax.tools.original.models import create_dit, fill
+
     model = create_dit({"num_layers": num_layers, "audio_inject_layers": [0, 3]})
     shapes = {name: parameter.shape for name, parameter in model.state_dict().items()}
     return fill(model, {name: 0.02 * torch.randn(shape) for name, shape in shapes.items()}, "random weights")
@@ -32,6 +35,8 @@ def random_dit(num_layers: int = 4) -> torch.nn.Module:
 
 def random_inputs(frames: int, height: int, width: int) -> dict[str, torch.Tensor]:
     """Inputs of one call with motion context, the text at its full length of 512."""
+    import torch
+
     return {
         "latents": torch.randn(1, 48, frames, height, width),
         "ref_latents": torch.randn(1, 48, 1, height, width),
@@ -47,6 +52,12 @@ def main() -> None:
     parser.add_argument("clone", type=Path, help="a clone of the original TalkVerse")
     parser.add_argument("--threads", type=int, default=2, help="(default: 2)")
     args = parser.parse_args()
+
+    if importlib.util.find_spec("torch") is None:
+        raise UserError("torch: not installed in this Python; give the one that the original runs in")
+    import torch
+
+    from talkverse_jax.tools.original.runs import predict_velocity
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)

@@ -11,11 +11,12 @@ _CPU_OPTIONS = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 def model_jit(function: Callable, **kwargs) -> Callable:
-    """`jax.jit` with the compiler options of the backend at hand, which is asked for at the first call."""
+    """`jax.jit` with the compiler options of the platform: of the backend at hand, asked for at the first call,
+    or, through `.jitted(platform)`, of one that is only compiled for."""
 
     @functools.cache
-    def jitted():
-        options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
+    def jitted(platform: str | None = None):
+        options = _CPU_OPTIONS if (platform or jax.default_backend()) == "cpu" else None
         return jax.jit(function, compiler_options=options, **kwargs)
 
     @functools.wraps(function)

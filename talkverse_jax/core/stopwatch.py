@@ -15,10 +15,19 @@ _COMPILE_EVENTS = (
 
 
 class Stopwatch:
-    """Seconds by phase. Phases do not nest; compile time inside a phase is moved to `compiling`."""
+    """Seconds by phase. Phases do not nest; compile time inside a phase is moved to `compiling`.
+
+    Moments (`to_first_step`) are seconds since the stopwatch was made, which is when the run begins.
+    """
 
     def __init__(self, *phases: str):
+        self.begin = time.perf_counter()
         self.seconds = dict.fromkeys((*phases, COMPILING), 0.0)
+        self.moments: dict[str, float] = {}
+
+    def mark(self, moment: str) -> None:
+        """Note when something was reached for the first time; later calls change nothing."""
+        self.moments.setdefault(moment, time.perf_counter() - self.begin)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -39,4 +48,6 @@ class Stopwatch:
             self.seconds[COMPILING] += compiling
 
     def rounded(self) -> dict[str, float]:
-        return {name: round(seconds, 3) for name, seconds in self.seconds.items()}
+        """Phases, moments and the `total` since the beginning."""
+        total = {"total": time.perf_counter() - self.begin}
+        return {name: round(seconds, 3) for name, seconds in (self.seconds | self.moments | total).items()}

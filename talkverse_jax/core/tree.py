@@ -1,39 +1,81 @@
-"""Parameters by path: an NNX state as a flat dict `"blocks/0/self_attn/q/kernel" -> leaf`, and back."""
+"""Parameters by path: a module's parameters as a flat dict `"blocks/0/self_attn/q/kernel" -> leaf`, and back.
+
+Stacked layers (see stack.py) appear one by one, each under its own name.
+"""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+from talkverse_jax.core.stack import Stack
 
 Flat = dict[str, Any]
 
 
-def flatten(state: nnx.State) -> Flat:
-    """Every array (or `jax.ShapeDtypeStruct`) of an NNX state by its slash-separated path."""
-    return {
-        "/".join(map(str, path)): leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf
-        for path, leaf in nnx.to_flat_state(state)
-    }
+def parameters(graph: nnx.Module) -> Flat:
+    """Every parameter (an array, or a `jax.ShapeDtypeStruct`) by path; those of stacked layers are slices."""
+    found: Flat = {}
+    for names, leaf in _entries(graph):
+        if len(names) == 1:
+            found[names[0]] = leaf
+        elif isinstance(leaf, jax.ShapeDtypeStruct):
+            found |= dict.fromkeys(names, jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype))
+        else:
+            found |= {name: leaf[i] for i, name in enumerate(names)}
+    return found
 
 
 def abstract_parameters(graph: nnx.Module) -> Flat:
     """Shapes and dtypes of a module's parameters by path; works on an abstract module too."""
-    return {
-        path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-        for path, leaf in flatten(nnx.state(graph, nnx.Param)).items()
-    }
+    found: Flat = {}
+    for names, leaf in _entries(graph):
+        shape = leaf.shape if len(names) == 1 else leaf.shape[1:]
+        found |= dict.fromkeys(names, jax.ShapeDtypeStruct(shape, leaf.dtype))
+    return found
 
 
 def with_parameters(graph: nnx.Module, parameters: Flat) -> nnx.Module:
-    """The module with its parameters replaced by `parameters` (same paths; no array is copied).
+    """The module with its parameters replaced by `parameters` (same paths), which is emptied: of what is stacked,
+    only one parameter at a time is in memory twice. Nothing else is copied.
 
     Raises:
       KeyError: a path is missing or unknown. Loaders report that to the user before they come here.
     """
     graphdef, state = nnx.split(graph, nnx.Param)
-    flat = nnx.to_flat_state(state)
-    paths = {"/".join(map(str, path)) for path, _ in flat}
+    flat, entries = nnx.to_flat_state(state), _entries(graph)
+    paths = {name for names, _ in entries for name in names}
     if paths != parameters.keys():
         raise KeyError(f"parameters differ from the module's: {sorted(paths ^ parameters.keys())[:5]}")
-    new = [(path, leaf.replace(parameters["/".join(map(str, path))])) for path, leaf in flat]
+    new = [
+        (path, variable.replace(_stacked([parameters.pop(name) for name in names])))
+        for (path, variable), (names, _) in zip(flat, entries)
+    ]
     return nnx.merge(graphdef, nnx.from_flat_state(new))
+
+
+def _entries(graph: nnx.Module) -> list[tuple[list[str], Any]]:
+    """Every parameter leaf with its path, or with the paths of all layers that are stacked in it."""
+    stacks = {path: node for path, node in nnx.iter_graph(graph) if isinstance(node, Stack)}
+    entries = []
+    for path, variable in nnx.to_flat_state(nnx.state(graph, nnx.Param)):
+        names = ["/".join(map(str, path))]
+        for depth in range(len(path)):
+            if stack := stacks.get(path[:depth]):  # path[depth] is its `layers`
+                rest = "/".join(map(str, path[depth + 1 :]))
+                names = [f"{name}/{rest}" for name in stack.names]
+        entries.append((names, variable.get_value()))
+    return entries
+
+
+def _stacked(leaves: list[Any]) -> Any:
+    if len(leaves) == 1:
+        return leaves[0]
+    sharding = getattr(leaves[0], "sharding", None)
+    if isinstance(sharding, NamedSharding):
+        sharding = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
+    if isinstance(leaves[0], jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((len(leaves), *leaves[0].shape), leaves[0].dtype, sharding=sharding)
+    return jax.jit(lambda *parts: jnp.stack(parts), out_shardings=sharding)(*leaves)

@@ -1,5 +1,6 @@
 """Reading the sound that is to be spoken."""
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from av.audio.stream import AudioStream
 from jaxtyping import Float32
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.media import open_media
+from talkverse_jax.data.media import absolute, open_media
 
 FRAME_SECONDS = 0.04  # one video frame at 25 fps
 
@@ -55,6 +56,8 @@ def read_audio(path: str | Path, rate: int = 16000) -> Sound:
             raise UserError(f"{path}: has no sound; give a file with sound in it (wav, mp3, flac, m4a, mp4)")
         stream = container.streams.audio[0]
         promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        if container.format.name == "wav" and absolute(path).is_file():
+            promised *= _wav_promise(absolute(path))  # FFmpeg's duration is of what is there
         native, native_rate, damaged = _decode(stream, path)
         if promised and container.format.name.startswith("mov"):  # mp4, m4a: the last packet is padded
             native = native[: round(promised * native_rate)]
@@ -115,6 +118,14 @@ def _samples(frame: av.AudioFrame) -> Float32[np.ndarray, "n channels"]:
     info = np.iinfo(values.dtype)
     middle = 128 if info.min == 0 else 0  # 8-bit sound is unsigned
     return (values.astype(np.float32) - middle) / np.float32(2.0 ** (info.bits - 1))
+
+
+def _wav_promise(path: Path) -> float:
+    """How many times its own size a wav file should have, by its header."""
+    with path.open("rb") as file:
+        kind, size = struct.unpack("<4sI", file.read(8))
+    streamed = kind != b"RIFF" or size in (0, 2**32 - 1)  # by a program that could not know
+    return 1.0 if streamed else max(1.0, (8 + size) / path.stat().st_size)
 
 
 def _seconds(value: float) -> str:

@@ -7,134 +7,33 @@ underneath: it ends what ours cannot, such as everybody at once when process 0, 
 killed (exit code 134, SIGABRT).
 """
 
-import dataclasses
 import os
-import re
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Set
+import traceback
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from einops import rearrange
-from jax._src import cloud_tpu_init
 from jax._src.distributed import global_state  # the runtime's key-value store has no public name
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.sharding.launch import Launch, find_launch
 
 ENDED_BY_ANOTHER = 3  # exit code
 MEETING_TIMEOUT = 300  # seconds in which all processes must have come
 HEARTBEAT_TIMEOUT = 60
 
-_FLAGS = ("--coordinator_address", "--num_processes", "--process_id")
-_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _STORE = "talkverse_jax/"
 _PATIENCE = 5.0  # seconds process 0 stays for the others to read why the run ends
 _PIECE = 256 * 2**20  # bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class Launch:
-    """How this process joins the others. Without an address JAX asks the TPU's metadata.
-
-    Attributes:
-      coordinator: host:port where process 0 listens.
-      local_devices: those of the host that belong to this process; None: all of them.
-    """
-
-    coordinator: str | None = None
-    processes: int | None = None
-    process: int | None = None
-    local_devices: tuple[int, ...] | None = None
-    cluster: str = "deactivate"
-
-
-def find_launch(
-    coordinator_address: str | None,
-    num_processes: int | None,
-    process_id: int | None,
-    environ: Mapping[str, str] = os.environ,
-) -> Launch | None:
-    """From flags, JAX's variables, Slurm or a TPU slice, in this order; None: this process is the only one.
-
-    Nothing outside this machine is asked.
-
-    Raises:
-      UserError: flags or variables are incomplete or contradict each other.
-    """
-    given = [
-        value if value is not None else environ.get(variable) or None
-        for value, variable in zip((coordinator_address, num_processes, process_id), _VARIABLES)
-    ]
-    address, processes, process = given
-    if any(value is not None for value in given):
-        processes, process = _number(processes, 1), _number(process, 2)
-        if processes == 1 and not process:
-            return None
-        missing = [flag for flag, value in zip(_FLAGS, (address, processes, process)) if value is None]
-        if missing:
-            raise UserError(
-                f"{', '.join(missing)}: missing; several processes need {', '.join(_FLAGS)} "
-                f"(or {', '.join(_VARIABLES)})"
-            )
-        if not 0 <= process < processes:
-            raise UserError(f"--process_id {process}: give 0 to {processes - 1} (--num_processes {processes})")
-        if not re.fullmatch(r".+:\d{1,5}", address):
-            raise UserError(f"--coordinator_address {address}: give host:port of process 0, as 10.0.0.1:1234")
-        return Launch(address, processes, process)
-    return _slurm(environ) or _tpu(environ)
-
-
-def _number(value: int | str | None, index: int) -> int | None:
-    try:
-        return None if value is None else int(value)
-    except ValueError:
-        raise UserError(f"{_VARIABLES[index]}={value}: give a number") from None
-
-
-def _slurm(environ: Mapping[str, str]) -> Launch | None:
-    """One process for each task of `srun`."""
-    if int(environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1 or "SLURM_STEP_NODELIST" not in environ:
-        return None
-    # node[001-015,020],other -> node001
-    prefix, number, suffix = re.match(
-        r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\]([^,\[]*))?", environ["SLURM_STEP_NODELIST"]
-    ).groups(default="")
-    port = 61440 + (int(environ["SLURM_JOB_ID"]) + int(environ["SLURM_STEP_ID"])) % 4096
-    local = None
-    shares_node = not environ["SLURM_STEP_TASKS_PER_NODE"].startswith("1(") and (
-        environ["SLURM_STEP_TASKS_PER_NODE"] != "1"
-    )
-    one_visible = environ.get("CUDA_VISIBLE_DEVICES", ",").count(",") == 0  # by --gpus-per-task
-    if shares_node and not one_visible and "JAX_LOCAL_DEVICE_IDS" not in environ:
-        local = (int(environ["SLURM_LOCALID"]),)
-    return Launch(
-        f"{prefix}{number}{suffix}:{port}",
-        int(environ["SLURM_STEP_NUM_TASKS"]),
-        int(environ["SLURM_PROCID"]),
-        local,
-    )
-
-
-def _tpu(environ: Mapping[str, str]) -> Launch | None:
-    """A slice of several hosts; `jax` looked for TPU chips on the PCI bus when it was imported."""
-    platforms = environ.get("JAX_PLATFORMS", "tpu")
-    if not cloud_tpu_init.running_in_cloud_tpu_vm or "tpu" not in platforms:
-        return None
-    if "TPU_PROCESS_ADDRESSES_PATH" in environ:
-        return Launch(cluster="gketpu")
-    hosts = environ.get("TPU_PROCESS_ADDRESSES") or environ.get("TPU_WORKER_HOSTNAMES")
-    if hosts:
-        several = "," in hosts or int(environ.get("MEGASCALE_NUM_SLICES", 1)) > 1
-        return Launch(cluster="gketpu") if several else None
-    return None if "TPU_SKIP_MDS_QUERY" in environ else Launch(cluster="gcetpu")
 
 
 @contextmanager
@@ -171,9 +70,7 @@ def session(
         barrier("end", timeout=None)
     except BaseException as error:
         watch.stop()
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        _tell_others(f"{kind}{str(error).partition(chr(10))[0]}")
-        raise
+        _end_all(error)
     watch.stop()
 
 
@@ -182,6 +79,8 @@ def _join(launch: Launch, heartbeat_timeout: int, meeting_timeout: int) -> bool:
     # JAX would catch SIGTERM for a service that saves checkpoints; the process would live on.
     jax.config.update("jax_enable_preemption_service", False)
     where = launch.coordinator or "the first host of the slice"
+    if launch.process == 0 and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
+        _check_port(launch.coordinator)
 
     def give_up() -> None:  # JAX aborts with a stack trace when it has waited long enough
         _last_words(
@@ -210,16 +109,27 @@ def _join(launch: Launch, heartbeat_timeout: int, meeting_timeout: int) -> bool:
             raise
         print(f"no other TPU hosts: the metadata server does not answer ({error})", file=sys.stderr)
         return False
-    except jax.errors.JaxRuntimeError as error:
-        raise UserError(
-            f"--coordinator_address {where}: {str(error).splitlines()[0]}; choose a free port"
-        ) from None
     finally:
         timer.cancel()
     return True
 
 
-def num_processes() -> int:
+def _check_port(address: str) -> None:
+    """Make sure that process 0 can listen there: where it cannot, JAX 0.12 ends in a segmentation fault.
+
+    Raises:
+      UserError: it cannot.
+    """
+    try:
+        socket.create_server(("", int(address.rpartition(":")[2]))).close()
+    except OSError as error:
+        raise UserError(
+            f"--coordinator_address {address}: process 0 cannot listen there ({error.strerror}); choose a free port"
+        ) from None
+
+
+def process_count() -> int:
+    """How many processes run together; asks no device."""
     return global_state.num_processes
 
 
@@ -271,25 +181,42 @@ class _Watch(threading.Thread):
 
     def _leave(self, reason: str, dead: Set[int] = frozenset()) -> NoReturn:
         _last_words(f"error: {reason}; this process ends too")
-        _go(self.client, self.me, self.others - dead)
-        os._exit(ENDED_BY_ANOTHER)
+        try:
+            _go(self.client, self.me, self.others - dead)
+        finally:  # whether or not process 0 still hears it
+            os._exit(ENDED_BY_ANOTHER)
 
 
-def _tell_others(reason: str) -> None:
-    """End the other processes. This one may then end without meeting them again."""
+def _end_all(error: BaseException) -> NoReturn:
+    """Tell the others why, and end as `run_command` would, but at once: JAX would wait for them at exit."""
     client, me = global_state.client, global_state.process_id
-    reason = f"process {me} ({socket.gethostname()}) failed: {reason}"
+    text = str(error).partition("\n")[0]
+    text = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+    code = _print(error)
     try:
+        reason = f"process {me} ({socket.gethostname()}) failed: {text}"
         client.key_value_set(f"{_STORE}end", reason, allow_overwrite=True)
         _go(client, me, set(range(1, global_state.num_processes)))
     except jax.errors.JaxRuntimeError:
         pass  # process 0 is gone, and JAX ends them all
-    _ABANDONED.append((global_state.client, global_state.service))
-    # At exit JAX would wait for the others, which no longer come.
-    global_state.client = global_state.service = None
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
-_ABANDONED: list[Any] = []  # never destroyed: that would be a meeting too
+def _print(error: BaseException) -> int:
+    """Print it as `run_command` does; its exit code."""
+
+    def fail() -> NoReturn:
+        raise error
+
+    try:
+        run_command(fail)
+    except SystemExit as stop:
+        return stop.code
+    except type(error):
+        traceback.print_exc()
+        return 1
 
 
 def _go(client: Any, me: int, expected: set[int]) -> None:
@@ -348,7 +275,7 @@ def check_same(name: str, value: str) -> None:
       UserError: this process was given something else than process 0.
     """
     if from_main(name, value) != value:
-        raise UserError(f"{name}: not those of process 0; start every process with the same command")
+        raise UserError(f"{name}: not that of process 0; start every process with the same command")
 
 
 def fetch(
@@ -369,33 +296,28 @@ def fetch(
     axis = int(np.argmax(shard))
     length, parts = shard[axis], x.shape[axis] // shard[axis]
     size = max(1, min(length, piece_bytes * length // x.nbytes))
+    by_shard = (*x.shape[:axis], parts, length, *x.shape[axis + 1 :])
     before = (slice(None),) * (axis + 1)
-    result = np.empty((*x.shape[:axis], parts, length, *x.shape[axis + 1 :]), x.dtype) if wanted else None
+    result = np.empty(by_shard, x.dtype) if wanted else None
     for start in range(0, length, size):
         start = min(start, length - size)  # the last piece overlaps its neighbour: one program for all
         piece = _piece(x, np.int32(start), sharding=x.sharding, axis=axis, size=size)
         piece = jax.block_until_ready(piece.addressable_data(0))  # one at a time
         if wanted:
-            result[*before, start : start + size] = piece
+            target = result[*before, start : start + size]
+            target[...] = np.asarray(piece).reshape(target.shape)
     return result.reshape(x.shape) if wanted else None
 
 
 @partial(jax.jit, static_argnames=("sharding", "axis", "size"))
 def _piece(x: Array, start: Array, *, sharding: NamedSharding, axis: int, size: int) -> Array:
-    """`size` entries of every shard, whole on every device, which holds no more of the other shards than that."""
-    length = sharding.shard_shape(x.shape)[axis]
-    spec = (*sharding.spec, *[None] * (x.ndim - len(sharding.spec)))
-    by_shard = jax.lax.with_sharding_constraint(
-        rearrange(x, _split_pattern(x.ndim, axis), length=length),
-        NamedSharding(sharding.mesh, PartitionSpec(*spec[: axis + 1], None, *spec[axis + 1 :])),
+    """`size` entries of every shard along `axis`, one shard's after the other's, whole on every device."""
+    mesh, spec = sharding.mesh, sharding.spec
+    # In shard_map, because XLA on its own gathers the whole array and cuts then.
+    cut = jax.shard_map(
+        lambda shard, start: jax.lax.dynamic_slice_in_dim(shard, start, size, axis),
+        mesh=mesh,
+        in_specs=(spec, PartitionSpec()),
+        out_specs=spec,
     )
-    piece = jax.lax.dynamic_slice_in_dim(by_shard, start, size, axis + 1)
-    return jax.lax.with_sharding_constraint(piece, NamedSharding(sharding.mesh, PartitionSpec()))
-
-
-def _split_pattern(ndim: int, axis: int) -> str:
-    """`a b c -> a (parts length) c` and so on."""
-    names = [f"d{i}" for i in range(ndim)]
-    joined, split = list(names), list(names)
-    joined[axis], split[axis] = "(parts length)", "parts length"
-    return f"{' '.join(joined)} -> {' '.join(split)}"
+    return jax.lax.with_sharding_constraint(cut(x, start), NamedSharding(mesh, PartitionSpec()))

@@ -10,8 +10,8 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.stack import Stack
 from talkverse_jax.sharding.rules import SAMPLING, Rules
 
 # Of a model: patterns of parameter paths, and the logical axes of the parameters (None: never split).
@@ -98,15 +98,21 @@ class Layout:
         )
 
     def gathered(self, module: nnx.Module, axes: ParameterAxes) -> nnx.Module:
-        """Within jit: the module with its parameters whole along `width`, as its layers use them."""
+        """Within jit: the module with its parameters whole along `width`, as its layers use them; those of
+        stacked layers stay as they are."""
         if not self.axes_of("width"):
             return module
         whole = dataclasses.replace(self, rules=dataclasses.replace(self.rules, width=()))
-        flat = tree.flatten(nnx.state(module, nnx.Param))
-        return tree.with_parameters(
-            module,
-            {path: whole.constrain(x, *parameter_axes(axes, path, x.ndim)) for path, x in flat.items()},
-        )
+        stacks = [path for path, node in nnx.iter_graph(module) if isinstance(node, Stack)]
+        graphdef, state, rest = nnx.split(module, nnx.Param, ...)
+        flat = []
+        for path, variable in nnx.to_flat_state(state):
+            if not any(path[: len(stack)] == stack for stack in stacks):
+                value = variable.get_value()
+                names = parameter_axes(axes, "/".join(map(str, path)), value.ndim)
+                variable = variable.replace(whole.constrain(value, *names))
+            flat.append((path, variable))
+        return nnx.merge(graphdef, nnx.from_flat_state(flat), rest)
 
 
 def parameter_axes(axes: ParameterAxes, path: str, ndim: int) -> tuple[str | None, ...]:

@@ -6,7 +6,7 @@ Logical axes of activations:
   stream    the sequence between them, where `tensor` devices too hold a part each
   heads     attention heads, or the channels they make up
   hidden    channels inside a feed-forward or an embedding
-  rows, columns   of pictures and latents, in the VAE (see pictures.py, which makes a mesh for them)
+  rows, columns   of pictures and latents, in the VAE, whose mesh and rules are made in pictures.py
 Logical axes of parameters besides `heads` and `hidden`:
   width     the model's width: split while at rest, gathered where a layer is used
 """
@@ -50,10 +50,5 @@ _ALL = ("data", "fsdp", "ring", "ulysses", "tensor")
 
 # An encoder works alone, before the transformer is loaded: all devices split its layers.
 ENCODING = Rules(
-    batch=(), tokens=(), stream=(), heads=_ALL, hidden=_ALL, width=(), rows=(), columns=()
-)
-
-# The VAE: all devices split the pictures, and between its programs each keeps its part of the weights.
-PICTURES = Rules(
-    batch=("data", "fsdp"), tokens=(), stream=(), heads=(), hidden=(), width=_ALL, rows=(), columns=()
+    batch=(), tokens=(), stream=(), heads=_ALL, hidden=_ALL, width=_ALL, rows=(), columns=()
 )

@@ -81,8 +81,8 @@ TPU7X = Generation(
     link_bandwidth=100e9,
     devices_per_chip=2,
 )
-# NVIDIA's data sheets of the SXM cards (nvidia.com/en-us/data-center/h100, .../h200): rates of
-# bfloat16 and of TF32 (what JAX multiplies float32 in) without sparsity; NVLink 900 GB/s in both directions together, through one switch.
+# NVIDIA's data sheets of the SXM cards (nvidia.com/en-us/data-center/h100, .../h200): rates of bfloat16 and of TF32
+# (what JAX multiplies float32 in) without sparsity; NVLink 900 GB/s in both directions together, through a switch.
 H100 = Generation(
     platform="gpu",
     device_kind="NVIDIA H100 80GB HBM3",

@@ -45,6 +45,7 @@ def export(weights_dir: str | Path, target: str | Path) -> None:
             f"{folder}: only what was converted with --lora_merge false --dtype keep can be exported; "
             "convert it so"
         )
+    new_folder(target)
     headers = json.loads((folder / store.HEADERS).read_text(encoding="utf-8"))
     source = _Source(folder)
     sha256 = {source.file: source.sha256 for source in entry.sources}

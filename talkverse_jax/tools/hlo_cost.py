@@ -9,8 +9,9 @@ import functools
 import math
 import re
 
-from talkverse_jax.tools.hlo_text import Computation, Instruction, Program, Shape, parse
 from talkverse_jax.tools.hlo_loops import Value, Values, evaluate, loop_values, trip_count
+from talkverse_jax.tools.hlo_memory import traffic
+from talkverse_jax.tools.hlo_text import Computation, Instruction, Program, Shape, parse
 
 COLLECTIVES = (
     "all-gather",
@@ -35,8 +36,7 @@ class Cost:
       bf16_flops: the same where a float32 product counts as the several bfloat16 ones a TPU makes of it.
       received: bytes received from other devices, by kind of collective; an all-reduce is reckoned as the best
         one there is: every byte crosses twice, less what is at home.
-      memory: bytes between the device and its main memory, at least: every operation reads what it uses of each
-        input and writes its result once. Blocked products read their inputs more often.
+      memory: bytes through main memory, at least (hlo_memory.py). Blocked products read their inputs more often.
       unknown: loops whose length is not in the program (counted once) and kernels nothing is known of (counted
         as nothing). A plan with any of them is none.
     """
@@ -69,35 +69,10 @@ class Cost:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Buffer:
-    """An array in main memory: bytes with its padding, type, and where in the program it comes from."""
-
-    nbytes: int
-    shape: str
-    op_name: str
-
-
 def program_cost(text: str) -> Cost:
     """The cost of `compiled.as_text()`, the optimised program of one device."""
     program = parse(text)
     return _computation(program, program.entry, [None] * len(program.entry.parameters), fused=False)
-
-
-def largest_buffers(text: str, count: int = 5) -> list[Buffer]:
-    """The largest arrays that operations of the program write or take as arguments, each kind once."""
-    program = parse(text)
-    found: dict[tuple[str, str], Buffer] = {}
-    for computation in _unfused(program, program.entry):
-        for instruction in computation.instructions:
-            argument = instruction.opcode == "parameter" and computation is program.entry
-            if instruction.opcode in _FREE and not argument:
-                continue
-            for shape in _written_shapes(instruction):
-                if shape.space == 0:
-                    buffer = Buffer(shape.allocated, str(shape), instruction.op_name or instruction.opcode)
-                    found.setdefault((buffer.shape, buffer.op_name), buffer)
-    return sorted(found.values(), key=lambda buffer: -buffer.nbytes)[:count]
 
 
 def _computation(program: Program, computation: Computation, arguments: Values, fused: bool) -> Cost:
@@ -122,7 +97,7 @@ def _computation(program: Program, computation: Computation, arguments: Values, 
         else:
             total += _operation(program, computation, instruction)
         if not fused:
-            total += Cost(memory=_traffic(program, computation, instruction))
+            total += Cost(memory=traffic(program, computation, instruction))
     return total
 
 
@@ -146,14 +121,23 @@ def _operation(program: Program, computation: Computation, instruction: Instruct
     if opcode == "custom-call" and '"tpu_custom_call"' in instruction.rest:
         return _kernel(instruction, operands)
     kind = opcode.removesuffix("-start")
-    if kind in COLLECTIVES:
-        return Cost(received={kind: _received(kind, instruction, operands, program.devices)})
-    return Cost()
+    if kind not in COLLECTIVES or _counted_elsewhere(computation, instruction):
+        return Cost()
+    if computation.name.startswith("all-reduce-scatter"):  # XLA:TPU's form of a reduce-scatter
+        kind = "reduce-scatter"
+    return Cost(received={kind: _received(kind, instruction, operands, program.devices)})
+
+
+def _counted_elsewhere(computation: Computation, instruction: Instruction) -> bool:
+    """XLA:TPU spreads a collective over several fusions and repeats it in each; the first one starts it."""
+    users = computation.users[instruction.name]
+    return "chain_id=" in instruction.rest and not any('"AsyncCollectiveStart"' in user.rest for user in users)
 
 
 def _dot(instruction: Instruction, lhs: Shape, rhs: Shape) -> float:
     contracted = instruction.attribute(r"lhs_contracting_dims=\{([\d,]*)\}") or ""
-    return 2.0 * instruction.shape.elements * math.prod(lhs.dims[int(axis)] for axis in contracted.split(",") if axis)
+    summed = math.prod(lhs.dims[int(axis)] for axis in contracted.split(",") if axis)
+    return 2.0 * instruction.shape.elements * summed
 
 
 def _convolution(instruction: Instruction, lhs: Shape, rhs: Shape) -> float:
@@ -162,8 +146,7 @@ def _convolution(instruction: Instruction, lhs: Shape, rhs: Shape) -> float:
     On a TPU every matrix product is one; batches become gaps there.
     """
     labels = instruction.attribute(r"dim_labels=(\S+?->\w+)").replace("->", "_").split("_")
-    axes = [{label: length for label, length in zip(*pair)} for pair in zip(labels, (s.dims for s in (lhs, rhs, instruction.shape)))]
-    inputs, kernel, output = axes
+    inputs, kernel, output = (dict(zip(names, s.dims)) for names, s in zip(labels, (lhs, rhs, instruction.shape)))
     spatial = [label for label in kernel if label.isdigit()]
     window = {
         key: [tuple(map(int, part.split("_"))) for part in value.split("x")]
@@ -234,49 +217,20 @@ def _received(kind: str, instruction: Instruction, operands: list[Shape], device
 
 
 def _group_size(instruction: Instruction, devices: int) -> int:
-    """Devices that exchange with each other: `{{0,1},{2,3}}`, `[groups,size]<=[...]`, or all."""
+    """Devices that exchange with each other.
+
+    Written `{{0,1},{2,3}}`, `[groups,size]<=[...]` or `mesh['x'=2,'y'=4] {'y'}` (of an axis perhaps a part,
+    `'y':(1)2`); `{}` are all.
+    """
     listed = instruction.attribute(r"replica_groups=\{\{([\d,]+)\}")
     if listed:
         return listed.count(",") + 1
     grid = instruction.attribute(r"replica_groups=\[([\d,]+)\]<=")
-    return int(grid.split(",")[-1]) if grid else devices
-
-
-# What moves nothing by itself: names for parts of something else, and the second half of what was counted.
-_FREE = {
-    "parameter",
-    "constant",
-    "tuple",
-    "get-tuple-element",
-    "bitcast",
-    "while",
-    "conditional",
-    "call",
-    "after-all",
-    "optimization-barrier",
-    "partition-id",
-    "replica-id",
-    "async-update",
-    "async-done",
-    "copy-done",
-    "send-done",
-    "recv-done",
-} | {f"{kind}-done" for kind in COLLECTIVES}
-
-_SLICES = ("slice", "dynamic-slice", "gather")
-
-
-def _traffic(program: Program, computation: Computation, instruction: Instruction) -> int:
-    """Bytes that an operation outside fusions moves through main memory, at least."""
-    if instruction.opcode in _FREE or instruction.opcode == "async-start":
-        return 0
-    read = sum(
-        _read(program, instruction, index)
-        for index, name in enumerate(instruction.operands)
-        if computation.by_name[name].shape.space == 0
-    )
-    return read + _written(program, computation, instruction)
-
-
-def _read(program: Program, user: Instruction, index: int) -> float:
-    raise NotImplementedError
+    if grid:
+        return int(grid.split(",")[-1])
+    mesh = re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", instruction.rest)
+    if mesh is None:
+        return devices
+    sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh.group(1)))
+    axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", mesh.group(2))
+    return math.prod(int(part or sizes[axis]) for axis, part in axes)

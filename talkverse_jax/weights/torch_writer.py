@@ -11,6 +11,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from talkverse_jax.core.errors import naming
+
 _STORAGES = {
     np.dtype(np.float32): b"FloatStorage",
     np.dtype(np.float16): b"HalfStorage",
@@ -45,7 +47,8 @@ def write_torch(
       OSError: with the file's name.
     """
     root = Path(path).stem
-    with naming(path), zipfile.ZipFile(path, "w") as archive:  # a ZipInfo means: stored as it is, without today's date
+    with naming(path), zipfile.ZipFile(path, "w") as archive:
+        # a ZipInfo means: stored as it is, without today's date
         archive.writestr(zipfile.ZipInfo(f"{root}/data.pkl"), _pickle(shapes))
         archive.writestr(zipfile.ZipInfo(f"{root}/byteorder"), "little")
         for key, ((name, (dtype, shape)), value) in enumerate(zip(shapes.items(), tensors, strict=True)):

@@ -1,6 +1,6 @@
 import pytest
 
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.errors import UserError, naming, run_command
 
 
 def _raise(error):
@@ -12,6 +12,7 @@ def _raise(error):
     [
         (UserError("a.wav: is empty; give another"), 2, "error: a.wav: is empty; give another"),
         (OSError(28, "No space left on device", "out.json"), 2, "error: out.json: No space left on device; "),
+        (IsADirectoryError(21, "Is a directory", "out.json"), 2, "error: out.json: Is a directory; a folder st"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -26,3 +27,9 @@ def test_one_line_and_an_exit_code(capsys, error, code, line):
 def test_our_own_faults_keep_their_traceback(error):
     with pytest.raises(type(error)):
         run_command(lambda: _raise(error))
+
+
+def test_an_error_gets_the_name_it_lacks():
+    with pytest.raises(OSError) as error, naming("out.json"):
+        raise OSError(28, "No space left on device")
+    assert (error.value.errno, error.value.filename) == (28, "out.json")

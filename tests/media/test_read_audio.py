@@ -65,6 +65,18 @@ def test_truncated(encode_sound, name, codec):
     assert f"{path}: damaged or cut short; of 4.00 s" in sound.notices[0]
 
 
+def test_a_truncated_wav(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(32000, 0.1), 16000)
+    assert read_audio(path).notices == ()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    [notice] = read_audio(path).notices
+    assert f"{path}: damaged or cut short; of 2.00 s it promises, the 1.00 s" in notice
+    path.write_bytes(whole[:4] + b"\xff" * 4 + whole[8 : len(whole) // 2])  # streamed: its length was not known
+    assert read_audio(path).notices == ()
+
+
 def test_silence_is_allowed_and_said(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
     sound = read_audio(tmp_path / "a.wav")

@@ -18,7 +18,11 @@ from tests.models.test_talkverse import TINY, call, random_inputs
 from tests.tiny import random_module
 
 HEADS = 8
-CONFIG = dataclasses.replace(TINY, trunk=dataclasses.replace(TINY.trunk, num_heads=HEADS, dim=96, ffn_dim=192))
+CONFIG = dataclasses.replace(
+    TINY,
+    trunk=dataclasses.replace(TINY.trunk, num_heads=HEADS, dim=96, ffn_dim=192, num_layers=6),
+    audio_inject_layers=(0, 2, 4),
+)
 MESHES = (
     "data=2,context=4",
     "fsdp=8",
@@ -36,11 +40,11 @@ def layout_of(mesh: str) -> Layout:
     return Layout(make_mesh(MeshConfig.parse(mesh), jax.devices()[:8], HEADS))
 
 
-def split(model, layout: Layout):
+def split(model, layout: Layout, scan: bool = False):
     """The same model under a layout."""
     place = layout.parameter_sharding(AXES)
-    flat = tree.flatten(nnx.state(model, nnx.Param))
-    abstract = nnx.eval_shape(lambda: TalkVerse(CONFIG, rngs=nnx.Rngs(0), layout=layout))
+    flat = tree.parameters(model)
+    abstract = nnx.eval_shape(lambda: TalkVerse(CONFIG, rngs=nnx.Rngs(0), layout=layout, scan=scan))
     return tree.with_parameters(abstract, {p: jax.device_put(x, place(p, x.shape)) for p, x in flat.items()})
 
 
@@ -54,4 +58,11 @@ def unsplit():
 def test_eight_devices_compute_what_one_does(mesh):
     model, inputs, expected = unsplit()
     found = call(split(model, layout_of(mesh)), **inputs, timestep=jnp.array([300.0, 700.0]))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("mesh", ["fsdp=2,tensor=4", "context=8"])
+def test_a_scan_over_blocks_computes_what_the_loop_does(mesh):
+    model, inputs, expected = unsplit()
+    found = call(split(model, layout_of(mesh), scan=True), **inputs, timestep=jnp.array([300.0, 700.0]))
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())

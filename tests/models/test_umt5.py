@@ -45,7 +45,7 @@ def test_padding_length_changes_no_token(bundle):
 
 
 def test_bfloat16_weights(bundle):
-    inputs, parameters = bundle.group("inputs"), tree.flatten(nnx.state(load(bundle), nnx.Param))
+    inputs, parameters = bundle.group("inputs"), tree.parameters(load(bundle))
     halved = {path: jnp.asarray(value, jnp.bfloat16) for path, value in parameters.items()}
     encoder = tree.with_parameters(load(bundle, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16), halved)
     hidden = encoder(inputs["ids"], inputs["mask"])

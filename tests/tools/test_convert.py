@@ -20,13 +20,15 @@ from safetensors.numpy import load_file, save_file
 
 import convert_torch_weights
 from talkverse_jax.core import tree
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.tools import convert, published
 from talkverse_jax.tools.random_checkpoint import write_random_checkpoint
 from talkverse_jax.weights import match, orbax_io, store
-from talkverse_jax.weights.torch_reader import read_torch
 from talkverse_jax.weights.torch_writer import write_torch
+from tests.published import float32_tensors
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / "configs" / "model_tiny.toml"
@@ -71,26 +73,14 @@ def converted(checkpoint, tmp_path_factory) -> Path:
 
 
 def _parameters(module: nnx.Module) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value) for name, value in tree.flatten(nnx.state(module, nnx.Param)).items()}
+    return {name: np.asarray(value) for name, value in tree.parameters(module).items()}
 
 
 def _expected(folder: Path, name: str) -> dict[str, np.ndarray]:
     """The component's parameters in float32, by the plainest program."""
-    base = folder / "Wan2.2-TI2V-5B"
-    if name == "dit":
-        tensors = {}
-        for path in [*sorted(base.glob("*.safetensors")), folder / published.TALKVERSE_FILE]:
-            tensors |= {key: value.astype(np.float32) for key, value in load_file(path).items()}
-        for layer in [key.removesuffix(".lora_A.weight") for key in tensors if key.endswith("lora_A.weight")]:
-            factors = tensors.pop(f"{layer}.lora_B.weight"), tensors.pop(f"{layer}.lora_A.weight")
-            tensors[f"{layer}.weight"] += np.float32(ALPHA / RANK) * (factors[0] @ factors[1])
-    elif name == "audio":
-        tensors = load_file(folder / published.WAV2VEC_FOLDER / "model.safetensors")
-    else:
-        tensors = read_torch(base / (published.VAE_FILE if name == "vae" else published.TEXT_FILE))
     component = COMPONENTS[name]
     module = component.abstract(getattr(ModelConfigs.from_toml(CONFIG), name))
-    tensors = {key: np.asarray(value, np.float32) for key, value in tensors.items()}
+    tensors = float32_tensors(folder, name, RANK, ALPHA)
     return _parameters(match.load_torch(module, component.rules, tensors, name, component.ignored))
 
 
@@ -128,15 +118,15 @@ def test_the_folder_describes_itself(checkpoint, converted):
 
 
 def test_loading_casts_and_shards(checkpoint, converted):
-    mesh = jax.make_mesh((jax.device_count(),), ("x",))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    module = store.load_module(
-        converted, COMPONENTS["vae"], dtype="bfloat16", sharding=lambda path, shape: sharding
-    )
-    expected = _expected(checkpoint, "vae")
-    for path, value in tree.flatten(nnx.state(module, nnx.Param)).items():
-        assert value.sharding == sharding
+    layout = Layout(make_mesh(MeshConfig.parse("fsdp=8"), jax.devices()[:8], heads=8))
+    module = store.load_module(converted, COMPONENTS["vae"], dtype="bfloat16", layout=layout)
+    expected, split = _expected(checkpoint, "vae"), 0
+    for path, value in tree.parameters(module).items():
         np.testing.assert_array_equal(np.asarray(value), expected[path].astype(ml_dtypes.bfloat16))
+        part = value.sharding.shard_shape(value.shape)
+        split += part == (*value.shape[:-1], value.shape[-1] // 8)
+        assert part in (value.shape, (*value.shape[:-1], value.shape[-1] // 8))
+    assert split > 50
     assert module.decoder.conv_in.dtype == jnp.bfloat16
 
 
@@ -211,6 +201,21 @@ def test_export_of_merged_weights_is_refused(converted, tmp_path):
     with pytest.raises(UserError, match="only what was converted with --lora_merge false --dtype keep"):
         _run("--output", str(converted), "--export", str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_that_fails_leaves_nothing(unmerged, tmp_path, capsys):
+    export = ("--output", str(unmerged), "--export")
+    with pytest.raises(UserError, match=r"there: cannot be made \(No such file or directory\)"):
+        _run(*export, "/proc/there")
+    base = tmp_path / "Wan2.2-TI2V-5B"
+    base.mkdir()
+    name = "diffusion_pytorch_model-00001-of-00003.safetensors"
+    (base / f"{name}.partial").symlink_to("/dev/full")
+    with pytest.raises(SystemExit) as stop:
+        run_command(lambda: _run(*export, str(tmp_path)))
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and line.startswith(f"error: {base / name}: No space left on device; make room")
+    assert not list(base.iterdir())
 
 
 def test_run_again(checkpoint, tmp_path, capsys):
@@ -315,7 +320,7 @@ def test_half_converted_weights(checkpoint, converted, tmp_path):
 
     config = folder / "vae" / "config.json"
     config.write_text(config.read_text().replace('"dim": 8', '"dim": 9'))
-    with pytest.raises(UserError, match=r"vae: damaged \(.* by its config\); run convert_torch_weights.py"):
+    with pytest.raises(UserError, match=r"vae: damaged \(.* by its config\); delete it and run convert_torch"):
         store.load_module(folder, COMPONENTS["vae"])
     data = next((folder / "audio" / "parameters" / "d").iterdir())
     data.write_bytes(data.read_bytes()[:-1])
@@ -415,6 +420,9 @@ def test_files_that_are_missing_or_bad(own, tmp_path, damage, message):
         (["--output", "w", "--components", "dit,clip"], "'clip' is none of dit, vae, text, audio"),
         (["--output", "w", "--dtype", "int8"], "invalid choice: 'int8'"),
         (["--output", "w", "--lora_rank", "0"], "'0' is no number of 1 or more"),
+        (["--output", "w", "--lora_alpha", "nan"], "--lora_alpha: 'nan' is no number"),
+        (["--output", ""], "--output: is empty; give a path"),
+        (["--output", "w", "--ckpt_dir", str(CONFIG)], "model_tiny.toml: is a file; give the folder of Wan-AI"),
         (["--output", "w", "--lora_merge", "maybe"], "'maybe' is neither true nor false"),
         (["--output", "w", "--ckpt_dir", ".", "--components", "dit"], "--lora_ckpt: missing"),
         (["--output", "w", "--ckpt_dir", ".", "--components", "audio"], "--wav2vec_dir: missing"),

@@ -1,4 +1,6 @@
+import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,11 +9,12 @@ from safetensors.numpy import save_file
 
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import run_command
-from talkverse_jax.pipelines.components import COMPONENTS
+from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.tools import parity, parity_cases
-from talkverse_jax.tools.parity_cases import CASES, channels_last, channels_second
-from talkverse_jax.weights import store
-from tests.conftest import GOLDENS
+from talkverse_jax.tools.parity_cases import CASES
+from talkverse_jax.weights.bundle import Bundle
+from tests.conftest import CONFIGS, GOLDENS
+from tests.published import float32_tensors
 
 
 def run(monkeypatch, capsys, *argv) -> tuple[int, str]:
@@ -108,6 +111,7 @@ def test_what_cannot_be_run_is_an_error_that_says_so(monkeypatch, capsys, tmp_pa
 
 def test_files_that_are_no_bundles(monkeypatch, capsys, tmp_path):
     assert "no such file" in run(monkeypatch, capsys, tmp_path / "none.safetensors")[1]
+    assert "is a folder; give the path of a reference bundle" in run(monkeypatch, capsys, tmp_path)[1]
     (tmp_path / "text.safetensors").write_text("not safetensors")
     code, out = run(monkeypatch, capsys, tmp_path / "text.safetensors")
     assert code == 2 and "not a readable reference bundle" in out
@@ -127,33 +131,74 @@ def test_the_three_clip_pipeline(golden):
     assert max(c.max_rel for c in found) < 1e-4
 
 
-def by_path(tmp_path, component, config, inputs, outputs, paths, files, **meta) -> str:
-    """A bundle as dump_reference writes it: weights by path."""
-    tensors = {f"inputs/{k}": v for k, v in inputs.items()} | {f"outputs/{k}": v for k, v in outputs.items()}
-    weights = paths | {"bytes": {file.name: file.stat().st_size for file in files}}
-    meta = {"component": component, "config": config, "weights": weights, **meta}
-    tensors = {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}
-    save_file(tensors, tmp_path / f"{component}.safetensors", metadata={"bundle": json.dumps(meta)})
-    return str(tmp_path / f"{component}.safetensors")
+TINY = ModelConfigs.from_toml(CONFIGS / "model_tiny.toml")
 
 
-def test_weights_by_path(monkeypatch, capsys, tmp_path, tiny_checkpoint, tiny_weights):
-    vae = store.load_module(tiny_weights, COMPONENTS["vae"])
-    video = np.random.default_rng(0).uniform(-1, 1, (1, 3, 5, 32, 32)).astype(np.float32)
-    encoded = channels_second(vae.encode(channels_last(video)))
-    decoded = channels_second(vae.decode(channels_last(encoded)))
-    config = to_dict(vae.config)
-    for constant in ("latent_mean", "latent_std"):
-        config.pop(constant)
-    file = tiny_checkpoint["ckpt_dir"] / "Wan2.2_VAE.pth"
-    inputs, outputs = {"video": video, "latents": encoded}, {"encoded": encoded, "decoded": decoded}
-    paths = {"ckpt_dir": str(file.parent)}
-    path = by_path(tmp_path, "vae", config, inputs, outputs, paths, [file])
-    assert run(monkeypatch, capsys, path)[0] == 1  # the tiny VAE's latent constants are not the published ones
-    monkeypatch.setattr(parity_cases, "vae_config", lambda *_: vae.config)
-    code, out = run(monkeypatch, capsys, path)
-    assert code == 0 and "2 passed, 0 failed" in out
+def _normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape)).standard_normal(shape, dtype=np.float32)
 
-    meta_bytes = by_path(tmp_path, "vae", config, inputs, outputs, paths, [])
-    code, out = run(monkeypatch, capsys, meta_bytes)
-    assert code == 2 and "Wan2.2_VAE.pth: not the file vae.safetensors was made with" in out
+
+def _dit_case():
+    trunk, frames = TINY.dit.trunk, 2
+    config = to_dict(trunk) | to_dict(TINY.dit)
+    latents = functools.partial(_normal, 1, trunk.in_channels)
+    inputs = {
+        "latents": latents(frames, 8, 8),
+        "ref_latents": latents(1, 8, 8),
+        "motion_latents": latents(19, 8, 8),
+        "timestep": np.array([600.0]),
+        "context": _normal(1, trunk.text_len, trunk.text_dim),
+        "audio": _normal(1, TINY.dit.audio_layers, TINY.dit.audio_dim, 4 * frames),
+    }
+    return config, inputs, {"motion_frames": [TINY.dit.motion_frames, 19], "drop_motion_frames": False}
+
+
+def _vae_case():
+    config = {k: v for k, v in to_dict(TINY.vae).items() if not k.startswith("latent_")}
+    return config, {"video": _normal(1, 3, 5, 32, 32).clip(-1, 1), "latents": _normal(1, TINY.vae.z_dim, 2, 2, 2)}, {}
+
+
+def _umt5_case():
+    ids = np.random.default_rng(0).integers(1, TINY.text.vocab, (2, 16))
+    return to_dict(TINY.text), {"ids": ids, "mask": np.arange(16) < [[16], [9]]}, {}
+
+
+def _wav2vec2_case():
+    return to_dict(TINY.audio), {"waveform": _normal(1, 4000)}, {}
+
+
+BY_PATH = {  # component of the bundle: ours, its case, flags and files of its weights
+    "dit": ("dit", _dit_case, ("ckpt_dir", "lora_ckpt"), "diffusion_pytorch_model-00002-of-00003.safetensors"),
+    "vae": ("vae", _vae_case, ("ckpt_dir",), "Wan2.2_VAE.pth"),
+    "umt5_encoder": ("text", _umt5_case, ("ckpt_dir",), "models_t5_umt5-xxl-enc-bf16.pth"),
+    "wav2vec2": ("audio", _wav2vec2_case, ("wav2vec_dir",), "model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("component", BY_PATH)
+def test_weights_by_path(monkeypatch, capsys, tmp_path, tiny_checkpoint, component):
+    """As `dump_reference` writes them: the numbers are those of the same weights stored whole."""
+    name, case, flags, changed_file = BY_PATH[component]
+    config, inputs, meta = case()
+    monkeypatch.setattr(parity_cases, "vae_config", lambda *_: TINY.vae)  # its constants are not the published
+    meta |= {"component": component, "config": config}
+    tensors = {f"inputs/{key}": np.ascontiguousarray(value) for key, value in inputs.items()}
+
+    weights = float32_tensors(tiny_checkpoint["lora_ckpt"].parent, name, rank=128, alpha=64.0)
+    whole = tensors | {f"weights/{key}": np.ascontiguousarray(value) for key, value in weights.items()}
+    save_file(whole, tmp_path / "whole.safetensors", metadata={"bundle": json.dumps(meta)})
+    outputs = CASES[component](Bundle(tmp_path / "whole.safetensors")).outputs
+    tensors |= {f"outputs/{key}": np.ascontiguousarray(value) for key, value in outputs.items()}
+
+    def write(sizes: dict[str, int]) -> Path:
+        paths = {flag: str(tiny_checkpoint[flag]) for flag in flags}
+        entry = {"weights": paths | {"lora_rank": 128, "lora_alpha": 64.0, "bytes": sizes}}
+        save_file(tensors, tmp_path / "paths.safetensors", metadata={"bundle": json.dumps(meta | entry)})
+        return tmp_path / "paths.safetensors"
+
+    folders = [tiny_checkpoint["ckpt_dir"], tiny_checkpoint["lora_ckpt"].parent, tiny_checkpoint["wav2vec_dir"]]
+    sizes = {file.name: file.stat().st_size for folder in folders for file in folder.iterdir()}
+    code, out = run(monkeypatch, capsys, write(sizes))
+    assert code == 0 and f"{len(outputs)} passed, 0 failed" in out
+    code, out = run(monkeypatch, capsys, write(sizes | {changed_file: 7}))
+    assert code == 2 and f"{changed_file}: not the file paths.safetensors was made with" in out

@@ -3,6 +3,9 @@
 import math
 from pathlib import Path
 
+import pytest
+
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.tools.random_checkpoint import torch_shapes, trained_shapes, write_random_checkpoint
@@ -17,6 +20,12 @@ def test_a_talkverse_file_of_the_published_size():
     assert sum("lora_" in name for name in trained) == 480
     data = sum(dtype.itemsize * math.prod(shape) for dtype, shape in trained.values())
     assert 0 < PUBLISHED_TALKVERSE_BYTES - data < 100_000  # its header
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: is a file; give another folder"):
+        write_random_checkpoint(tmp_path / "file", ModelConfigs.from_toml(CONFIG), 0)
 
 
 def test_the_same_seed_gives_the_same_files(tmp_path):

@@ -7,6 +7,21 @@ from talkverse_jax.models.wan.config import WanConfig
 
 
 @dataclasses.dataclass(frozen=True)
+class RunShape:
+    """Blocks `block` ... in `times` repeats of: `length` blocks, then an audio injection where `injected`.
+
+    Attributes:
+      block, injection: the number of the first one.
+    """
+
+    block: int
+    injection: int
+    length: int
+    times: int
+    injected: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class TalkVerseConfig:
     """Architecture of the TalkVerse diffusion transformer.
 
@@ -33,6 +48,26 @@ class TalkVerseConfig:
             raise UserError(
                 f"audio_inject_layers: {outside} are no blocks; num_layers is {self.trunk.num_layers}"
             )
+
+    def runs(self, scan: bool) -> list[RunShape]:
+        """The blocks, in order, as few runs: neighbours of one shape become one run that is repeated.
+
+        Args:
+          scan: without it, every block is a run of its own.
+        """
+        last = self.trunk.num_layers - 1
+        ends = range(last + 1) if not scan else sorted({*self.audio_inject_layers, last})
+        runs: list[RunShape] = []
+        start = injections = 0
+        for end in ends:
+            length, injected = end + 1 - start, end in self.audio_inject_layers
+            before = runs[-1] if runs else None
+            if scan and before and (before.length, before.injected) == (length, injected):
+                runs[-1] = dataclasses.replace(before, times=before.times + 1)
+            else:
+                runs.append(RunShape(start, injections, length, 1, injected))
+            start, injections = end + 1, injections + injected
+        return runs
 
     @property
     def motion_latent_frames(self) -> int:

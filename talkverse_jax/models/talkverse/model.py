@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 from talkverse_jax.models.talkverse.audio import AudioInjection, AudioInjector, CausalAudioEncoder
 from talkverse_jax.models.talkverse.axes import AXES
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.models.talkverse.run import Run, RunConditions
 from talkverse_jax.models.talkverse.motion import FramePacker, motion_positions
 from talkverse_jax.models.wan.attention import KeyValues
 from talkverse_jax.models.wan.block import Block, Head
@@ -40,8 +41,7 @@ Tap = Callable[[str, Array], None]
 class ClipConditions(NamedTuple):
     """All that a clip's steps share. Made by `TalkVerse.prepare`."""
 
-    text: tuple[KeyValues, ...]  # of every block
-    audio: tuple[AudioInjection, ...]  # of every injection
+    runs: tuple[RunConditions, ...]  # text and audio of every block and injection
     clean_tokens: Float[Array, "B M D"]  # reference and motion, float32
     clean_time: Float[Array, "B 6 D"]  # modulation of the clean tokens: timestep 0
     rope: RopeTables
@@ -58,6 +58,7 @@ class TalkVerse(nnx.Module):
       dtype: of matrix products and attention; the residual stream, norms and modulation stay float32.
       layout: how all arrays are split over devices.
       kernel: of every attention.
+      scan: compile blocks of one shape once; by default everywhere but on a CPU (see `run`).
       remat: what a gradient's backward pass finds kept of a block, and what it computes again.
     """
 
@@ -70,6 +71,7 @@ class TalkVerse(nnx.Module):
         param_dtype=jnp.float32,
         layout: Layout = Layout(),
         kernel: KernelName = "auto",
+        scan: bool | None = None,
         remat: Remat = "none",
     ):
         attention = Attention(layout, kernel)
@@ -80,12 +82,10 @@ class TalkVerse(nnx.Module):
         self.patch_embedding = PatchEmbedding(trunk.patch_size, trunk.in_channels, trunk.dim, **kwargs)
         self.text_embedding = TextEmbedding(trunk, **kwargs)
         self.time_embedding = TimeEmbedding(trunk, rngs=rngs, param_dtype=param_dtype)
-        self.blocks = nnx.List([Block(trunk, attention, **kwargs) for _ in range(trunk.num_layers)])
+        scan = layout.platform != "cpu" if scan is None else scan
+        self.runs = nnx.List(Run(config, shape, attention, **kwargs) for shape in config.runs(scan))
         self.head = Head(trunk, rngs=rngs, param_dtype=param_dtype)
         self.audio_encoder = CausalAudioEncoder(config, rngs=rngs, param_dtype=param_dtype)
-        self.audio_injectors = nnx.List(
-            [AudioInjector(config, attention, **kwargs) for _ in config.audio_inject_layers]
-        )
         self.frame_packer = FramePacker(trunk, **kwargs)
         self.token_kind = nnx.Param(jnp.zeros((3, trunk.dim), param_dtype))
 
@@ -104,7 +104,7 @@ class TalkVerse(nnx.Module):
           frames. reference, motion: normalised latents; no motion tokens where `motion` is None.
         """
         height, width = reference.shape[2:4]
-        self = self.layout.gathered(self, AXES)
+        self = self.layout.gathered(self, AXES)  # but for the runs, which do so as they go
         context = self.layout.constrain(self.text_embedding(text), "batch", None, None)
         sound = self._encode_audio(audio, tap)
         tokens = [self._embed(reference, REFERENCE)]
@@ -125,8 +125,7 @@ class TalkVerse(nnx.Module):
         for name, table in (("rope_real", tables.cos), ("rope_imag", tables.sin)):
             tap(name, jnp.broadcast_to(table[None, :, None], (len(reference), len(table), 1, table.shape[1])))
         return ClipConditions(
-            text=tuple(block.cross_attn.key_values(context) for block in self.blocks),
-            audio=tuple(injector.prepare(sound) for injector in self.audio_injectors),
+            runs=tuple(run.prepare(context, sound) for run in self.runs),
             clean_tokens=self.layout.constrain(jnp.concatenate(tokens, axis=1), "batch", None, None),
             clean_time=self.layout.constrain(clean_time, None, None, None),
             rope=rope,
@@ -145,7 +144,7 @@ class TalkVerse(nnx.Module):
           timestep: in [0, 1000].
           tap: called with the values on the way, by the names of the reference bundles.
         """
-        self = self.layout.gathered(self, AXES)
+        self = self.layout.gathered(self, AXES)  # but for the runs, which do so as they go
         constrain = self.layout.constrain
         grid = self.patch_embedding.grid(latents)
         noisy = int(np.prod(grid))
@@ -174,17 +173,12 @@ class TalkVerse(nnx.Module):
             x = block.attend_context(x, text)
             return block.feed_forward(x, modulation.feed_forward, clean)
 
-        injections = dict(
-            zip(self.config.audio_inject_layers, zip(self.audio_injectors, conditions.audio))
-        )
-        run_block = rematerialised(run_block, self.remat)
-        for index, (block, text) in enumerate(zip(self.blocks, conditions.text)):
-            x = run_block(block, x, text)
-            tap(f"block_{index}_before_audio", x[:, :tokens])
-            if index in injections:
-                injector, audio = injections[index]
-                x = x + jnp.where(clean[:, None], 0, injector(x, audio, frame))
-            tap(f"block_{index}", x[:, :tokens])
+        def inject(injector: AudioInjector, x: Array, audio: AudioInjection) -> Array:
+            return x + jnp.where(clean[:, None], 0, injector(x, audio, frame))
+
+        run_block, inject = (rematerialised(stage, self.remat) for stage in (run_block, inject))
+        for run, of_run in zip(self.runs, conditions.runs):
+            x = run(x, of_run, run_block, inject, tap=lambda name, x: tap(name, x[:, :tokens]))
         patches = constrain(self.head(x, time), "batch", None, None)[:, :noisy]
         return unpatchify(patches, grid, self.config.trunk.patch_size)
 

@@ -3,6 +3,7 @@
 The residual stream, norms and softmax are in float32. Called outside `jit` (as it should be at full size),
 the encoder compiles one block and runs it for all layers: in bfloat16 on a CPU, XLA (JAX 0.10.2) turns the
 weights of all layers of one program to float32 before it starts, 17 GB for XXL, be they unrolled or scanned.
+On several devices each computes some heads and some hidden channels; the residual stream is whole on all.
 
 Shapes: B batch, T tokens, D width, N heads, K head width.
 """
@@ -17,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from talkverse_jax.models.umt5.config import UMT5Config
+from talkverse_jax.sharding.layout import Layout
 
 EPS = 1e-6
 
@@ -24,8 +26,9 @@ EPS = 1e-6
 class Attention(nnx.Module):
     """Self-attention without biases; T5 does not scale the scores."""
 
-    def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype):
+    def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
         linear = dict(use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.layout = layout
         self.num_heads = config.num_heads
         self.q = nnx.Linear(config.dim, config.dim_attn, **linear)
         self.k = nnx.Linear(config.dim, config.dim_attn, **linear)
@@ -37,8 +40,10 @@ class Attention(nnx.Module):
     ) -> Float[Array, "B T D"]:
         projections = (self.q, self.k, self.v)
         q, k, v = (rearrange(f(x), "b t (n k) -> b t n k", n=self.num_heads) for f in projections)
+        q, k, v = (self.layout.constrain(y, "batch", None, "heads", None) for y in (q, k, v))
+        bias = self.layout.constrain(position_bias, None, "heads", None, None)
         out = jax.nn.dot_product_attention(
-            q, k, v, bias=position_bias, mask=mask[:, None, None], scale=1.0, implementation="xla"
+            q, k, v, bias=bias, mask=mask[:, None, None], scale=1.0, implementation="xla"
         )
         return self.o(rearrange(out, "b t n k -> b t (n k)"))
 
@@ -46,14 +51,16 @@ class Attention(nnx.Module):
 class FeedForward(nnx.Module):
     """Gated tanh-GELU."""
 
-    def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype):
+    def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
         linear = dict(use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.layout = layout
         self.gate = nnx.Linear(config.dim, config.dim_ffn, **linear)
         self.fc1 = nnx.Linear(config.dim, config.dim_ffn, **linear)
         self.fc2 = nnx.Linear(config.dim_ffn, config.dim, **linear)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        return self.fc2(self.fc1(x) * nnx.gelu(self.gate(x), approximate=True))
+        hidden = self.fc1(x) * nnx.gelu(self.gate(x), approximate=True)
+        return self.fc2(self.layout.constrain(hidden, "batch", None, "hidden"))
 
 
 class RelativePositions(nnx.Module):
@@ -76,8 +83,9 @@ class RelativePositions(nnx.Module):
 class Block(nnx.Module):
     """Attention and feed-forward, each behind its norm; positions enter every block."""
 
-    def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+    def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
+        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+        self.layout = layout
         norm = dict(epsilon=EPS, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
         self.norm1 = nnx.RMSNorm(config.dim, **norm)
         self.attn = Attention(config, **kwargs)
@@ -86,22 +94,33 @@ class Block(nnx.Module):
         self.pos_embedding = RelativePositions(config, rngs=rngs, param_dtype=param_dtype)
 
     def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
+        whole = lambda y: self.layout.constrain(y.astype(jnp.float32), "batch", None, None)  # noqa: E731
         positions = self.pos_embedding(x.shape[1])
-        x = x + self.attn(self.norm1(x), positions, mask).astype(jnp.float32)
-        return x + self.ffn(self.norm2(x)).astype(jnp.float32)
+        x = x + whole(self.attn(self.norm1(x), positions, mask))
+        return x + whole(self.ffn(self.norm2(x)))
 
 
 class UMT5Encoder(nnx.Module):
     """The encoder half of UMT5."""
 
-    def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype=jnp.float32, param_dtype=jnp.float32):
+    def __init__(
+        self,
+        config: UMT5Config,
+        *,
+        rngs: nnx.Rngs,
+        dtype=jnp.float32,
+        param_dtype=jnp.float32,
+        layout: Layout = Layout(),
+    ):
         self.config = config
+        self.layout = layout
         # The table keeps its own type: nnx.Embed would turn all 256,384 rows to another before the look-up.
         self.token_embedding = nnx.Embed(
             config.vocab, config.dim, rngs=rngs, dtype=param_dtype, param_dtype=param_dtype
         )
         self.blocks = nnx.List(
-            Block(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype) for _ in range(config.num_layers)
+            Block(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+            for _ in range(config.num_layers)
         )
         self.norm = nnx.RMSNorm(
             config.dim, epsilon=EPS, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs
@@ -115,7 +134,8 @@ class UMT5Encoder(nnx.Module):
           mask: 1 for tokens, 0 for padding. Nothing attends to padding; its own rows mean nothing.
         """
         mask = mask.astype(bool)
-        x = self.token_embedding(ids).astype(jnp.float32)
+        x = _run(*nnx.split(self.token_embedding), ids).astype(jnp.float32)
+        x = self.layout.constrain(x, "batch", None, None)
         for block in self.blocks:
             x = _run(*nnx.split(block), x, mask)
         return self.norm(x)

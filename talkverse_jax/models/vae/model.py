@@ -21,7 +21,7 @@ from talkverse_jax.models.vae.axes import AXES
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.layers import split_pictures
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.pictures import picture_layout
+from talkverse_jax.sharding.pictures import split_for
 
 
 class WanVAE22(nnx.Module):
@@ -153,4 +153,4 @@ class WanVAE22(nnx.Module):
     def _split(self, pictures: Float[Array, "B T H W C"], stride: int = 1) -> Layout:
         """How pictures with `stride` pixels a latent are split."""
         batch, _, height, width, _ = pictures.shape
-        return picture_layout(self.layout, batch, height // stride, width // stride)
+        return split_for(self.layout, batch, height // stride, width // stride)

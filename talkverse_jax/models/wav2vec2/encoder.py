@@ -1,6 +1,7 @@
 """The transformer of wav2vec2: positions by convolution, then layers that norm before each stage.
 
-The residual stream, norms and softmax are in float32.
+The residual stream, norms and softmax are in float32. On several devices each computes some heads and some
+hidden channels; the residual stream is whole on all.
 Shapes: B batch, T vectors (50 a second), D width, N heads, K head width.
 """
 
@@ -10,9 +11,11 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from talkverse_jax.models.wav2vec2.axes import AXES
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.features import layer_norm
 from talkverse_jax.ops.attention.xla import in_query_blocks
+from talkverse_jax.sharding.layout import Layout
 
 
 class WeightNormConv(nnx.Module):
@@ -57,8 +60,9 @@ class PositionEmbedding(nnx.Module):
 class Attention(nnx.Module):
     """Self-attention to the vectors that come from sound, not from padding."""
 
-    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
+    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
         linear = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.layout = layout
         self.num_heads = config.num_attention_heads
         self.q_proj = nnx.Linear(config.hidden_size, config.hidden_size, **linear)
         self.k_proj = nnx.Linear(config.hidden_size, config.hidden_size, **linear)
@@ -68,26 +72,30 @@ class Attention(nnx.Module):
     def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> Float[Array, "B T D"]:
         projections = (self.q_proj, self.k_proj, self.v_proj)
         q, k, v = (rearrange(f(x), "b t (n k) -> b t n k", n=self.num_heads) for f in projections)
+        q, k, v = (self.layout.constrain(y, "batch", None, "heads", None) for y in (q, k, v))
         return self.out_proj(rearrange(attend(q, k, v, frames), "b t n k -> b t (n k)"))
 
 
 class FeedForward(nnx.Module):
     """Linear, GELU, Linear."""
 
-    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
+    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
         linear = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.layout = layout
         self.intermediate_dense = nnx.Linear(config.hidden_size, config.intermediate_size, **linear)
         self.output_dense = nnx.Linear(config.intermediate_size, config.hidden_size, **linear)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        return self.output_dense(nnx.gelu(self.intermediate_dense(x), approximate=False))
+        hidden = nnx.gelu(self.intermediate_dense(x), approximate=False)
+        return self.output_dense(self.layout.constrain(hidden, "batch", None, "hidden"))
 
 
 class EncoderLayer(nnx.Module):
     """Attention and feed-forward, each behind its norm."""
 
-    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
+        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+        self.layout = layout
         norm = dict(rngs=rngs, param_dtype=param_dtype)
         self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, **norm)
         self.attention = Attention(config, **kwargs)
@@ -95,17 +103,21 @@ class EncoderLayer(nnx.Module):
         self.feed_forward = FeedForward(config, **kwargs)
 
     def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> Float[Array, "B T D"]:
-        x = x + self.attention(self.layer_norm(x), frames).astype(jnp.float32)
-        return x + self.feed_forward(self.final_layer_norm(x)).astype(jnp.float32)
+        whole = lambda y: self.layout.constrain(y.astype(jnp.float32), "batch", None, None)  # noqa: E731
+        x = x + whole(self.attention(self.layer_norm(x), frames))
+        return x + whole(self.feed_forward(self.final_layer_norm(x)))
 
 
 class Encoder(nnx.Module):
     """Position embedding, layers, final norm."""
 
-    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
+    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.layout = layout
         self.pos_conv_embed = PositionEmbedding(config, **kwargs)
-        self.layers = nnx.List(EncoderLayer(config, **kwargs) for _ in range(config.num_hidden_layers))
+        self.layers = nnx.List(
+            EncoderLayer(config, **kwargs, layout=layout) for _ in range(config.num_hidden_layers)
+        )
         self.layer_norm = layer_norm(
             config.hidden_size, config.layer_norm_eps, rngs=rngs, param_dtype=param_dtype
         )
@@ -114,7 +126,7 @@ class Encoder(nnx.Module):
         self, x: Float[Array, "B T D"], frames: Int[Array, " B"]
     ) -> tuple[Float[Array, "B T D"], ...]:
         """The input of the first layer, the outputs of all layers but the last, and the normed last one."""
-        x = x + self.pos_conv_embed(x)
+        x = x + self.layout.gathered(self.pos_conv_embed, AXES)(x)
         states = [x]
         for layer in self.layers:
             x = layer(x, frames)

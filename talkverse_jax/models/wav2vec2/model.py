@@ -7,20 +7,31 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from talkverse_jax.models.wav2vec2.axes import AXES
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.encoder import Encoder
 from talkverse_jax.models.wav2vec2.features import FeatureExtractor, FeatureProjection
+from talkverse_jax.sharding.layout import Layout
 
 
 class Wav2Vec2(nnx.Module):
     """The encoder of Wav2Vec2ForCTC, without its CTC head."""
 
-    def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype=jnp.float32, param_dtype=jnp.float32):
+    def __init__(
+        self,
+        config: Wav2Vec2Config,
+        *,
+        rngs: nnx.Rngs,
+        dtype=jnp.float32,
+        param_dtype=jnp.float32,
+        layout: Layout = Layout(),
+    ):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.config = config
+        self.layout = layout
         self.feature_extractor = FeatureExtractor(config, **kwargs)
         self.feature_projection = FeatureProjection(config, **kwargs)
-        self.encoder = Encoder(config, **kwargs)
+        self.encoder = Encoder(config, **kwargs, layout=layout)
 
     def __call__(
         self, waveform: Float[Array, "B S"], samples: Int[Array, " B"] | None = None
@@ -41,7 +52,9 @@ class Wav2Vec2(nnx.Module):
           samples: length of each sound. The first `config.frames(samples)` vectors are those of the sound
             alone, the others mean nothing. By default the whole array is sound.
         """
-        features = self.feature_projection(self.feature_extractor(waveform))
+        parts = (self.feature_extractor, self.feature_projection)
+        extract, project = (self.layout.gathered(part, AXES) for part in parts)
+        features = project(extract(waveform))
         samples = jnp.full(waveform.shape[:1], waveform.shape[1]) if samples is None else samples
         frames = self.config.frames(samples)
         sound = jnp.arange(features.shape[1]) < frames[:, None]

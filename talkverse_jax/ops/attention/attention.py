@@ -16,17 +16,14 @@ from jaxtyping import Array, Float
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.ops.attention import cudnn, splash
 from talkverse_jax.ops.attention.context_parallel import shared_attention, whole_attention
-from talkverse_jax.ops.attention.kernel import LocalKernel, Segments
+from talkverse_jax.ops.attention.kernel import Kernel, Segments
 from talkverse_jax.ops.attention.tiles import TILES
 from talkverse_jax.ops.attention.xla import xla_attention
 from talkverse_jax.sharding.layout import Layout
 
-Kernel = Literal["auto", "splash", "cudnn", "xla"]
+KernelName = Literal["auto", "splash", "cudnn", "xla"]
 
 _FUSED = {"tpu": "splash", "gpu": "cudnn"}
-
-
-KernelName = Literal["auto", "splash", "cudnn", "xla"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +85,7 @@ class Attention:
     def _spread(self) -> bool:
         return self.layout.mesh is not None and self.layout.mesh.size > 1
 
-    def _kernel(self, q: Float[Array, "B L N K"]) -> LocalKernel:
+    def _kernel(self, q: Float[Array, "B L N K"]) -> Kernel:
         layout, name = self.layout, self.kernel
         if name == "auto":
             name = _FUSED.get(layout.platform, "xla")

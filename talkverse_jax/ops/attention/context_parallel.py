@@ -12,18 +12,17 @@ Shapes: B batch, L tokens, l tokens of a device, N heads, n heads of a device, K
 import functools
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from talkverse_jax.ops.attention.kernel import MASKED, LocalKernel, Segments
+from talkverse_jax.ops.attention.kernel import MASKED, Kernel, Segments
 
 Axes = Sequence[str]
 
 
 def shared_attention(
-    kernel: LocalKernel,
+    kernel: Kernel,
     q: Float[Array, "B l N K"],
     k: Float[Array, "B l N K"],
     v: Float[Array, "B l N K"],
@@ -49,7 +48,7 @@ def shared_attention(
 
 
 def whole_attention(
-    kernel: LocalKernel,
+    kernel: Kernel,
     q: Float[Array, "B L n K"],
     k: Float[Array, "B L n K"],
     v: Float[Array, "B L n K"],
@@ -60,7 +59,7 @@ def whole_attention(
     return jnp.pad(out, ((0, 0), (0, q.shape[1] - tokens), (0, 0), (0, 0)))
 
 
-def _ring(kernel: LocalKernel, q, k, v, tokens: int, axes: tuple[str, ...]) -> Float[Array, "B l n K"]:
+def _ring(kernel: Kernel, q, k, v, tokens: int, axes: tuple[str, ...]) -> Float[Array, "B l n K"]:
     """Each step attends to one device's keys while they travel on to the next device."""
     size, here, length = lax.axis_size(axes), lax.axis_index(axes), q.shape[1]
     onward = [(i, (i + 1) % size) for i in range(size)]
@@ -70,9 +69,7 @@ def _ring(kernel: LocalKernel, q, k, v, tokens: int, axes: tuple[str, ...]) -> F
         segments = None
         if tokens < size * length:
             real = tokens - (here - step) % size * length  # of the keys that came from so many devices before
-            segments = Segments(
-                jnp.zeros(length, jnp.int32), (jnp.arange(length) >= real).astype(jnp.int32)
-            )
+            segments = Segments(jnp.zeros(length, jnp.int32), (jnp.arange(length) >= real).astype(jnp.int32))
         found, found_total = kernel(q, k, v, segments, logsumexp=True)
         new_total = jnp.logaddexp(total, found_total)
         out = out * jnp.exp(total - new_total)[..., None]

@@ -9,7 +9,7 @@ from einops import rearrange
 from jax._src.cudnn.fused_attention_stablehlo import dot_product_attention as fused_attention
 from jaxtyping import Array, Float
 
-from talkverse_jax.ops.attention.kernel import Segments
+from talkverse_jax.ops.attention.kernel import Segments, undifferentiable
 
 
 def refusal(platform: str, dtype: jnp.dtype, head_width: int) -> str | None:
@@ -31,10 +31,14 @@ def cudnn_attention(
     *,
     logsumexp: bool = False,
 ):
-    """Attention as `kernel.LocalKernel` has it; segments become a mask [L, S], which cuDNN adds to the scores."""
+    """Attention as `kernel.Kernel` has it; segments become a mask [L, S], which cuDNN adds to the scores."""
     mask = None if segments is None else (segments.queries[:, None] == segments.keys)[None, None]
     if not logsumexp:
         return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
     # jax.nn rounds the log-sum-exp to 16 bits, too coarse to merge parts by
-    out, total = fused_attention(q, k, v, mask=mask, scale=q.shape[-1] ** -0.5, return_residual=True)
+    scale = q.shape[-1] ** -0.5
+    attend = undifferentiable(
+        lambda q, k, v, mask: fused_attention(q, k, v, mask=mask, scale=scale, return_residual=True)
+    )
+    out, total = attend(q, k, v, mask)
     return out, rearrange(total, "b n l -> b l n")

@@ -3,14 +3,17 @@
 Shapes: B batch, L queries, S keys, N heads, K head width.
 """
 
+import dataclasses
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jaxtyping import Array, Float
 
-from talkverse_jax.ops.attention.kernel import Segments
-from talkverse_jax.ops.attention.tiles import LANES, TILES, Tiles, fit
+from talkverse_jax.ops.attention.kernel import Segments, undifferentiable
+from talkverse_jax.ops.attention.tiles import LANES, TILES, Blocks, Tiles, fit
 
 _PADDING = -1  # the segment of padding
 
@@ -36,7 +39,7 @@ def splash_attention(
     tiles: Tiles,
     interpret: bool = False,
 ):
-    """Attention as `kernel.LocalKernel` has it, of any length: what pads queries and keys to whole blocks is masked.
+    """Attention as `kernel.Kernel` has it, of any length: padding to whole blocks is masked.
 
     Args:
       tiles: the wanted tile of scores.
@@ -45,6 +48,8 @@ def splash_attention(
     length, keys = q.shape[1], k.shape[1]
     # the backward kernels take queries along the lanes; nothing is differentiated that wants a log-sum-exp
     rows = 32 // q.dtype.itemsize if logsumexp else LANES
+    # the tile in bytes stays that of 16 bits
+    tiles = dataclasses.replace(tiles, queries=tiles.queries * 2 // q.dtype.itemsize)
     blocks = fit(tiles, length, keys, rows)
     if segments is None and blocks.padded_keys > keys:
         segments = Segments(jnp.zeros(length, jnp.int32), jnp.zeros(keys, jnp.int32))
@@ -53,18 +58,30 @@ def splash_attention(
             q=_pad(segments.queries, 0, blocks.padded_queries, _PADDING),
             kv=_pad(segments.keys, 0, blocks.padded_keys, _PADDING),
         )
-    scaled = (q.astype(jnp.float32) * q.shape[-1] ** -0.5).astype(q.dtype)
+    q = (q.astype(jnp.float32) * q.shape[-1] ** -0.5).astype(q.dtype)
+    heads, dtype = q.shape[2], q.dtype
     # splash knows no batch: its rows are so many more heads
     q, k, v = (
         rearrange(_pad(x, 1, padded), "b l n k -> (b n) l k")
-        for x, padded in (
-            (scaled, blocks.padded_queries),
-            (k, blocks.padded_keys),
-            (v, blocks.padded_keys),
-        )
+        for x, padded in ((q, blocks.padded_queries), (k, blocks.padded_keys), (v, blocks.padded_keys))
     )
-    attend = splash.make_splash_mha(
-        splash.MultiHeadMask([splash.FullMask((q.shape[1], k.shape[1]))] * q.shape[0]),
+    kernel = _kernel(blocks, q.shape[0], logsumexp, interpret)
+    attend = undifferentiable(lambda *args: kernel(*args)) if logsumexp else kernel
+    # products of 16 bits have one precision; Mosaic does not compile with another
+    precision = jax.config.jax_default_matmul_precision if dtype == jnp.float32 else "default"
+    with jax.default_matmul_precision(precision):
+        out = attend(q, k, v, segments)
+    join = lambda x: rearrange(x, "(b n) l ... -> b l n ...", n=heads)[:, :length]  # noqa: E731
+    if logsumexp:
+        out, (total,) = out
+        return join(out), join(total)
+    return join(out)
+
+
+def _kernel(blocks: Blocks, heads: int, logsumexp: bool, interpret: bool) -> Callable:
+    mask = splash.FullMask((blocks.padded_queries, blocks.padded_keys))
+    return splash.make_splash_mha(
+        splash.MultiHeadMask([mask] * heads),
         block_sizes=splash.BlockSizes(
             block_q=blocks.queries,
             block_kv=blocks.keys,
@@ -78,12 +95,6 @@ def splash_attention(
         q_seq_shards=1,
         interpret=interpret,
     )
-    out = attend(q, k, v, segments)
-    out, residuals = out if logsumexp else (out, ())
-    out = rearrange(out, "(b n) l k -> b l n k", n=scaled.shape[2])[:, :length]
-    if not logsumexp:
-        return out
-    return out, rearrange(residuals[0], "(b n) l -> b l n", n=scaled.shape[2])[:, :length]
 
 
 def _pad(x: Array, axis: int, length: int, value: int = 0) -> Array:

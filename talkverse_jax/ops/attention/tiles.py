@@ -1,37 +1,42 @@
 """Tile sizes of splash attention for each TPU generation, and how they bend to a length.
 
-A kernel instance holds a block of queries and walks over blocks of keys: it keeps a tile of float32 scores
-(queries x keys) beside them in VMEM. Big tiles use the matrix units best; blocks that do not divide a length
-pad it, and padding costs time in both directions.
+One step of the kernel computes a tile of float32 scores, queries by keys, in VMEM. Large tiles use the matrix
+units best; blocks that do not divide a length pad it, and padding costs time in both directions.
 """
 
 import dataclasses
 import math
 
 LANES = 128  # a block of keys is a multiple of this
-WASTE = 1.03  # allowed scores over real scores, where any choice of blocks keeps it
+WASTE = 1.03  # computed scores over wanted ones, where any blocks can keep to it
 
 
 @dataclasses.dataclass(frozen=True)
 class Tiles:
-    """Rows and columns of one tile of scores."""
+    """Rows and columns of a tile of scores, for 16-bit inputs and heads of 128 channels."""
 
     queries: int
     keys: int
 
 
-# By `device_kind`.
+# By `device_kind`. None was timed by this project.
+#
+# TPU v6: the example for it in MaxDiffusion's page on attention (block_q 2048, block_kv and block_kv_compute
+#   1024). Its Wan configurations go to 3,024 rows, for clips of 75,600 tokens and with a raised limit of VMEM.
+# TPU 7x: as v6. On both even 3,840 x 1,024 compiles under the default limit of VMEM for one kernel.
+# TPU v5e, v5p: of XLA:TPU's 16 MiB for one kernel there, 2,048 x 1,024 fits and 2,560 x 1,024 does not (libtpu
+#   0.0.51). Three quarters of the first leave room for the quarter that `fit` may add.
 TILES = {
-    "TPU v5 lite": Tiles(queries=1024, keys=1024),
-    "TPU v5": Tiles(queries=1024, keys=1024),
-    "TPU v6 lite": Tiles(queries=1024, keys=1024),
-    "TPU7x": Tiles(queries=1024, keys=1024),
+    "TPU v5 lite": Tiles(queries=1536, keys=1024),
+    "TPU v5": Tiles(queries=1536, keys=1024),
+    "TPU v6 lite": Tiles(queries=2048, keys=1024),
+    "TPU7x": Tiles(queries=2048, keys=1024),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """Block sizes for given lengths, and the lengths padded to them."""
+    """Block sizes for given lengths, and the lengths padded to whole blocks."""
 
     queries: int
     keys: int
@@ -40,24 +45,25 @@ class Blocks:
 
 
 def fit(tiles: Tiles, queries: int, keys: int, query_multiple: int = LANES) -> Blocks:
-    """Blocks for this many queries and keys: as near to `tiles` as padding of at most `WASTE` allows, else those
-    of least padding.
+    """Blocks for so many queries and keys, as near to `tiles` as a padding of at most `WASTE` allows; where
+    none keep to it, those of least padding.
 
     Args:
-      query_multiple: what a block of queries must be a multiple of.
+      query_multiple: what a block of queries is a multiple of.
     """
-    block, padded_keys = _block(tiles.keys, keys, LANES, math.sqrt(WASTE))
-    # what keys left of the allowance; and the tile keeps its area
-    wanted = tiles.queries * tiles.keys // block
-    allowed = max(math.sqrt(WASTE), WASTE * keys / padded_keys)
-    query_block, padded_queries = _block(wanted, queries, query_multiple, allowed)
-    return Blocks(query_block, block, padded_queries, padded_keys)
+    even = math.sqrt(WASTE)
+    key_block, padded_keys = _block(tiles.keys, 2 * tiles.keys, keys, LANES, even)
+    # a wider tile has fewer rows; what the keys take of the allowance is not left for the queries
+    rows = min(tiles.queries, tiles.queries * tiles.keys // key_block)
+    left = min(even, WASTE * keys / padded_keys)
+    query_block, padded_queries = _block(rows, rows * 5 // 4, queries, query_multiple, left)
+    return Blocks(query_block, key_block, padded_queries, padded_keys)
 
 
-def _block(wanted: int, length: int, multiple: int, allowed: float) -> tuple[int, int]:
-    """Block size and padded length."""
-    largest = max(multiple, wanted + wanted // 4)
-    sizes = range(multiple, min(largest, _up(length, multiple)) + 1, multiple)
+def _block(wanted: int, largest: int, length: int, multiple: int, allowed: float) -> tuple[int, int]:
+    """Block size, a quarter of the wanted one at least, and padded length."""
+    whole = _up(length, multiple)
+    sizes = range(min(whole, _up(wanted // 4, multiple)), min(max(largest, multiple), whole) + 1, multiple)
     least = min(_up(length, size) for size in sizes)
     fitting = [size for size in sizes if _up(length, size) <= max(least, allowed * length)]
     size = min(fitting, key=lambda size: abs(math.log(size / wanted)))

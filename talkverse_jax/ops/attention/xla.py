@@ -53,7 +53,7 @@ def xla_attention(
     *,
     logsumexp: bool = False,
 ):
-    """Attention as `kernel.LocalKernel` has it; long inputs run over blocks of queries."""
+    """Attention as `kernel.Kernel` has it; long inputs run over blocks of queries."""
 
     def block(q: Float[Array, "B l N K"], queries: Int[Array, " l"] | None = None):
         mask = None if segments is None else (queries[:, None] == segments.keys)[None, None]

@@ -1,0 +1,111 @@
+"""XLA's programs are kept in a folder, so that the next run of the same shapes compiles nothing.
+
+JAX finds each by its code, its compiler options, the devices and the versions of jaxlib and the backend. The folder
+is ~/.cache/talkverse_jax/jax-<version>-<version of jaxlib>; JAX's own settings win:
+
+  JAX_COMPILATION_CACHE_DIR=DIR          another folder, which may be shared or gs://...
+  JAX_ENABLE_COMPILATION_CACHE=false     no cache
+
+Of several processes only process 0 writes (JAX sees to that): hosts that share no folder compile every time.
+Programs from the cache are run as they are: share the folder with nobody you do not trust.
+"""
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import jaxlib
+from etils import epath
+
+_BUILT_EVENT = "/jax/core/compile/backend_compile_duration"  # compiled or loaded
+_LOADED_EVENT = "/jax/compilation_cache/cache_hits"
+_DAMAGED = re.compile(r"Error reading persistent compilation cache entry for '(\w+)'")
+_ALWAYS = {  # JAX's defaults leave out what compiles in under a second
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where programs are kept unless JAX_COMPILATION_CACHE_DIR says otherwise."""
+    base = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "talkverse_jax" / f"jax-{jax.__version__}-{jaxlib.__version__}"
+
+
+def enable(say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> str | None:
+    """Keep every program from now on; the folder, or None where there is no cache.
+
+    A folder that cannot be written is one notice to `say`; the run then goes on without a cache.
+    """
+    if not jax.config.jax_enable_compilation_cache:
+        return None
+    folder = epath.Path(jax.config.jax_compilation_cache_dir or default_folder())
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if "://" not in str(folder) and not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"no right to write in {folder}")
+    except OSError as error:
+        jax.config.update("jax_compilation_cache_dir", None)
+        say(f"compile cache: off ({error}); JAX_COMPILATION_CACHE_DIR names another folder")
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    for name, value in _ALWAYS.items():
+        if name.upper() not in os.environ:
+            jax.config.update(name, value)
+    _replace_damaged(folder, say)
+    return str(folder)
+
+
+def _replace_damaged(folder: epath.Path, say: Callable[[str], None]) -> None:
+    """Have damaged entries written anew: JAX warns, compiles, and lets the old file stand for ever."""
+    show = warnings.showwarning
+
+    def showwarning(message, *args, **kwargs) -> None:
+        damaged = _DAMAGED.match(str(message))
+        if damaged is None:
+            show(message, *args, **kwargs)
+            return
+        for path in folder.glob(f"{damaged[1]}-*-cache"):
+            path.unlink(missing_ok=True)
+        say(f"compile cache: {damaged[1]} is damaged and compiled again")
+
+    warnings.showwarning = showwarning
+
+
+class Programs:
+    """How many programs a run has built, and how many of them came from the cache."""
+
+    def __init__(self):
+        self.built = self.cached = 0
+
+    @property
+    def compiled(self) -> int:
+        return self.built - self.cached
+
+    def __str__(self) -> str:
+        return f"{self.compiled} programs compiled, {self.cached} from the cache"
+
+
+@contextmanager
+def count_programs() -> Iterator[Programs]:
+    """Count the programs that the body builds, on any thread."""
+    programs = Programs()
+
+    def on_event(event: str, **_) -> None:
+        programs.cached += event == _LOADED_EVENT
+
+    def on_duration(event: str, duration: float, **_) -> None:
+        programs.built += event == _BUILT_EVENT
+
+    jax.monitoring.register_event_listener(on_event)
+    jax.monitoring.register_event_duration_secs_listener(on_duration)
+    try:
+        yield programs
+    finally:
+        jax.monitoring.unregister_event_listener(on_event)
+        jax.monitoring.unregister_event_duration_listener(on_duration)

@@ -1,0 +1,38 @@
+"""Layers of one kind kept together, so that a compiler sees one of them: the body of a `lax.scan`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+from flax import nnx
+
+Carry = TypeVar("Carry")
+
+
+class Stack(nnx.Module):
+    """Several layers whose parameters lie along a first axis; one layer alone has no such axis.
+
+    Attributes:
+      names: the path that each layer's parameters have elsewhere (in files, in tables): stacking is a matter of
+        how a program is compiled, and changes no name.
+    """
+
+    def __init__(self, names: Sequence[str], make: Callable[[nnx.Rngs], nnx.Module], rngs: nnx.Rngs):
+        self.names = tuple(names)
+        if len(names) > 1:
+            make = nnx.split_rngs(splits=len(names))(nnx.vmap(make))
+        self.layers = make(rngs)
+
+    def map(self, function: Callable[[Any], Any]) -> Any:
+        """What `function` returns for every layer, along a first axis where there are several."""
+        graphdef, state = nnx.split(self.layers)
+        if len(self.names) == 1:
+            return function(self.layers)
+        return jax.lax.map(lambda one: function(nnx.merge(graphdef, one)), state)
+
+
+def fold(step: Callable[[Carry, Any], Carry], carry: Carry, items: Any, length: int) -> Carry:
+    """`carry = step(carry, item)` for `length` items that lie along a first axis; one alone has no such axis."""
+    if length == 1:
+        return step(carry, items)
+    return jax.lax.scan(lambda carry, item: (step(carry, item), None), carry, items)[0]

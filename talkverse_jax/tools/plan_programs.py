@@ -1,0 +1,222 @@
+"""The programs that sampling runs, as a plan compiles them: functions and the shapes and places of their arguments."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from talkverse_jax.core import tree
+from talkverse_jax.diffusion.sample_loop import denoising_step
+from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
+from talkverse_jax.models.talkverse.audio import AudioInjection
+from talkverse_jax.models.talkverse.model import ClipConditions
+from talkverse_jax.models.wan.attention import KeyValues
+from talkverse_jax.ops.rope import RopeTables
+from talkverse_jax.pipelines import encoders, long_video, model_flops
+from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+from talkverse_jax.pipelines.sample_options import SampleOptions
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.pictures import picture_layout
+from talkverse_jax.sharding.rules import ENCODING
+
+SOUND_SECONDS = 60  # of the audio encoder's program
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is sampled: a clip of `frames` frames of height x width pixels."""
+
+    height: int
+    width: int
+    frames: int
+    steps: int
+    guided: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One program of a job, by what the models ask for.
+
+    Attributes:
+      flops: the models' own, on all devices together.
+      times: how often it runs a clip; 0: once a video.
+      component: whose weights it takes.
+      beside: components whose weights stay in memory meanwhile.
+      float32: its products are of float32.
+      tokens: of all branches together, where it is a transformer's.
+    """
+
+    name: str
+    flops: float
+    times: int
+    component: str
+    beside: tuple[str, ...] = ()
+    float32: bool = False
+    tokens: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Something to compile.
+
+    Attributes:
+      function: jitted; `function.lower(*args, **static)`.
+      args: arrays' shapes, types and shardings; the first is the model.
+      beside: bytes a device of other models' weights, by component.
+    """
+
+    work: Work
+    function: Callable
+    args: tuple[Any, ...]
+    static: dict[str, Any]
+    beside: dict[str, int]
+
+
+def sampling_work(configs: ModelConfigs, options: SampleOptions, job: Job) -> list[Work]:
+    """What one clip and its conditions take, in the order of their cost to a person who waits."""
+    dit, branches = configs.dit, 1 + job.guided
+    h, w = (n // configs.vae.space_stride for n in (job.height, job.width))
+    latents = _latent_frames(configs, job)
+    models = () if options.offload_model else ("dit",)
+    f32 = options.dtype == "float32"
+
+    def transformer(name: str, flops: Callable[..., int], motion: bool, times: int) -> Work:
+        tokens = branches * model_flops.clip_tokens(dit, latents, h, w, motion)[1]
+        own = flops(dit, latents, h, w, motion=motion, branches=branches)
+        return Work(name, own, times, "dit", ("vae",), f32, tokens)
+
+    def pictures(name: str, flops: int, times: int) -> Work:
+        return Work(name, flops, times, "vae", models, options.vae_dtype == "float32")
+
+    history = dit.motion_frames
+    text_len = dit.trunk.text_len
+    samples = SOUND_SECONDS * encoders.SAMPLE_RATE
+    return [
+        transformer("step, first clip", model_flops.step_flops, False, 0),
+        transformer("step", model_flops.step_flops, True, job.steps),
+        transformer("prepare", model_flops.prepare_flops, True, 1),
+        pictures("decode", model_flops.decode_flops(configs.vae, dit.motion_latent_frames + latents, h, w), 1),
+        pictures("encode", model_flops.encode_flops(configs.vae, history, job.height, job.width), 1),
+        Work("text encoder", model_flops.text_flops(configs.text, 2, text_len), 0, "text", (), f32),
+        Work("audio encoder", model_flops.audio_flops(configs.audio, samples), 0, "audio", (), True),
+    ]
+
+
+def sampling_programs(configs: ModelConfigs, options: SampleOptions, job: Job, mesh: Mesh) -> list[Program]:
+    """The programs of `sampling_work`, over the devices of `mesh`."""
+    layout = Layout(mesh)
+    pictures, encoding = picture_layout(layout), Layout(mesh, ENCODING)
+    dtypes = {"dit": options.dtype, "vae": options.vae_dtype, "text": options.dtype, "audio": "float32"}
+    layouts = {"dit": layout, "vae": pictures, "text": encoding, "audio": encoding}
+    models = {
+        name: _placed(COMPONENTS[name], getattr(configs, name), jnp.dtype(dtypes[name]), layouts[name])
+        for name in COMPONENTS
+    }
+    weights = {name: weight_bytes(model) for name, model in models.items()}
+    h, w = (n // configs.vae.space_stride for n in (job.height, job.width))
+    latents, channels, history = _latent_frames(configs, job), configs.vae.z_dim, configs.dit.motion_latent_frames
+    trunk, platform = configs.dit.trunk, layout.platform
+
+    def put(layout: Layout, *shape: int, axes: tuple[str | None, ...] = (), dtype=jnp.float32):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=layout.sharding(*axes))
+
+    state = SolverState(*[put(layout, 1, latents, h, w, channels)] * 4)
+    row = StepCoefficients(put(layout), put(layout, 5), put(layout, 3))
+    conditions = (
+        *[put(layout, 1, trunk.text_len, trunk.text_dim)] * 2,
+        put(layout, 1, 4 * latents, configs.dit.audio_layers, configs.dit.audio_dim),
+        put(layout, 1, 1, h, w, channels),
+    )
+    motion = put(layout, 1, history, h, w, channels)
+
+    def step(motion):
+        made = jax.eval_shape(
+            lambda *x: long_video.prepare.__wrapped__(*x, guided=job.guided), models["dit"], *conditions, motion
+        )
+        clip = _placed_conditions(made, layout)
+        return denoising_step.jitted(platform), (models["dit"], state, put(layout), row, clip, put(layout)), {}
+
+    prepare = long_video.prepare.jitted(platform)
+    video = put(pictures, 1, configs.dit.motion_frames, job.height, job.width, 3)
+    tokens = put(encoding, 2, trunk.text_len, dtype=jnp.int32)
+    sound = put(encoding, 1, SOUND_SECONDS * encoders.SAMPLE_RATE)
+    made = {
+        "step, first clip": step(None),
+        "step": step(motion),
+        "prepare": (prepare, (models["dit"], *conditions, motion), {"guided": job.guided}),
+        "decode": (
+            long_video.decode,
+            (models["vae"], put(pictures, 1, history, h, w, channels), put(pictures, 1, latents, h, w, channels)),
+            {},
+        ),
+        "encode": (long_video.encode, (models["vae"], video), {}),
+        "text encoder": (jax.jit(lambda model, *x: model(*x)), (models["text"], tokens, tokens), {}),
+        "audio encoder": (
+            jax.jit(lambda model, *x: encoders._every_second_state.__wrapped__(*nnx.split(model), *x)),
+            (models["audio"], sound, put(encoding, 1, dtype=jnp.int32)),
+            {},
+        ),
+    }
+    return [
+        Program(work, *made[work.name], {name: weights[name] for name in work.beside})
+        for work in sampling_work(configs, options, job)
+    ]
+
+
+def weight_bytes(model: nnx.Module) -> int:
+    """Bytes of a placed model's parameters on one device."""
+    return sum(shard_bytes(x) for x in tree.parameters(model).values())
+
+
+def shard_bytes(x: jax.ShapeDtypeStruct) -> int:
+    shape = x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)
+    count = 1
+    for length in shape:
+        count *= length
+    return count * jnp.dtype(x.dtype).itemsize
+
+
+def _latent_frames(configs: ModelConfigs, job: Job) -> int:
+    motion = configs.dit.motion_frames
+    return (job.frames + 3 + motion) // 4 - configs.dit.motion_latent_frames
+
+
+def _placed(component, config, dtype, layout: Layout) -> nnx.Module:
+    """A model with its parameters' shapes and shardings in place of arrays."""
+    model = component.abstract(config, dtype, layout=layout)
+    sharding = layout.parameter_sharding(component.axes)
+    return tree.with_parameters(
+        model,
+        {
+            path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(path, x.shape))
+            for path, x in tree.abstract_parameters(model).items()
+        },
+    )
+
+
+def _placed_conditions(made: ClipConditions, layout: Layout) -> ClipConditions:
+    """The conditions of a clip where `prepare` leaves them."""
+
+    def put(x, *axes):
+        spec = layout.fitting_spec(x.shape, axes)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=jax.sharding.NamedSharding(layout.mesh, spec))
+
+    def context(kv: KeyValues) -> KeyValues:
+        return KeyValues(*(put(x, "batch", None, "heads", None) for x in kv))
+
+    return ClipConditions(
+        text=tuple(context(kv) for kv in made.text),
+        audio=tuple(
+            AudioInjection(
+                put(a.shift, "batch", None, None), put(a.scale, "batch", None, None), context(a.context)
+            )
+            for a in made.audio
+        ),
+        clean_tokens=put(made.clean_tokens, "batch", None, None),
+        clean_time=put(made.clean_time, None, None, None),
+        rope=RopeTables(*(put(table, "tokens", None) for table in made.rope)),
+    )

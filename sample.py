@@ -9,9 +9,14 @@ def main(argv: list[str] | None = None) -> None:
 
     options = parse_options(SampleOptions, "sample.py", __doc__, argv)
 
+    from talkverse_jax.core import compile_cache
     from talkverse_jax.pipelines.sample import sample
+    from talkverse_jax.sharding import distributed
 
-    sample(options)
+    processes = (options.coordinator_address, options.num_processes, options.process_id)
+    with distributed.session(*processes, heartbeat_timeout=options.heartbeat_timeout):
+        compile_cache.enable()
+        sample(options)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ PACKAGE = ROOT / "talkverse_jax"
 # lowest first; a package imports those of lower rank and its own
 RANK = {
     "core": 0,
-    "weights": 1,
-    "ops": 1,
-    "models": 2,
-    "diffusion": 3,
-    "data": 3,
-    "pipelines": 4,
-    "tools": 5,
+    "sharding": 1,
+    "weights": 2,
+    "ops": 2,
+    "models": 3,
+    "diffusion": 4,
+    "data": 4,
+    "pipelines": 5,
+    "tools": 6,
 }
 
 

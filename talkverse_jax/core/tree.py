@@ -22,7 +22,7 @@ def parameters(graph: nnx.Module) -> Flat:
         if len(names) == 1:
             found[names[0]] = leaf
         elif isinstance(leaf, jax.ShapeDtypeStruct):
-            found |= dict.fromkeys(names, jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype))
+            found |= dict.fromkeys(names, _first_of(leaf))
         else:
             found |= {name: leaf[i] for i, name in enumerate(names)}
     return found
@@ -68,6 +68,13 @@ def _entries(graph: nnx.Module) -> list[tuple[list[str], Any]]:
                 names = [f"{name}/{rest}" for name in stack.names]
         entries.append((names, variable.get_value()))
     return entries
+
+
+def _first_of(stacked: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    sharding = stacked.sharding
+    if isinstance(sharding, NamedSharding):
+        sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
+    return jax.ShapeDtypeStruct(stacked.shape[1:], stacked.dtype, sharding=sharding)
 
 
 def _stacked(leaves: list[Any]) -> Any:

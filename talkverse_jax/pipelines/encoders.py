@@ -78,7 +78,8 @@ class TextEncoder:
         mask = np.arange(rows) < lengths[:, None]
         ids = np.zeros(mask.shape, np.int32)
         ids[mask] = np.concatenate(sequences)
-        states = self.model(jnp.asarray(ids), jnp.asarray(mask, jnp.int32))
+        put = self.model.layout.put
+        states = self.model(put(ids), put(mask.astype(np.int32)))
         states = jnp.where(mask[..., None], states, 0)
         return EncodedText(jnp.pad(states, ((0, 0), (0, text_len - rows), (0, 0))), lengths, tokens)
 
@@ -132,7 +133,8 @@ class AudioEncoder:
             )
         padded = np.zeros((1, -(-samples // _SAMPLES) * _SAMPLES), np.float32)
         padded[0, :samples] = normalise(waveform)
-        states = _every_second_state(*nnx.split(self.model), padded, np.array([samples]))
+        put = self.model.layout.put
+        states = _every_second_state(*nnx.split(self.model), put(padded), put(np.array([samples])))
         return np.asarray(states[0, : -(-config.frames(samples) // 2)])
 
 

@@ -24,6 +24,7 @@ from talkverse_jax.models.talkverse.model import ClipConditions, TalkVerse
 from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.pipelines.alignment import AudioAlignment, clip_audio, first_row
 from talkverse_jax.pipelines.residency import resident
+from talkverse_jax.sharding.distributed import fetch
 
 FIRST_FRAME_COPIES = 6  # copies of the picture that end the history of `init_first_frame`
 
@@ -67,10 +68,13 @@ class ClipSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One finished clip: frames [n, H, W, 3] in [-1, 1] and the latents [F, h, w, C] they were decoded from."""
+    """One finished clip: frames [n, H, W, 3] in [-1, 1] and the latents [F, h, w, C] they were decoded from.
+
+    Of several processes only process 0 has the frames; the others have None.
+    """
 
     index: int
-    frames: Float[np.ndarray, "n H W 3"]
+    frames: Float[np.ndarray, "n H W 3"] | None
     latents: Float[np.ndarray, "F h w C"]
 
 
@@ -129,8 +133,9 @@ def generate_clips(
         with stopwatch.phase("decoding"):
             frames = decode(vae, motion, latents)
             history = jax.block_until_ready(remember(history, frames))
-        yield Clip(index, np.asarray(frames)[0], np.asarray(latents)[0])
-        del frames, latents  # while the next clip is made, only the history of this one is kept
+            shown = fetch(frames)
+        yield Clip(index, None if shown is None else shown[0], np.asarray(latents)[0])
+        del frames, shown, latents  # while the next clip is made, only the history of this one is kept
         if index + 1 < num_clips:
             with stopwatch.phase("encoding"):
                 motion = jax.block_until_ready(encode(vae, history))

@@ -65,7 +65,7 @@ def prepare_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, motio
         trunk.text_len, dim, dim
     )
     rows = config.motion_frames + 4 * frames
-    half, quarter = -(-rows // 2), -(-(-(-rows // 2)) // 2)
+    half, quarter = (rows + 1) // 2, (rows + 3) // 4
     streams = config.audio_tokens + 1
     sound = (
         2 * rows * config.audio_layers * audio

@@ -3,18 +3,17 @@
 import dataclasses
 import json
 import sys
-import time
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from tqdm import tqdm
 
 import talkverse_jax
+from talkverse_jax.core.compile_cache import count_programs
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.data.audio import Sound, read_audio
@@ -27,8 +26,11 @@ from talkverse_jax.pipelines.alignment import FPS, FRAMES_LOST, clips_needed, fr
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
 from talkverse_jax.pipelines.encoders import SAMPLE_RATE, AudioEncoder, TextEncoder, load_tokenizer
 from talkverse_jax.pipelines.long_video import generate_clips, seeded_noise
+from talkverse_jax.pipelines.placement import Layouts, choose_mesh, component_layouts
 from talkverse_jax.pipelines.residency import host_device, to_host
 from talkverse_jax.pipelines.sample_options import SampleOptions
+from talkverse_jax.sharding.distributed import check_same, from_main, is_main
+from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.weights import lora, store
 from talkverse_jax.weights.manifest import write_json
 
@@ -37,8 +39,8 @@ from talkverse_jax.weights.manifest import write_json
 class Conditions:
     """A video's text and sound as the transformer takes them; the encoders are no longer in memory."""
 
-    text: Float[Array, "1 text_len D"]
-    negative_text: Float[Array, "1 text_len D"]
+    text: Float[np.ndarray, "1 text_len D"]
+    negative_text: Float[np.ndarray, "1 text_len D"]
     audio: Float[np.ndarray, "T layers A"]
 
 
@@ -78,8 +80,8 @@ def sample(options: SampleOptions) -> Path:
       UserError: an input, a flag or the weights folder cannot be used. What was at `--output` before is then
         still there.
     """
-    options = options.checked()
-    output = check_output(options.output)
+    options = _same_everywhere(options.checked())
+    output = check_output(options.output) if is_main() else Path(options.output)
     record_path = _check_record(output.with_suffix(".json"))
     image, sound = read_image(options.image), read_audio(options.audio, SAMPLE_RATE)
     height, width = choose(options.size_bucket, *image.shape[:2])
@@ -88,19 +90,22 @@ def sample(options: SampleOptions) -> Path:
         store.check_trained(options.weights, COMPONENTS["dit"], trained)
     for notice in sound.notices:
         _say(notice)
+    branches = 2 if options.sample_guide_scale > 1 else 1
+    layouts = component_layouts(choose_mesh(options.mesh, configs.dit.trunk.num_heads, branches))
     stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding", "writing")
-    begin = time.perf_counter()
     # An accelerator multiplies float32 (the VAE, norms, time) in less than that unless told otherwise.
-    with jax.default_matmul_precision("highest" if options.dtype == "float32" else "high"):
-        conditions, notices = encode_conditions(options, configs, sound, stopwatch)
+    precision = "highest" if options.dtype == "float32" else "high"
+    with jax.default_matmul_precision(precision), count_programs() as programs:
+        conditions, notices = encode_conditions(options, configs, layouts, sound, stopwatch)
         plan = Plan.make(options, sound.duration, len(conditions.audio))
         _say(
             f"{width}x{height}, {plan.frames - plan.trim} frames ({(plan.frames - plan.trim) / FPS:.2f} s) "
             f"in {plan.clips} clip{'s' * (plan.clips > 1)}, seed {options.base_seed}"
         )
         with stopwatch.phase("loading"):
-            dit, vae = load_models(options)
-        with VideoWriter(
+            dit, vae = load_models(options, layouts)
+        open_writer = partial(
+            VideoWriter,
             output,
             width=width,
             height=height,
@@ -109,26 +114,32 @@ def sample(options: SampleOptions) -> Path:
             audio_start=plan.trim / FPS,
             fps=FPS,
             metadata={"title": options.prompt[:200], "comment": f"talkverse_jax seed {options.base_seed}"},
-        ) as writer:
+        )
+        with open_writer() if is_main() else nullcontext() as writer:
             _write_clips(
                 writer, options, plan, dit, vae, conditions, to_unit(fit(image, height, width)), stopwatch
             )
+    if not is_main():
+        return output
+    mesh = dit.layout.mesh
     record = {
         "talkverse_jax": talkverse_jax.__version__,
         "jax": jax.__version__,
-        "devices": [device.device_kind for device in jax.devices()],
+        "devices": [d.device_kind for d in (mesh.devices.flat if mesh else jax.local_devices()[:1])],
+        "mesh": dict(mesh.shape) if mesh else None,
         "settings": dataclasses.asdict(options),
         "size": [height, width],
         "frames": plan.frames - plan.trim,
         "clips": plan.clips,
         "fps": FPS,
         "notices": [*sound.notices, *notices],
-        "seconds": stopwatch.rounded() | {"total": round(time.perf_counter() - begin, 3)},
+        "seconds": stopwatch.rounded(),
+        "programs": {"compiled": programs.compiled, "from_cache": programs.cached},
         "weights": store.read_manifest(options.weights),
     }
     write_json(record_path, record)
-    spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record["seconds"].items())
-    _say(f"{output} ({spent})")
+    spent = ", ".join(f"{name.replace('_', ' ')} {t:.1f} s" for name, t in record["seconds"].items())
+    _say(f"{output} ({spent}; {programs})")
     return output
 
 
@@ -148,16 +159,30 @@ def _check_record(path: Path) -> Path:
     return path
 
 
+def _same_everywhere(options: SampleOptions) -> SampleOptions:
+    """The options with process 0's seed.
+
+    Raises:
+      UserError: this process was given others.
+    """
+    options = dataclasses.replace(options, base_seed=int(from_main("seed", str(options.base_seed))))
+    check_same("options", json.dumps(dataclasses.asdict(options) | {"process_id": None}))
+    return options
+
+
 def encode_conditions(
-    options: SampleOptions, configs: ModelConfigs, sound: Sound, stopwatch: Stopwatch
+    options: SampleOptions, configs: ModelConfigs, layouts: Layouts, sound: Sound, stopwatch: Stopwatch
 ) -> tuple[Conditions, list[str]]:
     """Run the text and audio encoders, one after the other, and drop each; notices for the user come along."""
     notices = []
     on_cpu = jax.default_device(host_device()) if options.t5_cpu else nullcontext()
+    text_layout = Layout() if options.t5_cpu else layouts["text"]
     with on_cpu:
         with stopwatch.phase("loading"):
             encoder = TextEncoder(
-                store.load_module(options.weights, COMPONENTS["text"], dtype=options.dtype),
+                store.load_module(
+                    options.weights, COMPONENTS["text"], dtype=options.dtype, layout=text_layout
+                ),
                 load_tokenizer(store.folder_of(options.weights, "text") / "tokenizer"),
             )
         with stopwatch.phase("encoding"):
@@ -170,20 +195,32 @@ def encode_conditions(
             text = np.asarray(encoded.states)
     del encoder, encoded
     with stopwatch.phase("loading"):
-        audio_encoder = AudioEncoder(store.load_module(options.weights, COMPONENTS["audio"], dtype="float32"))
+        audio_encoder = AudioEncoder(
+            store.load_module(
+                options.weights, COMPONENTS["audio"], dtype="float32", layout=layouts["audio"]
+            )
+        )
     with stopwatch.phase("encoding"):
         audio = audio_encoder.encode(sound.samples)
-    return Conditions(jnp.asarray(text[:1]), jnp.asarray(text[1:]), audio), notices
+    return Conditions(text[:1], text[1:], audio), notices
 
 
-def load_models(options: SampleOptions) -> tuple[TalkVerse, WanVAE22]:
+def load_models(options: SampleOptions, layouts: Layouts) -> tuple[TalkVerse, WanVAE22]:
     """The transformer, with `--lora_ckpt` laid over it, and the VAE."""
     dit = store.load_module(
-        options.weights, COMPONENTS["dit"], dtype=options.dtype, trained=_trained_file(options)
+        options.weights,
+        COMPONENTS["dit"],
+        dtype=options.dtype,
+        layout=layouts["dit"],
+        trained=_trained_file(options),
+        kernel=options.attention,
     )
     if options.offload_model:
         dit = to_host(dit)
-    return dit, store.load_module(options.weights, COMPONENTS["vae"], dtype=options.vae_dtype)
+    vae = store.load_module(
+        options.weights, COMPONENTS["vae"], dtype=options.vae_dtype, layout=layouts["vae"]
+    )
+    return dit, vae
 
 
 def _trained_file(options: SampleOptions) -> lora.TrainedFile | None:
@@ -193,7 +230,7 @@ def _trained_file(options: SampleOptions) -> lora.TrainedFile | None:
 
 
 def _write_clips(
-    writer: VideoWriter,
+    writer: VideoWriter | None,
     options: SampleOptions,
     plan: Plan,
     dit: TalkVerse,
@@ -202,13 +239,19 @@ def _write_clips(
     image: Float[np.ndarray, "H W 3"],
     stopwatch: Stopwatch,
 ) -> None:
-    """Make the clips and write each as it is finished, trimmed and cut to the plan.
+    """Make the clips and write each as it is finished, trimmed and cut to the plan; without a writer (another
+    process has it) only make them.
 
     Raises:
       UserError: a clip is not finite; those before it stay in the partial file.
     """
-    with _progress(plan.clips, options.sample_steps) as (on_step, on_clip):
+    with _progress(plan.clips, options.sample_steps) as (count_step, on_clip):
         shown = 0
+
+        def on_step() -> None:
+            stopwatch.mark("to_first_step")
+            count_step()
+
         for clip in generate_clips(
             dit,
             vae,
@@ -222,6 +265,8 @@ def _write_clips(
             stopwatch=stopwatch,
             on_step=on_step,
         ):
+            if writer is None:
+                continue
             if not (np.isfinite(clip.latents).all() and np.isfinite(clip.frames).all()):
                 raise UserError(_not_finite(clip.index, options, writer))
             part = slice(max(0, plan.trim - shown), plan.frames - shown)
@@ -245,7 +290,7 @@ def _not_finite(index: int, options: SampleOptions, writer: VideoWriter) -> str:
 @contextmanager
 def _progress(clips: int, steps: int):
     """Two bars, clips and the steps of the clip in work, each with the time left."""
-    bar = partial(tqdm, file=sys.stderr, dynamic_ncols=True)
+    bar = partial(tqdm, file=sys.stderr, dynamic_ncols=True, disable=not is_main())
     with (
         bar(total=clips, desc="clips", unit="clip", position=0) as clip_bar,
         bar(total=steps, desc="steps", unit="step", position=1, leave=False) as step_bar,
@@ -260,4 +305,5 @@ def _progress(clips: int, steps: int):
 
 
 def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
+    if is_main():
+        tqdm.write(line, file=sys.stderr)

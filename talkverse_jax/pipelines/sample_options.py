@@ -9,6 +9,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import option
 from talkverse_jax.data.buckets import BUCKETS
 from talkverse_jax.diffusion.flow import SolverName
+from talkverse_jax.ops.attention import KernelName
 from talkverse_jax.pipelines.alignment import AudioAlignment
 from talkverse_jax.pipelines.long_video import ClipSettings
 
@@ -84,6 +85,34 @@ class SampleOptions:
     )
     vae_dtype: Literal["bfloat16", "float32"] = option(
         "of the VAE; a bfloat16 encode spoils long videos", group="machine", default="float32"
+    )
+    mesh: str | None = option(
+        "devices along each axis, such as data=2,context=-1, or a file of configs/mesh "
+        "(default: all accelerators, or one CPU)",
+        group="machine",
+        metavar="AXES",
+        default=None,
+    )
+    attention: KernelName = option(
+        "kernel: splash on TPUs, cudnn on GPUs, xla anywhere; auto takes the first that can run",
+        group="machine",
+        default="auto",
+    )
+    coordinator_address: str | None = option(
+        "HOST:PORT of process 0, where several run together (see docs/launch.md)",
+        group="machine",
+        metavar="ADDRESS",
+        default=None,
+    )
+    num_processes: int | None = option("processes that run together", group="machine", metavar="N", default=None)
+    process_id: int | None = option(
+        "which of them this one is, from 0", group="machine", metavar="N", default=None
+    )
+    heartbeat_timeout: int = option(
+        "seconds without a sign of life after which a process counts as dead",
+        group="machine",
+        metavar="N",
+        default=60,
     )
     offload_model: bool = option(
         "keep the transformer in host memory while the VAE works", group="machine", default=False

@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
+from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 
 AXES = ("data", "fsdp", "ring", "ulysses", "tensor")
@@ -65,6 +66,11 @@ class MeshConfig:
                 raise UserError(f"mesh: {part!r} is no axis=size; the axes are {', '.join(names)}")
             values[name] = int(size)
         return cls(**values)
+
+    @classmethod
+    def read(cls, text: str) -> "MeshConfig":
+        """Read a TOML file like those of configs/mesh/, or `data=2,context=-1` itself."""
+        return load_toml(cls, text) if text.endswith(".toml") else cls.parse(text)
 
     @property
     def slices(self) -> int:

@@ -57,8 +57,8 @@ def plan(
     heads = configs.dit.trunk.num_heads
     if topology.generation.platform == "gpu":
         devices = topology.devices
-        programs = [p for p in estimate(configs, options, job, topology, mesh_config.sizes(devices, heads))]
-        programs = [p for p in programs if _is_wanted(p.name, wanted)]
+        sizes = mesh_config.sizes(devices, heads)
+        programs = [p for p in estimate(configs, options, job, topology, sizes) if _is_wanted(p.name, wanted)]
     else:
         found = topologies.devices(topology)
         devices = len(found)
@@ -130,9 +130,9 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _version(package: str) -> str | None:
+def _libtpu() -> str | None:
     try:
-        return importlib.metadata.version(package)
+        return importlib.metadata.version("libtpu")
     except importlib.metadata.PackageNotFoundError:
         return None
 
@@ -172,7 +172,7 @@ def main() -> None:
         plans.append(plan(topology, mesh_config, configs, options, job, tuple(args.programs)))
         print(report(plans[-1]), end="\n\n", flush=True)
     if args.json:
-        versions = {name: _version(name) for name in ("talkverse_jax", "jax", "libtpu")}
+        versions = {"talkverse_jax": talkverse_jax.__version__, "jax": jax.__version__, "libtpu": _libtpu()}
         write_json(Path(args.json), {"versions": versions, "plans": [made.as_json() for made in plans]})
     sys.exit(1 if any(made.faults for made in plans) else 0)
 

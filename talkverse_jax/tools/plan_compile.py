@@ -23,7 +23,7 @@ class Planned:
     """A program on a device of a topology; sizes in bytes, times in seconds.
 
     Attributes:
-      times: how often a clip runs it; 0: once a video.
+      times, when: see `Work`.
       estimated: from the model's sizes alone; nothing was compiled.
       weights, inputs, temporaries, outputs: of the program; outputs that take an input's place are not counted.
       beside: weights of other models in memory meanwhile.
@@ -37,6 +37,7 @@ class Planned:
 
     name: str
     times: int
+    when: str
     estimated: bool
     devices: int
     weights: int
@@ -134,6 +135,7 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
     planned = Planned(
         name=work.name,
         times=work.times,
+        when=work.when,
         estimated=False,
         devices=devices,
         weights=weights,

@@ -7,7 +7,6 @@ arrays of the widest kind; against XLA:TPU on one chip that is right to about a 
 import math
 
 import jax.numpy as jnp
-from flax import nnx
 from jax.sharding import AbstractMesh
 
 from talkverse_jax.core import tree
@@ -40,6 +39,7 @@ def estimate(
             Planned(
                 name=work.name,
                 times=work.times,
+                when=work.when,
                 estimated=True,
                 devices=devices,
                 weights=weights[work.component],
@@ -61,7 +61,7 @@ def _weights(configs: ModelConfigs, name: str, dtype: str, layout: Layout | None
     component = COMPONENTS[name]
     model = component.abstract(getattr(configs, name), jnp.dtype(dtype))
     total = 0
-    for path, x in tree.flatten(nnx.state(model, nnx.Param)).items():
+    for path, x in tree.abstract_parameters(model).items():
         parts = 1
         if layout:
             spec = layout.fitting_spec(x.shape, parameter_axes(component.axes, path, len(x.shape)))
@@ -73,7 +73,7 @@ def _weights(configs: ModelConfigs, name: str, dtype: str, layout: Layout | None
 def _intermediate(configs: ModelConfigs, options: SampleOptions, job: Job, work: Work) -> int:
     """Bytes of the widest intermediate results, on all devices together."""
     trunk, text, pixels = configs.dit.trunk, configs.text, job.height * job.width // 4
-    itemsize = {name: jnp.dtype(dtype).itemsize for name, dtype in (("dit", options.dtype), ("vae", options.vae_dtype))}
+    itemsize = {"dit": jnp.dtype(options.dtype).itemsize, "vae": jnp.dtype(options.vae_dtype).itemsize}
     if work.component == "dit":
         return work.tokens * (4 * 4 * trunk.dim + 2 * itemsize["dit"] * trunk.ffn_dim)
     if work.component == "vae":

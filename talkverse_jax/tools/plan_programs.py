@@ -1,21 +1,18 @@
-"""The programs that sampling runs, as a plan compiles them: functions and the shapes and places of their arguments."""
+"""The programs that sampling runs, as a plan compiles them: functions, and their arguments' shapes and places."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from talkverse_jax.core import tree
 from talkverse_jax.diffusion.sample_loop import denoising_step
 from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
-from talkverse_jax.models.talkverse.audio import AudioInjection
 from talkverse_jax.models.talkverse.model import ClipConditions
-from talkverse_jax.models.wan.attention import KeyValues
-from talkverse_jax.ops.rope import RopeTables
 from talkverse_jax.pipelines import encoders, long_video, model_flops
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
 from talkverse_jax.pipelines.sample_options import SampleOptions
@@ -43,7 +40,8 @@ class Work:
 
     Attributes:
       flops: the models' own, on all devices together.
-      times: how often it runs a clip; 0: once a video.
+      times: how often it runs ...
+      when: ... in every `clip`, in the `first` alone, or in a `video`.
       component: whose weights it takes.
       beside: components whose weights stay in memory meanwhile.
       float32: its products are of float32.
@@ -53,6 +51,7 @@ class Work:
     name: str
     flops: float
     times: int
+    when: Literal["clip", "first", "video"]
     component: str
     beside: tuple[str, ...] = ()
     float32: bool = False
@@ -84,25 +83,25 @@ def sampling_work(configs: ModelConfigs, options: SampleOptions, job: Job) -> li
     models = () if options.offload_model else ("dit",)
     f32 = options.dtype == "float32"
 
-    def transformer(name: str, flops: Callable[..., int], motion: bool, times: int) -> Work:
+    def transformer(name: str, flops: Callable[..., int], motion: bool, times: int, when="clip") -> Work:
         tokens = branches * model_flops.clip_tokens(dit, latents, h, w, motion)[1]
         own = flops(dit, latents, h, w, motion=motion, branches=branches)
-        return Work(name, own, times, "dit", ("vae",), f32, tokens)
+        return Work(name, own, times, when, "dit", ("vae",), f32, tokens)
 
-    def pictures(name: str, flops: int, times: int) -> Work:
-        return Work(name, flops, times, "vae", models, options.vae_dtype == "float32")
+    def pictures(name: str, flops: int) -> Work:
+        return Work(name, flops, 1, "clip", "vae", models, options.vae_dtype == "float32")
 
     history = dit.motion_frames
     text_len = dit.trunk.text_len
     samples = SOUND_SECONDS * encoders.SAMPLE_RATE
     return [
-        transformer("step, first clip", model_flops.step_flops, False, 0),
+        transformer("step, first clip", model_flops.step_flops, False, job.steps, "first"),
         transformer("step", model_flops.step_flops, True, job.steps),
         transformer("prepare", model_flops.prepare_flops, True, 1),
-        pictures("decode", model_flops.decode_flops(configs.vae, dit.motion_latent_frames + latents, h, w), 1),
-        pictures("encode", model_flops.encode_flops(configs.vae, history, job.height, job.width), 1),
-        Work("text encoder", model_flops.text_flops(configs.text, 2, text_len), 0, "text", (), f32),
-        Work("audio encoder", model_flops.audio_flops(configs.audio, samples), 0, "audio", (), True),
+        pictures("decode", model_flops.decode_flops(configs.vae, dit.motion_latent_frames + latents, h, w)),
+        pictures("encode", model_flops.encode_flops(configs.vae, history, job.height, job.width)),
+        Work("text encoder", model_flops.text_flops(configs.text, 2, text_len), 1, "video", "text", (), f32),
+        Work("audio encoder", model_flops.audio_flops(configs.audio, samples), 1, "video", "audio", (), True),
     ]
 
 
@@ -198,25 +197,25 @@ def _placed(component, config, dtype, layout: Layout) -> nnx.Module:
     )
 
 
+# Of the parts of `ClipConditions`, the logical axes behind the one of stacked layers.
+_CONDITION_AXES = {
+    "keys": ("batch", None, "heads", None),
+    "values": ("batch", None, "heads", None),
+    "shift": ("batch", None, None),
+    "scale": ("batch", None, None),
+    "clean_tokens": ("batch", None, None),
+    "clean_time": (None, None, None),
+    "cos": ("tokens", None),
+    "sin": ("tokens", None),
+}
+
+
 def _placed_conditions(made: ClipConditions, layout: Layout) -> ClipConditions:
     """The conditions of a clip where `prepare` leaves them."""
 
-    def put(x, *axes):
-        spec = layout.fitting_spec(x.shape, axes)
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=jax.sharding.NamedSharding(layout.mesh, spec))
+    def put(path, x):
+        axes = _CONDITION_AXES[path[-1].name]
+        spec = layout.fitting_spec(x.shape, (None,) * (x.ndim - len(axes)) + axes)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(layout.mesh, spec))
 
-    def context(kv: KeyValues) -> KeyValues:
-        return KeyValues(*(put(x, "batch", None, "heads", None) for x in kv))
-
-    return ClipConditions(
-        text=tuple(context(kv) for kv in made.text),
-        audio=tuple(
-            AudioInjection(
-                put(a.shift, "batch", None, None), put(a.scale, "batch", None, None), context(a.context)
-            )
-            for a in made.audio
-        ),
-        clean_tokens=put(made.clean_tokens, "batch", None, None),
-        clean_time=put(made.clean_time, None, None, None),
-        rope=RopeTables(*(put(table, "tokens", None) for table in made.rope)),
-    )
+    return jax.tree_util.tree_map_with_path(put, made)

@@ -11,6 +11,7 @@ from talkverse_jax.tools.plan_compile import Planned
 from talkverse_jax.tools.plan_programs import Job
 
 GB = 1e9
+_WHEN = {"clip": "a clip", "first": "in the first", "video": "a video"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +41,12 @@ class Plan:
     def step(self) -> Planned | None:
         """The sampling step that makes up most of a clip."""
         steps = [p for p in self.programs if p.name.startswith("step")]
-        return max(steps, key=lambda p: p.times, default=None)
+        return max(steps, key=lambda p: p.when == "clip", default=None)
 
     @property
     def clip_seconds(self) -> float | None:
         """Of one clip at best; None where a program of it is missing from the plan or its time unknown."""
-        wanted = [p for p in self.programs if p.times]
+        wanted = [p for p in self.programs if p.when == "clip"]
         if {"step", "prepare", "decode", "encode"} - {p.name for p in wanted}:
             return None
         times = [p.best for p in wanted]
@@ -103,7 +104,7 @@ def report(plan: Plan) -> str:
         memory.append([name, *shown, f"{p.limit / GB:.2f}" if p.limit else "?", "yes" if p.fits else "NO"])
         times = [_seconds(t) if t else "-" for t in (p.compute, p.memory, p.interconnect, p.best)]
         waste = "-" if p.estimated else f"{p.waste:.1%}"
-        count = f"{p.times} a clip" if p.times else "once"
+        count = f"{p.times} {_WHEN[p.when]}"
         work.append([name, _significant(p.cost.flops / 1e12), waste, *times, count, _received(p)])
     lines += [*_table(memory), "", *_table(work, left=(0, 8)), ""]
     for p in plan.programs:

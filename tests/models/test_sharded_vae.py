@@ -1,8 +1,5 @@
 """The VAE with its pictures split over eight devices: the numbers of one device, and nothing left whole."""
 
-import math
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +19,7 @@ from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.sharding.pictures import picture_layout, split_for
 from talkverse_jax.weights.match import load_torch
 from tests.models.test_vae import SMALL
+from tests.sharded import arrays, collectives, error, share_of_all, sharded, shares
 from tests.tiny import random_module
 
 Z = SMALL.z_dim
@@ -34,31 +32,6 @@ decode = jax.jit(lambda vae, latents, discard=0: vae.decode(latents, discard), s
 @pytest.fixture(scope="module")
 def layout():
     return picture_layout(Layout(make_mesh(MeshConfig(data=2, context=-1), jax.devices()[:8], heads=24)))
-
-
-def sharded(vae: WanVAE22, layout: Layout) -> WanVAE22:
-    """The same parameters on all devices of a layout, a part on each."""
-    where = layout.parameter_sharding(AXES)
-    abstract = nnx.eval_shape(lambda: WanVAE22(vae.config, rngs=nnx.Rngs(0), layout=layout))
-    parameters = tree.parameters(vae)
-    placed = {path: jax.device_put(x, where(path, x.shape)) for path, x in parameters.items()}
-    return tree.with_parameters(abstract, placed)
-
-
-def _error(ours, reference):
-    assert ours.shape == reference.shape
-    return np.abs(np.asarray(ours) - reference).max() / np.abs(reference).max()
-
-
-def _arrays(program: str) -> list[tuple[int, ...]]:
-    """The shapes of all arrays in a compiled program: those of one device."""
-    return [tuple(map(int, dims.split(","))) for dims in re.findall(r" = f32\[([\d,]+)\]", program)]
-
-
-def _gathered(program: str) -> set[int]:
-    """The sizes of what is gathered from other devices."""
-    shapes = re.findall(r"f32\[([\d,]+)\]\S* all-gather(?:-start)?\(", program)
-    return {math.prod(map(int, dims.split(","))) for dims in shapes}
 
 
 # Latent rows and columns, and the parts they are cut into.
@@ -74,10 +47,10 @@ def test_split_pictures_are_the_same(layout, cut):
     latents = random.standard_normal((1, LATENT_FRAMES, h, w, Z), np.float32)
     video = random.uniform(-1, 1, (1, 2 * LATENT_FRAMES - 1, 4 * h, 4 * w, 3)).astype(np.float32)
     one = random_module(WanVAE22, SMALL)
-    many = sharded(one, layout)
+    many = sharded(one, layout, AXES)
     pixels, codes = decode(many, latents, discard=1), encode(many, video)
-    assert _error(pixels, np.asarray(decode(one, latents, discard=1))) < 1e-5
-    assert _error(codes, np.asarray(encode(one, video))) < 1e-5
+    assert error(pixels, np.asarray(decode(one, latents, discard=1))) < 1e-5
+    assert error(codes, np.asarray(encode(one, video))) < 1e-5
     local = tuple(size // part for size, part in zip((h, w), parts))
     assert {x.data.shape[2:4] for x in codes.addressable_shards} == {local}
     assert {x.data.shape[2:4] for x in pixels.addressable_shards} == {tuple(4 * n for n in local)}
@@ -85,9 +58,9 @@ def test_split_pictures_are_the_same(layout, cut):
 
 def test_videos_are_split_before_pictures(layout):
     one, videos = random_module(WanVAE22, SMALL), np.random.default_rng(0).uniform(-1, 1, (4, 3, 24, 16, 3))
-    codes = encode(sharded(one, layout), videos.astype(np.float32))
+    codes = encode(sharded(one, layout, AXES), videos.astype(np.float32))
     assert {x.data.shape for x in codes.addressable_shards} == {(1, 2, 3, 4, Z)}
-    assert _error(codes, np.asarray(encode(one, videos.astype(np.float32)))) < 1e-5
+    assert error(codes, np.asarray(encode(one, videos.astype(np.float32)))) < 1e-5
 
 
 @pytest.mark.parametrize("what", ["encode", "decode"])
@@ -97,33 +70,30 @@ def test_no_picture_is_whole_anywhere(layout, what):
     video = jnp.zeros((1, 2 * LATENT_FRAMES - 1, 4 * h, 4 * w, 3))
     function, x = {"encode": (encode, video), "decode": (decode, jnp.zeros((1, LATENT_FRAMES, h, w, Z)))}[what]
     one = random_module(WanVAE22, SMALL)
-    many = sharded(one, layout)
+    many = sharded(one, layout, AXES)
     split = split_for(layout, 1, h, w)
     spec = split.fitting_spec(x.shape, ("batch", None, "rows", "columns", None))
     program = lambda vae, x: function.lower(vae, x).compile().as_text()  # noqa: E731
     whole = program(one, x)
     split = program(many, jax.device_put(x, NamedSharding(layout.mesh, spec)))
+    # Gathered in the loop: one frame's keys, and its values.
     kernels = {leaf.size for leaf in tree.abstract_parameters(one).values()}
-    assert _gathered(split) - kernels == {h * w * 8}  # one frame's keys, and its values
+    assert max(set(collectives(split, "all-gather")) - kernels) == h * w * 8
+    # Largest are attention's scores and then the video, or activations with their borders.
     scores = (h * w) ** 2
-    largest = lambda program: max(n for n in map(math.prod, _arrays(program)) if n < scores / 8)  # noqa: E731
-    assert largest(split) < 1.7 / 8 * largest(whole)
-    assert max(map(math.prod, _arrays(split))) <= scores / 8
+    assert max(arrays(split)) == scores / 8
+    others = lambda program, scores: max(size for size in arrays(program) if size < scores)  # noqa: E731
+    assert others(split, scores / 8) < 1.3 / 8 * others(whole, scores)
 
 
 def test_parameters_lie_in_parts(layout):
     one = random_module(WanVAE22, SMALL)
-    parameters = tree.parameters(sharded(one, layout))
-    shares = {path: x.addressable_shards[0].data.size / x.size for path, x in parameters.items()}
-    # The output channels that eight devices divide; the published size has twelve or 96 at the least.
-    assert {path for path, share in shares.items() if share == 1} == {
-        path for path, x in parameters.items() if x.ndim == 1 or x.shape[-1] % 2
-    }
-    config = VAEConfig.wan22()
-    where = layout.parameter_sharding(AXES)
-    full = tree.abstract_parameters(nnx.eval_shape(lambda: WanVAE22(config, rngs=nnx.Rngs(0))))
-    local = {path: math.prod(where(path, x.shape).shard_shape(x.shape)) for path, x in full.items()}
-    assert sum(local.values()) < 1.001 / 8 * sum(x.size for x in full.values())
+    kernels = {path: share for path, share in shares(sharded(one, layout, AXES)).items() if "kernel" in path}
+    # Eight devices, or as many as divide the output channels: 3 latents' mean and deviation, 12 pixels.
+    assert set(kernels.values()) == {1 / 8, 1 / 4, 1 / 2, 1}
+    assert [path for path, share in kernels.items() if share == 1] == ["post_quant_conv/kernel"]
+    published = nnx.eval_shape(lambda: WanVAE22(VAEConfig.wan22(), rngs=nnx.Rngs(0)))
+    assert share_of_all(published, layout, AXES) < 1.001 / 8
 
 
 def test_golden(layout, golden):
@@ -131,11 +101,11 @@ def test_golden(layout, golden):
     sizes = bundle.config | {"latent_mean": WAN22_LATENT_MEAN, "latent_std": WAN22_LATENT_STD}
     config = from_dict(VAEConfig, sizes, "vae")
     abstract = nnx.eval_shape(lambda: WanVAE22(config, rngs=nnx.Rngs(0)))
-    vae = sharded(load_torch(abstract, RULES, bundle.weights(), "vae"), layout)
+    vae = sharded(load_torch(abstract, RULES, bundle.weights(), "vae"), layout, AXES)
     tensors = bundle.group("inputs") | bundle.group("outputs")
     case = {name: rearrange(tensor, "b c t h w -> b t h w c") for name, tensor in tensors.items()}
-    assert _error(encode(vae, case["video"]), case["encoded"]) < 1e-5
-    assert _error(decode(vae, case["latents"]), case["decoded"]) < 1e-5
+    assert error(encode(vae, case["video"]), case["encoded"]) < 1e-5
+    assert error(decode(vae, case["latents"]), case["decoded"]) < 1e-5
 
 
 @pytest.mark.parametrize(

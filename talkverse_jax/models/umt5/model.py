@@ -134,11 +134,16 @@ class UMT5Encoder(nnx.Module):
           mask: 1 for tokens, 0 for padding. Nothing attends to padding; its own rows mean nothing.
         """
         mask = mask.astype(bool)
-        x = _run(*nnx.split(self.token_embedding), ids).astype(jnp.float32)
-        x = self.layout.constrain(x, "batch", None, None)
+        x = _look_up(*nnx.split(self.token_embedding), ids, self.layout)
         for block in self.blocks:
             x = _run(*nnx.split(block), x, mask)
         return self.norm(x)
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "layout"))
+def _look_up(graphdef: nnx.GraphDef, state: nnx.State, ids: Int[Array, "B T"], layout: Layout):
+    vectors = nnx.merge(graphdef, state)(ids).astype(jnp.float32)
+    return layout.constrain(vectors, "batch", None, None)
 
 
 @functools.partial(jax.jit, static_argnums=0)

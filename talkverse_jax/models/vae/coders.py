@@ -15,13 +15,13 @@ from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.layers import (
     AttentionBlock,
     CausalConv3d,
+    Chunk,
     Head,
     Past,
     ResidualBlock,
     run_layers,
 )
 from talkverse_jax.models.vae.resample import Downsample, Upsample, average_down, repeat_up
-from talkverse_jax.sharding.layout import Layout
 
 PIXEL_CHANNELS = 12  # three colours in blocks of 2x2 pixels
 
@@ -30,7 +30,7 @@ class Cache(NamedTuple):
     """What an encoder or a decoder remembers between two chunks: the pasts of its parts (see layers.py).
 
     In all two frames of the input of every convolution over frames, in the convolutions' dtype. None, as
-    before the first chunk, stands for a part that has seen nothing.
+    before the first chunk, stands for zeros.
     """
 
     conv_in: Float[Array, "B 2 H W C"] | None = None
@@ -56,28 +56,28 @@ class DownLevel(_Level):
     """A level of the encoder, with a shortcut around the whole."""
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None, split: Layout
+        self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None, chunk: Chunk
     ) -> tuple[Float[Array, "B T/time H/space W/space D"], tuple[Past, ...]]:
-        y, past = run_layers(self.layers, x, past, split)
-        return y.astype(jnp.float32) + average_down(x, self.out_dim, self.time, self.space), past
+        y, past = run_layers(self.layers, x, past, chunk)
+        shortcut = average_down(chunk.without_padding(x), self.out_dim, self.time, self.space)
+        return y.astype(jnp.float32) + shortcut, past
 
 
 class UpLevel(_Level):
     """A level of the decoder, with a shortcut around the whole where it upsamples."""
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None, split: Layout
+        self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None, chunk: Chunk
     ) -> tuple[Float[Array, "B T*time H*space W*space D"], tuple[Past, ...]]:
-        y, past = run_layers(self.layers, x, past, split)
+        y, past = run_layers(self.layers, x, past, chunk)
         if self.space == 1:
             return y, past
         shortcut = repeat_up(x, self.out_dim, self.time, self.space)
-        # The video's first frame is not doubled: of its copies in time the last one counts.
-        return y.astype(jnp.float32) + shortcut[:, -y.shape[1] :], past
+        return y.astype(jnp.float32) + shortcut, past
 
 
 class Encoder(nnx.Module):
-    """Unshuffled pixels to the moments of the latents: first one frame, later groups of `time_stride`."""
+    """Unshuffled pixels to the moments of the latents, in groups of `time_stride` frames."""
 
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs, dtype, param_dtype):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
@@ -92,18 +92,18 @@ class Encoder(nnx.Module):
         self.head = Head(dims[-1], 2 * config.z_dim, **kwargs)
 
     def __call__(
-        self, x: Float[Array, "B T H W 12"], cache: Cache | None, split: Layout
+        self, x: Float[Array, "B T H W 12"], cache: Cache | None, chunk: Chunk
     ) -> tuple[Float[Array, "B T/stride h w 2z"], Cache]:
         conv_in, levels, middle, head = cache or Cache()
-        x, conv_in = self.conv_in(x, conv_in, split)
-        x, levels = run_layers(self.levels, x, levels, split)
-        x, middle = run_layers(self.middle, x, middle, split)
-        x, head = self.head(x, head, split)
+        x, conv_in = self.conv_in(x, conv_in, chunk)
+        x, levels = run_layers(self.levels, x, levels, chunk)
+        x, middle = run_layers(self.middle, x, middle, chunk)
+        x, head = self.head(x, head, chunk)
         return x, Cache(conv_in, levels, middle, head)
 
 
 class Decoder(nnx.Module):
-    """Latents to unshuffled pixels: of the first latent frame one, of each later one `time_stride` frames."""
+    """Latents to unshuffled pixels, `time_stride` frames of each latent frame."""
 
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs, dtype, param_dtype):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
@@ -118,13 +118,13 @@ class Decoder(nnx.Module):
         self.head = Head(dims[-1], PIXEL_CHANNELS, **kwargs)
 
     def __call__(
-        self, x: Float[Array, "B T h w z"], cache: Cache | None, split: Layout
+        self, x: Float[Array, "B T h w z"], cache: Cache | None, chunk: Chunk
     ) -> tuple[Float[Array, "B T*stride H W 12"], Cache]:
         conv_in, levels, middle, head = cache or Cache()
-        x, conv_in = self.conv_in(x, conv_in, split)
-        x, middle = run_layers(self.middle, x, middle, split)
-        x, levels = run_layers(self.levels, x, levels, split)
-        x, head = self.head(x, head, split)
+        x, conv_in = self.conv_in(x, conv_in, chunk)
+        x, middle = run_layers(self.middle, x, middle, chunk)
+        x, levels = run_layers(self.levels, x, levels, chunk)
+        x, head = self.head(x, head, chunk)
         return x, Cache(conv_in, levels, middle, head)
 
 

@@ -1,8 +1,12 @@
-"""Layers of the causal video autoencoders: a layer maps `(x, past, split)` to `(y, new past)`.
+"""Layers of the causal video autoencoders: a layer maps `(x, past, chunk)` to `(y, new past)`.
 
-A video passes in chunks. `past` holds what a layer must remember of the frames before its chunk; None marks
-the first chunk, which is a single frame with nothing but zeros before it. `split` says how pictures are split
-among devices (see sharding/pictures.py); XLA has neighbours exchange the rows and columns that convolutions see.
+A video passes in chunks. `past` holds what a layer must remember of the frames before its chunk; None: nothing
+but zeros. The first frame of a video has a chunk to itself, which it ends: the frames before it mean nothing
+and are zero wherever a later one could see them. So one program runs all chunks, which matters: XLA:TPU takes
+half a minute of processor time for some of these convolutions.
+
+Several devices split the pictures' rows and columns (see sharding/pictures.py); XLA has neighbours exchange
+those that a convolution sees.
 
 Shapes: B batch, T frames of the chunk, H W rows and columns, C channels in, D channels out.
 The stream between layers is float32 wherever something is added to it; convolutions run in `dtype`.
@@ -15,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from talkverse_jax.ops.attention.xla import xla_attention
 from talkverse_jax.ops.conv import conv3d
@@ -23,19 +27,37 @@ from talkverse_jax.sharding.layout import Layout
 
 Past = Any  # a pytree of arrays; each layer documents its own
 
+PICTURES = ("batch", None, "rows", "columns", None)  # the logical axes of [B, T, H, W, C]
 
-def split_pictures(x: Float[Array, "B T H W C"], split: Layout) -> Float[Array, "B T H W C"]:
-    """Have rows and columns split, within jit."""
-    return split.constrain(x, "batch", None, "rows", "columns", None)
+
+class Chunk(NamedTuple):
+    """What layers are told of a chunk.
+
+    Attributes:
+      first: it holds the video's first frame, alone, as its last one.
+      split: how its pictures are split among devices.
+    """
+
+    first: bool | Bool[Array, ""]
+    split: Layout
+
+    def keep_split(self, x: Float[Array, "B T H W C"]) -> Float[Array, "B T H W C"]:
+        """Have rows and columns split, within jit."""
+        return self.split.constrain(x, *PICTURES)
+
+    def without_padding(self, x: Float[Array, "B T H W C"]) -> Float[Array, "B T H W C"]:
+        """Zeros in place of the frames before the first."""
+        before = jnp.arange(x.shape[1]) < x.shape[1] - 1
+        return jnp.where(self.first & before[:, None, None, None], 0, x)
 
 
 def run_layers(
-    layers: Sequence[nnx.Module], x: Array, past: tuple[Past, ...] | None, split: Layout
+    layers: Sequence[nnx.Module], x: Array, past: tuple[Past, ...] | None, chunk: Chunk
 ) -> tuple[Array, tuple]:
     """Pass a chunk through layers in order; their pasts form a tuple."""
     new_past = []
     for layer, layer_past in zip(layers, past or [None] * len(layers)):
-        x, layer_past = layer(x, layer_past, split)
+        x, layer_past = layer(x, layer_past, chunk)
         new_past.append(layer_past)
     return x, tuple(new_past)
 
@@ -77,21 +99,15 @@ class CausalConv3d(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((out_dim,), param_dtype))
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: Float[Array, "B P H W C"] | None, split: Layout
+        self, x: Float[Array, "B T H W C"], past: Float[Array, "B P H W C"] | None, chunk: Chunk
     ) -> tuple[Float[Array, "B T/stride H W D"], Float[Array, "B P H W C"]]:
-        x, kernel = split_pictures(x.astype(self.dtype), split), self.kernel.get_value().astype(self.dtype)
-        if past is None:  # the zeros before the first frame meet all taps but the last
-            y, new_past = conv3d(x, kernel[-1:]), self.past_of(x, split)
-        else:
-            frames = jnp.concatenate([past, x], axis=1)
-            y, new_past = conv3d(frames, kernel, time_stride=self.time_stride), self.past_of(frames, split)
-        return split_pictures(y + self.bias.get_value().astype(self.dtype), split), new_past
-
-    def past_of(self, frames: Float[Array, "B T H W C"], split: Layout) -> Float[Array, "B P H W C"]:
-        """The past that `frames` leave behind; zeros stand before them if they are too few."""
-        missing = max(0, self.past_frames - frames.shape[1])
-        frames = jnp.pad(frames, ((0, 0), (missing, 0), (0, 0), (0, 0), (0, 0)))
-        return split_pictures(frames[:, -self.past_frames :].astype(self.dtype), split)
+        x = chunk.without_padding(x.astype(self.dtype))
+        if past is None:
+            past = jnp.zeros((x.shape[0], self.past_frames, *x.shape[2:]), self.dtype)
+        frames = chunk.keep_split(jnp.concatenate([past, x], axis=1))
+        y = conv3d(frames, self.kernel.get_value().astype(self.dtype), time_stride=self.time_stride)
+        y = y + self.bias.get_value().astype(self.dtype)
+        return chunk.keep_split(y), chunk.keep_split(frames[:, -self.past_frames :])
 
 
 class ResidualPast(NamedTuple):
@@ -113,11 +129,11 @@ class ResidualBlock(nnx.Module):
         self.shortcut = nnx.Linear(in_dim, out_dim, **kwargs) if in_dim != out_dim else None
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: ResidualPast | None, split: Layout
+        self, x: Float[Array, "B T H W C"], past: ResidualPast | None, chunk: Chunk
     ) -> tuple[Float[Array, "B T H W D"], ResidualPast]:
         past1, past2 = past or (None, None)
-        update, past1 = self.conv1(nnx.silu(self.norm1(x)), past1, split)
-        update, past2 = self.conv2(nnx.silu(self.norm2(update)), past2, split)
+        update, past1 = self.conv1(nnx.silu(self.norm1(x)), past1, chunk)
+        update, past2 = self.conv2(nnx.silu(self.norm2(update)), past2, chunk)
         residual = self.shortcut(x) if self.shortcut else x
         return residual.astype(jnp.float32) + update.astype(jnp.float32), ResidualPast(past1, past2)
 
@@ -135,10 +151,10 @@ class AttentionBlock(nnx.Module):
         self.proj = nnx.Linear(dim, dim, **kwargs)
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: tuple | None, split: Layout
+        self, x: Float[Array, "B T H W C"], past: tuple | None, chunk: Chunk
     ) -> tuple[Array, tuple]:
-        q, k, v = jnp.split(split_pictures(self.to_qkv(self.norm(x)), split), 3, axis=-1)
-        k, v = (split.constrain(y, "batch", None, None, None, None) for y in (k, v))
+        q, k, v = jnp.split(chunk.keep_split(self.to_qkv(self.norm(x))), 3, axis=-1)
+        k, v = (chunk.split.constrain(y, "batch", None, None, None, None) for y in (k, v))
         # Rows count as queries and columns as heads, which share their keys: so both can stay split. The head
         # is as wide as the stream (1024 channels): too wide for fused kernels.
         update = xla_attention(
@@ -146,7 +162,7 @@ class AttentionBlock(nnx.Module):
             rearrange(k, "b t h w c -> (b t) (h w) 1 c"),
             rearrange(v, "b t h w c -> (b t) (h w) 1 c"),
         )
-        update = split_pictures(rearrange(update, "(b t) h w c -> b t h w c", b=x.shape[0]), split)
+        update = chunk.keep_split(rearrange(update, "(b t) h w c -> b t h w c", b=x.shape[0]))
         return x.astype(jnp.float32) + self.proj(update).astype(jnp.float32), ()
 
 
@@ -158,6 +174,6 @@ class Head(nnx.Module):
         self.conv = CausalConv3d(in_dim, out_dim, (3, 3, 3), rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: Array | None, split: Layout
+        self, x: Float[Array, "B T H W C"], past: Array | None, chunk: Chunk
     ) -> tuple[Array, Array]:
-        return self.conv(nnx.silu(self.norm(x)), past, split)
+        return self.conv(nnx.silu(self.norm(x)), past, chunk)

@@ -10,16 +10,18 @@ Shapes: B batch, T frames, F latent frames, H W pixel rows and columns (multiple
 h w latent grid, z latent channels.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, repeat
 from flax import nnx
 from jaxtyping import Array, Float
 
 from talkverse_jax.models.vae.coders import Cache, Decoder, Encoder
 from talkverse_jax.models.vae.axes import AXES
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.layers import split_pictures
+from talkverse_jax.models.vae.layers import PICTURES, Chunk
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.pictures import split_for
 
@@ -55,19 +57,22 @@ class WanVAE22(nnx.Module):
         F = 1 + (T - 1) // 4; the last (T - 1) % 4 frames are dropped.
         """
         stride, vae = self.config.time_stride, self.layout.gathered(self, AXES)
-        video = split_pictures(video, self._split(video, self.config.space_stride))
-        first, cache = vae.encode_chunk(video[:, :1])
-        groups = self.config.latent_frames(video.shape[1]) - 1
-        if groups == 0:
-            return first
+        split = self._split(video, self.config.space_stride)
+        frames = self.config.latent_frames(video.shape[1])
+        if frames == 1:
+            return vae.encode_chunk(video[:, :1])[0]
+        video = split.constrain(video, *PICTURES)
 
-        def step(cache: Cache, group: Array) -> tuple[Cache, Array]:
-            frames = jax.lax.dynamic_slice_in_dim(video, 1 + stride * group, stride, axis=1)
-            latents, cache = vae.encode_chunk(frames, cache)
+        def step(cache: Cache, latent: Array) -> tuple[Cache, Array]:
+            first = latent == 0
+            group = jax.lax.dynamic_slice_in_dim(video, stride * (latent - 1) + 1, stride, axis=1)
+            group = jnp.where(first, video[:, :1], group)
+            latents, cache = vae._encode(group, cache, Chunk(first, split))
             return cache, latents
 
-        _, rest = jax.lax.scan(step, cache, jnp.arange(groups))
-        return jnp.concatenate([first, rearrange(rest, "f b 1 h w z -> b f h w z")], axis=1)
+        cache = _zeros(lambda: vae._encode(video[:, :stride], None, Chunk(True, split))[1])
+        _, latents = jax.lax.scan(step, cache, jnp.arange(frames))
+        return split.constrain(rearrange(latents, "f b 1 h w z -> b f h w z"), *PICTURES)
 
     def decode(self, latents: Float[Array, "B F h w z"], discard: int = 0) -> Float[Array, "B T H W 3"]:
         """The video that normalised latents show, not clamped; float32.
@@ -85,26 +90,29 @@ class WanVAE22(nnx.Module):
         config, total = self.config, latents.shape[1]
         if not 0 <= discard < total:
             raise ValueError(f"discard={discard} of {total} latent frames leaves none")
-        start, split = config.pixel_frames(discard), self._split(latents)
-        vae, latents = self.layout.gathered(self, AXES), split_pictures(latents, split)
-        first, cache = vae.decode_chunk(latents[:, :1])
+        vae, split = self.layout.gathered(self, AXES), self._split(latents)
         if total == 1:
-            return first
+            return vae.decode_chunk(latents)[0]
+        latents = split.constrain(latents, *PICTURES)
 
         # Chunks are written in place, the discarded ones over each other at the front, where the first one
         # kept replaces them: one program for both, and no second copy of the video.
+        start = config.pixel_frames(discard)
         kept = config.pixel_frames(total) - start
-        video = split_pictures(jnp.zeros((first.shape[0], kept, *first.shape[2:]), first.dtype), split)
-        video = jax.lax.dynamic_update_slice_in_dim(video, first, 0, axis=1)
+        batch, _, h, w, _ = latents.shape
+        video = jnp.zeros((batch, kept, config.space_stride * h, config.space_stride * w, 3), jnp.float32)
 
         def step(frame: Array, carry: tuple[Array, Cache]) -> tuple[Array, Cache]:
             video, cache = carry
+            first = frame == 0
             latent = jax.lax.dynamic_slice_in_dim(latents, frame, 1, axis=1)
-            chunk, cache = vae.decode_chunk(latent, cache)
+            chunk, cache = vae._decode(latent, cache, Chunk(first, split))
+            chunk = jnp.where(first, chunk[:, -1:], chunk)
             at = jnp.maximum(config.time_stride * (frame - 1) + 1 - start, 0)
             return jax.lax.dynamic_update_slice_in_dim(video, chunk, at, axis=1), cache
 
-        video, _ = jax.lax.fori_loop(1, total, step, (video, cache))
+        cache = _zeros(lambda: vae._decode(latents[:, :1], None, Chunk(True, split))[1])
+        video, _ = jax.lax.fori_loop(0, total, step, (split.constrain(video, *PICTURES), cache))
         return video
 
     def encode_chunk(
@@ -122,12 +130,9 @@ class WanVAE22(nnx.Module):
         count, stride = frames.shape[1], self.config.time_stride
         if (count != 1) if cache is None else (count % stride):
             raise ValueError(f"{count} frames: a video is encoded by its first frame, then by {stride}s")
-        split = self._split(frames, self.config.space_stride)
-        x = rearrange(frames, "b t (h y) (w x) c -> b t h w (c x y)", y=2, x=2)
-        moments, cache = self.encoder(x, cache, split)
-        mean = self.quant_conv(moments)[..., : self.config.z_dim].astype(jnp.float32)
-        latents = (mean - jnp.array(self.config.latent_mean)) / jnp.array(self.config.latent_std)
-        return split_pictures(latents, split), cache
+        if cache is None:
+            frames = repeat(frames, "b 1 h w c -> b t h w c", t=stride)
+        return self._encode(frames, cache, Chunk(cache is None, self._split(frames, self.config.space_stride)))
 
     def decode_chunk(
         self, latents: Float[Array, "B F h w z"], cache: Cache | None = None
@@ -144,13 +149,32 @@ class WanVAE22(nnx.Module):
         """
         if cache is None and latents.shape[1] != 1:
             raise ValueError(f"{latents.shape[1]} latent frames: the first of a video is decoded alone")
-        split = self._split(latents)
+        video, new_cache = self._decode(latents, cache, Chunk(cache is None, self._split(latents)))
+        return video[:, -1:] if cache is None else video, new_cache
+
+    def _encode(
+        self, frames: Float[Array, "B T H W 3"], cache: Cache | None, chunk: Chunk
+    ) -> tuple[Float[Array, "B F h w z"], Cache]:
+        x = rearrange(frames, "b t (h y) (w x) c -> b t h w (c x y)", y=2, x=2)
+        moments, cache = self.encoder(x, cache, chunk)
+        mean = self.quant_conv(moments)[..., : self.config.z_dim].astype(jnp.float32)
+        latents = (mean - jnp.array(self.config.latent_mean)) / jnp.array(self.config.latent_std)
+        return chunk.keep_split(latents), cache
+
+    def _decode(
+        self, latents: Float[Array, "B F h w z"], cache: Cache | None, chunk: Chunk
+    ) -> tuple[Float[Array, "B T H W 3"], Cache]:
         z = latents * jnp.array(self.config.latent_std) + jnp.array(self.config.latent_mean)
-        x, cache = self.decoder(self.post_quant_conv(z), cache, split)
+        x, cache = self.decoder(self.post_quant_conv(z), cache, chunk)
         video = rearrange(x.astype(jnp.float32), "b t h w (c x y) -> b t (h y) (w x) c", y=2, x=2)
-        return split_pictures(video, split), cache
+        return chunk.keep_split(video), cache
 
     def _split(self, pictures: Float[Array, "B T H W C"], stride: int = 1) -> Layout:
         """How pictures with `stride` pixels a latent are split."""
         batch, _, height, width, _ = pictures.shape
         return split_for(self.layout, batch, height // stride, width // stride)
+
+
+def _zeros(function: Callable[[], Cache]) -> Cache:
+    """Zeros in the place of what a function returns, which is not computed."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function))

@@ -1,6 +1,7 @@
 """Down- and upsampling between the levels of the autoencoder, learned ones and parameter-free shortcuts.
 
-The first frame of a video stands alone: no layer here halves or doubles it in time.
+The first frame of a video stands alone: no layer here halves or doubles it in time. It ends its chunk (see
+layers.py), and the last of its copies counts.
 
 Shapes: B batch, T frames of the chunk, H W rows and columns, C channels in, D channels out.
 """
@@ -10,14 +11,13 @@ from einops import rearrange, reduce, repeat
 from flax import nnx
 from jaxtyping import Array, Float
 
-from talkverse_jax.models.vae.layers import CausalConv3d, split_pictures
-from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.models.vae.layers import CausalConv3d, Chunk
 
 
 class Downsample(nnx.Module):
     """A stride-2 3x3 convolution of each frame, then (`time`) a stride-2 convolution over three frames.
 
-    Past: the last frame before the time convolution; () without one.
+    Past: the last frame before the time convolution; () without one. The video's first frame passes that by.
     """
 
     def __init__(self, dim: int, time: bool, *, rngs: nnx.Rngs, dtype, param_dtype):
@@ -27,18 +27,20 @@ class Downsample(nnx.Module):
         self.time_conv = CausalConv3d(dim, dim, (3, 1, 1), time_stride=2, **kwargs) if time else None
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 1 H/2 W/2 C"] | tuple | None, split: Layout
+        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 1 H/2 W/2 C"] | tuple | None, chunk: Chunk
     ) -> tuple[Float[Array, "B T/2 H/2 W/2 C"], Float[Array, "B 1 H/2 W/2 C"] | tuple]:
-        x = split_pictures(self.resample(x), split)
+        x = chunk.keep_split(self.resample(x))
         if self.time_conv is None:
             return x, ()
-        return (x, self.time_conv.past_of(x, split)) if past is None else self.time_conv(x, past, split)
+        halved, past = self.time_conv(x, past, chunk)
+        return jnp.where(chunk.first, x[:, -halved.shape[1] :], halved), past
 
 
 class Upsample(nnx.Module):
     """(`time`) a convolution over three frames that makes two of each, then nearest x2 and a 3x3 convolution.
 
-    Past: two input frames of the time convolution, of which the video's first frame is none; () without one.
+    Past: two input frames of the time convolution, which the video's first frame passes by and which never
+    sees it; () without one.
     """
 
     def __init__(self, dim: int, time: bool, *, rngs: nnx.Rngs, dtype, param_dtype):
@@ -47,25 +49,23 @@ class Upsample(nnx.Module):
         self.resample = nnx.Conv(dim, dim, (3, 3), padding=1, **kwargs)
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 2 H W C"] | tuple | None, split: Layout
+        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 2 H W C"] | tuple | None, chunk: Chunk
     ) -> tuple[Float[Array, "B 2T 2H 2W C"], Float[Array, "B 2 H W C"] | tuple]:
         new_past = ()
         if self.time_conv is not None:
-            if past is None:
-                new_past = self.time_conv.past_of(jnp.zeros_like(x), split)
-            else:
-                x, new_past = self.time_conv(x, past, split)
-                x = rearrange(x, "b t h w (two c) -> b (t two) h w c", two=2)
-        x = split_pictures(repeat(x, "b t h w c -> b t (h 2) (w 2) c"), split)
-        return split_pictures(self.resample(x), split), new_past
+            doubled, new_past = self.time_conv(x, past, chunk)
+            doubled = rearrange(doubled, "b t h w (two c) -> b (t two) h w c", two=2)
+            x = jnp.where(chunk.first, repeat(x, "b t h w c -> b (t 2) h w c"), doubled)
+            new_past = jnp.where(chunk.first, 0, new_past)
+        x = chunk.keep_split(repeat(x, "b t h w c -> b t (h 2) (w 2) c"))
+        return chunk.keep_split(self.resample(x)), new_past
 
 
 def average_down(
     x: Float[Array, "B T H W C"], out_dim: int, time: int, space: int
 ) -> Float[Array, "B T/time H/space W/space D"]:
     """Every block of (channel, time, row, column offset), flattened in this order, averaged in consecutive
-    groups down to `out_dim` channels. Frames too few for a block get zero frames in front."""
-    x = jnp.pad(x, ((0, 0), (-x.shape[1] % time, 0), (0, 0), (0, 0), (0, 0)))
+    groups down to `out_dim` channels."""
     blocks = rearrange(x, "b (f t) (h y) (w x) c -> b f h w (c t y x)", t=time, y=space, x=space)
     return reduce(blocks, "b f h w (d group) -> b f h w d", "mean", d=out_dim)
 

@@ -1,0 +1,50 @@
+"""Where the four models lie: one mesh over the devices, and each model's own layout of it."""
+
+import jax
+from jax.sharding import Mesh
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.pictures import picture_layout
+from talkverse_jax.sharding.rules import ENCODING
+
+Layouts = dict[str, Layout]  # by component
+
+
+def choose_mesh(asked: str | None, heads: int, branches: int) -> Mesh | None:
+    """The mesh that a run takes.
+
+    Args:
+      asked: `data=2,context=-1`, or a file like those of configs/mesh/. None: all accelerators share the
+        sequence, each half of them that of one branch of guidance; of CPU devices the first is taken.
+      heads: of the transformer.
+      branches: of guidance, 1 or 2.
+
+    Returns:
+      None where one device is enough of a mesh.
+
+    Raises:
+      UserError: the axes do not fit the devices, the heads or the branches.
+    """
+    devices = jax.devices()
+    if asked is None:
+        if len(devices) == 1 or devices[0].platform == "cpu" and jax.process_count() == 1:
+            return None
+        halves = branches if len(devices) % branches == 0 else 1
+        config = MeshConfig(data=halves, context=-1)
+    else:
+        config = MeshConfig.read(asked)
+    mesh = make_mesh(config, devices, heads)
+    if branches % mesh.shape["data"]:
+        raise UserError(
+            f"mesh: data={mesh.shape['data']}: a video has {branches} branch{'es' * (branches > 1)} to split; "
+            f"give data={branches} at most, and the other devices to context"
+        )
+    return mesh
+
+
+def component_layouts(mesh: Mesh | None) -> Layouts:
+    """Each model's layout: the transformer splits its sequence, the VAE its pictures, the encoders their layers."""
+    layout, encoding = Layout(mesh), Layout(mesh, ENCODING)
+    return {"dit": layout, "vae": picture_layout(layout), "text": encoding, "audio": encoding}

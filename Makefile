@@ -26,7 +26,7 @@ demo: $(VENV)/installed
 	@echo "look at $(DEMO)/contact_sheet.png and $(DEMO)/talk.mp4"
 
 test: $(VENV)/installed
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 # Needs about 12 GB of memory; libtpu lets a CPU machine compile for TPUs.
 test-slow: $(VENV)/installed

@@ -1,8 +1,8 @@
 """How the VAE's pictures are split: over rows and columns, and over videos where there are several.
 
-What divides the pictures has nothing to do with the transformer's mesh: 64 devices share 1280x704 pixels (80 x 44
-latents) as 16 x 4. So the VAE has a mesh of its own over the same devices in the same order, whose axes are as
-short as can be, and each picture size takes those for its rows and its columns that divide it best.
+What divides the pictures has nothing to do with the transformer's mesh: 64 devices share 1280x704 pixels
+(80 x 44 latents) as 16 x 4. So the VAE has a mesh of its own over the same devices in the same order, whose axes
+are as short as can be, and each picture size takes those for its rows and its columns that divide it best.
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ def picture_layout(layout: Layout) -> Layout:
 def split_for(layout: Layout, batch: int, rows: int, columns: int) -> Layout:
     """The layout with its mesh axes shared out among `batch`, `rows` and `columns`.
 
-    Videos are split first, as far as they go round. Then rows and columns take as many devices as divide them,
-    cut so that the borders, which neighbours exchange, are shortest. Devices left over hold copies.
+    Videos are split first, as far as they go round. Then rows and columns take as many devices as divide
+    them, cut so that the borders, which neighbours exchange, are shortest. Devices left over hold copies.
 
     Args:
       batch: videos.
@@ -48,8 +48,9 @@ def split_for(layout: Layout, batch: int, rows: int, columns: int) -> Layout:
             videos += (axis,)
     rest = [axis for axis in sizes if axis not in videos]
     cuts = []
-    for roles in itertools.product(("rows", "columns", None), repeat=len(rest)):
-        down, across = (tuple(a for a, role in zip(rest, roles) if role == name) for name in ("rows", "columns"))
+    for roles in itertools.product(("down", "across", None), repeat=len(rest)):
+        down = tuple(axis for axis, role in zip(rest, roles) if role == "down")
+        across = tuple(axis for axis, role in zip(rest, roles) if role == "across")
         if rows % parts(down) == columns % parts(across) == 0:
             cuts.append((down, across))
     best = max(cuts, key=lambda cut: (parts(sum(cut, ())), -parts(cut[0]) * columns - parts(cut[1]) * rows))

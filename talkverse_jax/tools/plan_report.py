@@ -94,7 +94,7 @@ def report(plan: Plan) -> str:
     unit = {"gpu": "card", "cpu": "device"}.get(plan.topology.generation.platform, unit)
     lines = [_heading(plan), ""]
     memory = [["GB a " + unit, "weights", "inputs", "temporary", "outputs", "beside", "total", "of", "fits"]]
-    work = [["a " + unit, "TFLOP", "waste", "compute", "memory", "links", "at best", "times", "received"]]
+    work = [["a " + unit, "TFLOP", "waste", "compute", "memory", "links", "at best", "times"]]
     for p in plan.programs:
         name = f"~ {p.name}" if p.estimated else p.name
         sizes = (p.weights, p.inputs, p.temporaries, p.outputs, sum(p.beside.values()), p.total)
@@ -105,8 +105,8 @@ def report(plan: Plan) -> str:
         times = [_seconds(t) if t else "-" for t in (p.compute, p.memory, p.interconnect, p.best)]
         waste = "-" if p.estimated else f"{p.waste:.1%}"
         count = f"{p.times} {_WHEN[p.when]}"
-        work.append([name, _significant(p.cost.flops / 1e12), waste, *times, count, _received(p)])
-    lines += [*_table(memory), "", *_table(work, left=(0, 8)), ""]
+        work.append([name, _significant(p.cost.flops / 1e12), waste, *times, count])
+    lines += [*_table(memory), "", *_table(work), "", *_received(plan, unit)]
     for p in plan.programs:
         if not p.fits:
             lines += _complaint(p)
@@ -135,16 +135,23 @@ def _complaint(p: Planned) -> list[str]:
     return [*lines, ""]
 
 
-def _received(p: Planned) -> str:
-    kinds = sorted(p.cost.received.items(), key=lambda item: -item[1])
-    return ", ".join(f"{kind} {_significant(size / GB)} GB" for kind, size in kinds if size) or "-"
+def _received(plan: Plan, unit: str) -> list[str]:
+    """Bytes through collectives by kind, if there are any."""
+    kinds = sorted({kind for p in plan.programs for kind, size in p.cost.received.items() if size})
+    if not kinds:
+        return []
+    rows = [[f"GB received a {unit}", *kinds, "all"]]
+    for p in plan.programs:
+        sizes = [p.cost.received.get(kind, 0.0) for kind in kinds]
+        rows.append([p.name, *(_significant(size / GB) if size else "-" for size in (*sizes, sum(sizes)))])
+    return [*_table(rows), ""]
 
 
-def _table(rows: Sequence[Sequence[str]], left: tuple[int, ...] = (0,)) -> list[str]:
-    """Columns two spaces apart, numbers to the right; a line under the heads."""
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns two spaces apart, names to the left, the rest to the right; a line under the heads."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
-        "  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths)))
         for row in rows
     ]
     return [lines[0].rstrip(), "-" * len(lines[0].rstrip()), *(line.rstrip() for line in lines[1:])]
@@ -155,8 +162,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _significant(value: float) -> str:
-    """Three significant digits, no exponent."""
-    if value == 0:
+    """Three significant digits, no exponent, nothing below a ten-thousandth."""
+    if abs(value) < 1e-4:
         return "0"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:.{min(digits, 6)}f}"
+    return f"{value:.{min(4, max(0, 2 - math.floor(math.log10(abs(value)))))}f}"

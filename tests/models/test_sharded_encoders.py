@@ -1,7 +1,5 @@
 """UMT5 and wav2vec2 with heads and hidden channels split over eight devices, against one device."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +20,7 @@ from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.sharding.rules import ENCODING
 from talkverse_jax.weights.match import load_torch
-from tests.sharded import arrays, collectives, error, share_of_all, sharded, shares
+from tests.sharded import arrays, collectives, error, sharded, share_of_all, shares
 from tests.tiny import random_module
 
 TEXT = UMT5Config(

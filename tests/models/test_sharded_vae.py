@@ -19,7 +19,7 @@ from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.sharding.pictures import picture_layout, split_for
 from talkverse_jax.weights.match import load_torch
 from tests.models.test_vae import SMALL
-from tests.sharded import arrays, collectives, error, share_of_all, sharded, shares
+from tests.sharded import arrays, collectives, error, sharded, share_of_all, shares
 from tests.tiny import random_module
 
 Z = SMALL.z_dim
@@ -35,7 +35,12 @@ def layout():
 
 
 # Latent rows and columns, and the parts they are cut into.
-CUTS = {"rows": ((8, 5), (8, 1)), "columns": ((7, 16), (1, 8)), "both": ((8, 12), (2, 4)), "half": ((6, 10), (2, 2))}
+CUTS = {
+    "rows": ((8, 5), (8, 1)),
+    "columns": ((7, 16), (1, 8)),
+    "both": ((8, 12), (2, 4)),
+    "half": ((6, 10), (2, 2)),
+}
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -68,7 +73,9 @@ def test_no_picture_is_whole_anywhere(layout, what):
     """Of a split program the largest array is a share and its borders, and only keys and values are gathered."""
     h, w = 24, 32  # pictures larger than kernels
     video = jnp.zeros((1, 2 * LATENT_FRAMES - 1, 4 * h, 4 * w, 3))
-    function, x = {"encode": (encode, video), "decode": (decode, jnp.zeros((1, LATENT_FRAMES, h, w, Z)))}[what]
+    function, x = {"encode": (encode, video), "decode": (decode, jnp.zeros((1, LATENT_FRAMES, h, w, Z)))}[
+        what
+    ]
     one = random_module(WanVAE22, SMALL)
     many = sharded(one, layout, AXES)
     split = split_for(layout, 1, h, w)

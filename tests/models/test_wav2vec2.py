@@ -12,7 +12,7 @@ from talkverse_jax.models.wav2vec2 import features
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
 from talkverse_jax.models.wav2vec2.torch_keys import IGNORED, RULES
-from talkverse_jax.ops import attention
+from talkverse_jax.ops.attention import xla
 from talkverse_jax.weights.match import load_torch, torch_shapes
 
 
@@ -71,7 +71,7 @@ def test_blocks_of_queries_and_of_sound_change_no_state(bundle, monkeypatch):
     model, waveform = load(bundle), noise(3.21, batch=2)
     whole = np.asarray(run(model, waveform))
     monkeypatch.setattr(features, "BLOCK", 23)
-    monkeypatch.setattr(attention, "SCORE_BYTES", 4 * 2 * 2 * 160 * 31)
+    monkeypatch.setattr(xla, "SCORE_BYTES", 4 * 2 * 2 * 160 * 31)
     assert relative_error(run(model, waveform), whole) < 2e-6
 
 

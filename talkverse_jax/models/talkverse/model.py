@@ -30,7 +30,7 @@ from talkverse_jax.models.wan.embeddings import PatchEmbedding, TextEmbedding, T
 from talkverse_jax.ops.attention import Attention, KernelName
 from talkverse_jax.ops.remat import Remat, rematerialised
 from talkverse_jax.ops.rope import RopeTables, grid_positions, rope_tables
-from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.layout import Layout, check_divides
 
 NOISY, REFERENCE, MOTION = range(3)  # rows of the token-kind embedding
 REFERENCE_FRAME = 40  # the reference picture's place on the frame axis
@@ -74,6 +74,8 @@ class TalkVerse(nnx.Module):
         scan: bool | None = None,
         remat: Remat = "none",
     ):
+        check_divides("ffn_dim", config.trunk.ffn_dim, layout, "hidden")
+        check_divides("dim", config.trunk.dim, layout, "width")
         attention = Attention(layout, kernel)
         trunk, kwargs = config.trunk, dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.config = config

@@ -1,4 +1,4 @@
-"""Logical axes of UMT5's parameters: attention by heads, feed-forward by hidden channels, the table by width."""
+"""Logical axes of UMT5's parameters: attention by heads, the rest but its norms by hidden channels."""
 
 from talkverse_jax.sharding.layout import ParameterAxes
 

@@ -1,9 +1,9 @@
 """Layers of the causal video autoencoders: a layer maps `(x, past, chunk)` to `(y, new past)`.
 
-A video passes in chunks. `past` holds what a layer must remember of the frames before its chunk; None: nothing
-but zeros. The first frame of a video has a chunk to itself, which it ends: the frames before it mean nothing
-and are zero wherever a later one could see them. So one program runs all chunks, which matters: XLA:TPU takes
-half a minute of processor time for some of these convolutions.
+A video passes in chunks. `past` holds what a layer must remember of the frames before its chunk; None stands
+for zeros. The first frame of a video has a chunk to itself, which it ends: the frames before it mean nothing and
+are zero wherever it could see them. So one program runs all chunks; XLA:TPU spends up to half a minute of
+processor time on each kind of convolution in a program.
 
 Several devices split the pictures' rows and columns (see sharding/pictures.py); XLA has neighbours exchange
 those that a convolution sees.
@@ -150,9 +150,7 @@ class AttentionBlock(nnx.Module):
         self.to_qkv = nnx.Linear(dim, 3 * dim, **kwargs)
         self.proj = nnx.Linear(dim, dim, **kwargs)
 
-    def __call__(
-        self, x: Float[Array, "B T H W C"], past: tuple | None, chunk: Chunk
-    ) -> tuple[Array, tuple]:
+    def __call__(self, x: Float[Array, "B T H W C"], past: tuple | None, chunk: Chunk) -> tuple[Array, tuple]:
         q, k, v = jnp.split(chunk.keep_split(self.to_qkv(self.norm(x))), 3, axis=-1)
         k, v = (chunk.split.constrain(y, "batch", None, None, None, None) for y in (k, v))
         # Rows count as queries and columns as heads, which share their keys: so both can stay split. The head
@@ -173,7 +171,5 @@ class Head(nnx.Module):
         self.norm = RMSNorm(in_dim, param_dtype=param_dtype)
         self.conv = CausalConv3d(in_dim, out_dim, (3, 3, 3), rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
-    def __call__(
-        self, x: Float[Array, "B T H W C"], past: Array | None, chunk: Chunk
-    ) -> tuple[Array, Array]:
+    def __call__(self, x: Float[Array, "B T H W C"], past: Array | None, chunk: Chunk) -> tuple[Array, Array]:
         return self.conv(nnx.silu(self.norm(x)), past, chunk)

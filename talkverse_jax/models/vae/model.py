@@ -3,8 +3,8 @@
 The result of a video is defined by the stream: one frame first, then groups of `time_stride` (4) frames, each
 group one latent frame. `encode` and `decode` scan over the chunks and keep the activations of one alive.
 
-Several devices split the pictures' rows and columns at every resolution (see sharding/pictures.py). The
-parameters of a device's share are few while at rest; a program gathers them once, outside its loop.
+Several devices split the pictures' rows and columns at every resolution (see sharding/pictures.py). At rest each
+holds a part of the parameters; a program gathers them once, outside its loop.
 
 Shapes: B batch, T frames, F latent frames, H W pixel rows and columns (multiples of `space_stride`, 16),
 h w latent grid, z latent channels.
@@ -18,8 +18,8 @@ from einops import rearrange, repeat
 from flax import nnx
 from jaxtyping import Array, Float
 
-from talkverse_jax.models.vae.coders import Cache, Decoder, Encoder
 from talkverse_jax.models.vae.axes import AXES
+from talkverse_jax.models.vae.coders import Cache, Decoder, Encoder
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.layers import PICTURES, Chunk
 from talkverse_jax.sharding.layout import Layout
@@ -106,10 +106,10 @@ class WanVAE22(nnx.Module):
             video, cache = carry
             first = frame == 0
             latent = jax.lax.dynamic_slice_in_dim(latents, frame, 1, axis=1)
-            chunk, cache = vae._decode(latent, cache, Chunk(first, split))
-            chunk = jnp.where(first, chunk[:, -1:], chunk)
+            pixels, cache = vae._decode(latent, cache, Chunk(first, split))
+            pixels = jnp.where(first, pixels[:, -1:], pixels)
             at = jnp.maximum(config.time_stride * (frame - 1) + 1 - start, 0)
-            return jax.lax.dynamic_update_slice_in_dim(video, chunk, at, axis=1), cache
+            return jax.lax.dynamic_update_slice_in_dim(video, pixels, at, axis=1), cache
 
         cache = _zeros(lambda: vae._decode(latents[:, :1], None, Chunk(True, split))[1])
         video, _ = jax.lax.fori_loop(0, total, step, (split.constrain(video, *PICTURES), cache))
@@ -132,7 +132,8 @@ class WanVAE22(nnx.Module):
             raise ValueError(f"{count} frames: a video is encoded by its first frame, then by {stride}s")
         if cache is None:
             frames = repeat(frames, "b 1 h w c -> b t h w c", t=stride)
-        return self._encode(frames, cache, Chunk(cache is None, self._split(frames, self.config.space_stride)))
+        split = self._split(frames, self.config.space_stride)
+        return self._encode(frames, cache, Chunk(cache is None, split))
 
     def decode_chunk(
         self, latents: Float[Array, "B F h w z"], cache: Cache | None = None

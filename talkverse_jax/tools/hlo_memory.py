@@ -25,7 +25,7 @@ _FREE = {
     "async-start",
     "async-update",
 }
-_SLICES = ("slice", "dynamic-slice", "gather")
+_SLICES = ("slice", "dynamic-slice", "gather", "slice-start", "dynamic-slice-start")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _moves_nothing(instruction: Instruction) -> bool:
 def _read(program: Program, computation: Computation, user: Instruction, index: int) -> int:
     """Bytes of its operand `index` that an instruction reads."""
     if user.opcode in _SLICES and index == 0:
-        return user.shape.allocated
+        return user.shapes[user.opcode.endswith("-start")].allocated  # operand, result, flags
     if user.opcode == "dynamic-update-slice" and index == 0:
         return 0
     whole = computation.by_name[user.operands[index]].shape.allocated

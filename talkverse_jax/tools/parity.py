@@ -10,13 +10,13 @@ only if nothing failed.
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from talkverse_jax.core.errors import UserError, run_command
-from talkverse_jax.tools.parity_cases import CASES, Case
+from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.tools.parity_cases import CASES
 from talkverse_jax.weights.bundle import Bundle
 
 # Largest error allowed, as a share of the largest value of the tensor (docs/parity.md).
@@ -60,19 +60,22 @@ def compare(name: str, ours: np.ndarray | None, reference: np.ndarray, component
     return Comparison(name, max_abs, max_abs / (largest or 1.0), bool(close.all()))
 
 
-def run_bundle(bundle: Bundle, taps: bool) -> list[Comparison]:
+def run_bundle(bundle: Bundle, taps: bool, mesh: MeshConfig | None = None) -> list[Comparison]:
     """Every output of the bundle compared, and with `taps` the values on the way, in order of computation.
+
+    Args:
+      mesh: split the models over all devices; by default they run on the first.
 
     Raises:
       UserError: the bundle's component is not of this program.
     """
-    run: Callable[[Bundle], Case] | None = CASES.get(bundle.component)
+    run = CASES.get(bundle.component)
     if run is None:
         raise UserError(
             f"{bundle.path}: component {bundle.component!r} cannot be run; known are {', '.join(CASES)}"
         )
     try:
-        case = run(bundle)
+        case = run(bundle, mesh)
     except KeyError as error:
         raise UserError(f"{bundle.path}: lacks {error}; see docs/parity.md for what a bundle holds") from error
     found = [
@@ -98,14 +101,20 @@ def main() -> None:
     parser.add_argument(
         "--taps", action="store_true", help="compare the values on the way too and name the first that parts"
     )
+    parser.add_argument(
+        "--mesh",
+        metavar="AXES",
+        help="split the models over all devices, such as data=2,context=-1, or a file of configs/mesh",
+    )
     args = parser.parse_args()
+    mesh = MeshConfig.read(args.mesh) if args.mesh else None
 
     passed = failed = 0
     for path in args.bundles:
         bundle = Bundle(path)
         print(f"{bundle.path.name} ({bundle.component})", flush=True)
         with jax.default_matmul_precision("highest"):
-            comparisons = run_bundle(bundle, args.taps)
+            comparisons = run_bundle(bundle, args.taps, mesh)
         for comparison in comparisons:
             print(comparison, flush=True)
             passed, failed = passed + comparison.passed, failed + (not comparison.passed)

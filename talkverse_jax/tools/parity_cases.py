@@ -24,6 +24,8 @@ from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.pipelines.encoders import AudioEncoder, normalise
 from talkverse_jax.pipelines.long_video import ClipSettings, generate_clips
+from talkverse_jax.pipelines.placement import Layouts, component_layouts
+from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.tools.published import open_published
 from talkverse_jax.weights import lora
 from talkverse_jax.weights.bundle import Bundle
@@ -76,8 +78,18 @@ def vae_config(config: dict, mean=WAN22_LATENT_MEAN, std=WAN22_LATENT_STD) -> VA
     return VAEConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}, **constants)
 
 
-def _load(bundle: Bundle, name: str, config, part: str | None = None) -> nnx.Module:
-    """The component with the bundle's weights in float32.
+def _layouts(mesh: MeshConfig | None, heads: int | None = None) -> Layouts:
+    """The components' layouts on all devices.
+
+    Args:
+      heads: of the transformer; without one, any mesh fits.
+    """
+    devices = jax.devices()
+    return component_layouts(mesh and make_mesh(mesh, devices, heads or len(devices)))
+
+
+def _load(bundle: Bundle, name: str, config, layouts: Layouts, part: str | None = None) -> nnx.Module:
+    """The component with the bundle's weights in float32, where its layout puts them.
 
     Args:
       part: "dit" or "vae" in a bundle that holds both.
@@ -107,14 +119,17 @@ def _load(bundle: Bundle, name: str, config, part: str | None = None) -> nnx.Mod
         for layer, pair in pairs.items():
             merged = pair.blocks(tensors[f"{layer}.weight"].T, alpha / rank, np.dtype(np.float32))
             tensors[f"{layer}.weight"] = merged.read(slice(None)).T
-    return load_torch(component.abstract(config), component.rules, tensors, where, component.ignored)
+    layout = layouts[name]
+    module = component.abstract(config, layout=layout)
+    place = layout.parameter_sharding(component.axes) if layout.mesh else None
+    return load_torch(module, component.rules, tensors, where, component.ignored, place)
 
 
-def _run_dit(bundle: Bundle) -> Case:
+def _run_dit(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     inputs = bundle.group("inputs")
     channels, audio_layers = inputs["latents"].shape[1], inputs["audio"].shape[1]
     config = dit_config(bundle.config, bundle.meta["motion_frames"][0], channels, audio_layers)
-    model = _load(bundle, "dit", config)
+    model = _load(bundle, "dit", config, _layouts(mesh, config.trunk.num_heads))
 
     order: list[str] = []  # of computation; a dict that passes through jit comes back sorted
 
@@ -138,24 +153,25 @@ def _run_dit(bundle: Bundle) -> Case:
     return Case({"velocity": channels_second(velocity)}, {k: np.asarray(taps[k]) for k in order})
 
 
-def _run_vae(bundle: Bundle) -> Case:
+def _run_vae(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     inputs, taps = bundle.group("inputs"), bundle.group("taps")
     config = vae_config(bundle.config, *((taps["mean"], taps["std"]) if "mean" in taps else ()))
-    vae = _load(bundle, "vae", config)
+    vae = _load(bundle, "vae", config, _layouts(mesh))
     encoded = jax.jit(type(vae).encode)(vae, channels_last(inputs["video"]))
     decoded = jax.jit(type(vae).decode)(vae, channels_last(inputs["latents"]))
     return Case({"encoded": channels_second(encoded), "decoded": channels_second(decoded)}, {})
 
 
-def _run_umt5(bundle: Bundle) -> Case:
+def _run_umt5(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     config = UMT5Config.from_upstream(bundle.config, str(bundle.path))
     inputs = bundle.group("inputs")
-    hidden = _load(bundle, "text", config)(inputs["ids"], inputs["mask"])
+    hidden = _load(bundle, "text", config, _layouts(mesh))(inputs["ids"], inputs["mask"])
     return Case({"hidden": np.asarray(hidden)}, {})
 
 
-def _run_wav2vec2(bundle: Bundle) -> Case:
-    model = _load(bundle, "audio", Wav2Vec2Config.from_huggingface(bundle.config, str(bundle.path)))
+def _run_wav2vec2(bundle: Bundle, mesh: MeshConfig | None) -> Case:
+    config = Wav2Vec2Config.from_huggingface(bundle.config, str(bundle.path))
+    model = _load(bundle, "audio", config, _layouts(mesh))
     waveform = bundle.group("inputs")["waveform"][0]
     normalized = normalise(waveform)[None]
     outputs = {
@@ -165,7 +181,7 @@ def _run_wav2vec2(bundle: Bundle) -> Case:
     return Case(outputs, {"normalized": normalized})
 
 
-def _run_scheduler(bundle: Bundle) -> Case:
+def _run_scheduler(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     if bundle.meta["velocity"] != _VELOCITY:
         raise UserError(f"{bundle.path}: velocity field {bundle.meta['velocity']!r}; known is {_VELOCITY!r}")
     config, inputs = bundle.config, bundle.group("inputs")
@@ -183,15 +199,17 @@ def _run_scheduler(bundle: Bundle) -> Case:
     )
 
 
-def _run_pipeline(bundle: Bundle) -> Case:
+def _run_pipeline(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     inputs, config = bundle.group("inputs"), bundle.config
     if "source_video" in inputs:
         raise UserError(f"{bundle.path}: dubbing (inputs/source_video) is not part of this program yet")
     if not config["drop_first_motion"] and "init_first_frame" not in config:
         raise UserError(f"{bundle.path}: a first clip with motion tokens of zeros is not part of this program")
     sizes = inputs["noise"].shape[1], inputs["audio_features"].shape[0]
-    dit = _load(bundle, "dit", dit_config(config["dit"], config["motion_frames"], *sizes), "dit")
-    vae = _load(bundle, "vae", vae_config(config["vae"]), "vae")
+    transformer = dit_config(config["dit"], config["motion_frames"], *sizes)
+    layouts = _layouts(mesh, transformer.trunk.num_heads)
+    dit = _load(bundle, "dit", transformer, layouts, "dit")
+    vae = _load(bundle, "vae", vae_config(config["vae"]), layouts, "vae")
     rows = ((0, 0), (0, dit.config.trunk.text_len), (0, 0))
 
     def text(name: str) -> np.ndarray:
@@ -224,7 +242,7 @@ def _run_pipeline(bundle: Bundle) -> Case:
     return Case({"video": np.moveaxis(np.concatenate(video), -1, 0)}, taps)
 
 
-CASES: dict[str, Callable[[Bundle], Case]] = {
+CASES: dict[str, Callable[[Bundle, MeshConfig | None], Case]] = {
     "dit": _run_dit,
     "vae": _run_vae,
     "umt5_encoder": _run_umt5,

@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topology", required=True, metavar="NAME", help=f"{', '.join(TOPOLOGIES)}, or all")
     parser.add_argument("--config", required=True, metavar="FILE", help="TOML file of sample.py's options")
     parser.add_argument(
-        "--mesh", metavar="AXES", help="such as data=2,context=-1 (default: configs/mesh/<topology>.toml)"
+        "--mesh", metavar="AXES", help="as sample.py takes it (default: configs/mesh/<topology>.toml)"
     )
     parser.add_argument("--size", metavar="WxH", help="pixels (default: 640x640 or 1280x704, by the bucket)")
     parser.add_argument("--programs", nargs="+", metavar="NAME", default=(), help="only these, such as step decode")
@@ -168,7 +168,8 @@ def main() -> None:
     chosen = list(TOPOLOGIES.values()) if args.topology == "all" else [topologies.find(args.topology)]
     plans = []
     for topology in chosen:
-        mesh_config = MeshConfig.parse(args.mesh) if args.mesh else preset(topology)
+        asked = args.mesh or options.mesh
+        mesh_config = MeshConfig.read(asked) if asked else preset(topology)
         plans.append(plan(topology, mesh_config, configs, options, job, tuple(args.programs)))
         print(report(plans[-1]), end="\n\n", flush=True)
     if args.json:
@@ -178,4 +179,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # What was compiled for devices that are not there cannot be read back.
+    jax.config.update("jax_enable_compilation_cache", False)
     run_command(main)

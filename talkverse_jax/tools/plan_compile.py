@@ -12,7 +12,7 @@ import jax
 from talkverse_jax.sharding.topologies import Topology
 from talkverse_jax.tools.hlo_cost import Cost, program_cost
 from talkverse_jax.tools.hlo_memory import Buffer, largest_buffers
-from talkverse_jax.tools.plan_programs import Program, weight_bytes
+from talkverse_jax.tools.plan_programs import Program, shard_bytes, weight_bytes
 
 _OUT_OF_MEMORY = re.compile(r"CompileTimeHbmOom: (.*required.* \(([\d.]+)([KMGT]?)\) exceeds [^()]*\([^()]*\))")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -111,8 +111,10 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
     """
     begin = time.perf_counter()
     lowered = program.function.lower(*program.args, **program.static)
+    # Not of the compiler: what this program does not use of a model is in memory all the same.
     weights = weight_bytes(program.args[0])
-    sizes = dict(inputs=0, temporaries=0, outputs=0)
+    inputs = sum(map(shard_bytes, jax.tree.leaves(program.args[1:])))
+    temporaries = outputs = 0
     complaint = None
     with tempfile.TemporaryDirectory() as folder:
         # The text of a program that does not fit is found in the dump alone.
@@ -125,12 +127,11 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
                 raise
             complaint = found.group(1)
             text = next(Path(folder).glob("*.after_optimizations.txt")).read_text()
-            sizes["temporaries"] = int(float(found.group(2)) * _UNITS[found.group(3)]) - weights
+            temporaries = max(0, int(float(found.group(2)) * _UNITS[found.group(3)]) - weights - inputs)
         else:
             text, memory = compiled.as_text(), compiled.memory_analysis()
-            sizes["inputs"] = max(0, memory.argument_size_in_bytes - weights)
-            sizes["temporaries"] = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
-            sizes["outputs"] = memory.output_size_in_bytes - memory.alias_size_in_bytes
+            temporaries = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+            outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
     cost, work = program_cost(text), program.work
     planned = Planned(
         name=work.name,
@@ -139,7 +140,9 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
         estimated=False,
         devices=devices,
         weights=weights,
-        **sizes,
+        inputs=inputs,
+        temporaries=temporaries,
+        outputs=outputs,
         beside=program.beside,
         limit=topology.generation.hbm,
         model_flops=work.flops,

@@ -172,6 +172,7 @@ def weight_bytes(model: nnx.Module) -> int:
 
 
 def shard_bytes(x: jax.ShapeDtypeStruct) -> int:
+    """Bytes of an array's part on one device."""
     shape = x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)
     count = 1
     for length in shape:

@@ -99,8 +99,8 @@ def report(plan: Plan) -> str:
         name = f"~ {p.name}" if p.estimated else p.name
         sizes = (p.weights, p.inputs, p.temporaries, p.outputs, sum(p.beside.values()), p.total)
         shown = [f"{size / GB:.2f}" for size in sizes]
-        if p.complaint:  # the compiler gives one figure for all but the weights
-            shown[1] = shown[3] = "-"
+        if p.complaint:  # the compiler gives one figure for everything
+            shown[3] = "-"
         memory.append([name, *shown, f"{p.limit / GB:.2f}" if p.limit else "?", "yes" if p.fits else "NO"])
         times = [_seconds(t) if t else "-" for t in (p.compute, p.memory, p.interconnect, p.best)]
         waste = "-" if p.estimated else f"{p.waste:.1%}"

@@ -2,13 +2,14 @@
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Sharding
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
@@ -113,11 +114,13 @@ def load_torch(
     tensors: Mapping[str, np.ndarray],
     where: str,
     ignore: tuple[str, ...] = (),
+    place: Callable[[str, tuple[int, ...]], Sharding] | None = None,
 ) -> nnx.Module:
     """The (abstract) module with parameters taken from PyTorch-named arrays, in the module's dtypes.
 
     Args:
       where: the file the arrays come from, for the error.
+      place: the sharding of a parameter, by path and shape; by default the default device.
 
     Raises:
       UserError: with the two-sided report, where names or shapes differ.
@@ -128,6 +131,8 @@ def load_torch(
         raise UserError(f"{where}: the tensors do not fit {type(module).__name__}:\n{found.report()}")
 
     def load(pair: Pair) -> jax.Array:
-        return jnp.asarray(pair.rule.layout.from_torch(tensors[pair.name]), parameters[pair.path].dtype)
+        leaf = parameters[pair.path]
+        array = jnp.asarray(pair.rule.layout.from_torch(tensors[pair.name]), leaf.dtype)
+        return jax.device_put(array, place(pair.path, leaf.shape)) if place else array
 
     return tree.with_parameters(module, {pair.path: load(pair) for pair in found.pairs})

@@ -215,6 +215,18 @@ def test_memory_of_a_slice_is_the_slice():
     assert 2 * array <= cost.memory < 6 * array  # read and written once, and copied at the start
 
 
+def test_memory_of_an_asynchronous_slice_is_the_slice():
+    text = """HloModule m
+
+ENTRY %main (x: s8[4096]) -> s8[512] {
+  %x = s8[4096]{0:T(1024)} parameter(0)
+  %start = ((s8[4096]{0:T(1024)}), s8[1024]{0:T(1024)S(1)}, s32[]{:S(2)}) slice-start(%x), slice={[0:1024]}
+  ROOT %done = s8[1024]{0:T(1024)S(1)} slice-done(%start)
+}
+"""
+    assert program_cost(text).memory == 1024  # read; what it writes is vector memory
+
+
 def test_memory_of_a_product_is_its_arrays():
     cost = program_cost(_text(jnp.matmul, _float(32, 64), _float(64, 48)))
     assert cost.memory == 4 * (32 * 64 + 64 * 48 + 32 * 48)

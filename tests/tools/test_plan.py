@@ -22,6 +22,7 @@ from talkverse_jax.tools.plan_report import report
 from tests.conftest import CONFIGS
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore:Error reading persistent compilation cache")
 DEMO, TINY = CONFIGS / "demo.toml", CONFIGS / "model_tiny.toml"
 
 

@@ -118,6 +118,7 @@ class AudioInjector(nnx.Module):
         costs 1% of the self-attention's products.
         """
         shift, scale = (jnp.take(rows, frames, axis=1) for rows in (audio.shift, audio.scale))
-        audio_frames = jnp.repeat(jnp.arange(audio.shift.shape[1]), audio.context.keys.shape[1] // audio.shift.shape[1])
+        count, tokens = audio.shift.shape[1], audio.context.keys.shape[1]
+        audio_frames = jnp.repeat(jnp.arange(count), tokens // count)
         modulated = enter(self.layout, self.norm(x) * (1 + scale) + shift, self.dtype)
         return leave(self.layout, self.attention(modulated, audio.context, Segments(frames, audio_frames)))

@@ -13,6 +13,7 @@ S noisy tokens, M clean tokens, L all tokens with padding, T audio rows (4 a lat
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
@@ -22,8 +23,8 @@ from jaxtyping import Array, Float, Int
 from talkverse_jax.models.talkverse.audio import AudioInjection, AudioInjector, CausalAudioEncoder
 from talkverse_jax.models.talkverse.axes import AXES
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
-from talkverse_jax.models.talkverse.run import Run, RunConditions
 from talkverse_jax.models.talkverse.motion import FramePacker, motion_positions
+from talkverse_jax.models.talkverse.run import Run, RunConditions
 from talkverse_jax.models.wan.attention import KeyValues
 from talkverse_jax.models.wan.block import Block, Head
 from talkverse_jax.models.wan.embeddings import PatchEmbedding, TextEmbedding, TimeEmbedding, unpatchify
@@ -107,15 +108,16 @@ class TalkVerse(nnx.Module):
         """
         height, width = reference.shape[2:4]
         self = self.layout.gathered(self, AXES)  # but for the runs, which do so as they go
-        context = self.layout.constrain(self.text_embedding(text), "batch", None, None)
-        sound = self._encode_audio(audio, tap)
+        text, audio, reference, motion = jax.tree.map(self._by_branch, (text, audio, reference, motion))
+        context = self._by_branch(self.text_embedding(text))
+        sound = jax.tree.map(self._by_branch, self._encode_audio(audio, tap))
         tokens = [self._embed(reference, REFERENCE)]
         positions = [
             _grid(audio.shape[1] // 4, height, width),
             _grid(1, height, width) + np.array([REFERENCE_FRAME, 0, 0]),
         ]
         if motion is not None:
-            packed = self.frame_packer(motion).astype(jnp.float32)
+            packed = self._by_branch(self.frame_packer(motion).astype(jnp.float32))
             tap("motion_tokens", packed)
             tokens.append(packed + self._kind(MOTION))
             positions.append(motion_positions(height, width))
@@ -128,7 +130,7 @@ class TalkVerse(nnx.Module):
             tap(name, jnp.broadcast_to(table[None, :, None], (len(reference), len(table), 1, table.shape[1])))
         return ClipConditions(
             runs=tuple(run.prepare(context, sound) for run in self.runs),
-            clean_tokens=self.layout.constrain(jnp.concatenate(tokens, axis=1), "batch", None, None),
+            clean_tokens=self._by_branch(jnp.concatenate(tokens, axis=1)),
             clean_time=self.layout.constrain(clean_time, None, None, None),
             rope=rope,
         )
@@ -154,7 +156,7 @@ class TalkVerse(nnx.Module):
         # Every device picks its own tokens out of what is small and whole on all of them.
         place = constrain(jnp.arange(self._padded(tokens)), "tokens")
         clean, frame = place >= noisy, jnp.where(place < noisy, place // (grid[1] * grid[2]), 0)
-        patches = constrain(self.patch_embedding.patches(latents), "batch", None, None)
+        patches = self._by_branch(self.patch_embedding.patches(latents))
         embedded = self.patch_embedding.embed(constrain(_rows(patches, place), "batch", "tokens", None))
         tap("patch_embedding", rearrange(embedded[:, :noisy], "b (f y x) d -> b d f y x", f=grid[0], y=grid[1]))
         x = jnp.where(
@@ -164,7 +166,7 @@ class TalkVerse(nnx.Module):
         )
         x = constrain(x, "batch", "stream", None)
 
-        time, noisy_time = (constrain(y, *("batch", None, None)[: y.ndim]) for y in self.time_embedding(timestep))
+        time, noisy_time = map(self._by_branch, self.time_embedding(timestep))
         clean_time = jnp.broadcast_to(conditions.clean_time, noisy_time.shape)
         tap("time_projection", rearrange(jnp.concatenate([noisy_time, clean_time[:1]]), "b six d -> b (six d)"))
         time_vectors = jnp.stack([noisy_time, clean_time], axis=1)
@@ -181,13 +183,17 @@ class TalkVerse(nnx.Module):
         run_block, inject = (rematerialised(stage, self.remat) for stage in (run_block, inject))
         for run, of_run in zip(self.runs, conditions.runs):
             x = run(x, of_run, run_block, inject, tap=lambda name, x: tap(name, x[:, :tokens]))
-        patches = constrain(self.head(x, time), "batch", None, None)[:, :noisy]
+        patches = self._by_branch(self.head(x, time))[:, :noisy]
         return unpatchify(patches, grid, self.config.trunk.patch_size)
 
     def _padded(self, tokens: int) -> int:
         """The length of a sequence of `tokens` that divides evenly among the devices."""
         parts = self.layout.parts("stream")
         return -(-tokens // parts) * parts
+
+    def _by_branch(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
+        """Whole on every device of a branch: what is small, or what all its tokens need."""
+        return self.layout.constrain(x, "batch", *[None] * (x.ndim - 1))
 
     def _split(self, table: Float[Array, "L pairs"]) -> Float[Array, "L pairs"]:
         return self.layout.constrain(table, "tokens", None)
@@ -201,7 +207,7 @@ class TalkVerse(nnx.Module):
         return type(sound)(*(rows[:, self.config.motion_latent_frames :] for rows in sound))
 
     def _embed(self, latents: Float[Array, "B F h w C"], kind: int) -> Float[Array, "B S D"]:
-        return self.patch_embedding(latents).astype(jnp.float32) + self._kind(kind)
+        return self._by_branch(self.patch_embedding(latents).astype(jnp.float32)) + self._kind(kind)
 
     def _kind(self, kind: int) -> Float[Array, " D"]:
         return self.token_kind.get_value()[kind].astype(jnp.float32)

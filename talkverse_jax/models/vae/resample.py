@@ -53,9 +53,11 @@ class Upsample(nnx.Module):
     ) -> tuple[Float[Array, "B 2T 2H 2W C"], Float[Array, "B 2 H W C"] | tuple]:
         new_past = ()
         if self.time_conv is not None:
-            doubled, new_past = self.time_conv(x, past, chunk)
-            doubled = rearrange(doubled, "b t h w (two c) -> b (t two) h w c", two=2)
-            x = jnp.where(chunk.first, repeat(x, "b t h w c -> b (t 2) h w c"), doubled)
+            pair, new_past = self.time_conv(x, past, chunk)
+            early, late = (jnp.where(chunk.first, x, frames) for frames in jnp.split(pair, 2, axis=-1))
+            # Frame by frame: for a TPU, XLA gathers the rows of all devices to take a channel's halves apart
+            # in a reshape (JAX 0.10.2).
+            x = jnp.concatenate([y[:, t : t + 1] for t in range(x.shape[1]) for y in (early, late)], axis=1)
             new_past = jnp.where(chunk.first, 0, new_past)
         x = chunk.keep_split(repeat(x, "b t h w c -> b t (h 2) (w 2) c"))
         return chunk.keep_split(self.resample(x)), new_past

@@ -36,7 +36,7 @@ def share_of_all(module: nnx.Module, layout: Layout, axes: ParameterAxes) -> flo
 
 def collectives(program: str, kind: str) -> list[int]:
     """The sizes of what the float32 collectives of one kind give, of a compiled program's text."""
-    found = re.findall(rf"f32\[([\d,]*)\]\S* {kind}(?:-start)?\(", program)
+    found = re.findall(rf"f32\[([\d,]*)\]\S*(?:, \S+)*?\)? {kind}(?:-start)?\(", program)
     return [math.prod(map(int, dims.split(","))) for dims in found]
 
 

@@ -19,9 +19,11 @@ class Stack(nnx.Module):
 
     def __init__(self, names: Sequence[str], make: Callable[[nnx.Rngs], nnx.Module], rngs: nnx.Rngs):
         self.names = tuple(names)
-        if len(names) > 1:
-            make = nnx.split_rngs(splits=len(names))(nnx.vmap(make))
-        self.layers = make(rngs)
+        if len(names) == 1:
+            self.layers = make(rngs)
+        else:
+            keys = jax.random.split(rngs.params(), len(names))
+            self.layers = nnx.vmap(lambda key: make(nnx.Rngs(key)))(keys)
 
     def map(self, function: Callable[[Any], Any]) -> Any:
         """What `function` returns for every layer, along a first axis where there are several."""

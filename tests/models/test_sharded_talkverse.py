@@ -109,14 +109,14 @@ def test_blocks_one_by_one_compute_what_the_scan_does(mesh):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_blocks_of_one_shape_are_one_run():
-    assert TalkVerseConfig.talkverse_5b().runs(scan=True) == [
-        RunShape(block=0, injection=0, length=1, times=1, injected=True),
-        RunShape(block=1, injection=1, length=3, times=9, injected=True),
-        RunShape(block=28, injection=10, length=2, times=1, injected=True),
-    ]
-    assert [run.injected for run in CONFIG.runs(scan=False)] == [True, False, True, False, True, False]
-    assert CONFIG.runs(scan=True)[-1] == RunShape(5, 3, 1, 1, injected=False)
+def test_what_repeats_is_compiled_once():
+    published = TalkVerseConfig.talkverse_5b()
+    assert published.runs(scan=True) == [RunShape("BIBB", 10, 0, 0), RunShape("I", 1, 30, 10)]
+    assert published.runs(scan=True)[0].numbers(2) == tuple(range(1, 30, 3))
+    assert CONFIG.runs(scan=True) == [RunShape("BIB", 3, 0, 0)]
+    assert [run.stages for run in CONFIG.runs(scan=False)] == ["BI", "B"] * 3
+    uneven = dataclasses.replace(CONFIG, audio_inject_layers=(0, 1, 3))
+    assert [(run.stages, run.times) for run in uneven.runs(scan=True)] == [("BI", 2), ("B", 2), ("I", 1), ("B", 2)]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,18 @@
 """The VAE with its pictures split over eight devices: the numbers of one device, and nothing left whole."""
 
+import dataclasses
+import importlib.util
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from einops import rearrange
 from flax import nnx
+from jax.experimental import topologies
 from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import from_dict
@@ -130,3 +136,26 @@ def test_parts_of_published_sizes(devices, rows, columns, parts):
     mesh = jax.sharding.Mesh(np.array([jax.devices()[0]] * devices), ("all",))
     split = split_for(picture_layout(Layout(mesh)), 1, rows, columns)
     assert (split.parts("rows"), split.parts("columns")) == parts
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+def test_a_tpu_exchanges_borders_only():
+    """XLA:TPU partitions reshapes in its own way, which may gather what a CPU's program does not."""
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    devices = topologies.get_topology_desc("v6e:2x4", platform="tpu").devices
+    layout = picture_layout(Layout(make_mesh(MeshConfig(context=-1), devices, heads=24)))
+    config = dataclasses.replace(SMALL, dec_dim=32)
+    where = layout.parameter_sharding(AXES)
+    vae = nnx.eval_shape(lambda: WanVAE22(config, rngs=nnx.Rngs(0), layout=layout))
+    full = tree.abstract_parameters(vae)
+    parts = {
+        path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(path, x.shape))
+        for path, x in full.items()
+    }
+    latents = jax.ShapeDtypeStruct((1, 4, 40, 40, Z), jnp.float32, sharding=NamedSharding(layout.mesh, P()))
+    program = decode.lower(tree.with_parameters(vae, parts), latents).compile().as_text()
+    assert collectives(program, "collective-permute") and not collectives(program, "all-to-all")
+    kernels = {x.size for x in full.values()}
+    assert {size for size in collectives(program, "all-gather") if size not in kernels} == {40 * 40 * 64}

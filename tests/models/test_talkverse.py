@@ -99,7 +99,7 @@ def test_the_published_size_traces_to_the_clip_of_640(published_model):
         shape((1, 19, 40, 40, 48), jnp.float32),
     )
     assert conditions.rope.cos.shape == (13_000, 64)
-    assert conditions.runs[0].text.keys.shape == (1, 512, 24, 128)
+    assert conditions.runs[0][0].keys.shape == (1, 512, 24, 128)
     latents = shape((1, 30, 40, 40, 48), jnp.float32)
     velocity = jax.eval_shape(
         lambda m, *inputs: m.velocity(*inputs),

@@ -155,7 +155,8 @@ def _dit_case():
 
 def _vae_case():
     config = {k: v for k, v in to_dict(TINY.vae).items() if not k.startswith("latent_")}
-    return config, {"video": _normal(1, 3, 5, 32, 32).clip(-1, 1), "latents": _normal(1, TINY.vae.z_dim, 2, 2, 2)}, {}
+    video, latents = _normal(1, 3, 5, 32, 32).clip(-1, 1), _normal(1, TINY.vae.z_dim, 2, 2, 2)
+    return config, {"video": video, "latents": latents}, {}
 
 
 def _umt5_case():

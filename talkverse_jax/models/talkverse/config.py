@@ -8,17 +8,24 @@ from talkverse_jax.models.wan.config import WanConfig
 
 @dataclasses.dataclass(frozen=True)
 class RunShape:
-    """Blocks `block` ... in `times` repeats of: `length` blocks, then an audio injection where `injected`.
+    """`times` repeats of some stages.
 
     Attributes:
+      stages: a letter each, B for a block, I for an audio injection.
       block, injection: the number of the first one.
     """
 
+    stages: str
+    times: int
     block: int
     injection: int
-    length: int
-    times: int
-    injected: bool
+
+    def numbers(self, position: int) -> tuple[int, ...]:
+        """The number of the block or injection at a position, in each repeat."""
+        stage = self.stages[position]
+        first = self.block if stage == "B" else self.injection
+        first += self.stages[:position].count(stage)
+        return tuple(first + repeat * self.stages.count(stage) for repeat in range(self.times))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,23 +57,20 @@ class TalkVerseConfig:
             )
 
     def runs(self, scan: bool) -> list[RunShape]:
-        """The blocks, in order, as few runs: neighbours of one shape become one run that is repeated.
+        """All stages in order, in the fewest that must be compiled: what repeats is one run.
 
         Args:
-          scan: without it, every block is a run of its own.
+          scan: without it, every block with its injection is a run of its own.
         """
-        last = self.trunk.num_layers - 1
-        ends = range(last + 1) if not scan else sorted({*self.audio_inject_layers, last})
-        runs: list[RunShape] = []
-        start = injections = 0
-        for end in ends:
-            length, injected = end + 1 - start, end in self.audio_inject_layers
-            before = runs[-1] if runs else None
-            if scan and before and (before.length, before.injected) == (length, injected):
-                runs[-1] = dataclasses.replace(before, times=before.times + 1)
-            else:
-                runs.append(RunShape(start, injections, length, 1, injected))
-            start, injections = end + 1, injections + injected
+        blocks = ["BI" if i in self.audio_inject_layers else "B" for i in range(self.trunk.num_layers)]
+        if scan:
+            parts = _repeats("".join(blocks))
+        else:
+            parts = [(block, 1) for block in blocks]
+        runs, block, injection = [], 0, 0
+        for stages, times in parts:
+            runs.append(RunShape(stages, times, block, injection))
+            block, injection = block + times * stages.count("B"), injection + times * stages.count("I")
         return runs
 
     @property
@@ -85,3 +89,21 @@ class TalkVerseConfig:
             audio_inject_layers=(0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 29),
             motion_frames=73,
         )
+
+
+def _repeats(stages: str) -> list[tuple[str, int]]:
+    """The stages as repeats of a pattern, and of another in what is left: the fewest stages in patterns."""
+    if not stages:
+        return []
+
+    def times(length: int) -> int:
+        pattern, count = stages[:length], 1
+        while stages.startswith(pattern, count * length):
+            count += 1
+        return count
+
+    def left(length: int) -> int:
+        return len(stages) - length * times(length)
+
+    length = min(range(1, len(stages) + 1), key=lambda length: length + left(length))
+    return [(stages[:length], times(length)), *_repeats(stages[length * times(length) :])]

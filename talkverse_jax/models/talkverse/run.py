@@ -1,15 +1,16 @@
-"""Blocks and audio injections in runs of one shape, each compiled once however often it is repeated.
+"""Blocks and audio injections in runs of one pattern, which is compiled once however often it is repeated.
 
 Compiled for a TPU on two cores, one linear layer takes XLA a second or more (2026-11-21): 30 blocks one by one
 would take ten minutes. On a CPU they are kept apart: there a scan turns all bfloat16 weights to float32 first.
+Each place of the pattern has a stack of its own. (One stack for all, and a scan within a scan, would copy every
+weight once more a step: the outer loop cuts out what the inner one reads.)
 
 Shapes: B batch, L tokens, D width.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -23,43 +24,34 @@ from talkverse_jax.ops.attention import Attention
 
 Stream = Float[Array, "B L D"]
 
-
-class RunConditions(NamedTuple):
-    """What a run's blocks and injections need of a clip, along a first axis where there are several."""
-
-    text: KeyValues
-    audio: AudioInjection | None
+# What a run needs of a clip: the text of each block, the sound of each injection, by place in the pattern and
+# along a first axis where that is repeated.
+RunConditions = tuple[KeyValues | AudioInjection, ...]
 
 
 class Run(nnx.Module):
-    """`shape.times` repeats of some blocks and an audio injection."""
+    """`shape.times` repeats of some blocks and audio injections."""
 
     def __init__(self, config: TalkVerseConfig, shape: RunShape, attention: Attention, *, rngs, **dtypes):
+        kinds = {
+            "B": ("blocks", lambda rngs: Block(config.trunk, attention, rngs=rngs, **dtypes)),
+            "I": ("audio_injectors", lambda rngs: AudioInjector(config, attention, rngs=rngs, **dtypes)),
+        }
         self.shape = shape
         self.layout = attention.layout
-        blocks = range(shape.block, shape.block + shape.times * shape.length)
-        self.blocks = Stack(
-            [f"blocks/{i}" for i in blocks],
-            lambda rngs: Block(config.trunk, attention, rngs=rngs, **dtypes),
-            rngs,
-        )
-        injectors = range(shape.injection, shape.injection + shape.times)
-        self.injectors = nnx.data(
-            Stack(
-                [f"audio_injectors/{i}" for i in injectors],
-                lambda rngs: AudioInjector(config, attention, rngs=rngs, **dtypes),
-                rngs,
-            )
-            if shape.injected
-            else None
-        )
+        self.stages = nnx.List()
+        for position, stage in enumerate(shape.stages):
+            name, make = kinds[stage]
+            self.stages.append(Stack([f"{name}/{i}" for i in shape.numbers(position)], make, rngs))
 
     def prepare(self, context: Float[Array, "B T D"], sound: AudioTokens) -> RunConditions:
         """What the clip's text and sound are to each block and injection."""
-        text = self.blocks.map(lambda block: self._whole(block).cross_attn.key_values(context))
-        if self.injectors is None:
-            return RunConditions(text, None)
-        return RunConditions(text, self.injectors.map(lambda injector: self._whole(injector).prepare(sound)))
+
+        def of_stage(stage: Block | AudioInjector) -> KeyValues | AudioInjection:
+            stage = self.layout.gathered(stage, AXES)
+            return stage.cross_attn.key_values(context) if isinstance(stage, Block) else stage.prepare(sound)
+
+        return tuple(stack.map(of_stage) for stack in self.stages)
 
     def __call__(
         self,
@@ -72,33 +64,20 @@ class Run(nnx.Module):
         """The stream after the run.
 
         Args:
-          tap: called after a block that is a run of its own; the blocks of a longer run cannot be seen.
+          tap: called after the stages of a run that is not repeated; those of others cannot be seen.
         """
-        length, times = self.shape.length, self.shape.times
-        block_def, blocks = nnx.split(self.blocks.layers)
-        injector_def, injectors = nnx.split(self.injectors.layers) if self.injectors else (None, None)
+        split = [nnx.split(stack.layers) for stack in self.stages]
+        tap = tap if self.shape.times == 1 else lambda name, x: None
 
-        def one_block(x: Stream, item: Any) -> Stream:
-            block, text = item
-            return run_block(self._whole(nnx.merge(block_def, block)), x, text)
+        def repeat(x: Stream, item: tuple[list[nnx.State], RunConditions]) -> Stream:
+            block = self.shape.block
+            for stage, (graphdef, _), state, of_stage in zip(self.shape.stages, split, *item):
+                layer = self.layout.gathered(nnx.merge(graphdef, state), AXES)
+                x = (run_block if stage == "B" else inject)(layer, x, of_stage)
+                tap(f"block_{block}_before_audio" if stage == "B" else f"block_{block}", x)
+            if self.shape.stages == "B":
+                tap(f"block_{block}", x)
+            return x
 
-        def one_run(x: Stream, item: Any) -> Stream:
-            blocks, text, injector, audio = item
-            x = fold(one_block, x, (blocks, text), length)
-            if length * times == 1:
-                tap(f"block_{self.shape.block}_before_audio", x)
-            if injector is None:
-                return x
-            return inject(self._whole(nnx.merge(injector_def, injector)), x, audio)
-
-        text = conditions.text
-        if length > 1 and times > 1:
-            nested = lambda leaf: leaf.reshape(times, length, *leaf.shape[1:])  # noqa: E731
-            blocks, text = jax.tree.map(nested, (blocks, text))
-        x = fold(one_run, x, (blocks, text, injectors, conditions.audio), times)
-        if length * times == 1:
-            tap(f"block_{self.shape.block}", x)
-        return x
-
-    def _whole(self, layer: nnx.Module) -> nnx.Module:
-        return self.layout.gathered(layer, AXES)
+        items: Any = [state for _, state in split], conditions
+        return fold(repeat, x, items, self.shape.times)

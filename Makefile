@@ -28,9 +28,8 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(PY) -m pytest -n 2 --dist loadfile
 
-# Needs about 12 GB of memory; libtpu lets a CPU machine compile for TPUs.
+# Needs about 12 GB of memory.
 test-slow: $(VENV)/installed
-	$(PY) -m pip install --quiet --disable-pip-version-check libtpu
 	$(PY) -m pytest -m slow
 
 lint: $(VENV)/installed

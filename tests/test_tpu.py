@@ -1,83 +1,92 @@
-"""What runs on a TPU is compiled for one: XLA:TPU needs no device, only libtpu (`make test-slow` installs it)."""
+"""The program of every step, compiled for TPUs that need not be there: libtpu is all that XLA:TPU needs."""
 
+import dataclasses
+import functools
 import importlib.util
-import os
 
-import jax
-import jax.numpy as jnp
 import pytest
 
-from talkverse_jax.diffusion.sample_loop import denoising_step
-from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
-from talkverse_jax.pipelines.components import COMPONENTS
-from talkverse_jax.pipelines.long_video import decode, encode, prepare
+from talkverse_jax.pipelines.components import ModelConfigs
+from talkverse_jax.sharding import topologies
+from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.tools import plan
+from tests.conftest import CONFIGS
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"),
-]
-
-GB = 1e9
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+slow = pytest.mark.slow
+TOKENS = {(640, 640): 13_000, (704, 1280): 28_580}
 
 
-@pytest.fixture(scope="module")
-def one_chip():
-    """A sharding on one v6e chip (32 GB) that need not exist."""
-    from jax.experimental import topologies
-
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # only compiles; another process may too
-    topology = topologies.get_topology_desc("v6e:1x1", platform="tpu", chips_per_host_bounds=[1, 1, 1])
-    return jax.sharding.SingleDeviceSharding(topology.devices[0])
-
-
-def _compile(function, sharding, *args, **static):
-    """Compile for the chip; gigabytes of arguments and of temporaries."""
-    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
-    args = jax.tree.map(place, args)
-    compiled = jax.jit(function, static_argnames=tuple(static)).lower(*args, **static).compile()
-    memory = compiled.memory_analysis()
-    return memory.argument_size_in_bytes / GB, memory.temp_size_in_bytes / GB
-
-
-def _float(*shape):
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
-
-
-@pytest.mark.parametrize("height, width", [(640, 640), (1280, 704)])
-def test_a_clip_of_the_published_size_fits_a_32_gb_chip(one_chip, height, width):
-    component, (h, w) = COMPONENTS["dit"], (height // 16, width // 16)
-    config = component.real_size()
-    model = component.abstract(config, jnp.bfloat16)
-    inputs = (
-        _float(1, 512, 4096),
-        _float(1, 512, 4096),
-        _float(1, 120, 25, 1024),
-        _float(1, 1, h, w, 48),
-        _float(1, 19, h, w, 48),
+def four_blocks() -> ModelConfigs:
+    """The published widths, four blocks and two audio injections."""
+    configs = ModelConfigs.real_size()
+    trunk = dataclasses.replace(configs.dit.trunk, num_layers=4)
+    return dataclasses.replace(
+        configs, dit=dataclasses.replace(configs.dit, trunk=trunk, audio_inject_layers=(0, 2))
     )
-    conditions = jax.eval_shape(lambda *x: prepare.__wrapped__(*x, guided=True), model, *inputs)
-    state = SolverState(*[_float(1, 30, h, w, 48)] * 4)
-    row = StepCoefficients(_float(), _float(5), _float(3))
-    held, temporary = _compile(
-        denoising_step.__wrapped__, one_chip, model, state, _float(), row, conditions, _float()
-    )
-    print(f"step at {width}x{height}: arguments {held:.2f} GB, temporaries {temporary:.2f} GB")
-    assert held + temporary < 32
-    held, temporary = _compile(prepare.__wrapped__, one_chip, model, *inputs, guided=True)
-    print(f"prepare: arguments {held:.2f} GB, temporaries {temporary:.2f} GB")
-    assert held + temporary < 32
 
 
-def test_the_vae_of_the_published_size_fits_beside_it(one_chip):
-    """Seven minutes on two cores: XLA:TPU takes 5 to 10 s for each of the decoder's convolutions."""
-    component, (height, width), (h, w) = COMPONENTS["vae"], (640, 640), (40, 40)
-    vae = component.abstract(component.real_size())
-    held, temporary = _compile(
-        decode.__wrapped__, one_chip, vae, _float(1, 19, h, w, 48), _float(1, 30, h, w, 48)
+@functools.cache
+def step(topology: str, mesh: str | None, size: str, whole: bool):
+    """The planned sampling step with motion tokens."""
+    options = plan.load_options(str(CONFIGS / ("sample_480.toml" if size == "640x640" else "sample_720.toml")))
+    where = topologies.find(topology)
+    made = plan.plan(
+        where,
+        MeshConfig.parse(mesh) if mesh else plan.preset(where),
+        ModelConfigs.real_size() if whole else four_blocks(),
+        options,
+        plan.make_job(options, size),
+        wanted=("step",),
     )
-    print(f"decode at {width}x{height}: arguments {held:.2f} GB, temporaries {temporary:.2f} GB")
-    assert held + temporary < 32 - 11.5
-    held, temporary = _compile(encode.__wrapped__, one_chip, vae, _float(1, 73, height, width, 3))
-    print(f"encode at {width}x{height}: arguments {held:.2f} GB, temporaries {temporary:.2f} GB")
-    assert held + temporary < 32 - 11.5
+    return made, next(program for program in made.programs if program.name == "step")
+
+
+def check(topology: str, mesh: str, size: str, blocks: int) -> None:
+    """Fits, computes little beside the model, and receives what the formula of its context parallelism says."""
+    made, program = step(topology, mesh, size, blocks == 30)
+    print(made.sentence(), f"; waste {program.waste:.1%}, compiled in {program.compile_seconds:.0f} s")
+    assert program.fits and not program.faults
+    assert program.waste <= 0.05
+
+    sizes = made.mesh
+    parts, tokens = sizes.ring * sizes.ulysses, TOKENS[made.job.height, made.job.width]
+    part = 2 / sizes.data * -(-tokens // parts) * 3072 * 2  # bytes of q, k, v or the result on a device
+    ulysses = 4 * part * (sizes.ulysses - 1) / sizes.ulysses
+    # After Ulysses a device has as many more tokens of as many fewer heads: a block of the ring is as large.
+    ring = 2 * part * (sizes.ring - 1)
+    received = sum(program.cost.received.values())
+    assert abs(received / (blocks * (ulysses + ring)) - 1) < 0.10
+
+
+@needs_libtpu
+def test_four_blocks_for_eight_chips():
+    check("v6e-8", "data=2,context=4", "640x640", blocks=4)
+
+
+@needs_libtpu
+@slow
+@pytest.mark.parametrize("size", ["640x640", "1280x704"])
+@pytest.mark.parametrize("topology", ["v5e-8", "v6e-8", "v5p-8"])
+def test_the_published_model(topology, size):
+    check(topology, "data=2,context=-1", size, blocks=30)
+    assert step(topology, "data=2,context=-1", size, True)[1].compile_seconds <= 180
+
+
+@needs_libtpu
+@slow
+@pytest.mark.parametrize("mesh", ["data=2,context=4,ulysses=1", "data=2,context=4,ulysses=2"])
+def test_the_published_model_in_a_ring(mesh):
+    check("v6e-8", mesh, "640x640", blocks=30)
+
+
+@needs_libtpu
+@slow
+def test_four_small_chips_hold_it_by_their_preset():
+    _, program = step("v5e-4", None, "640x640", True)
+    assert program.fits and program.limit < 17e9
+
+
+def test_one_card_of_80_gb_holds_it_at_1280x704():
+    made, program = step("H100-1", None, "1280x704", True)
+    assert made.fits and program.estimated

@@ -63,10 +63,7 @@ class TalkVerseConfig:
           scan: without it, every block with its injection is a run of its own.
         """
         blocks = ["BI" if i in self.audio_inject_layers else "B" for i in range(self.trunk.num_layers)]
-        if scan:
-            parts = _repeats("".join(blocks))
-        else:
-            parts = [(block, 1) for block in blocks]
+        parts = _repeats("".join(blocks)) if scan else [(block, 1) for block in blocks]
         runs, block, injection = [], 0, 0
         for stages, times in parts:
             runs.append(RunShape(stages, times, block, injection))

@@ -5,7 +5,10 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 DEMO   := outputs/demo
 
-.PHONY: demo test test-slow lint clean
+# The environment has libtpu, to compile for TPUs: without this JAX looks for one.
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: demo test test-slow plan-table lint clean
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -31,6 +34,10 @@ test: $(VENV)/installed
 # Needs about 12 GB of memory.
 test-slow: $(VENV)/installed
 	$(PY) -m pytest -m slow
+
+# Compiles the sampling step for every topology of docs/tpu.md: a quarter of an hour on two cores.
+plan-table: $(VENV)/installed
+	$(PY) -m talkverse_jax.tools.plan_table docs/tpu.md
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -130,7 +130,8 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _libtpu() -> str | None:
+def libtpu_version() -> str | None:
+    """The version of the TPU compiler; None where there is none."""
     try:
         return importlib.metadata.version("libtpu")
     except importlib.metadata.PackageNotFoundError:
@@ -173,7 +174,7 @@ def main() -> None:
         plans.append(plan(topology, mesh_config, configs, options, job, tuple(args.programs)))
         print(report(plans[-1]), end="\n\n", flush=True)
     if args.json:
-        versions = {"talkverse_jax": talkverse_jax.__version__, "jax": jax.__version__, "libtpu": _libtpu()}
+        versions = {"talkverse_jax": talkverse_jax.__version__, "jax": jax.__version__, "libtpu": libtpu_version()}
         write_json(Path(args.json), {"versions": versions, "plans": [made.as_json() for made in plans]})
     sys.exit(1 if any(made.faults for made in plans) else 0)
 

@@ -117,7 +117,8 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
     temporaries = outputs = 0
     complaint = None
     with tempfile.TemporaryDirectory() as folder:
-        # The text of a program that does not fit is found in the dump alone.
+        # Where XLA:TPU puts the text: that of a program that does not fit is found there alone, and jaxlib 0.10.2
+        # cannot read back all that libtpu 0.0.51 compiles (asynchronous slices of v5p).
         dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True} if topology.libtpu else None
         try:
             compiled = lowered.compile(compiler_options=dump)
@@ -126,10 +127,10 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
             if found is None:
                 raise
             complaint = found.group(1)
-            text = next(Path(folder).glob("*.after_optimizations.txt")).read_text()
+            text = _dumped(folder)
             temporaries = max(0, int(float(found.group(2)) * _UNITS[found.group(3)]) - weights - inputs)
         else:
-            text, memory = compiled.as_text(), compiled.memory_analysis()
+            text, memory = _dumped(folder) if dump else compiled.as_text(), compiled.memory_analysis()
             temporaries = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
             outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
     cost, work = program_cost(text), program.work
@@ -153,6 +154,10 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
         compile_seconds=round(time.perf_counter() - begin, 1),
     )
     return planned if planned.fits else dataclasses.replace(planned, buffers=tuple(largest_buffers(text)))
+
+
+def _dumped(folder: str) -> str:
+    return next(Path(folder).glob("*.after_optimizations.txt")).read_text()
 
 
 def _sha256(text: str) -> str:

@@ -136,7 +136,7 @@ def parse(text: str) -> Program:
         if header:
             name, lines = header.group(2), []
             entry = name if header.group(1) else entry
-        elif line == "}" and name:
+        elif line.split(", execution_thread=")[0] == "}" and name:
             computations[name] = Computation(name, tuple(map(_instruction, lines)))
             name = None
         elif name and _INSTRUCTION.match(line):

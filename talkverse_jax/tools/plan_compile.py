@@ -157,7 +157,9 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
 
 
 def _dumped(folder: str) -> str:
-    return next(Path(folder).glob("*.after_optimizations.txt")).read_text()
+    """The program's text; what XLA:TPU gives its sparse cores to do has files of its own, all smaller."""
+    files = Path(folder).glob("*.after_optimizations.txt")
+    return max(files, key=lambda path: path.stat().st_size).read_text()
 
 
 def _sha256(text: str) -> str:

@@ -1,12 +1,14 @@
-"""Two clips on eight devices against the same on one, for every way that a preset splits them."""
+"""Two clips on eight devices, of one process or of two, against the same on one device."""
 
 from functools import cache, partial
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
+from talkverse_jax.core import tree
 from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.talkverse.model import TalkVerse
@@ -16,8 +18,10 @@ from talkverse_jax.models.wan.config import WanConfig
 from talkverse_jax.pipelines import long_video
 from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.pipelines.long_video import Clip, ClipSettings, generate_clips
-from talkverse_jax.pipelines.placement import component_layouts
+from talkverse_jax.pipelines.placement import Layouts, component_layouts
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.weights import blocks, orbax_io
+from tests.processes import free_address, run_together
 from tests.sharded import error, sharded
 from tests.tiny import random_module
 
@@ -89,6 +93,10 @@ def two_clips(models: dict[str, nnx.Module], init_first_frame: bool) -> list[Cli
     )
 
 
+def layouts_of(mesh: str) -> Layouts:
+    return component_layouts(make_mesh(MeshConfig.parse(mesh), jax.devices()[:8], HEADS))
+
+
 @cache
 def unsplit_clips(init_first_frame: bool) -> list[Clip]:
     return two_clips(unsplit_models(), init_first_frame)
@@ -125,7 +133,7 @@ def test_eight_devices_make_what_one_does(mesh, init_first_frame, monkeypatch):
 
     for name in shards:
         monkeypatch.setattr(long_video, name, partial(record, name, getattr(long_video, name)))
-    layouts = component_layouts(make_mesh(MeshConfig.parse(mesh), jax.devices()[:8], HEADS))
+    layouts = layouts_of(mesh)
     models = {
         name: sharded(model, layouts[name], COMPONENTS[name].axes) for name, model in unsplit_models().items()
     }
@@ -138,3 +146,44 @@ def test_eight_devices_make_what_one_does(mesh, init_first_frame, monkeypatch):
     assert shards["encode"] == {(1, frames, h, w, VAE.z_dim) for frames in (1, 19)}
     assert shards["decode"] == {(1, frames, *pixels) for frames in (8 if init_first_frame else 5, 8)}
     assert shards["remember"] == {(1, DIT.motion_frames, *pixels)}
+
+
+PROGRAM = """
+import sys
+from talkverse_jax.sharding import distributed
+from tests.pipelines.test_sharded_pipeline import keep_clips_of_part
+
+address, folder, me = sys.argv[1:]
+with distributed.session(address, 2, int(me), heartbeat_timeout=60):
+    keep_clips_of_part(folder)
+"""
+
+
+def keep_clips_of_part(folder: str) -> None:
+    """What each of two processes does: load its part of both models, make the clips, and save what it has of them."""
+    layouts, models = layouts_of("data=2,context=4"), {}
+    for name, config in {"dit": DIT, "vae": VAE}.items():
+        module = COMPONENTS[name].abstract(config, layout=layouts[name])
+        place = layouts[name].parameter_sharding(COMPONENTS[name].axes)
+        leaves = {
+            path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place(path, leaf.shape))
+            for path, leaf in tree.abstract_parameters(module).items()
+        }
+        models[name] = tree.with_parameters(module, orbax_io.read(Path(folder) / name, leaves))
+    frames, latents = zip(*[(clip.frames, clip.latents) for clip in two_clips(models, True)])
+    arrays = {"latents": latents} | ({"frames": frames} if frames[0] is not None else {})
+    np.savez(Path(folder) / f"clips_{jax.process_index()}.npz", **arrays)
+
+
+def test_two_processes_make_what_one_does(tmp_path):
+    for name, model in unsplit_models().items():
+        parameters = {path: blocks.cast(np.asarray(x)) for path, x in tree.parameters(model).items()}
+        orbax_io.write(tmp_path / name, parameters)
+    address = free_address()
+    run_together(PROGRAM, *([address, tmp_path, me] for me in (0, 1)), within=300)
+    expected = unsplit_clips(init_first_frame=True)
+    main, other = (np.load(tmp_path / f"clips_{me}.npz") for me in (0, 1))
+    assert other.files == ["latents"]  # frames are process 0's alone
+    for arrays in (main, other):
+        assert error(arrays["latents"], np.stack([clip.latents for clip in expected])) < 1e-5
+    assert error(main["frames"], np.stack([clip.frames for clip in expected])) < 1e-5

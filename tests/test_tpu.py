@@ -9,7 +9,7 @@ import pytest
 from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.mesh import MeshConfig
-from talkverse_jax.tools import plan
+from talkverse_jax.tools import plan, plan_table
 from tests.conftest import CONFIGS
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
@@ -85,6 +85,16 @@ def test_the_published_model_in_a_ring(mesh):
 def test_four_small_chips_hold_it_by_their_preset():
     _, program = step("v5e-4", None, "640x640", True)
     assert program.fits and program.limit < 17e9
+
+
+@needs_libtpu
+@slow
+def test_a_row_of_the_documentation_is_made_again():
+    page = (CONFIGS.parent / "docs" / "tpu.md").read_text()
+    if f"libtpu {plan.libtpu_version()}" not in page:
+        pytest.skip("docs/tpu.md was made by another libtpu; run make plan-table")
+    cells = plan_table.row("v6e-8", None, "640x640")
+    assert f"| {' | '.join(cells)} |" in page
 
 
 def test_one_card_of_80_gb_holds_it_at_1280x704():

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
@@ -22,6 +23,7 @@ from talkverse_jax.data.image import read_image
 from talkverse_jax.data.video_writer import VideoWriter, check_output
 from talkverse_jax.models.talkverse.model import TalkVerse
 from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.ops.attention import Attention
 from talkverse_jax.pipelines.alignment import FPS, FRAMES_LOST, clips_needed, frames_in_sound
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
 from talkverse_jax.pipelines.encoders import SAMPLE_RATE, AudioEncoder, TextEncoder, load_tokenizer
@@ -91,7 +93,9 @@ def sample(options: SampleOptions) -> Path:
     for notice in sound.notices:
         _say(notice)
     branches = 2 if options.sample_guide_scale > 1 else 1
-    layouts = component_layouts(choose_mesh(options.mesh, configs.dit.trunk.num_heads, branches))
+    trunk = configs.dit.trunk
+    layouts = component_layouts(choose_mesh(options.mesh, trunk.num_heads, branches))
+    Attention(layouts["dit"], options.attention).check(jnp.dtype(options.dtype), trunk.head_dim)
     stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding", "writing")
     # An accelerator multiplies float32 (the VAE, norms, time) in less than that unless told otherwise.
     precision = "highest" if options.dtype == "float32" else "high"

@@ -12,6 +12,7 @@ from talkverse_jax.diffusion.flow import SolverName
 from talkverse_jax.ops.attention import KernelName
 from talkverse_jax.pipelines.alignment import AudioAlignment
 from talkverse_jax.pipelines.long_video import ClipSettings
+from talkverse_jax.sharding.mesh import MeshConfig
 
 # What the original tells the model to avoid, in words of our own: blur, poor quality, agitation, trembling
 # hands, captions, ugliness, damage, surplus fingers, badly drawn hands and faces, deformity, merged fingers,
@@ -130,6 +131,8 @@ class SampleOptions:
           UserError: a flag's value cannot be used.
         """
         self.clip_settings()
+        if self.mesh is not None:
+            MeshConfig.read(self.mesh)
         if self.num_clip is not None and self.num_clip < 1:
             raise UserError(f"--num_clip {self.num_clip}: give at least 1, or leave it out")
         if self.head_trim_frames < 0:

@@ -160,7 +160,7 @@ with distributed.session(address, 2, int(me), heartbeat_timeout=60):
 
 
 def keep_clips_of_part(folder: str) -> None:
-    """What each of two processes does: load its part of both models, make the clips, and save what it has of them."""
+    """What each of two processes does: load its part of both models, make the clips, save what it has of them."""
     layouts, models = layouts_of("data=2,context=4"), {}
     for name, config in {"dit": DIT, "vae": VAE}.items():
         module = COMPONENTS[name].abstract(config, layout=layouts[name])

@@ -10,6 +10,7 @@ import math
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
@@ -80,6 +81,14 @@ class Attention:
         spec, whole = self._spec(q, "tokens"), self._spec(k, None)
         of_segments = segments and Segments(self.layout.spec("tokens"), PartitionSpec())
         return self._shard_map(kernel, (spec, whole, whole, of_segments), spec)(q, k, v, segments)
+
+    def check(self, dtype: jnp.dtype, head_width: int) -> None:
+        """Make sure, before anything is computed, that the kernel can run.
+
+        Raises:
+          UserError: it cannot.
+        """
+        self._kernel(jax.ShapeDtypeStruct((1, 1, 1, head_width), dtype))
 
     @property
     def _spread(self) -> bool:

@@ -11,13 +11,16 @@ from talkverse_jax.sharding.rules import ENCODING
 
 Layouts = dict[str, Layout]  # by component
 
+_SMALL = 20e9  # bytes: an accelerator with less cannot hold the transformer and decode a clip beside it
+
 
 def choose_mesh(asked: str | None, heads: int, branches: int) -> Mesh | None:
     """The mesh that a run takes.
 
     Args:
       asked: `data=2,context=-1`, or a file like those of configs/mesh/. None: all accelerators share the
-        sequence, each half of them that of one branch of guidance; of CPU devices the first is taken.
+        sequence, each half of them that of one branch of guidance, and small ones keep half of the weights each;
+        of CPU devices the first is taken.
       heads: of the transformer.
       branches: of guidance, 1 or 2.
 
@@ -32,7 +35,9 @@ def choose_mesh(asked: str | None, heads: int, branches: int) -> Mesh | None:
         if len(devices) == 1 or devices[0].platform == "cpu" and jax.process_count() == 1:
             return None
         halves = branches if len(devices) % branches == 0 else 1
-        config = MeshConfig(data=halves, context=-1)
+        memory = (devices[0].memory_stats() or {}).get("bytes_limit", _SMALL)
+        shares = 2 if memory < _SMALL and len(devices) % (2 * halves) == 0 else 1
+        config = MeshConfig(data=halves, fsdp=shares, context=-1)
     else:
         config = MeshConfig.read(asked)
     mesh = make_mesh(config, devices, heads)

@@ -1,0 +1,122 @@
+"""What a process allocates to load its part of a model that two of them share."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+
+from talkverse_jax.core import tree
+from talkverse_jax.core.config import to_dict
+from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.models.wan.config import WanConfig
+from talkverse_jax.pipelines.components import COMPONENTS
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.weights import manifest, orbax_io, store
+from talkverse_jax.weights.blocks import RowBlocks
+from tests.processes import free_address, run_together
+
+CONFIG = TalkVerseConfig(  # 190 million parameters
+    trunk=WanConfig(
+        dim=1024,
+        ffn_dim=4096,
+        freq_dim=256,
+        text_dim=512,
+        text_len=16,
+        num_heads=8,
+        num_layers=8,
+        in_channels=48,
+        out_channels=48,
+        patch_size=(1, 2, 2),
+        eps=1e-6,
+    ),
+    audio_dim=64,
+    audio_layers=5,
+    audio_tokens=4,
+    audio_inject_layers=(0, 4),
+    motion_frames=73,
+)
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+
+@pytest.fixture(scope="module")
+def wide_weights(tmp_path_factory) -> Path:
+    """A folder of converted weights with a transformer of some 380 MB in it: the same numbers over and over."""
+    folder, component = tmp_path_factory.mktemp("wide"), COMPONENTS["dit"]
+    numbers = np.random.default_rng(0).standard_normal(2**22, np.float32).astype(BFLOAT16)
+
+    def repeated(shape: tuple[int, ...]) -> RowBlocks:
+        return RowBlocks(shape, BFLOAT16, lambda rows: np.resize(numbers, (rows.stop - rows.start, *shape[1:])))
+
+    leaves = tree.abstract_parameters(component.abstract(CONFIG))
+    with store.staging(folder, "dit") as staged:
+        orbax_io.write(staged / store.PARAMETERS, {path: repeated(leaf.shape) for path, leaf in leaves.items()})
+        manifest.write_json(staged / store.CONFIG, to_dict(CONFIG))
+        size = 2 * sum(leaf.size for leaf in leaves.values())
+        store.commit(folder, "dit", manifest.Entry("bfloat16", size, (), None, "test"))
+    return folder
+
+
+def anonymous() -> int:
+    """Bytes of memory that this process has allocated and touched."""
+    return 1024 * int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+@contextmanager
+def peak() -> Iterator[list[int]]:
+    """The growth of `anonymous` within the block at its highest; in the list when the block is done."""
+    start, samples, done = anonymous(), [], threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.002):
+            samples.append(anonymous())
+
+    thread, result = threading.Thread(target=sample), []
+    thread.start()
+    try:
+        yield result
+    finally:
+        done.set()
+        thread.join()
+        result.append(max(samples) - start)
+
+
+PROGRAM = """
+import sys
+from talkverse_jax.sharding import distributed
+from tests.weights.test_load_memory import load
+
+address, folder, scan, me = sys.argv[1:]
+with distributed.session(address, 2, int(me), heartbeat_timeout=60):
+    load(folder, scan == "True")
+"""
+
+
+def load(folder: str, scan: bool) -> None:
+    """Load the transformer on eight devices and print what this process allocated, and what it holds."""
+    layout = Layout(make_mesh(MeshConfig(fsdp=8), jax.devices(), CONFIG.trunk.num_heads))
+    jax.block_until_ready(jax.jit(lambda x: x + 1)(layout.put(np.zeros(8))))
+    start = time.monotonic()
+    with peak() as allocated:
+        model = store.load_module(folder, COMPONENTS["dit"], layout=layout, scan=scan)
+        jax.block_until_ready(jax.tree.leaves(model))
+    held = sum(shard.data.nbytes for leaf in jax.tree.leaves(model) for shard in leaf.addressable_shards)
+    print(json.dumps({"allocated": allocated[0], "held": held, "seconds": time.monotonic() - start}))
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_process_allocates_little_more_than_it_holds(wide_weights, scan):
+    address = free_address()
+    outputs = run_together(PROGRAM, *([address, wide_weights, scan, me] for me in (0, 1)), within=120)
+    for output in outputs:
+        found = json.loads(output.splitlines()[-1])
+        print(found, found["allocated"] / found["held"])
+    assert 0

@@ -14,10 +14,14 @@ from talkverse_jax.sharding.layout import Layout, ParameterAxes
 Module = TypeVar("Module", bound=nnx.Module)
 
 
-def sharded(model: Module, layout: Layout, axes: ParameterAxes) -> Module:
-    """The same parameters on all devices of a layout, a part on each."""
+def sharded(model: Module, layout: Layout, axes: ParameterAxes, **options) -> Module:
+    """The same parameters on all devices of a layout, a part on each.
+
+    Args:
+      options: what the model alone takes.
+    """
     where = layout.parameter_sharding(axes)
-    abstract = nnx.eval_shape(lambda: type(model)(model.config, rngs=nnx.Rngs(0), layout=layout))
+    abstract = nnx.eval_shape(lambda: type(model)(model.config, rngs=nnx.Rngs(0), layout=layout, **options))
     placed = {path: jax.device_put(x, where(path, x.shape)) for path, x in tree.parameters(model).items()}
     return tree.with_parameters(abstract, placed)
 

@@ -19,6 +19,7 @@ from talkverse_jax.models.talkverse.model import TalkVerse
 from talkverse_jax.sharding.layout import Layout, parameter_axes
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from tests.models.test_talkverse import TINY, call, random_inputs
+from tests.sharded import sharded
 from tests.tiny import random_module
 
 HEADS = 8
@@ -51,15 +52,6 @@ def layout_of(mesh: str) -> Layout:
     return Layout(make_mesh(MeshConfig.parse(mesh), jax.devices()[:8], HEADS))
 
 
-def split(model, layout: Layout, scan: bool):
-    """The same model under a layout."""
-    place = layout.parameter_sharding(AXES)
-    abstract = nnx.eval_shape(lambda: TalkVerse(CONFIG, rngs=nnx.Rngs(0), layout=layout, scan=scan))
-    return tree.with_parameters(
-        abstract, {p: jax.device_put(x, place(p, x.shape)) for p, x in tree.parameters(model).items()}
-    )
-
-
 @functools.cache
 def unsplit():
     model, inputs = random_module(TalkVerse, CONFIG), random_inputs(batch=2, **GRID)
@@ -71,7 +63,7 @@ def unsplit():
 def test_eight_devices_compute_what_one_does(mesh):
     model, inputs, expected = unsplit()
     layout = layout_of(mesh)
-    ours = split(model, layout, scan=True)
+    ours = sharded(model, layout, AXES, scan=True)
     compiled = call.lower(ours, **inputs).compile()
     found = compiled(ours, **inputs)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
@@ -105,7 +97,7 @@ def _check_activations_are_split(hlo: str, layout: Layout) -> None:
 @pytest.mark.parametrize("mesh", ["fsdp=2,tensor=4"])
 def test_blocks_one_by_one_compute_what_the_scan_does(mesh):
     model, inputs, expected = unsplit()
-    found = call(split(model, layout_of(mesh), scan=False), **inputs)
+    found = call(sharded(model, layout_of(mesh), AXES, scan=False), **inputs)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 

@@ -70,7 +70,7 @@ def test_two_processes_make_the_video_of_one(tiny_weights, tmp_path, monkeypatch
         words, two / "talk.mp4", coordinator_address=free_address(), num_processes=2, heartbeat_timeout=60
     )
     run_together(
-        PROGRAM, [two, *together(process_id=0)], [other, *together(process_id=1)], within=400
+        PROGRAM, [two, *together(process_id=0)], [other, *together(process_id=1)], within=600
     )
     keep_clips(str(one), monkeypatch.setattr)
     run_command(partial(sample.main, words(one / "talk.mp4")))

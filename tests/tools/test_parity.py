@@ -122,7 +122,7 @@ def test_files_that_are_no_bundles(monkeypatch, capsys, tmp_path):
 def test_the_three_clip_pipeline(golden):
     """The bundle holds every fourth pixel of the video; `latents_clip_i` whole."""
     bundle = golden("pipeline_3_clips")
-    case = CASES["pipeline"](bundle)
+    case = CASES["pipeline"](bundle, None)
     video = bundle.group("outputs")["video_every_4th_pixel"]
     found = [parity.compare("video", case.outputs["video"][:, :, ::4, ::4], video, "pipeline")]
     taps = bundle.group("taps")
@@ -188,7 +188,7 @@ def test_weights_by_path(monkeypatch, capsys, tmp_path, tiny_checkpoint, compone
     weights = float32_tensors(tiny_checkpoint["lora_ckpt"].parent, name, rank=128, alpha=64.0)
     whole = tensors | {f"weights/{key}": np.ascontiguousarray(value) for key, value in weights.items()}
     save_file(whole, tmp_path / "whole.safetensors", metadata={"bundle": json.dumps(meta)})
-    outputs = CASES[component](Bundle(tmp_path / "whole.safetensors")).outputs
+    outputs = CASES[component](Bundle(tmp_path / "whole.safetensors"), None).outputs
     tensors |= {f"outputs/{key}": np.ascontiguousarray(value) for key, value in outputs.items()}
 
     def write(sizes: dict[str, int]) -> Path:

@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,12 +103,12 @@ def load(folder: str, scan: bool) -> None:
     """Load the transformer on eight devices and print what this process allocated, and what it holds."""
     layout = Layout(make_mesh(MeshConfig(fsdp=8), jax.devices(), CONFIG.trunk.num_heads))
     jax.block_until_ready(jax.jit(lambda x: x + 1)(layout.put(np.zeros(8))))
-    start = time.monotonic()
     with peak() as allocated:
         model = store.load_module(folder, COMPONENTS["dit"], layout=layout, scan=scan)
         jax.block_until_ready(jax.tree.leaves(model))
     held = sum(shard.data.nbytes for leaf in jax.tree.leaves(model) for shard in leaf.addressable_shards)
-    print(json.dumps({"allocated": allocated[0], "held": held, "seconds": time.monotonic() - start}))
+    parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(model))
+    print(json.dumps({"allocated": allocated[0], "held": held, "all": parameters}))
 
 
 @pytest.mark.parametrize("scan", [False, True])
@@ -118,5 +117,5 @@ def test_a_process_allocates_little_more_than_it_holds(wide_weights, scan):
     outputs = run_together(PROGRAM, *([address, wide_weights, scan, me] for me in (0, 1)), within=120)
     for output in outputs:
         found = json.loads(output.splitlines()[-1])
-        print(found, found["allocated"] / found["held"])
-    assert 0
+        assert found["held"] < 0.53 * found["all"]  # vectors are whole on every device
+        assert found["held"] < found["allocated"] <= 1.3 * found["held"], found

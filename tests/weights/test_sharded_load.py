@@ -1,0 +1,73 @@
+"""LoRA pairs and a trained file on weights that are loaded in parts, by one process and by two."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from talkverse_jax.core import tree
+from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.tools.convert import Settings, convert
+from talkverse_jax.weights import lora, store
+from tests.conftest import CONFIGS
+from tests.processes import free_address, run_together
+
+DIT = COMPONENTS["dit"]
+PAIRS = 4 * 8  # of every block q, k and o twice, and both layers of the feed-forward
+
+
+@pytest.fixture(scope="module")
+def pairs_apart(tiny_checkpoint, tmp_path_factory) -> Path:
+    """A transformer with its LoRA pairs stored beside it."""
+    folder = tmp_path_factory.mktemp("pairs_apart")
+    convert(
+        folder,
+        ("dit",),
+        ModelConfigs.from_toml(CONFIGS / "model_tiny.toml"),
+        Settings(dtype="float32", lora_rank=128, lora_alpha=64.0, lora_merge=False),
+        **{name: str(path) for name, path in tiny_checkpoint.items()},
+    )
+    return folder
+
+
+def check(folder: str | Path, trained: str | Path, mesh: str) -> None:
+    """Make sure that every shard is that of the whole transformer, pairs and a trained file added to both."""
+    layout = Layout(make_mesh(MeshConfig.parse(mesh), jax.devices(), heads=2))
+    file = lora.TrainedFile(trained, 128, 64.0)
+
+    def load(**options) -> tree.Flat:
+        return tree.parameters(store.load_module(folder, DIT, **options))
+
+    plain, whole, split = load(with_lora=False), load(trained=file), load(trained=file, layout=layout)
+    place, changed = layout.parameter_sharding(DIT.axes), 0
+    for path, leaf in split.items():
+        assert leaf.sharding == place(path, leaf.shape)
+        for shard in leaf.addressable_shards:
+            np.testing.assert_allclose(shard.data, whole[path][shard.index], rtol=1e-5, atol=1e-6, err_msg=path)
+        changed += not np.array_equal(whole[path], plain[path])
+    assert changed == PAIRS
+
+
+PROGRAM = """
+import sys
+from talkverse_jax.sharding import distributed
+from tests.weights.test_sharded_load import check
+
+address, me, *arguments = sys.argv[1:]
+with distributed.session(address, 2, int(me), heartbeat_timeout=60):
+    check(*arguments)
+"""
+
+
+@pytest.mark.parametrize("mesh", ["fsdp=8", "fsdp=4,tensor=2"])
+def test_pairs_and_a_trained_file(pairs_apart, tiny_checkpoint, mesh):
+    check(pairs_apart, tiny_checkpoint["lora_ckpt"], mesh)
+
+
+def test_pairs_and_a_trained_file_in_two_processes(pairs_apart, tiny_checkpoint):
+    own = [pairs_apart, tiny_checkpoint["lora_ckpt"], "fsdp=4,tensor=2"]
+    address = free_address()
+    run_together(PROGRAM, *([address, me, *own] for me in (0, 1)), within=100)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
+from talkverse_jax.core import heap
 from talkverse_jax.core.stack import Stack
 
 Flat = dict[str, Any]
@@ -85,4 +86,8 @@ def _stacked(leaves: list[Any]) -> Any:
         sharding = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
     if isinstance(leaves[0], jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct((len(leaves), *leaves[0].shape), leaves[0].dtype, sharding=sharding)
-    return jax.jit(lambda *parts: jnp.stack(parts), out_shardings=sharding)(*leaves)
+    stacked = jax.jit(lambda *parts: jnp.stack(parts), out_shardings=sharding)(*leaves)
+    jax.block_until_ready(stacked)  # or several parameters would be in memory twice
+    leaves.clear()
+    heap.give_back()
+    return stacked

@@ -21,10 +21,12 @@ from talkverse_jax.diffusion.flow import SolverName, make_schedule
 from talkverse_jax.diffusion.guidance import guidance_batch
 from talkverse_jax.diffusion.sample_loop import denoise
 from talkverse_jax.models.talkverse.model import ClipConditions, TalkVerse
+from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.pipelines.alignment import AudioAlignment, clip_audio, first_row
 from talkverse_jax.pipelines.residency import resident
 from talkverse_jax.sharding.distributed import fetch
+from talkverse_jax.sharding.pictures import split_for
 
 FIRST_FRAME_COPIES = 6  # copies of the picture that end the history of `init_first_frame`
 
@@ -109,12 +111,12 @@ def generate_clips(
     with stopwatch.phase("encoding"):
         reference = jax.block_until_ready(encode(vae, put(image[None, None])))
         past = np.zeros((1, motion_frames, *image.shape), np.float32)
-        motion = None
         if settings.init_first_frame:
             past[:, -FIRST_FRAME_COPIES:] = image
-            motion = jax.block_until_ready(encode(vae, put(past)))
-        history = put(past, None, None, "rows", "columns", None)
+        # Split as the VAE's own frames are, on the VAE's own mesh: `remember` joins both.
+        history = split_for(vae.layout, 1, *reference.shape[2:4]).put(past, *PICTURES)
         del past
+        motion = jax.block_until_ready(encode(vae, history)) if settings.init_first_frame else None
     for index in range(num_clips):
         start = first_row(index, n, settings.audio_alignment, history=settings.init_first_frame)
         rows = put(clip_audio(audio, start, n)[None])

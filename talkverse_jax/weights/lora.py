@@ -31,10 +31,15 @@ class Pair:
         return blocks.add_product(kernel, self.a.T, self.b.T, scale, dtype)
 
     def add_to(self, kernel: Float[Array, "in out"], scale: float, dtype) -> Float[Array, "in out"]:
-        """The same for an array on devices, which keeps its sharding."""
-        product = self.a.T.astype(np.float32) @ self.b.T.astype(np.float32)
-        product *= np.float32(scale)
-        return _add(kernel, jax.device_put(product, kernel.sharding), jnp.dtype(dtype))
+        """The same for an array on devices, which keeps its sharding; each process computes its part."""
+
+        def part(index: tuple[slice, slice]) -> Float[np.ndarray, "rows columns"]:
+            rows, columns = index
+            product = self.a.T[rows].astype(np.float32) @ self.b.T[:, columns].astype(np.float32)
+            return product * np.float32(scale)
+
+        product = jax.make_array_from_callback(kernel.shape, kernel.sharding, part)
+        return _add(kernel, product, jnp.dtype(dtype))
 
 
 @jax.jit(static_argnums=2)
@@ -170,8 +175,11 @@ def lay_over(parameters: Flat, file: TrainedFile, rules: tuple[Rule, ...]) -> No
     homes = _homes(parameters, rules)
     for name, value in plain.items():
         ours, rule = homes[name]
-        old = parameters[ours]
-        parameters[ours] = jax.device_put(rule.layout.from_torch(value).astype(old.dtype), old.sharding)
+        old, new = parameters[ours], rule.layout.from_torch(value)
+        # `device_put` would have all processes compare the whole array first.
+        parameters[ours] = jax.make_array_from_callback(
+            old.shape, old.sharding, lambda index, new=new, dtype=old.dtype: new[index].astype(dtype)
+        )
     for layer, pair in pairs.items():
         ours, _ = homes[f"{layer}.weight"]
         kernel = parameters[ours]

@@ -67,6 +67,11 @@ class Layout:
             groups.append(kept or None)
         return PartitionSpec(*groups)
 
+    def fitting_parts(self, shape: Sequence[int], names: Sequence[str | None]) -> int:
+        """Into how many parts `fitting_spec` cuts an array."""
+        axes = jax.tree.leaves(tuple(self.fitting_spec(shape, names)))
+        return math.prod(self.mesh.shape[axis] for axis in axes)
+
     def _groups(self, names: Sequence[str | None]) -> list[tuple[str, ...]]:
         groups = [self.axes_of(name) for name in names]
         used = [axis for group in groups for axis in group]

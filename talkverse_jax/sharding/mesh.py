@@ -46,6 +46,8 @@ class MeshConfig:
         for name in _ASKED:
             if getattr(self, name) < 1 and getattr(self, name) != -1:
                 raise UserError(f"mesh: {name}={getattr(self, name)}; give 1 or more, or -1 for the rest")
+        if self.ulysses and self.ulysses > 1 and self.context == 1:
+            raise UserError(f"mesh: ulysses={self.ulysses} is a part of context; give context too, such as -1")
         if sum(getattr(self, name) == -1 for name in _ASKED) > 1:
             raise UserError("mesh: more than one axis is -1; only one can be the rest")
         for name in ("dcn_data", "dcn_fsdp", "dcn_context", "ulysses"):
@@ -63,7 +65,12 @@ class MeshConfig:
         for part in filter(None, text.replace(" ", "").split(",")):
             name, _, size = part.partition("=")
             if name not in names or not size.lstrip("-").isdigit():
-                raise UserError(f"mesh: {part!r} is no axis=size; the axes are {', '.join(names)}")
+                raise UserError(
+                    f"mesh: {part!r} is no axis=size; give such as data=2,context=-1 (axes: {', '.join(names)}) "
+                    "or a file of configs/mesh"
+                )
+            if name in values:
+                raise UserError(f"mesh: {name} is given twice; give it once")
             values[name] = int(size)
         return cls(**values)
 
@@ -97,8 +104,8 @@ class MeshConfig:
             asked = {name: devices // known if size == -1 else size for name, size in asked.items()}
         elif known != devices:
             raise UserError(
-                f"mesh: {shown} takes {known} devices, there are {devices}; sizes whose product is {devices} "
-                "do, or set one axis to -1 (the rest)"
+                f"mesh: {shown} takes {known} device{'s' * (known > 1)}, there are {devices}; sizes whose product "
+                f"is {devices} do, or set one axis to -1 (the rest)"
             )
         tensor, context = asked["tensor"], asked["context"]
         if heads % tensor:
@@ -152,8 +159,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any], heads: int) -> Mesh:
             grid = mesh_utils.create_hybrid_device_mesh(
                 inner, list(outer.values()), devices, allow_split_physical_axes=True
             )
-        except ValueError as error:
-            raise UserError(f"mesh: {config.slices} slices were asked for: {error}") from None
+        except (ValueError, AttributeError) as error:
+            raise UserError(
+                f"mesh: {config.slices} slices were asked for, these devices are none ({error}); leave out dcn_*"
+            ) from None
     else:
         grid = mesh_utils.create_device_mesh(sizes.shape, devices, allow_split_physical_axes=True)
     return Mesh(np.asarray(grid), AXES, axis_types=(AxisType.Auto,) * len(AXES))

@@ -157,6 +157,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = _parser().parse_args()
+    if args.json and not Path(args.json).resolve().parent.is_dir():
+        raise UserError(f"--json {args.json}: there is no such folder; make it or give another path")
     options = load_options(args.config)
     job = make_job(options, args.size)
     configs = ModelConfigs.from_toml(args.model) if args.model else ModelConfigs.real_size()

@@ -62,10 +62,8 @@ def _weights(configs: ModelConfigs, name: str, dtype: str, layout: Layout | None
     model = component.abstract(getattr(configs, name), jnp.dtype(dtype))
     total = 0
     for path, x in tree.abstract_parameters(model).items():
-        parts = 1
-        if layout:
-            spec = layout.fitting_spec(x.shape, parameter_axes(component.axes, path, len(x.shape)))
-            parts = math.prod(layout.mesh.shape[axis] for axes in spec for axis in axes or ())
+        names = parameter_axes(component.axes, path, len(x.shape))
+        parts = layout.fitting_parts(x.shape, names) if layout else 1
         total += math.prod(x.shape) * jnp.dtype(x.dtype).itemsize // parts
     return total
 

@@ -54,6 +54,8 @@ class Plan:
 
     def sentence(self) -> str:
         """What a person needs to know."""
+        if self.faults:
+            return f"no verdict: {self.faults[0]}"
         worst = max(self.programs, key=lambda p: p.total)
         mark = "estimate: " if worst.estimated else ""
         if not self.fits:
@@ -84,7 +86,12 @@ class Plan:
         }
         for program, values in zip(self.programs, record["programs"]):
             values |= {name: getattr(program, name) for name in ("total", "fits", "waste", "bound", "best")}
-        return record | {"fits": self.fits, "clip_seconds": self.clip_seconds, "sentence": self.sentence()}
+        return record | {
+            "faults": self.faults,
+            "fits": self.fits and not self.faults,
+            "clip_seconds": self.clip_seconds,
+            "sentence": self.sentence(),
+        }
 
 
 def report(plan: Plan) -> str:

@@ -130,6 +130,9 @@ def test_models_beside_count():
 def test_a_count_below_the_models_own_is_a_fault():
     planned = compile_program(_program(lambda _, x: x @ x, (), _float(64, 64), flops=3 * 64**3), find("cpu"), 1)
     (fault,) = planned.faults
+    made = tool.Plan(find("cpu"), 1, MeshConfig().sizes(1, 1), Job(64, 64, 4, 1, False), "float32", (planned,))
+    assert made.sentence() == f"no verdict: {fault}"
+    assert made.as_json()["fits"] is False and made.as_json()["faults"] == [fault]
     assert "33.33% of the model's FLOPs were not found" in fault
     unknown = dataclasses.replace(planned, cost=Cost(1e12, unknown=("kernel x",)))
     assert unknown.faults == ["step: cannot count kernel x"]
@@ -179,3 +182,12 @@ def test_a_tpu_without_libtpu_is_an_error_and_no_estimate(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["plan", "--config", str(DEMO), "--model", str(TINY), "--topology", "v6e-8"])
     with pytest.raises(UserError, match="pip install libtpu"):
         tool.main()
+
+
+@pytest.mark.parametrize("mesh", ["data=2,fsdp=4", "data=2,context=2,tensor=2"])
+def test_an_estimate_shares_weights_as_the_mesh_does(mesh):
+    configs, where = ModelConfigs.real_size(), find("H100-8")
+    options = tool.load_options(str(CONFIGS / "sample_480.toml"))
+    made = tool.plan(where, MeshConfig.parse(mesh), configs, options, tool.make_job(options, None), ("step",))
+    parts = 4 if "fsdp" in mesh else 2
+    assert 11.4e9 / parts < made.step.weights < 12.5e9 / parts

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import re
+from collections.abc import Iterable, Iterator
 
 _BITS = {"pred": 8, "token": 0, "opaque": 0, "bf16": 16, "c64": 64, "c128": 128}
 _NUMBERS = re.compile(r"[a-z]+?(\d+)")  # s32, u8, f8e4m3fn: the first number counts bits
@@ -137,7 +138,7 @@ def parse(text: str) -> Program:
             name, lines = header.group(2), []
             entry = name if header.group(1) else entry
         elif line.split(", execution_thread=")[0] == "}" and name:
-            computations[name] = Computation(name, tuple(map(_instruction, lines)))
+            computations[name] = Computation(name, tuple(_with_elements(map(_instruction, lines))))
             name = None
         elif name and _INSTRUCTION.match(line):
             lines.append(line)
@@ -160,9 +161,23 @@ def _instruction(line: str) -> Instruction:
     opcode = line[end:opened].strip()
     closed = _closing(line, opened)
     inside = line[opened + 1 : closed - 1]
-    operands = () if opcode in ("constant", "parameter") else tuple(re.findall(r"%([\w.\-]+)", inside))
+    operands = () if opcode in ("constant", "parameter") else tuple(re.findall(r"%([\w.\-#]+)", inside))
     is_root, name = bool(begin.group(1)), begin.group(2)
     return Instruction(name, opcode, shapes or (Shape("token", ()),), operands, inside, line[closed:], is_root)
+
+
+def _with_elements(instructions: Iterable[Instruction]) -> Iterator[Instruction]:
+    """With an instruction for each element of a tuple that another takes by its short name, `%tuple#2` (JAX 0.12)."""
+    found: dict[str, Instruction] = {}
+    for instruction in instructions:
+        for operand in instruction.operands:
+            whole, _, index = operand.partition("#")
+            if index and operand not in found:
+                shapes, rest = (found[whole].shapes[int(index)],), f", index={index}"
+                found[operand] = Instruction(operand, "get-tuple-element", shapes, (whole,), "", rest, False)
+                yield found[operand]
+        found[instruction.name] = instruction
+        yield instruction
 
 
 def _closing(line: str, opened: int) -> int:

@@ -328,3 +328,34 @@ def test_splash_attention_counts_its_two_products():
     q, k = (_float(2, heads, n, width, sharding=NamedSharding(mesh, P("a"))) for n in (queries, keys))
     cost = program_cost(_text(call, q, k, k))
     assert (cost.flops, cost.unknown) == (4 * heads * queries * keys * width, ())
+
+
+def test_an_element_of_a_tuple_has_a_short_name():
+    """As XLA of JAX 0.12 writes it."""
+    cost = program_cost(
+        """HloModule jit_f, num_partitions=1
+
+%body (p: (s32[], f32[4,4])) -> (s32[], f32[4,4]) {
+  %p = (s32[], f32[4,4]{1,0}) parameter(0)
+  %one = s32[] constant(1)
+  %next = s32[] add(%p#0, %one)
+  %dot = f32[4,4]{1,0} dot(%p#1, %p#1), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %tuple = (s32[], f32[4,4]{1,0}) tuple(%next, %dot)
+}
+
+%condition (q: (s32[], f32[4,4])) -> pred[] {
+  %q = (s32[], f32[4,4]{1,0}) parameter(0)
+  %times = s32[] constant(5)
+  ROOT %less = pred[] compare(%q#0, %times), direction=LT
+}
+
+ENTRY %main (x: f32[4,4]) -> f32[4,4] {
+  %x = f32[4,4]{1,0} parameter(0)
+  %zero = s32[] constant(0)
+  %start = (s32[], f32[4,4]{1,0}) tuple(%zero, %x)
+  %while = (s32[], f32[4,4]{1,0}) while(%start), condition=%condition, body=%body
+  ROOT %out = f32[4,4]{1,0} get-tuple-element(%while), index=1
+}
+"""
+    )
+    assert cost.flops == 5 * 2 * 4**3 and cost.unknown == ()

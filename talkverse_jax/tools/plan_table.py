@@ -52,7 +52,7 @@ run; `make test-slow` compiles a row again and compares.
 - **waste**: products computed beyond the model's own (padding, what several devices do alike).
 - **GB received**: by one device through collectives, a step.
 - **a step**: below this it cannot be: the longest of products at the data sheet's rate, memory traffic and links.
-  Nothing here was timed on a TPU; expect 1.5 to 2 times as much.
+  Nothing here was timed on a TPU.
 - **device-s**: devices x seconds of 50 steps, which is what a clip of 4.8 s costs.
 
 {tables}
@@ -73,7 +73,7 @@ The same on other meshes, at 640x640:
 
 A step's products are fixed, so time falls with the number of devices and device-seconds stay, until what every
 device does alike or what it receives outweighs its share. The column device-s shows where: more chips than that buy
-little time for their price. For many videos give each slice its own (a second `data`), not more chips to one.
+little time for their price. For many videos give each slice its own, not more chips to one.
 """
 
 

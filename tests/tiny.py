@@ -8,8 +8,31 @@ import numpy as np
 from flax import nnx
 
 from talkverse_jax.core import tree
+from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.models.wan.config import WanConfig
 
 Module = TypeVar("Module", bound=nnx.Module)
+
+TINY = TalkVerseConfig(
+    trunk=WanConfig(
+        dim=64,
+        ffn_dim=96,
+        freq_dim=32,
+        text_dim=24,
+        text_len=16,
+        num_heads=2,
+        num_layers=3,
+        in_channels=48,
+        out_channels=48,
+        patch_size=(1, 2, 2),
+        eps=1e-6,
+    ),
+    audio_dim=16,
+    audio_layers=25,
+    audio_tokens=4,
+    audio_inject_layers=(0, 2),
+    motion_frames=73,
+)
 
 
 def random_module(model: type[Module], config, dtype=jnp.float32) -> Module:

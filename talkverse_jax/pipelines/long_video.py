@@ -67,6 +67,11 @@ class ClipSettings:
         if not math.isfinite(self.sample_guide_scale):
             raise UserError(f"--sample_guide_scale {self.sample_guide_scale}: give a number, such as 4.5")
 
+    @property
+    def guided(self) -> bool:
+        """Whether the unconditional branch runs too."""
+        return self.sample_guide_scale > 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
@@ -101,10 +106,8 @@ def generate_clips(
       audio: features of the whole sound, 25 rows a second.
       noise: the noise of a clip, given its number and shape.
     """
-    config, n = dit.config, settings.infer_frames
-    motion_frames, motion_latents = config.motion_frames, config.motion_latent_frames
-    target = (n + 3 + motion_frames) // 4 - motion_latents
-    guided = settings.sample_guide_scale > 1
+    n, motion_frames = settings.infer_frames, dit.config.motion_frames
+    target = dit.config.latent_frames(n)
     schedule = make_schedule(settings.sample_solver, settings.sample_steps, settings.sample_shift)
     put = dit.layout.put
     text, negative_text = put(text), put(negative_text)
@@ -121,7 +124,7 @@ def generate_clips(
         start = first_row(index, n, settings.audio_alignment, history=settings.init_first_frame)
         rows = put(clip_audio(audio, start, n)[None])
         with resident(dit, settings.offload_model) as model, stopwatch.phase("denoising"):
-            conditions = prepare(model, text, negative_text, rows, reference, motion, guided)
+            conditions = prepare(model, text, negative_text, rows, reference, motion, settings.guided)
             latents = denoise(
                 model,
                 noise(index, (1, target, *reference.shape[2:])),

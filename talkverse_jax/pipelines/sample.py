@@ -92,14 +92,12 @@ def sample(options: SampleOptions) -> Path:
         store.check_trained(options.weights, COMPONENTS["dit"], trained)
     for notice in sound.notices:
         _say(notice)
-    branches = 2 if options.sample_guide_scale > 1 else 1
+    branches = 2 if options.clip_settings().guided else 1
     trunk = configs.dit.trunk
     layouts = component_layouts(choose_mesh(options.mesh, trunk.num_heads, branches))
     Attention(layouts["dit"], options.attention).check(jnp.dtype(options.dtype), trunk.head_dim)
     stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding", "writing")
-    # An accelerator multiplies float32 (the VAE, norms, time) in less than that unless told otherwise.
-    precision = "highest" if options.dtype == "float32" else "high"
-    with jax.default_matmul_precision(precision), count_programs() as programs:
+    with jax.default_matmul_precision(options.matmul_precision), count_programs() as programs:
         conditions, notices = encode_conditions(options, configs, layouts, sound, stopwatch)
         plan = Plan.make(options, sound.duration, len(conditions.audio))
         _say(

@@ -124,6 +124,16 @@ class SampleOptions:
         names = {field.name for field in dataclasses.fields(ClipSettings)}
         return ClipSettings(**{name: getattr(self, name) for name in names})
 
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """Of each component's parameters and products."""
+        return {"dit": self.dtype, "vae": self.vae_dtype, "text": self.dtype, "audio": "float32"}
+
+    @property
+    def matmul_precision(self) -> str:
+        """Of float32 products (the VAE, norms, time): an accelerator makes them in less unless told otherwise."""
+        return "highest" if self.dtype == "float32" else "high"
+
     def checked(self) -> "SampleOptions":
         """The options with the seed drawn, after every check that needs no model.
 

@@ -167,7 +167,7 @@ def _instruction(line: str) -> Instruction:
 
 
 def _with_elements(instructions: Iterable[Instruction]) -> Iterator[Instruction]:
-    """With an instruction for each element of a tuple that another takes by its short name, `%tuple#2` (JAX 0.12)."""
+    """With an instruction for each element of a tuple that is taken by its short name, `%tuple#2` (JAX 0.12)."""
     found: dict[str, Instruction] = {}
     for instruction in instructions:
         for operand in instruction.operands:

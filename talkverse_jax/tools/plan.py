@@ -64,8 +64,7 @@ def plan(
         devices = len(found)
         mesh = make_mesh(mesh_config, found, heads)
         programs = []
-        # As sample.py does it.
-        with jax.default_matmul_precision("highest" if options.dtype == "float32" else "high"):
+        with jax.default_matmul_precision(options.matmul_precision):
             for program in sampling_programs(configs, options, job, mesh):
                 if _is_wanted(program.work.name, wanted):
                     programs.append(_compile(program, topology, devices))
@@ -113,8 +112,7 @@ def make_job(options: SampleOptions, size: str | None) -> Job:
         if chosen not in sizes:
             known = ", ".join(f"{width}x{height}" for height, width in sizes)
             raise UserError(f"--size {size}: {options.size_bucket} has {known}")
-    guided = options.sample_guide_scale > 1
-    return Job(*chosen, options.infer_frames, options.sample_steps, guided)
+    return Job(*chosen, options.infer_frames, options.sample_steps, options.clip_settings().guided)
 
 
 def preset(topology: Topology) -> MeshConfig:

@@ -28,8 +28,7 @@ def estimate(
     """The programs of a job, as they would be at best."""
     layouts = {"dit": Layout(AbstractMesh(sizes.shape, AXES), SAMPLING), "vae": None}
     layouts["text"] = layouts["audio"] = Layout(AbstractMesh(sizes.shape, AXES), ENCODING)
-    types = {"dit": options.dtype, "vae": options.vae_dtype, "text": options.dtype, "audio": "float32"}
-    weights = {name: _weights(configs, name, types[name], layouts[name]) for name in COMPONENTS}
+    weights = {name: _weights(configs, name, options.dtypes[name], layouts[name]) for name in COMPONENTS}
     devices = math.prod(sizes.shape)
     planned = []
     for work in sampling_work(configs, options, job):

@@ -15,10 +15,9 @@ from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
 from talkverse_jax.models.talkverse.model import ClipConditions
 from talkverse_jax.pipelines import encoders, long_video, model_flops
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+from talkverse_jax.pipelines.placement import component_layouts
 from talkverse_jax.pipelines.sample_options import SampleOptions
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.pictures import picture_layout
-from talkverse_jax.sharding.rules import ENCODING
 
 SOUND_SECONDS = 60  # of the audio encoder's program
 
@@ -79,7 +78,7 @@ def sampling_work(configs: ModelConfigs, options: SampleOptions, job: Job) -> li
     """What one clip and its conditions take, in the order of their cost to a person who waits."""
     dit, branches = configs.dit, 1 + job.guided
     h, w = (n // configs.vae.space_stride for n in (job.height, job.width))
-    latents = _latent_frames(configs, job)
+    latents = dit.latent_frames(job.frames)
     models = () if options.offload_model else ("dit",)
     f32 = options.dtype == "float32"
 
@@ -107,17 +106,16 @@ def sampling_work(configs: ModelConfigs, options: SampleOptions, job: Job) -> li
 
 def sampling_programs(configs: ModelConfigs, options: SampleOptions, job: Job, mesh: Mesh) -> list[Program]:
     """The programs of `sampling_work`, over the devices of `mesh`."""
-    layout = Layout(mesh)
-    pictures, encoding = picture_layout(layout), Layout(mesh, ENCODING)
-    dtypes = {"dit": options.dtype, "vae": options.vae_dtype, "text": options.dtype, "audio": "float32"}
-    layouts = {"dit": layout, "vae": pictures, "text": encoding, "audio": encoding}
+    layouts, dtypes = component_layouts(mesh), options.dtypes
+    layout, pictures, encoding = layouts["dit"], layouts["vae"], layouts["text"]
     models = {
         name: _placed(COMPONENTS[name], getattr(configs, name), jnp.dtype(dtypes[name]), layouts[name])
         for name in COMPONENTS
     }
     weights = {name: weight_bytes(model) for name, model in models.items()}
     h, w = (n // configs.vae.space_stride for n in (job.height, job.width))
-    latents, channels, history = _latent_frames(configs, job), configs.vae.z_dim, configs.dit.motion_latent_frames
+    latents, history = configs.dit.latent_frames(job.frames), configs.dit.motion_latent_frames
+    channels = configs.vae.z_dim
     trunk, platform = configs.dit.trunk, layout.platform
 
     def put(layout: Layout, *shape: int, axes: tuple[str | None, ...] = (), dtype=jnp.float32):
@@ -178,11 +176,6 @@ def shard_bytes(x: jax.ShapeDtypeStruct) -> int:
     for length in shape:
         count *= length
     return count * jnp.dtype(x.dtype).itemsize
-
-
-def _latent_frames(configs: ModelConfigs, job: Job) -> int:
-    motion = configs.dit.motion_frames
-    return (job.frames + 3 + motion) // 4 - configs.dit.motion_latent_frames
 
 
 def _placed(component, config, dtype, layout: Layout) -> nnx.Module:

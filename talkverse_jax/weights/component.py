@@ -52,9 +52,7 @@ class Component:
           options: what this model alone takes.
         """
         dtype = param_dtype if dtype is None else dtype
-        kwargs = dict(dtype=dtype, param_dtype=param_dtype, **options)
-        if layout.mesh:  # until all models take it
-            kwargs["layout"] = layout
+        kwargs = dict(dtype=dtype, param_dtype=param_dtype, layout=layout, **options)
         return nnx.eval_shape(lambda: self.model_type(config, rngs=_OneKey(), **kwargs))
 
 

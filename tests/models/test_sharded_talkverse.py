@@ -18,9 +18,9 @@ from talkverse_jax.models.talkverse.config import RunShape, TalkVerseConfig
 from talkverse_jax.models.talkverse.model import TalkVerse
 from talkverse_jax.sharding.layout import Layout, parameter_axes
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
-from tests.models.test_talkverse import TINY, call, random_inputs
+from tests.models.test_talkverse import call, random_inputs
 from tests.sharded import sharded
-from tests.tiny import random_module
+from tests.tiny import TINY, random_module
 
 HEADS = 8
 CONFIG = dataclasses.replace(

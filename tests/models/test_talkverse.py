@@ -12,32 +12,10 @@ from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.talkverse.model import TalkVerse
 from talkverse_jax.models.talkverse.motion import motion_positions
 from talkverse_jax.models.talkverse.torch_keys import RULES
-from talkverse_jax.models.wan.config import WanConfig
 from talkverse_jax.tools.parity import run_bundle
 from talkverse_jax.weights.match import torch_shapes
 from tests.conftest import GOLDENS
-from tests.tiny import random_module
-
-TINY = TalkVerseConfig(
-    trunk=WanConfig(
-        dim=64,
-        ffn_dim=96,
-        freq_dim=32,
-        text_dim=24,
-        text_len=16,
-        num_heads=2,
-        num_layers=3,
-        in_channels=48,
-        out_channels=48,
-        patch_size=(1, 2, 2),
-        eps=1e-6,
-    ),
-    audio_dim=16,
-    audio_layers=25,
-    audio_tokens=4,
-    audio_inject_layers=(0, 2),
-    motion_frames=73,
-)
+from tests.tiny import TINY, random_module
 
 
 def tiny_model(dtype=jnp.float32) -> TalkVerse:

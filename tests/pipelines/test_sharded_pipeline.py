@@ -1,5 +1,6 @@
 """Two clips on eight devices, of one process or of two, against the same on one device."""
 
+import dataclasses
 from functools import cache, partial
 from pathlib import Path
 
@@ -10,11 +11,9 @@ from flax import nnx
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.stopwatch import Stopwatch
-from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.talkverse.model import TalkVerse
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.model import WanVAE22
-from talkverse_jax.models.wan.config import WanConfig
 from talkverse_jax.pipelines import long_video
 from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.pipelines.long_video import Clip, ClipSettings, generate_clips
@@ -23,28 +22,16 @@ from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.weights import blocks, orbax_io
 from tests.processes import free_address, run_together
 from tests.sharded import error, sharded
-from tests.tiny import random_module
+from tests.tiny import TINY, random_module
 
 HEADS = 8
-DIT = TalkVerseConfig(
-    trunk=WanConfig(
-        dim=96,
-        ffn_dim=192,
-        freq_dim=32,
-        text_dim=24,
-        text_len=16,
-        num_heads=HEADS,
-        num_layers=2,
-        in_channels=4,
-        out_channels=4,
-        patch_size=(1, 2, 2),
-        eps=1e-6,
+DIT = dataclasses.replace(
+    TINY,
+    trunk=dataclasses.replace(
+        TINY.trunk, dim=96, ffn_dim=192, num_heads=HEADS, num_layers=2, in_channels=4, out_channels=4
     ),
-    audio_dim=16,
     audio_layers=3,
-    audio_tokens=4,
     audio_inject_layers=(0, 1),
-    motion_frames=73,
 )
 VAE = VAEConfig(
     dim=8,

@@ -1,5 +1,6 @@
 """What a process allocates to load its part of a model that two of them share."""
 
+import dataclasses
 import json
 import re
 import threading
@@ -14,34 +15,22 @@ import pytest
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import to_dict
-from talkverse_jax.models.talkverse.config import TalkVerseConfig
-from talkverse_jax.models.wan.config import WanConfig
 from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.weights import manifest, orbax_io, store
 from talkverse_jax.weights.blocks import RowBlocks
 from tests.processes import free_address, run_together
+from tests.tiny import TINY
 
-CONFIG = TalkVerseConfig(  # 190 million parameters
-    trunk=WanConfig(
-        dim=1024,
-        ffn_dim=4096,
-        freq_dim=256,
-        text_dim=512,
-        text_len=16,
-        num_heads=8,
-        num_layers=8,
-        in_channels=48,
-        out_channels=48,
-        patch_size=(1, 2, 2),
-        eps=1e-6,
+CONFIG = dataclasses.replace(  # 190 million parameters
+    TINY,
+    trunk=dataclasses.replace(
+        TINY.trunk, dim=1024, ffn_dim=4096, freq_dim=256, text_dim=512, num_heads=8, num_layers=8
     ),
     audio_dim=64,
     audio_layers=5,
-    audio_tokens=4,
     audio_inject_layers=(0, 4),
-    motion_frames=73,
 )
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 

@@ -75,6 +75,10 @@ class TalkVerseConfig:
         """Latent frames of the motion context: (motion_frames + 3) // 4."""
         return (self.motion_frames + 3) // 4
 
+    def latent_frames(self, frames: int) -> int:
+        """Latent frames of a clip of `frames` pixel frames, those of its motion context not counted."""
+        return (frames + 3 + self.motion_frames) // 4 - self.motion_latent_frames
+
     @classmethod
     def talkverse_5b(cls) -> "TalkVerseConfig":
         """The published TalkVerse-5B."""

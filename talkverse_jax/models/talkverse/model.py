@@ -123,7 +123,9 @@ class TalkVerse(nnx.Module):
             positions.append(motion_positions(height, width))
         tables = rope_tables(np.concatenate(positions), self.config.trunk.head_dim)
         length = self._padded(len(tables.cos))
-        rope = RopeTables(*(self._split(jnp.pad(t, ((0, length - len(t)), (0, 0)))) for t in tables))
+        rope = RopeTables(
+            *(self.layout.constrain(jnp.pad(t, ((0, length - len(t)), (0, 0))), "tokens", None) for t in tables)
+        )
         _, clean_time = self.time_embedding(jnp.zeros((1,), jnp.float32))
         tap("text_embedding", context)
         for name, table in (("rope_real", tables.cos), ("rope_imag", tables.sin)):
@@ -194,9 +196,6 @@ class TalkVerse(nnx.Module):
     def _by_branch(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         """Whole on every device of a branch: what is small, or what all its tokens need."""
         return self.layout.constrain(x, "batch", *[None] * (x.ndim - 1))
-
-    def _split(self, table: Float[Array, "L pairs"]) -> Float[Array, "L pairs"]:
-        return self.layout.constrain(table, "tokens", None)
 
     def _encode_audio(self, audio: Float[Array, "B T layers A"], tap: Tap):
         """Tokens of the clip's own frames; the motion frames before it hear its first row."""

@@ -16,7 +16,8 @@ RANK = {
     "diffusion": 4,
     "data": 4,
     "pipelines": 5,
-    "tools": 6,
+    "training": 6,
+    "tools": 7,
 }
 
 

@@ -101,7 +101,7 @@ def _decode(stream: AudioStream, path: str | Path) -> tuple[Float32[np.ndarray, 
             continue
         for frame in frames:
             formats.add((frame.sample_rate, frame.layout.nb_channels))
-            parts.append(_samples(frame))
+            parts.append(frame_samples(frame))
     if not parts:
         raise UserError(f"{path}: no sound could be decoded; give a file with sound in it")
     if len(formats) > 1:
@@ -110,7 +110,8 @@ def _decode(stream: AudioStream, path: str | Path) -> tuple[Float32[np.ndarray, 
     return np.concatenate(parts), rate, damaged
 
 
-def _samples(frame: av.AudioFrame) -> Float32[np.ndarray, "n channels"]:
+def frame_samples(frame: av.AudioFrame) -> Float32[np.ndarray, "n channels"]:
+    """The samples of a decoded frame, integers scaled to [-1, 1]."""
     values = frame.to_ndarray()
     values = values.T if frame.format.is_planar else values.reshape(frame.samples, frame.layout.nb_channels)
     if values.dtype.kind == "f":

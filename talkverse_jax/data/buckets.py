@@ -93,6 +93,23 @@ def _offset(size: int, target: int) -> int:
     return -((target - size) // 2) if size < target else round((size - target) / 2)
 
 
+def covering(height: int, width: int, target: tuple[int, int]) -> tuple[float, tuple[int, int], tuple[int, int]]:
+    """How training pictures of that size become `target` (H, W): (scale, size (h, w) then, crop's (top, left)).
+
+    The scale is the least that covers the target; sizes are rounded, offsets rounded half to even.
+    """
+    scale = max(target[1] / width, target[0] / height)
+    size = round(height * scale), round(width * scale)
+    return scale, size, (round((size[0] - target[0]) / 2), round((size[1] - target[1]) / 2))
+
+
+def cover(image: UInt8[np.ndarray, "h w 3"], target: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """The middle of a picture scaled to cover `target` (H, W), with Pillow's 8-bit bilinear filter."""
+    _, (height, width), (top, left) = covering(*image.shape[:2], target)
+    scaled = Image.fromarray(image).resize((width, height), Image.BILINEAR)
+    return np.asarray(scaled.crop((left, top, left + target[1], top + target[0])))
+
+
 def to_unit(image: UInt8[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
     """Bytes 0..255 to pixels in [-1, 1]."""
     return image.astype(np.float32) / 255 * 2 - 1

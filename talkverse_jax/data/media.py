@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import av
@@ -12,6 +12,7 @@ from av.video.reformatter import Interpolation
 from jaxtyping import UInt8
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.data import files
 
 # FFmpeg's default from YUV to RGB doubles colour samples instead of interpolating them: off by 3.3 of 255 on
 # average, and 1.2 too dark; with these flags 0.5, and no bias (smooth noise, PyAV 18.1).
@@ -55,9 +56,10 @@ def existing_file(path: str | Path, what: str) -> Path:
 @contextmanager
 def open_media(path: str | Path, what: str) -> Iterator[InputContainer]:
     """Open a sound or video file for reading; FFmpeg's errors, in the body too, become a `UserError`."""
-    file = existing_file(path, what)
+    remote = files.is_remote(path)
+    opened = files.open_file(path, what) if remote else nullcontext(str(existing_file(path, what)))
     try:
-        with av.open(str(file), **_ANY_TAGS) as container:
+        with opened as file, av.open(file, **_ANY_TAGS) as container:
             yield container
     except PermissionError:
         raise UserError(f"{path}: may not be read; check its permissions") from None
@@ -68,4 +70,9 @@ def open_media(path: str | Path, what: str) -> Iterator[InputContainer]:
 def video_frames(container: InputContainer) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
     """The frames of an open video in order of showing, as (seconds, RGB picture)."""
     for frame in container.decode(video=0):
-        yield frame.time, frame.reformat(format="rgb24", interpolation=_TO_RGB).to_ndarray()
+        yield frame.time, to_rgb(frame)
+
+
+def to_rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture of a decoded frame, as it is stored (not turned as it is to be shown)."""
+    return frame.reformat(format="rgb24", interpolation=_TO_RGB).to_ndarray()

@@ -137,6 +137,13 @@ class AudioEncoder:
         states = _every_second_state(*nnx.split(self.model), put(padded), put(np.array([samples])))
         return np.asarray(states[0, : -(-config.frames(samples) // 2)])
 
+    def encode_windows(self, waveforms: Float[np.ndarray, "B samples"]) -> Float[Array, "B T layers D"]:
+        """As `encode`, of sounds of one length, each normalised on its own; one program for each length."""
+        sounds = np.stack([normalise(waveform) for waveform in waveforms])
+        put = self.model.layout.put
+        lengths = np.full(len(sounds), sounds.shape[1])
+        return _every_second_state(*nnx.split(self.model), put(sounds), put(lengths))
+
 
 def normalise(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " samples"]:
     """Zero mean and unit (population) variance over the whole sound; silence stays silent."""

@@ -1,0 +1,60 @@
+"""Files of a data set, on a disk or in a bucket (`gs://`, `s3://`: through etils' epath)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from etils import epath
+
+from talkverse_jax.core.errors import UserError
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether the path has a scheme, such as gs://."""
+    return "://" in str(path)
+
+
+def join(base: str, path: str) -> str:
+    """The path below `base`, unless it is absolute or has a scheme."""
+    if not base or is_remote(path):
+        return path
+    return str(Path(base).expanduser() / path) if not is_remote(base) else f"{base.rstrip('/')}/{path.lstrip('/')}"
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+      UserError: the store cannot be asked.
+    """
+    with _errors(path, "the file"):
+        return epath.Path(path).exists()
+
+
+@contextmanager
+def open_file(path: str | Path, what: str) -> Iterator[BinaryIO]:
+    """Open a file for reading.
+
+    Args:
+      what: what the file should hold, for the message: "a metadata CSV".
+
+    Raises:
+      UserError: no such file, or it cannot be read.
+    """
+    with _errors(str(path), what):
+        file = epath.Path(path).expanduser().open("rb")
+    with file:
+        yield file
+
+
+@contextmanager
+def _errors(path: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the file of {what}") from None
+    except ImportError as error:  # fsspec names the package
+        raise UserError(f"{path}: files of this kind need another package ({error}); install it") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as {what} ({error})") from None

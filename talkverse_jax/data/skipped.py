@@ -1,0 +1,106 @@
+"""Samples that cannot be used: counted by reason, listed in `skipped.jsonl`, and too many of them stop the run."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from talkverse_jax.core.errors import UserError, naming
+from talkverse_jax.data.batches import SampleId
+
+
+class BadSample(Exception):
+    """A sample that cannot be used.
+
+    Attributes:
+      reason: a few words that are the same for all samples of this fault; they are counted by it.
+      detail: more about this one.
+    """
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Skip:
+    """One line of `skipped.jsonl`.
+
+    Attributes:
+      name: of the video, as the metadata has it.
+      epoch, sample: -1 for a row of the metadata that is left out for good.
+    """
+
+    name: str
+    reason: str
+    detail: str = ""
+    epoch: int = -1
+    sample: int = -1
+
+
+class Skipped:
+    """What was skipped.
+
+    Attributes:
+      counts: of skipped samples, by reason.
+      seen: samples that were read in this run, skipped ones included.
+    """
+
+    def __init__(self, path: str | Path | None, share: float = 0.05, at_least: int = 20):
+        """Args:
+        path: of the list; a list that is there is continued, and no line is written twice. None: no list.
+        share: of skipped samples that stops the run when exceeded.
+        at_least: so many must have been seen before that.
+        """
+        self.path = None if path is None else Path(path)
+        self.counts: Counter[str] = Counter()
+        self.seen = 0
+        self._share, self._at_least = share, at_least
+        self._in_run = 0
+        self._listed: set[str] = set()
+        if self.path and self.path.exists():
+            self._listed.update(self.path.read_text().splitlines())
+
+    def rows(self, rejected: Sequence[Skip], total: int) -> None:
+        """Rows of the metadata that are left out for good, of so many.
+
+        Raises:
+          UserError: more than the share.
+        """
+        for skip in rejected:
+            self._add(skip)
+        self._check(len(rejected), total, Counter(skip.reason for skip in rejected), "rows of the metadata")
+
+    def used(self) -> None:
+        """A sample was read."""
+        self.seen += 1
+
+    def skip(self, name: str, fault: BadSample, id: SampleId) -> None:
+        """A sample could not be used.
+
+        Raises:
+          UserError: more than the share.
+        """
+        self.seen += 1
+        self._in_run += 1
+        self._add(Skip(name, fault.reason, fault.detail, id.epoch, id.sample))
+        self._check(self._in_run, self.seen, self.counts, "samples")
+
+    def _add(self, skip: Skip) -> None:
+        self.counts[skip.reason] += 1
+        line = json.dumps(vars(skip))
+        if self.path and line not in self._listed:
+            self._listed.add(line)
+            with naming(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("a") as file:
+                    file.write(line + "\n")
+
+    def _check(self, bad: int, total: int, counts: Counter[str], what: str) -> None:
+        if total >= self._at_least and bad > self._share * total:
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())
+            raise UserError(
+                f"{bad} of {total} {what} cannot be used ({reasons}), more than {self._share:.0%}; "
+                f"see {self.path or 'the messages above'}, mend them or raise --max_skipped_share"
+            )

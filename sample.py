@@ -13,8 +13,7 @@ def main(argv: list[str] | None = None) -> None:
     from talkverse_jax.pipelines.sample import sample
     from talkverse_jax.sharding import distributed
 
-    processes = (options.coordinator_address, options.num_processes, options.process_id)
-    with distributed.session(*processes, heartbeat_timeout=options.heartbeat_timeout):
+    with distributed.session(*options.processes, heartbeat_timeout=options.heartbeat_timeout):
         compile_cache.enable()
         sample(options)
 

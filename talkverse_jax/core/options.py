@@ -4,6 +4,7 @@ A field's metadata says how it is shown:
 
     image: str = option("the person to animate", group="input")            # required
     sample_steps: int = option("denoising steps", group="sampling", default=50)
+    videos: tuple[str, ...] = option("files", group="input", metavar="FILE", default=())   # --videos A B; a list
 """
 
 import argparse
@@ -55,14 +56,14 @@ def build_parser(cls: type, prog: str, description: str) -> argparse.ArgumentPar
     )
     groups: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
+    for field in sorted(dataclasses.fields(cls), key=lambda field: field.kw_only):  # a base class's come last
         title = field.metadata["group"]
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
         text = field.metadata["help"]
         if field.default is dataclasses.MISSING:
             text += " (required)"
-        elif field.default is not None:
+        elif field.default is not None and field.default != ():
             shown = str(field.default).lower() if isinstance(field.default, bool) else field.default
             text += f" (default: {shown})"
         kind = _plain(hints[field.name])
@@ -71,6 +72,8 @@ def build_parser(cls: type, prog: str, description: str) -> argparse.ArgumentPar
             kwargs |= {"choices": typing.get_args(kind), "metavar": None}
         elif kind is bool:
             kwargs |= {"type": boolean, "nargs": "?", "const": True, "metavar": "true|false"}
+        elif typing.get_origin(kind) is tuple:
+            kwargs |= {"type": path, "nargs": "+"}
         else:
             kwargs |= {"type": path if field.metadata["metavar"] in ("FILE", "DIR") else kind}
         groups[title].add_argument(f"--{field.name}", **kwargs)

@@ -13,6 +13,7 @@ from talkverse_jax.ops.attention import KernelName
 from talkverse_jax.pipelines.alignment import AudioAlignment
 from talkverse_jax.pipelines.long_video import ClipSettings
 from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.sharding.process_options import ProcessOptions
 
 # What the original tells the model to avoid, in words of our own: blur, poor quality, agitation, trembling
 # hands, captions, ugliness, damage, surplus fingers, badly drawn hands and faces, deformity, merged fingers,
@@ -24,7 +25,7 @@ DEFAULT_NEGATIVE_PROMPT = (
 
 
 @dataclasses.dataclass(frozen=True)
-class SampleOptions:
+class SampleOptions(ProcessOptions):
     """One run of `sample.py`."""
 
     weights: str = option("folder that convert_torch_weights.py wrote", group="input", metavar="DIR")
@@ -98,22 +99,6 @@ class SampleOptions:
         "kernel: splash on TPUs, cudnn on GPUs, xla anywhere; auto takes the first that can run",
         group="machine",
         default="auto",
-    )
-    coordinator_address: str | None = option(
-        "HOST:PORT of process 0, where several run together (see docs/launch.md)",
-        group="machine",
-        metavar="ADDRESS",
-        default=None,
-    )
-    num_processes: int | None = option("processes that run together", group="machine", metavar="N", default=None)
-    process_id: int | None = option(
-        "which of them this one is, from 0", group="machine", metavar="N", default=None
-    )
-    heartbeat_timeout: int = option(
-        "seconds without a sign of life after which a process counts as dead",
-        group="machine",
-        metavar="N",
-        default=60,
     )
     offload_model: bool = option(
         "keep the transformer in host memory while the VAE works", group="machine", default=False

@@ -1,0 +1,149 @@
+"""What is known of a run while it goes on: `metrics.jsonl`, TensorBoard and Weights & Biases.
+
+Each line is of the steps since the one before it. The names are those of the curves:
+
+    loss, loss_by_noise/<from>-<to>      mean over the samples; over those of these timesteps
+    gradient_norm/<group>                mean over the steps, before clipping
+    learning_rate/<group>                of the last step
+    samples_per_second, mfu              MFU: model FLOP/s as a share of the devices' peak, where that is known
+    data_wait                            share of the time in which devices waited for data
+    epoch, samples, skipped/<reason>     since the beginning of the run
+"""
+
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from tensorboardX import SummaryWriter
+
+from talkverse_jax.core.errors import UserError, naming
+from talkverse_jax.diffusion.flow import NUM_TRAIN_TIMESTEPS
+from talkverse_jax.sharding.topologies import TOPOLOGIES
+from talkverse_jax.weights.manifest import replacing
+
+FILE = "metrics.jsonl"
+_BINS = 5  # of timesteps
+
+
+@dataclasses.dataclass
+class Interval:
+    """The steps since the last line."""
+
+    losses: list[np.ndarray] = dataclasses.field(default_factory=list)
+    timesteps: list[np.ndarray] = dataclasses.field(default_factory=list)
+    norms: list[Mapping[str, float]] = dataclasses.field(default_factory=list)
+
+    def add_samples(
+        self, losses: Float[np.ndarray, " B"], timesteps: Int[np.ndarray, " B"], weights: Float[np.ndarray, " B"]
+    ) -> None:
+        """A batch; samples of weight 0 are not counted."""
+        self.losses.append(losses[weights > 0])
+        self.timesteps.append(timesteps[weights > 0])
+
+    def add_update(self, norms: Mapping[str, float]) -> None:
+        """An update, by the gradient norm of each group."""
+        self.norms.append(norms)
+
+    @property
+    def samples(self) -> int:
+        return sum(map(len, self.losses))
+
+    def means(self) -> dict[str, float]:
+        """Losses and norms."""
+        losses, timesteps = np.concatenate(self.losses or [[]]), np.concatenate(self.timesteps or [[]])
+        values = {"loss": float(losses.mean())} if len(losses) else {}
+        width = NUM_TRAIN_TIMESTEPS // _BINS
+        for place in range(_BINS):
+            of_bin = losses[timesteps // width == place]
+            if len(of_bin):
+                values[f"loss_by_noise/{place * width}-{(place + 1) * width - 1}"] = float(of_bin.mean())
+        for group in self.norms[0] if self.norms else ():
+            values[f"gradient_norm/{group}"] = float(np.mean([norms[group] for norms in self.norms]))
+        return values
+
+
+class Log:
+    """The curves of a run, written by one process.
+
+    Args:
+      step: updates made before; of a run that goes on, what was logged of later steps is dropped.
+      wandb_project: None: not there.
+      config: what W&B shows beside the curves.
+
+    Raises:
+      UserError: W&B is asked for and not installed.
+    """
+
+    def __init__(
+        self, folder: Path, step: int, *, tensorboard: bool, wandb_project: str | None, config: dict[str, Any]
+    ):
+        self._path = folder / FILE
+        _cut(self._path, step)
+        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1) if tensorboard else None
+        self._wandb = _open_wandb(folder, wandb_project, config) if wandb_project else None
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """A line, of an update's number.
+
+        Raises:
+          OSError: with the file's name.
+        """
+        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._tensorboard:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, step)
+            self._tensorboard.flush()
+        if self._wandb:
+            self._wandb.log(dict(values), step=step)
+
+    def picture(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
+        """A picture, for TensorBoard alone."""
+        if self._tensorboard:
+            self._tensorboard.add_image(name, image, step, dataformats="HWC")
+            self._tensorboard.flush()
+
+    def close(self) -> None:
+        if self._tensorboard:
+            self._tensorboard.close()
+        if self._wandb:
+            self._wandb.finish()
+
+
+def peak_flops(device_kinds: list[str], dtype: str) -> float | None:
+    """FLOP/s of products that devices of these kinds make at most together; None: not known of one of them."""
+    known = {t.generation.device_kind: t.generation for t in TOPOLOGIES.values()}
+    peaks = [
+        (known[kind].flops if dtype == "bfloat16" else known[kind].float32_flops) if kind in known else None
+        for kind in device_kinds
+    ]
+    return None if None in peaks else sum(peaks)
+
+
+def _cut(path: Path, step: int) -> None:
+    """Drop the lines of later steps, and one that an interrupted run left unfinished."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    with replacing(path) as partial:
+        partial.write_text("".join(kept), encoding="utf-8")
+
+
+def _open_wandb(folder: Path, project: str, config: dict[str, Any]):
+    if importlib.util.find_spec("wandb") is None:
+        raise UserError("--use_wandb: wandb is not installed; pip install wandb, or leave the flag out")
+    import wandb
+
+    name = folder.resolve().name
+    return wandb.init(project=project, name=name, id=name, dir=str(folder), config=config, resume="allow")

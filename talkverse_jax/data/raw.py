@@ -1,17 +1,24 @@
-"""A training sample as it comes from a video file."""
+"""Training samples straight from video files."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from talkverse_jax.data.batches import SampleId
+from talkverse_jax.data import roi, windows
+from talkverse_jax.data.batches import SampleId, Shape
+from talkverse_jax.data.catalogue import Entry
+from talkverse_jax.data.video_reader import SAMPLES_A_FRAME, open_video
+from talkverse_jax.data.windows import FPS, Lengths, Window
 
 
 class RawSample(NamedTuple):
     """A window of a video. T frames of H x W pixels, of which F latent frames are to be learnt; h = H/16.
 
-    A batch has the same fields with the samples first: `caption` and `name` as tuples, `id` as uint32 [B, 2].
+    A batch has the same fields with the samples first: `caption` and `name` as tuples, `id` as uint32 [B, 2],
+    `weight` as float32 [B].
 
     Attributes:
       video: at 25 fps, motion frames first where there are any.
@@ -33,3 +40,99 @@ class RawSample(NamedTuple):
     id: SampleId
     name: str
     weight: float
+
+
+@dataclass(frozen=True)
+class RawSource:
+    """Random access to the samples of a catalogue. It can be sent to another process.
+
+    Attributes:
+      entries: the videos, by sample number.
+      roi: whether samples have masks; they are zeros otherwise.
+      detector: "module:function" that finds the faces of videos without a keypoint file; their bodies have no
+        box.
+    """
+
+    entries: Sequence[Entry]
+    seed: int
+    lengths: Lengths = Lengths()
+    roi: bool = False
+    detector: str = ""
+
+    def name(self, sample: int) -> str:
+        """Of a sample's video, for messages."""
+        return self.entries[sample].video
+
+    def window(self, id: SampleId) -> Window:
+        """What the sample shows: a function of the seed and its id."""
+        entry = self.entries[id.sample]
+        length = self.lengths.window(entry.shape.kind)
+        return windows.choose(id.rng(self.seed), entry.scene, length, entry.frames)
+
+    def load(self, id: SampleId, shape: Shape) -> RawSample:
+        """Read a sample.
+
+        Raises:
+          BadSample: it cannot be read.
+        """
+        entry, window, size = self.entries[id.sample], self.window(id), (shape.height, shape.width)
+        first = entry.start + window.start / FPS
+        with open_video(entry.video) as video:
+            pictures = video.pictures(first + np.arange(window.length) / FPS, size)
+            [reference] = video.pictures([entry.start + window.reference / FPS], size)
+            waveform = video.sound(first, (window.length - 1) * SAMPLES_A_FRAME)
+        face, body = self._masks(entry, window, shape, pictures)
+        return RawSample(pictures, reference, waveform, entry.caption, face, body, id, entry.name, 1.0)
+
+    def _masks(
+        self, entry: Entry, window: Window, shape: Shape, pictures: UInt8[np.ndarray, "T H W 3"]
+    ) -> tuple[UInt8[np.ndarray, "F h w"], UInt8[np.ndarray, "F h w"]]:
+        size = (shape.height, shape.width)
+        chosen = self.lengths.motion(shape.kind) + roi.target_frames(self.lengths.num_frames)
+        if not self.roi:
+            boxes = [np.full((len(chosen), 4), np.nan)] * 2
+        elif entry.masks:
+            boxes = [
+                roi.scaled(
+                    roi.at_frames(found, window.start + chosen, entry.frames), entry.height, entry.width, size
+                )
+                for found in roi.read_boxes(entry.masks)
+            ]
+        else:
+            found = np.asarray(roi.load_detector(self.detector)(pictures[chosen]), np.float64)
+            boxes = [roi.scaled(found, *size, size), np.full((len(chosen), 4), np.nan)]
+        face, body = (roi.latent_masks(found, size) for found in boxes)
+        return face, body
+
+    def blank(self, id: SampleId, shape: Shape) -> RawSample:
+        """What stands for a sample that cannot be read."""
+        length, latent = self.lengths.window(shape.kind), self.lengths.num_frames // 4
+        picture = (shape.height, shape.width, 3)
+        grid = np.zeros((latent, shape.height // roi.CELL, shape.width // roi.CELL), np.uint8)
+        return RawSample(
+            video=np.zeros((length, *picture), np.uint8),
+            reference=np.zeros(picture, np.uint8),
+            waveform=np.zeros((length - 1) * SAMPLES_A_FRAME, np.float32),
+            caption="",
+            face=grid,
+            body=grid,
+            id=id,
+            name=self.entries[id.sample].name,
+            weight=0.0,
+        )
+
+    @staticmethod
+    def stack(samples: Sequence[RawSample]) -> RawSample:
+        """A batch: the same fields with the samples first."""
+        fields = RawSample(*zip(*samples))
+        return RawSample(
+            video=np.stack(fields.video),
+            reference=np.stack(fields.reference),
+            waveform=np.stack(fields.waveform),
+            caption=fields.caption,
+            face=np.stack(fields.face),
+            body=np.stack(fields.body),
+            id=np.array(fields.id, np.uint32),
+            name=fields.name,
+            weight=np.array(fields.weight, np.float32),
+        )

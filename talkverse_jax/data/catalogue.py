@@ -1,0 +1,190 @@
+"""Which videos of a data set can be trained on, and what is known of each without decoding it."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from talkverse_jax.core.errors import naming
+from talkverse_jax.data import buckets, roi
+from talkverse_jax.data.batches import Shape
+from talkverse_jax.data.metadata import Row, longest_scene
+from talkverse_jax.data.skipped import BadSample, Skip
+from talkverse_jax.data.video_reader import open_video
+from talkverse_jax.data.windows import Lengths
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A video that can be trained on. Its place in the catalogue is its sample number.
+
+    Attributes:
+      video: where the file is.
+      name: its id.
+      start: seconds of the file's clock at its first picture.
+      frames: at 25 fps.
+      height, width: of its pictures as they are shown.
+      scene: first and last frame that a window may show.
+      shape: of its windows.
+      masks: its keypoint file, "" where there is none.
+    """
+
+    video: str
+    name: str
+    caption: str
+    start: float
+    frames: int
+    height: int
+    width: int
+    scene: tuple[int, int]
+    shape: Shape
+    masks: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides which videos are taken, and as what.
+
+    Attributes:
+      bucket: of sizes, a name in `buckets.BUCKETS`.
+      roi: whether a video needs face boxes.
+      detector: "module:function" that finds them where there is no file; "" for none.
+      base: the folder that the rows' paths are relative to.
+      roi_dir: where the keypoint files are, "" for beside the videos.
+    """
+
+    bucket: str
+    lengths: Lengths = Lengths()
+    roi: bool = False
+    detector: str = ""
+    base: str = ""
+    roi_dir: str = ""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The videos, by sample number, and the rows that are left out for good."""
+
+    entries: tuple[Entry, ...]
+    rejected: tuple[Skip, ...]
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of the samples, by number."""
+        return tuple(entry.shape for entry in self.entries)
+
+    @property
+    def digest(self) -> str:
+        """The same for the same samples: processes and runs that share batches must agree on it."""
+        return _digest(asdict(entry) for entry in self.entries)
+
+
+def make_catalogue(
+    rows: Sequence[Row],
+    rules: Rules,
+    cache: str | Path | None = None,
+    threads: int = 16,
+    progress: Callable[[Iterable], Iterable] = lambda found: found,
+) -> Catalogue:
+    """Look at every video: its header, its first picture and where its last one is.
+
+    Args:
+      cache: JSON lines of what was found, so that a later run looks at nothing and numbers its samples alike even
+        if files have changed; made anew for other rows or rules. Delete it to look again.
+      progress: wraps the iterable of rows, such as tqdm.
+
+    Raises:
+      UserError: there is no such bucket or detector.
+    """
+    buckets.choose(rules.bucket, 1, 1)
+    if rules.roi and rules.detector:
+        roi.load_detector(rules.detector)
+    header = {"rules": asdict(rules), "rows": _digest(asdict(row) for row in rows)}
+    found = _read_cache(cache, header) if cache else None
+    if found is None:
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(progress(pool.map(lambda row: _verdict(row, rules), rows)))
+        if cache:
+            _write_cache(Path(cache), header, found)
+    return Catalogue(
+        tuple(verdict for verdict in found if isinstance(verdict, Entry)),
+        tuple(verdict for verdict in found if isinstance(verdict, Skip)),
+    )
+
+
+def describe(catalogue: Catalogue) -> str:
+    """One line: how many samples there are of each kind, and how many rows are left out, why."""
+    kinds = Counter(shape.kind for shape in catalogue.shapes)
+    reasons = Counter(skip.reason for skip in catalogue.rejected)
+    left_out = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
+    return (
+        f"{len(catalogue.entries)} videos in {len(set(catalogue.shapes))} shapes, {kinds['motion']} with motion "
+        f"frames; {len(catalogue.rejected)} left out" + (f" ({left_out})" if left_out else "")
+    )
+
+
+def _verdict(row: Row, rules: Rules) -> Entry | Skip:
+    try:
+        return _look(row, rules)
+    except BadSample as fault:
+        return Skip(row.video_path or row.where, fault.reason, fault.detail)
+
+
+def _look(row: Row, rules: Rules) -> Entry:
+    if not row.video_path:
+        raise BadSample("no video_path", row.where)
+    masks = roi.find(row, rules.base, rules.roi_dir) if rules.roi else ""
+    with open_video(row.video) as video:
+        probe = video.probe()
+    scene = longest_scene(row.scenes, row.fps, probe.frames)
+    kind = rules.lengths.kind(scene[1] - scene[0] + 1)
+    if rules.roi and not masks and not rules.detector:
+        raise BadSample("no mask file", row.roi_path)
+    return Entry(
+        video=row.video,
+        name=row.name,
+        caption=row.caption,
+        start=probe.start,
+        frames=probe.frames,
+        height=probe.height,
+        width=probe.width,
+        scene=scene,
+        shape=Shape(*buckets.choose(rules.bucket, probe.height, probe.width), kind),
+        masks=masks,
+    )
+
+
+def _digest(values: Iterable[object]) -> str:
+    total = hashlib.sha256()
+    for value in values:
+        total.update(json.dumps(value).encode())
+    return total.hexdigest()
+
+
+def _write_cache(path: Path, header: dict, found: Sequence[Entry | Skip]) -> None:
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("w") as file:
+            for line in (header, *map(asdict, found)):
+                file.write(json.dumps(line) + "\n")
+        partial.replace(path)
+
+
+def _read_cache(path: str | Path, header: dict) -> list[Entry | Skip] | None:
+    """None where there is no cache of these rows and rules."""
+    if not Path(path).exists():
+        return None
+    with open(path) as file:
+        if json.loads(file.readline() or "null") != header:
+            return None
+        return [_parse(json.loads(line)) for line in file]
+
+
+def _parse(values: dict) -> Entry | Skip:
+    if "reason" in values:
+        return Skip(**values)
+    return Entry(**values | {"scene": tuple(values["scene"]), "shape": Shape(*values["shape"])})

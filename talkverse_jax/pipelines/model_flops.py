@@ -45,17 +45,36 @@ def step_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, motion: 
     dim, patch = trunk.dim, trunk.patch_size[0] * trunk.patch_size[1] * trunk.patch_size[2]
     time = _linear(1, trunk.freq_dim, dim, dim, 6 * dim)
     block = (
-        4 * _linear(tokens, dim, dim)
-        + _attention(tokens, tokens, dim)
-        + 2 * _linear(tokens, dim, dim)
-        + _attention(tokens, trunk.text_len, dim)
-        + _linear(tokens, dim, trunk.ffn_dim, dim)
+        _block_layers(config, tokens) + _attention(tokens, tokens, dim) + _attention(tokens, trunk.text_len, dim)
     )
     injection = 2 * _linear(noisy, dim, dim) + _attention(noisy, config.audio_tokens + 1, dim)
     ends = _linear(noisy, patch * trunk.in_channels, dim) + _linear(noisy, dim, patch * trunk.out_channels)
     return branches * (
         time + ends + trunk.num_layers * block + len(config.audio_inject_layers) * injection
     )
+
+
+def _block_layers(config: TalkVerseConfig, tokens: int) -> int:
+    """The linear layers of a block that all tokens pass."""
+    dim = config.trunk.dim
+    return 6 * _linear(tokens, dim, dim) + _linear(tokens, dim, config.trunk.ffn_dim, dim)
+
+
+def training_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, trained_blocks: int) -> int:
+    """Forward and backward of one sample, whose motion tokens are always there.
+
+    Going back costs as much as going forward for the gradient of a layer's input, and again for that of its
+    weights, if they are trained: three times the forward in all, or two. Blocks are reckoned apart; everything else
+    is taken as trained, adapters (8% of a layer at rank 128) and what is computed again are left out.
+
+    Args:
+      trained_blocks: whose weights are trained.
+    """
+    forward = step_flops(config, frames, h, w, motion=True, branches=1) + prepare_flops(
+        config, frames, h, w, motion=True, branches=1
+    )
+    tokens = clip_tokens(config, frames, h, w, motion=True)[1]
+    return 3 * forward - (config.trunk.num_layers - trained_blocks) * _block_layers(config, tokens)
 
 
 def prepare_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, motion: bool, branches: int) -> int:

@@ -44,6 +44,7 @@ def session(
     *,
     heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
     meeting_timeout: int = MEETING_TIMEOUT,
+    preemption: bool = False,
 ) -> Iterator[None]:
     """Run the body as one of several processes that end together; alone, where nothing tells of others.
 
@@ -53,6 +54,7 @@ def session(
     Args:
       heartbeat_timeout: seconds without a sign of life after which a process counts as dead.
       meeting_timeout: seconds in which all processes must have come.
+      preemption: SIGTERM ends no process: JAX tells all of them at which step to save (`training/interruption`).
 
     Raises:
       UserError: flags are wrong, or the meeting point cannot be opened.
@@ -60,7 +62,7 @@ def session(
     if heartbeat_timeout < 2:
         raise UserError(f"--heartbeat_timeout {heartbeat_timeout}: give 2 seconds or more")
     launch = find_launch(coordinator_address, num_processes, process_id)
-    if launch is None or not _join(launch, heartbeat_timeout, meeting_timeout):
+    if launch is None or not _join(launch, heartbeat_timeout, meeting_timeout, preemption):
         yield
         return
     watch = _Watch(heartbeat_timeout)
@@ -74,10 +76,10 @@ def session(
     watch.stop()
 
 
-def _join(launch: Launch, heartbeat_timeout: int, meeting_timeout: int) -> bool:
+def _join(launch: Launch, heartbeat_timeout: int, meeting_timeout: int, preemption: bool) -> bool:
     """Meet the other processes; False: the TPU's metadata names none."""
-    # JAX would catch SIGTERM for a service that saves checkpoints; the process would live on.
-    jax.config.update("jax_enable_preemption_service", False)
+    # JAX catches SIGTERM for its service; a process that saves nothing would live on.
+    jax.config.update("jax_enable_preemption_service", preemption)
     where = launch.coordinator or "the first host of the slice"
     if launch.process == 0 and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
         _check_port(launch.coordinator)

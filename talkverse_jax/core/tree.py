@@ -3,6 +3,7 @@
 Stacked layers (see stack.py) appear one by one, each under its own name.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -55,6 +56,37 @@ def with_parameters(graph: nnx.Module, parameters: Flat) -> nnx.Module:
         for (path, variable), (names, _) in zip(flat, entries)
     ]
     return nnx.merge(graphdef, nnx.from_flat_state(new))
+
+
+def divide(
+    graph: nnx.Module, chosen: Callable[[str], bool]
+) -> tuple[nnx.GraphDef, Flat, nnx.State, dict[str, tuple[str, ...]]]:
+    """A module's parameters in two: those chosen by path, and the others.
+
+    Returns:
+      What `join` needs; the chosen parameters as they are stored, stacked ones whole, by a key; the others; and the
+      paths that each key stands for.
+
+    Raises:
+      ValueError: of stacked layers some are chosen and some are not.
+    """
+    keys = {}
+    for (path, _), (names, _) in zip(nnx.to_flat_state(nnx.state(graph, nnx.Param)), _entries(graph), strict=True):
+        picked = {chosen(name) for name in names}
+        if len(picked) > 1:
+            raise ValueError(f"{names}: stacked, and not all of them are chosen")
+        if picked == {True}:
+            keys[path] = ("/".join(map(str, path)), tuple(names))
+    graphdef, state, rest = nnx.split(graph, lambda path, _: path in keys, ...)
+    values = {keys[path][0]: variable.get_value() for path, variable in nnx.to_flat_state(state)}
+    return graphdef, values, rest, dict(keys.values())
+
+
+def join(graphdef: nnx.GraphDef, values: Flat, rest: nnx.State) -> nnx.Module:
+    """The module that `divide` took apart, with other values."""
+    path = lambda key: tuple(int(part) if part.isdecimal() else part for part in key.split("/"))  # noqa: E731
+    state = nnx.from_flat_state([(path(key), nnx.Param(value)) for key, value in values.items()])
+    return nnx.merge(graphdef, state, rest)
 
 
 def _entries(graph: nnx.Module) -> list[tuple[list[str], Any]]:

@@ -16,12 +16,16 @@ import numpy as np
 
 from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.sharding.mesh import MeshConfig
-from talkverse_jax.tools.parity_cases import CASES
+from talkverse_jax.tools.parity_cases import CASES as FORWARD_CASES
+from talkverse_jax.tools.parity_training import run_train_loss
 from talkverse_jax.weights.bundle import Bundle
+
+CASES = {**FORWARD_CASES, "train_loss": run_train_loss}
 
 # Largest error allowed, as a share of the largest value of the tensor (docs/parity.md).
 _LIMITS = {"pipeline": 2e-3}
 _LIMIT = 2e-4
+_GRADIENT_LIMIT = 1e-3
 # Besides, no single value may be off by this share of itself, plus what rounding may add to a small one: one
 # wrong value among many is seen even where it is small.
 _VALUE_LIMIT = 5e-3
@@ -54,7 +58,8 @@ def compare(name: str, ours: np.ndarray | None, reference: np.ndarray, component
         return Comparison(name, np.nan, np.nan, False, f"  shape {ours.shape}, not {reference.shape}")
     error, largest = np.abs(ours - reference), np.abs(reference).max(initial=0.0)
     max_abs = error.max(initial=0.0)
-    limit = _LIMITS.get(component, _LIMIT) * largest
+    usual = _GRADIENT_LIMIT if name.startswith("outputs/grad") else _LIMIT
+    limit = _LIMITS.get(component, usual) * largest
     rounding = _ROUNDING.get(component, _ROUNDING_ELSEWHERE) * largest
     close = error <= np.minimum(limit, _VALUE_LIMIT * np.abs(reference) + rounding)
     return Comparison(name, max_abs, max_abs / (largest or 1.0), bool(close.all()))

@@ -78,7 +78,7 @@ def vae_config(config: dict, mean=WAN22_LATENT_MEAN, std=WAN22_LATENT_STD) -> VA
     return VAEConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}, **constants)
 
 
-def _layouts(mesh: MeshConfig | None, heads: int | None = None) -> Layouts:
+def layouts_on(mesh: MeshConfig | None, heads: int | None = None) -> Layouts:
     """The components' layouts on all devices.
 
     Args:
@@ -88,7 +88,7 @@ def _layouts(mesh: MeshConfig | None, heads: int | None = None) -> Layouts:
     return component_layouts(mesh and make_mesh(mesh, devices, heads or len(devices)))
 
 
-def _load(bundle: Bundle, name: str, config, layouts: Layouts, part: str | None = None) -> nnx.Module:
+def load(bundle: Bundle, name: str, config, layouts: Layouts, part: str | None = None) -> nnx.Module:
     """The component with the bundle's weights in float32, where its layout puts them.
 
     Args:
@@ -129,7 +129,7 @@ def _run_dit(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     inputs = bundle.group("inputs")
     channels, audio_layers = inputs["latents"].shape[1], inputs["audio"].shape[1]
     config = dit_config(bundle.config, bundle.meta["motion_frames"][0], channels, audio_layers)
-    model = _load(bundle, "dit", config, _layouts(mesh, config.trunk.num_heads))
+    model = load(bundle, "dit", config, layouts_on(mesh, config.trunk.num_heads))
 
     order: list[str] = []  # of computation; a dict that passes through jit comes back sorted
 
@@ -156,7 +156,7 @@ def _run_dit(bundle: Bundle, mesh: MeshConfig | None) -> Case:
 def _run_vae(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     inputs, taps = bundle.group("inputs"), bundle.group("taps")
     config = vae_config(bundle.config, *((taps["mean"], taps["std"]) if "mean" in taps else ()))
-    vae = _load(bundle, "vae", config, _layouts(mesh))
+    vae = load(bundle, "vae", config, layouts_on(mesh))
     encoded = jax.jit(type(vae).encode)(vae, channels_last(inputs["video"]))
     decoded = jax.jit(type(vae).decode)(vae, channels_last(inputs["latents"]))
     return Case({"encoded": channels_second(encoded), "decoded": channels_second(decoded)}, {})
@@ -165,13 +165,13 @@ def _run_vae(bundle: Bundle, mesh: MeshConfig | None) -> Case:
 def _run_umt5(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     config = UMT5Config.from_upstream(bundle.config, str(bundle.path))
     inputs = bundle.group("inputs")
-    hidden = _load(bundle, "text", config, _layouts(mesh))(inputs["ids"], inputs["mask"])
+    hidden = load(bundle, "text", config, layouts_on(mesh))(inputs["ids"], inputs["mask"])
     return Case({"hidden": np.asarray(hidden)}, {})
 
 
 def _run_wav2vec2(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     config = Wav2Vec2Config.from_huggingface(bundle.config, str(bundle.path))
-    model = _load(bundle, "audio", config, _layouts(mesh))
+    model = load(bundle, "audio", config, layouts_on(mesh))
     waveform = bundle.group("inputs")["waveform"][0]
     normalized = normalise(waveform)[None]
     outputs = {
@@ -207,9 +207,9 @@ def _run_pipeline(bundle: Bundle, mesh: MeshConfig | None) -> Case:
         raise UserError(f"{bundle.path}: a first clip with motion tokens of zeros is not part of this program")
     sizes = inputs["noise"].shape[1], inputs["audio_features"].shape[0]
     transformer = dit_config(config["dit"], config["motion_frames"], *sizes)
-    layouts = _layouts(mesh, transformer.trunk.num_heads)
-    dit = _load(bundle, "dit", transformer, layouts, "dit")
-    vae = _load(bundle, "vae", vae_config(config["vae"]), layouts, "vae")
+    layouts = layouts_on(mesh, transformer.trunk.num_heads)
+    dit = load(bundle, "dit", transformer, layouts, "dit")
+    vae = load(bundle, "vae", vae_config(config["vae"]), layouts, "vae")
     rows = ((0, 0), (0, dit.config.trunk.text_len), (0, 0))
 
     def text(name: str) -> np.ndarray:

@@ -110,29 +110,58 @@ def load_module(
       UserError: the component is missing, half-converted, damaged, or not of the size its config says; or the
         trained file does not fit it.
     """
-    folder, config = folder_of(weights_dir, component.name), load_config(weights_dir, component)
-    entry = manifest.read(weights_dir)[component.name]
+    config, entry = load_config(weights_dir, component), manifest.read(weights_dir)[component.name]
     if compute_dtype is None:
         compute_dtype = dtype or ("float32" if entry.dtype == "keep" else entry.dtype)
     module = component.abstract(
         config, jnp.dtype(dtype or jnp.float32), jnp.dtype(compute_dtype), layout, **options
     )
+    if trained:
+        with_lora = with_lora and not trained.has_all_pairs
+    parameters = load_parameters(
+        weights_dir, component, module, dtype_of=lambda _: dtype, layout=layout, with_lora=with_lora
+    )
+    if trained:
+        lora.lay_over(parameters, trained, component.rules)
+    return tree.with_parameters(module, parameters)
+
+
+def load_parameters(
+    weights_dir: str | Path,
+    component: Component,
+    module: nnx.Module,
+    *,
+    dtype_of: Callable[[str], Any],
+    layout: Layout = Layout(),
+    with_lora: bool = True,
+) -> tree.Flat:
+    """The parameters of an (abstract) component by path; see `load_module`.
+
+    Args:
+      dtype_of: the dtype of each by its path; None: as it is stored.
+    """
+    folder, entry = folder_of(weights_dir, component.name), manifest.read(weights_dir)[component.name]
     if layout.mesh:
         sharding_of = layout.parameter_sharding(component.axes)
     else:
         first = SingleDeviceSharding(_first_device())
         sharding_of = lambda *_: first  # noqa: E731
     try:
-        pairs = _read_pairs(folder, component, entry) if with_lora else {}
-        parameters = _read_parameters(folder / PARAMETERS, module, dtype, sharding_of, pairs)
+        pairs = _pairs_by_path(folder, component, entry) if with_lora else {}
+        return _read_parameters(folder / PARAMETERS, module, dtype_of, sharding_of, pairs)
     except (OSError, ValueError, LookupError) as error:  # by these Orbax and TensorStore tell what is wrong
         raise UserError(
             f"{folder}: damaged ({_first_line(error)}); delete it and "
             + manifest.conversion(weights_dir, component.name)
         ) from error
-    if trained:
-        lora.lay_over(parameters, trained, component.rules)
-    return tree.with_parameters(module, parameters)
+
+
+def stored_pairs(weights_dir: str | Path, component: Component) -> tuple[dict[str, lora.Pair], float]:
+    """LoRA pairs that were not added to the weights (--lora_merge false), by our path of their kernel, and their
+    alpha; none where there are none."""
+    folder, entry = folder_of(weights_dir, component.name), manifest.read(weights_dir)[component.name]
+    pairs = _pairs_by_path(folder, component, entry)
+    return {path: pair for path, (pair, _) in pairs.items()}, entry.lora.alpha if pairs else 0.0
 
 
 def check_trained(weights_dir: str | Path, component: Component, trained: lora.TrainedFile) -> None:
@@ -166,7 +195,7 @@ def _base_names(folder: Path) -> set[str]:
 def _read_parameters(
     path: Path,
     module: nnx.Module,
-    dtype: Any,
+    dtype_of: Callable[[str], Any],
     sharding_of: ShardingOf,
     pairs: Mapping[str, tuple[lora.Pair, float]],
 ) -> tree.Flat:
@@ -176,19 +205,19 @@ def _read_parameters(
         if have.shape != leaf.shape:
             raise ValueError(f"{name} is {list(have.shape)}, {list(leaf.shape)} by its config")
         # a kernel with a pair is rounded once, after the sum
-        read_dtype = have.dtype if name in pairs else dtype or have.dtype
+        read_dtype = have.dtype if name in pairs else dtype_of(name) or have.dtype
         wanted[name] = jax.ShapeDtypeStruct(leaf.shape, read_dtype, sharding=sharding_of(name, leaf.shape))
 
     def finish(name: str, kernel: jax.Array) -> jax.Array:
         if name not in pairs:
             return kernel
         pair, scale = pairs[name]
-        return pair.add_to(kernel, scale, dtype or kernel.dtype)
+        return pair.add_to(kernel, scale, dtype_of(name) or kernel.dtype)
 
     return orbax_io.read(path, wanted, finish)
 
 
-def _read_pairs(
+def _pairs_by_path(
     folder: Path, component: Component, entry: manifest.Entry
 ) -> dict[str, tuple[lora.Pair, float]]:
     """Pairs stored beside the weights, and what to multiply them with, by our path of their kernel."""

@@ -98,7 +98,7 @@ def _recipe_of_another_numpy(tensors, meta):
     "change, message",
     [
         (lambda t, meta: meta.update(component="multitalk_dit"), "component 'multitalk_dit' cannot be run; known"),
-        (lambda t, meta: meta.update(component="train_loss"), "component 'train_loss' cannot be run; known"),
+        (lambda t, meta: meta.update(component="train_loss"), "lacks 'noise'"),
         (_recipe_of_another_numpy, "the weight recipe gives other numbers"),
         (lambda t, meta: meta.pop("recipe"), "neither weights nor a recipe"),
         (lambda t, meta: meta["config"].update(dim=32), "do not fit UMT5Encoder"),

@@ -56,14 +56,16 @@ class TalkVerseConfig:
                 f"audio_inject_layers: {outside} are no blocks; num_layers is {self.trunk.num_layers}"
             )
 
-    def runs(self, scan: bool) -> list[RunShape]:
+    def runs(self, scan: bool, part_at: int = 0) -> list[RunShape]:
         """All stages in order, in the fewest that must be compiled: what repeats is one run.
 
         Args:
           scan: without it, every block with its injection is a run of its own.
+          part_at: no run holds blocks before and from this one, so that these alone can be trained.
         """
         blocks = ["BI" if i in self.audio_inject_layers else "B" for i in range(self.trunk.num_layers)]
-        parts = _repeats("".join(blocks)) if scan else [(block, 1) for block in blocks]
+        halves = ["".join(blocks[:part_at]), "".join(blocks[part_at:])]
+        parts = [part for half in halves for part in _repeats(half)] if scan else [(block, 1) for block in blocks]
         runs, block, injection = [], 0, 0
         for stages, times in parts:
             runs.append(RunShape(stages, times, block, injection))

@@ -61,6 +61,7 @@ class TalkVerse(nnx.Module):
       kernel: of every attention.
       scan: compile blocks of one shape once; by default everywhere but on a CPU (see `run`).
       remat: what a gradient's backward pass finds kept of a block, and what it computes again.
+      part_at: blocks before and from this one are compiled apart, so that these alone can be trained.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class TalkVerse(nnx.Module):
         kernel: KernelName = "auto",
         scan: bool | None = None,
         remat: Remat = "none",
+        part_at: int = 0,
     ):
         check_divides("ffn_dim", config.trunk.ffn_dim, layout, "hidden")
         check_divides("dim", config.trunk.dim, layout, "width")
@@ -86,7 +88,7 @@ class TalkVerse(nnx.Module):
         self.text_embedding = TextEmbedding(trunk, **kwargs)
         self.time_embedding = TimeEmbedding(trunk, rngs=rngs, param_dtype=param_dtype)
         scan = layout.platform != "cpu" if scan is None else scan
-        self.runs = nnx.List(Run(config, shape, attention, **kwargs) for shape in config.runs(scan))
+        self.runs = nnx.List(Run(config, shape, attention, **kwargs) for shape in config.runs(scan, part_at))
         self.head = Head(trunk, rngs=rngs, param_dtype=param_dtype)
         self.audio_encoder = CausalAudioEncoder(config, rngs=rngs, param_dtype=param_dtype)
         self.frame_packer = FramePacker(trunk, **kwargs)

@@ -10,6 +10,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
+from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.ops.attention import Attention, Segments
 from talkverse_jax.ops.rope import RopeTables, apply_rope
 
@@ -32,10 +33,10 @@ class _Projections(nnx.Module):
         self.num_heads = num_heads
         self.dtype = dtype
         self.attention = attention
-        self.q = nnx.Linear(dim, dim, **linear)
-        self.k = nnx.Linear(dim, dim, **linear)
-        self.v = nnx.Linear(dim, dim, **linear)
-        self.o = nnx.Linear(dim, dim, **linear)
+        self.q = Linear(dim, dim, **linear)
+        self.k = Linear(dim, dim, **linear)
+        self.v = Linear(dim, dim, **linear)
+        self.o = Linear(dim, dim, **linear)
         self.norm_q = nnx.RMSNorm(dim, **norm)
         self.norm_k = nnx.RMSNorm(dim, **norm)
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from talkverse_jax.models.wan.attention import CrossAttention, KeyValues, SelfAttention
 from talkverse_jax.models.wan.config import WanConfig
+from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.models.wan.modulation import BlockModulation, Modulation, block_modulation, per_token
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.rope import RopeTables
@@ -49,8 +50,8 @@ class FeedForward(nnx.Module):
             kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
         )
         self.layout = layout
-        self.linear_in = nnx.Linear(config.dim, config.ffn_dim, **kwargs)
-        self.linear_out = nnx.Linear(config.ffn_dim, config.dim, **kwargs)
+        self.linear_in = Linear(config.dim, config.ffn_dim, **kwargs)
+        self.linear_out = Linear(config.ffn_dim, config.dim, **kwargs)
 
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         hidden = self.layout.constrain(self.linear_in(x), "batch", "tokens", "hidden")
@@ -104,6 +105,12 @@ class Block(nnx.Module):
 
     def _leave(self, update: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         return leave(self.layout, update)
+
+
+    def adaptable(self) -> list[Linear]:
+        """The layers that LoRA adapts: all but the values of both attentions."""
+        attentions = [getattr(part, name) for part in (self.self_attn, self.cross_attn) for name in "qko"]
+        return [*attentions, self.ffn.linear_in, self.ffn.linear_out]
 
 
 class Head(nnx.Module):

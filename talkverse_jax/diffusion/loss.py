@@ -1,0 +1,125 @@
+"""The training loss: flow matching, weighted by face and body where masks are given.
+
+    x = (1 - sigma) data + sigma noise,    sigma = 0.999 (t + 1) / 1000,    t uniform in 0 .. 999
+    loss = mean(w (velocity(x, t) - (noise - data))^2) / mean(w)
+
+Shapes: B samples, F latent frames, h w latent grid, C latent channels.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from talkverse_jax.diffusion.flow import NUM_TRAIN_TIMESTEPS
+
+_HIGHEST_SIGMA = 1 - 1 / NUM_TRAIN_TIMESTEPS
+
+# Of the face and body weights.
+_BLUR_SIGMA = 1.0  # latent cells
+_BLUR_RADIUS = 3
+_SMALL_FACE = 0.1  # share of the picture below which a face weighs more
+_MOST_BOOST = 5.0
+_EPS = 1e-6
+
+
+class Dropouts(NamedTuple):
+    """How often each condition is left out of a sample, so that guidance has something to guide away from."""
+
+    text: float = 0.1
+    audio: float = 0.1
+    reference: float = 0.1
+    motion: float = 0.1
+
+
+class Dropped(NamedTuple):
+    """Which conditions are left out."""
+
+    text: Bool[Array, " B"]
+    audio: Bool[Array, " B"]
+    reference: Bool[Array, " B"]
+    motion: Bool[Array, " B"]
+
+
+class Draw(NamedTuple):
+    """What is random about a training step, per sample."""
+
+    timestep: Int[Array, " B"]
+    noise: Float[Array, "B F h w C"]
+    drop: Dropped
+
+
+def draw(seed: int, ids: UInt[Array, "B n"], shape: tuple[int, ...], dropouts: Dropouts) -> Draw:
+    """Timestep, noise and dropouts of every sample: a function of the seed and of the sample's own numbers, so
+    that neither the batch it is in nor the mesh changes them.
+
+    Args:
+      shape: F h w C.
+    """
+
+    def of_sample(numbers: UInt[Array, " n"]) -> Draw:
+        key = jax.random.key(seed)
+        for number in numbers:
+            key = jax.random.fold_in(key, number)
+        time, noise, *drops = jax.random.split(key, 2 + len(dropouts))
+        return Draw(
+            jax.random.randint(time, (), 0, NUM_TRAIN_TIMESTEPS),
+            jax.random.normal(noise, shape, jnp.float32),
+            Dropped(*(jax.random.bernoulli(k, float(p)) for k, p in zip(drops, dropouts))),
+        )
+
+    return jax.vmap(of_sample)(ids)
+
+
+def noise_level(timestep: Int[Array, " B"]) -> Float[Array, " B"]:
+    """sigma of a training timestep."""
+    return _HIGHEST_SIGMA * (timestep + 1).astype(jnp.float32) / NUM_TRAIN_TIMESTEPS
+
+
+def noisy(
+    data: Float[Array, "B F h w C"], noise: Float[Array, "B F h w C"], timestep: Int[Array, " B"]
+) -> Float[Array, "B F h w C"]:
+    """The sample on its way to noise."""
+    sigma = noise_level(timestep)[:, None, None, None, None]
+    return (1 - sigma) * data + sigma * noise
+
+
+def sample_losses(
+    velocity: Float[Array, "B F h w C"],
+    data: Float[Array, "B F h w C"],
+    noise: Float[Array, "B F h w C"],
+    weights: Float[Array, "B F h w"] | None,
+) -> Float[Array, " B"]:
+    """The loss of each sample; weights are normalised per sample."""
+    errors = jnp.mean(jnp.square(velocity - (noise - data)), axis=-1)
+    if weights is None:
+        return jnp.mean(errors, axis=(1, 2, 3))
+    return jnp.mean(weights * errors, axis=(1, 2, 3)) / (jnp.mean(weights, axis=(1, 2, 3)) + _EPS)
+
+
+def roi_weights(face: UInt[Array, "B F h w"], body: UInt[Array, "B F h w"]) -> Float[Array, "B F h w"]:
+    """1 + face + body, both blurred; a small face weighs up to five times as much.
+
+    Args:
+      face, body: 1 inside, 0 outside, on the latent grid.
+    """
+    face, body = face.astype(jnp.float32), body.astype(jnp.float32)
+    share = jnp.mean((face > 0.5).astype(jnp.float32), axis=(2, 3), keepdims=True)
+    boost = jnp.minimum(_SMALL_FACE / (share + _EPS), _MOST_BOOST)
+    boost = jnp.where((share > 0) & (share < _SMALL_FACE), boost, 1.0)
+    return 1 + _blur(face) * boost + _blur(body)
+
+
+def _blur(mask: Float[Array, "B F h w"]) -> Float[Array, "B F h w"]:
+    """Gaussian over rows, then columns; what lies outside is the nearest cell."""
+    taps = [math.exp(-0.5 * (i / _BLUR_SIGMA) ** 2) for i in range(-_BLUR_RADIUS, _BLUR_RADIUS + 1)]
+    for axis in (2, 3):
+        length = mask.shape[axis]
+        index = np.clip(np.arange(length)[:, None] + np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1), 0, length - 1)
+        band = np.zeros((length, length), np.float32)
+        np.add.at(band, (np.arange(length)[:, None], index), np.float32(np.array(taps) / sum(taps)))
+        mask = jnp.moveaxis(jnp.tensordot(mask, band, axes=(axis, 1), precision="highest"), -1, axis)
+    return jnp.clip(mask, 0, 1)

@@ -1,0 +1,212 @@
+"""What training changes, what it leaves alone, and how both begin."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Sharding
+from jaxtyping import Array, Int
+
+from talkverse_jax.core import tree
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.ops.attention import KernelName
+from talkverse_jax.ops.remat import Remat
+from talkverse_jax.pipelines.components import COMPONENTS
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.training import lora
+from talkverse_jax.training.strategy import OWN, Group, Strategy, matches
+from talkverse_jax.weights import store
+
+Beginning = Literal["weights", "adapter", "all"]
+
+
+class TrainState(NamedTuple):
+    """What an update changes. Arrays are float32; those of stacked layers are stacked.
+
+    Attributes:
+      params: the trained parameters by key (see `Network`).
+      step: updates done.
+      ema: their running average, or None.
+    """
+
+    params: tree.Flat
+    optimizer: optax.OptState
+    step: Int[Array, ""]
+    ema: tree.Flat | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """The transformer without its trained parameters.
+
+    Attributes:
+      graphdef: its structure.
+      frozen: the parameters that stay as they are, in the dtype of the matrix products.
+      paths: of each trained parameter's key, the paths it stands for: several where layers are stacked.
+      groups: of each key.
+      layout: how its arrays are split.
+    """
+
+    graphdef: nnx.GraphDef
+    frozen: nnx.State
+    paths: dict[str, tuple[str, ...]]
+    groups: dict[str, Group]
+    layout: Layout
+
+    def model(self, params: tree.Flat) -> Any:
+        """The whole transformer."""
+        return tree.join(self.graphdef, params, self.frozen)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Of the network that is trained.
+
+    Attributes:
+      rank, alpha: of LoRA adapters, where the strategy has them.
+      beginning: which parameters are drawn anew: none, those that the base model lacks (as the original's training
+        begins), or all.
+      dtype: of the matrix products, and of what is not trained.
+    """
+
+    strategy: Strategy
+    rank: int = 128
+    alpha: float = 128.0
+    beginning: Beginning = "weights"
+    seed: int = 0
+    dtype: str = "bfloat16"
+    kernel: KernelName = "auto"
+    remat: Remat = "full"
+
+
+def load_network(weights_dir: str, settings: Settings, layout: Layout) -> tuple[Network, tree.Flat]:
+    """The transformer of a folder of converted weights in two parts, and the values of the trained one.
+
+    LoRA pairs that the folder keeps beside the weights (--lora_merge false) are added to them, or, where adapters
+    are trained, are where these begin.
+
+    Raises:
+      UserError: the weights cannot be used, or hold pairs of another rank or alpha than asked for.
+    """
+    component, strategy = COMPONENTS["dit"], settings.strategy
+    config = store.load_config(weights_dir, component)
+    module, plain = abstract(config, settings, layout)
+    fresh = {"weights": (), "adapter": OWN, "all": ("*",)}[settings.beginning]
+    parameters = store.load_parameters(
+        weights_dir,
+        component,
+        plain,
+        dtype_of=lambda path: jnp.float32 if strategy.trains(path) else jnp.dtype(settings.dtype),
+        layout=layout,
+        with_lora=not strategy.lora,
+    )
+    place = layout.parameter_sharding(component.axes) if layout.mesh else lambda *_: None
+    parameters |= _drawn(config, settings, layout, place, [path for path in parameters if matches(path, fresh)])
+    if strategy.lora:
+        parameters |= _adapters(weights_dir, settings, module, place)
+    return divide(tree.with_parameters(module, parameters), strategy, layout)
+
+
+def abstract(config: TalkVerseConfig, settings: Settings, layout: Layout) -> tuple[nnx.Module, nnx.Module]:
+    """The transformer to be trained, of shapes alone, with its adapters and without."""
+    plain, module = (
+        COMPONENTS["dit"].abstract(
+            config,
+            jnp.float32,
+            jnp.dtype(settings.dtype),
+            layout,
+            kernel=settings.kernel,
+            scan=True,  # on every machine: checkpoints hold stacked layers
+            remat=settings.remat,
+            part_at=settings.strategy.first_block,
+        )
+        for _ in range(2)
+    )
+    if settings.strategy.lora:
+        lora.attach(module, settings.rank, settings.alpha)
+    return module, plain
+
+
+def divide(module: nnx.Module, strategy: Strategy, layout: Layout) -> tuple[Network, tree.Flat]:
+    """The transformer in two parts, and the trained parameters by key."""
+    graphdef, params, frozen, paths = tree.divide(module, strategy.trains)
+    groups = {key: strategy.group(names[0]) for key, names in paths.items()}
+    return Network(graphdef, frozen, paths, groups, layout), params
+
+
+def start(params: tree.Flat, optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
+    """The state before the first update."""
+    abstract_state = start_abstract(params, optimizer, ema)
+    make = jax.jit(
+        lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract_state.optimizer),
+        out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract_state.optimizer),
+    )
+    copies = jax.tree.map(jnp.copy, params) if ema else None
+    step = jax.device_put(np.int32(0), abstract_state.step.sharding)
+    return TrainState(params, make(), step, copies)
+
+
+def start_abstract(params: tree.Flat, optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
+    """Shapes, dtypes and shardings of the state: Adam's moments lie where their parameters do."""
+    params = {key: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for key, x in params.items()}
+    whole = _replicated(next(iter(params.values())).sharding)
+
+    def placed(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        param = params.get(getattr(path[-1], "key", None))  # a moment stands under its parameter's key
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=param.sharding if param else whole)
+
+    moments = jax.tree.map_with_path(placed, jax.eval_shape(optimizer.init, params))
+    return TrainState(params, moments, jax.ShapeDtypeStruct((), jnp.int32, sharding=whole), params if ema else None)
+
+
+def _replicated(sharding: Sharding) -> Sharding:
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return sharding
+
+
+def _drawn(
+    config: TalkVerseConfig, settings: Settings, layout: Layout, place: Callable, paths: list[str]
+) -> tree.Flat:
+    """Parameters as the model's own initialisers draw them."""
+    if not paths:
+        return {}
+    component, strategy = COMPONENTS["dit"], settings.strategy
+
+    def draw() -> tree.Flat:
+        model = component.model_type(config, rngs=nnx.Rngs(settings.seed), layout=layout, scan=True)
+        drawn = tree.parameters(model)
+        dtype_of = {path: jnp.float32 if strategy.trains(path) else settings.dtype for path in paths}
+        return {path: drawn[path].astype(dtype_of[path]) for path in paths}
+
+    shapes = jax.eval_shape(draw)
+    return jax.jit(draw, out_shardings={path: place(path, leaf.shape) for path, leaf in shapes.items()})()
+
+
+def _adapters(weights_dir: str, settings: Settings, module: nnx.Module, place: Callable) -> tree.Flat:
+    """The values that the adapters begin with: of the pairs beside the weights, or new ones."""
+    pairs, alpha = {}, 0.0
+    if settings.beginning == "weights":
+        pairs, alpha = store.stored_pairs(weights_dir, COMPONENTS["dit"])
+    values = lora.factors(pairs)
+    if pairs and (next(iter(pairs.values())).a.shape[0], alpha) != (settings.rank, settings.alpha):
+        rank = next(iter(pairs.values())).a.shape[0]
+        raise UserError(
+            f"{weights_dir}: its LoRA pairs have rank {rank} and alpha {alpha:g}; "
+            f"pass --lora_rank {rank} --lora_alpha {alpha:g}"
+        )
+    found = {}
+    for path, leaf in tree.abstract_parameters(module).items():
+        if path.endswith((lora.A, lora.B)):
+            where = place(path, leaf.shape)
+            if path in values:
+                found[path] = jax.device_put(np.asarray(values[path], np.float32), where)
+            else:
+                found[path] = lora.new_factor(settings.seed, path, leaf.shape, where)
+    return found

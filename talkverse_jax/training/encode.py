@@ -4,6 +4,7 @@ Shapes: B windows of T frames, of which 4F are to be learnt; H W pixels, h w lat
 A audio width.
 """
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,8 +15,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
+from talkverse_jax.data.batches import SampleId
 from talkverse_jax.data.buckets import to_unit
 from talkverse_jax.data.raw import RawSample
+from talkverse_jax.data.shards import PreparedSample
 from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.pipelines.alignment import AudioAlignment, clip_audio, first_row
@@ -27,7 +30,7 @@ from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.sharding.pictures import split_for
 from talkverse_jax.training.batch import TrainingBatch
-from talkverse_jax.weights import store
+from talkverse_jax.weights import manifest, store
 
 _CAPTIONS = 64  # kept encoded: 4 MB each at most
 
@@ -148,6 +151,40 @@ class SampleEncoder:
             kept = self._captions[caption]
             row[: len(kept)] = kept
         return states
+
+
+def fingerprints(weights_dir: str) -> dict[str, str]:
+    """A hash of each encoder's weights: of the files they were converted from and the dtype they are kept in.
+
+    Raises:
+      UserError: an encoder is not converted.
+    """
+    complete, found = manifest.read(weights_dir), {}
+    for name in ("vae", "audio", "text"):
+        store.folder_of(weights_dir, name)
+        entry = complete[name]
+        files = [entry.dtype, *sorted(source.sha256 for source in entry.sources)]
+        found[name] = hashlib.sha256(" ".join(files).encode()).hexdigest()
+    return found
+
+
+def prepared_samples(batch: TrainingBatch, names: Sequence[str]) -> list[PreparedSample]:
+    """The samples of a batch, one by one; those of weight 0 are left out."""
+    columns = {name: getattr(batch, name) for name in PreparedSample._fields if name in TrainingBatch._fields}
+    return [
+        PreparedSample(
+            **{name: column[row] for name, column in columns.items()},
+            id=SampleId(*batch.ids[row].tolist()),
+            name=names[row],
+        )
+        for row in np.flatnonzero(batch.weight)
+    ]
+
+
+def prepared_batch(samples: PreparedSample, null_text: Float[np.ndarray, "text_len D"]) -> TrainingBatch:
+    """A batch of prepared samples as a training step takes it."""
+    columns = {name: getattr(samples, name) for name in TrainingBatch._fields if name in PreparedSample._fields}
+    return TrainingBatch(**columns, null_text=null_text, ids=samples.id)
 
 
 @jax.jit

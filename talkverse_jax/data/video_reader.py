@@ -26,8 +26,8 @@ from talkverse_jax.data.windows import FPS
 SAMPLE_RATE = 16000
 SAMPLES_A_FRAME = SAMPLE_RATE // FPS
 
-# Some containers round times to milliseconds.
-_EPSILON = 1e-3
+# Some containers round times to milliseconds. (1 ms would show frame 30 of 29.97 fps at 1.000 s, 1 ms early.)
+_EPSILON = 6e-4
 # Sound decoded on both sides of what is asked for: decoders and the resampling filter need some to settle.
 _MARGIN = 1.0
 _SILENT = 1e-6
@@ -123,7 +123,7 @@ class Video:
         """Mono at the file's rate, every packet at the time it says."""
         stream = self._container.streams.audio[0]
         parts = []
-        self._seek(max(start, 0.0), stream)
+        self._seek(start, stream)  # of AAC, time 0 is not the first packet
         for packet in self._container.demux(stream):
             if packet.pts is not None and float(packet.pts * packet.time_base) > start + seconds:
                 break

@@ -1,0 +1,57 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.data.windows import Lengths, choose
+
+
+@pytest.mark.parametrize(("frames", "kind"), [(120, "short"), (192, "short"), (193, "motion"), (1000, "motion")])
+def test_the_kind_follows_from_the_length(frames, kind):
+    assert Lengths().kind(frames) == kind
+    assert Lengths().window("motion") == 193
+    assert Lengths().window("short") == 120
+
+
+def test_too_short():
+    with pytest.raises(BadSample, match="too short") as caught:
+        Lengths().kind(119)
+    assert caught.value.detail == "119 frames at 25 fps in its longest scene; 120 are needed"
+    with pytest.raises(BadSample, match="too short"):
+        Lengths(always_motion=True).kind(192)
+    assert Lengths(always_motion=True).kind(193) == "motion"
+
+
+def test_frames_that_are_no_latent_frames():
+    with pytest.raises(UserError, match="num_frames 30"):
+        Lengths(num_frames=30)
+
+
+def drawn(scene, length, frames, times=2000):
+    rng = np.random.default_rng(0)
+    return [choose(rng, scene, length, frames) for _ in range(times)]
+
+
+def test_every_start_in_the_scene_is_as_likely():
+    starts = Counter(window.start for window in drawn((30, 59), 20, 200, times=11_000))
+    assert set(starts) == set(range(30, 41))
+    assert min(starts.values()) > 850
+
+
+def test_a_scene_just_long_enough():
+    assert {window.start for window in drawn((7, 26), 20, 100)} == {7}
+
+
+def test_the_reference_is_15_frames_away():
+    for window in drawn((40, 99), 20, 140):
+        away = [*range(window.start - 15), *range(window.start + 35, 140)]
+        assert window.reference in away
+    references = {window.reference for window in drawn((40, 59), 20, 80)}
+    assert references == {*range(25), *range(75, 80)}
+
+
+def test_without_room_the_reference_is_one_of_the_window():
+    assert {window.reference for window in drawn((0, 29), 30, 45)} == set(range(30))
+    assert {window.reference for window in drawn((0, 29), 30, 46)} == {45}

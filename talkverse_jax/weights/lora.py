@@ -2,6 +2,7 @@
 `alpha/r * B @ A` to `X.weight` [out, in]."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from talkverse_jax.weights import blocks, match
 from talkverse_jax.weights.rule import LINEAR, Rule, find_rule
 from talkverse_jax.weights.safetensors_io import read_file
 
-_A, _B = ".lora_A.weight", ".lora_B.weight"
+A, B = ".lora_A.weight", ".lora_B.weight"
+
+# In the header of a file with all pairs of the model: those that lie beside the weights are not added to it.
+ALL_PAIRS = {"lora_pairs": "all"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +65,8 @@ def split(tensors: Mapping[str, np.ndarray], where: str) -> tuple[dict[str, np.n
     plain = {plain_name(name): value for name, value in tensors.items()}
     if len(plain) != len(tensors):
         raise UserError(f"{where}: has a name both with and without `model.`; get the file again")
-    firsts = {name.removesuffix(_A): plain.pop(name) for name in list(plain) if name.endswith(_A)}
-    seconds = {name.removesuffix(_B): plain.pop(name) for name in list(plain) if name.endswith(_B)}
+    firsts = {name.removesuffix(A): plain.pop(name) for name in list(plain) if name.endswith(A)}
+    seconds = {name.removesuffix(B): plain.pop(name) for name in list(plain) if name.endswith(B)}
     alone = sorted(firsts.keys() ^ seconds.keys())
     if alone:
         has, lacks = ("lora_A", "lora_B") if alone[0] in firsts else ("lora_B", "lora_A")
@@ -77,7 +81,7 @@ def join(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
     return {
         name: factor
         for layer, pair in pairs.items()
-        for name, factor in ((layer + _A, pair.a), (layer + _B, pair.b))
+        for name, factor in ((layer + A, pair.a), (layer + B, pair.b))
     }
 
 
@@ -116,6 +120,12 @@ class TrainedFile:
     path: str | Path
     rank: int
     alpha: float
+
+    @property
+    def has_all_pairs(self) -> bool:
+        """Whether its pairs stand in place of those beside the weights, instead of being added to them."""
+        metadata = json.loads(read_file(self.path).header).get("__metadata__", {})
+        return metadata.items() >= ALL_PAIRS.items()
 
 
 def open_trained(

@@ -33,10 +33,11 @@ class Sums(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What is known of a batch's samples."""
+    """What is known of a batch's samples; of a slot without one the weight is 0."""
 
     loss: Float[Array, " B"]
     timestep: Int[Array, " B"]
+    weight: Float[Array, " B"]
 
 
 class Metrics(NamedTuple):
@@ -120,11 +121,12 @@ class TrainingStep:
         losses = batch_losses(model, batch, draw, self.objective.roi)
         # a slot without a sample holds zeros, and its loss may be anything
         losses = jnp.where(batch.weight > 0, losses, 0)
-        return jnp.sum(batch.weight * losses), Samples(losses, draw.timestep)
+        return jnp.sum(batch.weight * losses), Samples(losses, draw.timestep, batch.weight)
 
     def _apply(self, state: TrainState, sums: Sums, limit) -> tuple[TrainState, Metrics]:
-        gradients = jax.tree.map(lambda x: x / sums.weight, sums.gradients)
-        loss, norms = sums.loss / sums.weight, {}
+        weight = jnp.where(sums.weight > 0, sums.weight, 1)  # without any sample the gradient is zero
+        gradients = jax.tree.map(lambda x: x / weight, sums.gradients)
+        loss, norms = sums.loss / weight, {}
         for group in self._present():
             members = [x for key, x in gradients.items() if self.network.groups[key] == group]
             norms[group] = optax.global_norm(members)

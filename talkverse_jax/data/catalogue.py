@@ -102,7 +102,7 @@ def make_catalogue(
     buckets.choose(rules.bucket, 1, 1)
     if rules.roi and rules.detector:
         roi.load_detector(rules.detector)
-    header = {"rules": asdict(rules), "rows": _digest(asdict(row) for row in rows)}
+    header = {"rules": asdict(rules), "rows": len(rows), "digest": _digest(asdict(row) for row in rows)}
     found = _read_cache(cache, header) if cache else None
     if found is None:
         with ThreadPoolExecutor(threads) as pool:
@@ -175,13 +175,14 @@ def _write_cache(path: Path, header: dict, found: Sequence[Entry | Skip]) -> Non
 
 
 def _read_cache(path: str | Path, header: dict) -> list[Entry | Skip] | None:
-    """None where there is no cache of these rows and rules."""
+    """None where there is no whole cache of these rows and rules."""
     if not Path(path).exists():
         return None
-    with open(path) as file:
-        if json.loads(file.readline() or "null") != header:
-            return None
-        return [_parse(json.loads(line)) for line in file]
+    try:
+        first, *lines = map(json.loads, Path(path).read_text().splitlines())
+    except ValueError:  # empty or torn
+        return None
+    return [_parse(line) for line in lines] if first == header and len(lines) == first["rows"] else None
 
 
 def _parse(values: dict) -> Entry | Skip:

@@ -57,7 +57,7 @@ def refuse(
     elif not math.isfinite(norms[worst]):
         what = f"the gradient of {worst} is {norms[worst]}"
     else:
-        what = f"the gradient of {worst} has a norm of {norms[worst]:.3g}, {_TIMES:g} times the usual is {limit:.3g}"
+        what = f"the gradient of {worst} has norm {norms[worst]:.3g}, {_TIMES:g} times the usual is {limit:.3g}"
     return UserError(
         f"step {step}: {what}; the update was not made; {path} names the samples: look at them, or go on from the "
         "last checkpoint with a lower --learning_rate"

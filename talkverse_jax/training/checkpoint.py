@@ -1,0 +1,262 @@
+"""Checkpoints of a run: written while training goes on, found again whole or not at all.
+
+`FOLDER/<step>/` holds two Orbax items: `state`, the arrays of the `TrainState` one by one, each in parts as devices
+held them; and `meta`, a JSON file with everything else. A folder gets its name when it is complete.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+
+from talkverse_jax.core.config import from_dict, to_dict
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.sharding.distributed import from_main, is_main
+from talkverse_jax.training.state import TrainState
+
+_STATE, _META = "state", "meta"
+# By these Orbax and TensorStore tell what is wrong with files; jax.errors.JaxRuntimeError is a RuntimeError.
+_TROUBLE = (OSError, ValueError, LookupError, TypeError, RuntimeError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is saved besides arrays.
+
+    Attributes:
+      step: updates made.
+      batch: the number of the batch that comes next.
+      run: by flag, what a run cannot change once it has begun.
+      norms: gradient norms of the last updates (see `watch`).
+      options: all options, for people.
+      versions: of the programs that wrote it.
+    """
+
+    step: int
+    batch: int
+    run: dict
+    norms: tuple[float, ...]
+    options: dict
+    versions: dict
+
+    def check_continues(self, run: dict[str, Any], where: str) -> None:
+        """Make sure that a run can go on from here.
+
+        Raises:
+          UserError: it was begun with something else; the message names it all.
+        """
+        # as JSON gives it back
+        wanted = to_dict(dataclasses.replace(self, run=run))["run"]
+        differ = [
+            f"{name} was {self.run.get(name)}, now {wanted.get(name)}"
+            for name in sorted(self.run.keys() | wanted.keys())
+            if self.run.get(name) != wanted.get(name)
+        ]
+        if differ:
+            raise UserError(
+                f"{where}: holds another run ({'; '.join(differ)}); give what it was begun with, or another "
+                "--output_path"
+            )
+
+
+class Checkpoints:
+    """The checkpoints in a folder; close it when the run ends.
+
+    Args:
+      keep: how many of the last are kept.
+      keep_every: besides these, all whose step is a multiple of it; 0: none.
+      read_only: nothing is made, nor what a run that goes on has half written removed.
+
+    Raises:
+      UserError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 1, keep_every: int = 0, read_only: bool = False):
+        self.folder = epath.Path(folder)
+        if "://" not in str(folder):
+            self.folder = epath.Path(Path(folder).resolve())
+        with self._telling("made"):
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=None if read_only else keep,
+                    keep_period=keep_every or None,
+                    save_interval_steps=0 if read_only else 1,
+                    cleanup_tmp_directories=not read_only,
+                    create=not read_only,
+                    read_only=read_only,
+                ),
+                item_handlers={_STATE: _state_handler(), _META: ocp.JsonCheckpointHandler()},
+            )
+
+    def steps(self) -> list[int]:
+        """Of the complete checkpoints, in order; the same in every process."""
+        self._manager.reload()
+        steps = from_main("checkpoints", ",".join(map(str, sorted(self._manager.all_steps()))))
+        return [int(step) for step in filter(None, steps.split(","))]
+
+    def save(self, state: TrainState, record: Record) -> None:
+        """Begin to write a checkpoint; the state may be changed as soon as this returns.
+
+        Raises:
+          UserError: this one or the one before it cannot be written.
+        """
+        items = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(flatten(state)), meta=ocp.args.JsonSave(to_dict(record))
+        )
+        with self._telling("written"):
+            self._manager.save(record.step, args=items, force=True)
+
+    def check(self) -> None:
+        """Raises UserError where the checkpoint under way cannot be written."""
+        with self._telling("written"):
+            self._manager.check_for_errors()
+
+    def wait(self) -> None:
+        """Until the checkpoint under way is complete.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        with self._telling("written"):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Let the checkpoint under way come to its end, whatever it is."""
+        try:
+            self._manager.close()
+        except _TROUBLE:
+            self._manager = None  # `check` has told
+
+    def latest(self, abstract: TrainState, run: dict[str, Any]) -> tuple[TrainState, Record] | None:
+        """The last checkpoint that can be read, onto the mesh at hand; None where there is none.
+
+        A damaged one is told of, renamed to `damaged-<step>`, and the one before it is taken.
+
+        Args:
+          abstract: shapes and shardings of the state.
+          run: what the run must have been begun with.
+
+        Raises:
+          UserError: it was begun with something else, or all are damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            record, trouble = self._attempt(lambda step=step: self.read_record(step))
+            if not trouble:
+                record.check_continues(run, str(self.folder / str(step)))
+                state, trouble = self._attempt(lambda step=step: self.read_state(step, abstract))
+            if not trouble:
+                return state, record
+            if is_main():
+                print(f"{self.folder / str(step)}: damaged ({trouble}); now damaged-{step}", file=sys.stderr)
+                aside = self.folder / f"damaged-{step}"
+                if aside.exists():
+                    aside.rmtree()
+                (self.folder / str(step)).rename(aside)
+            from_main("damaged", "")  # no process goes on before that
+            self._manager.reload()
+        if steps:
+            raise UserError(f"{self.folder}: every checkpoint is damaged; give another --output_path to begin anew")
+        return None
+
+    def read_record(self, step: int) -> Record:
+        """What a checkpoint holds besides arrays."""
+        path = self.folder / str(step) / _META
+        return from_dict(Record, _alone(ocp.JsonCheckpointHandler()).restore(path), str(path))
+
+    def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+        """Of the arrays of a checkpoint, by the names that `flatten` gives."""
+        return {name: tuple(leaf.shape) for name, leaf in _state_handler().metadata(self._state(step)).tree.items()}
+
+    def _state(self, step: int) -> epath.Path:
+        return self.folder / str(step) / _STATE
+
+    def read_state(self, step: int, abstract: Any) -> Any:
+        """The arrays of a checkpoint that `abstract` has, with its shardings: it may have fewer than the whole
+        state, or be of another mesh than they were written on.
+
+        Raises:
+          UserError: one is not there, or of another shape.
+        """
+        path, wanted = self._state(step), flatten(abstract)
+        shapes = self.shapes(step)
+        for name, leaf in wanted.items():
+            if shapes.get(name) != leaf.shape:
+                raise UserError(
+                    f"{path}: {name} is {shapes.get(name, 'missing')}, not {leaf.shape}; give the flags and the "
+                    "weights that the run was begun with"
+                )
+        arguments = {name: _restore_args(leaf) for name, leaf in wanted.items()}
+        read = _alone(_state_handler()).restore(
+            path, args=ocp.args.PyTreeRestore(wanted, arguments, partial_restore=True)
+        )
+        return jax.tree.unflatten(jax.tree.structure(abstract), [read[name] for name in wanted])
+
+    def _attempt(self, read) -> tuple[Any, str]:
+        """What `read` gives, and, where it fails in any process, why."""
+        value, trouble = None, ""
+        try:
+            value = read()
+        except _TROUBLE as error:
+            trouble = _first_line(error)
+        if jax.process_count() > 1:
+            failed = multihost_utils.process_allgather(np.int32(bool(trouble)))
+            if failed.any() and not trouble:
+                trouble = f"process {int(failed.argmax())} cannot read it"
+        return value, trouble
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except _TROUBLE as error:
+            raise UserError(
+                f"{self.folder}: a checkpoint cannot be {what} ({_reason(error)}); make room or choose another "
+                "place; the checkpoints before it are whole, and the same command goes on from the last"
+            ) from error
+
+
+def flatten(state: Any) -> dict[str, Any]:
+    """Its leaves by path: `optimizer/inner_states/rest/.../mu/head/linear/kernel`."""
+    leaves, _ = jax.tree.flatten_with_path(state)
+    flat = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    assert len(flat) == len(leaves)
+    return flat
+
+
+def _state_handler(**options) -> ocp.PyTreeCheckpointHandler:
+    return ocp.PyTreeCheckpointHandler(use_ocdbt=True, use_zarr3=True, use_compression=False, **options)
+
+
+def _alone(handler: ocp.CheckpointHandler) -> ocp.Checkpointer:
+    """A reader that waits for no other process: one that fails could not tell the others."""
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=None, active_processes={jax.process_index()}, barrier_sync_key_prefix=str(jax.process_index())
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
+def _restore_args(leaf: jax.ShapeDtypeStruct) -> ocp.RestoreArgs:
+    if leaf.sharding is None:
+        return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
+    return ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's word for what is wrong, where it is in the message."""
+    text = str(error)
+    known = ("No space left on device", "Disk quota exceeded", "File too large", "Read-only file system")
+    return next((word for word in known if word in text), _first_line(error))

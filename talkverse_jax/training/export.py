@@ -1,0 +1,96 @@
+"""The trained tensors of a checkpoint as one safetensors file, under the names of the original program.
+
+Layers with an adapter have a LoRA pair, others are whole. Where the weights that training began with keep LoRA
+pairs beside them (converted with --lora_merge false), the file has all pairs of the model, trained or not, and needs
+only the base model beside it; its header says `lora_pairs: all`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from talkverse_jax.pipelines.components import COMPONENTS
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.training import lora
+from talkverse_jax.training.checkpoint import Checkpoints
+from talkverse_jax.training.state import Settings, abstract, divide
+from talkverse_jax.weights import lora as pairs
+from talkverse_jax.weights import safetensors_io as safetensors
+from talkverse_jax.weights import store
+from talkverse_jax.weights.manifest import replacing
+from talkverse_jax.weights.rule import find_rule
+
+_DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+_RULES = COMPONENTS["dit"].rules
+
+
+def export(
+    checkpoints: Checkpoints, step: int, target: str | Path, weights_dir: str, settings: Settings, dtype: str
+) -> Path:
+    """Write the trained tensors of a checkpoint: their running average, where there is one.
+
+    One stacked parameter at a time is in memory.
+
+    Args:
+      settings: of the run.
+      dtype: of the tensors, "float32" or "bfloat16".
+
+    Raises:
+      UserError: the checkpoint is not of such a run.
+      OSError: the file cannot be written. Nothing is left of it.
+    """
+    config = store.load_config(weights_dir, COMPONENTS["dit"])
+    network, params = divide(abstract(config, settings, Layout())[0], settings.strategy, Layout())
+    source = "ema" if any(name.startswith("ema/") for name in checkpoints.shapes(step)) else "params"
+    trained = set().union(*network.paths.values())
+    stored, alpha = store.stored_pairs(weights_dir, COMPONENTS["dit"])
+    rank, beside = settings.rank, {}
+    if settings.strategy.lora:
+        alpha = settings.alpha
+    elif stored:
+        rank = next(iter(stored.values())).a.shape[0]
+        beside = pairs.join({_layer(path): pair for path, pair in stored.items() if path not in trained})
+    shapes = {}
+    for key, leaf in params.items():
+        shape = leaf.shape if len(network.paths[key]) == 1 else leaf.shape[1:]
+        for path in network.paths[key]:
+            name, value = torch_tensor(path, np.broadcast_to(np.float32(0), shape))
+            shapes[name] = (_DTYPES[dtype], value.shape)
+    shapes |= {name: (_DTYPES[dtype], value.shape) for name, value in beside.items()}
+    metadata = {"format": "pt", "step": str(step), "strategy": settings.strategy.name}
+    if settings.strategy.lora or beside:
+        metadata |= {"lora_rank": str(rank), "lora_alpha": f"{alpha:g}"}
+    if stored:
+        metadata |= pairs.ALL_PAIRS
+
+    def tensors() -> Iterator[np.ndarray]:
+        for key, leaf in params.items():
+            wanted = jax.ShapeDtypeStruct(leaf.shape, np.float32, sharding=None)
+            array = checkpoints.read_state(step, {source: {key: wanted}})[source][key]
+            layers = [array] if len(network.paths[key]) == 1 else array
+            for path, value in zip(network.paths[key], layers):
+                yield torch_tensor(path, value)[1].astype(_DTYPES[dtype])
+        for value in beside.values():
+            yield np.asarray(value).astype(_DTYPES[dtype])
+
+    target = Path(target)
+    with replacing(target) as partial:
+        safetensors.write_file(partial, safetensors.make_header(shapes, metadata), tensors())
+    return target
+
+
+def torch_tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
+    """A trained parameter by its PyTorch name, in PyTorch's layout."""
+    for end, factor in ((lora.A, pairs.A), (lora.B, pairs.B)):
+        if path.endswith(end):
+            return _layer(path.removesuffix(end) + "/kernel") + factor, value.T
+    rule, names = find_rule(_RULES, path)
+    return names[0], rule.layout.to_torch(value)
+
+
+def _layer(path: str) -> str:
+    """The PyTorch name of the layer that a kernel belongs to."""
+    return find_rule(_RULES, path)[1][0].removesuffix(".weight")

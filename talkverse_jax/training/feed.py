@@ -1,0 +1,243 @@
+"""From videos or shards to the arrays a step takes: opened once, then batch after batch.
+
+Each process reads and encodes the rows of a batch that its devices hold.
+"""
+
+import hashlib
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, Sharding
+from jaxtyping import Array, Shaped
+from tqdm import tqdm
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.data import catalogue
+from talkverse_jax.data.batches import Batch, BatchPlan
+from talkverse_jax.data.loader import Loaded, Source, batches
+from talkverse_jax.data.metadata import read_metadata
+from talkverse_jax.data.raw import RawSource
+from talkverse_jax.data.shards import PreparedSample, ShardSource
+from talkverse_jax.data.skipped import Skipped
+from talkverse_jax.data.windows import Lengths
+from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.sharding.distributed import barrier, check_same, is_main
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.training.batch import TrainingBatch
+from talkverse_jax.training.encode import SampleEncoder
+from talkverse_jax.training.options import TrainOptions
+
+_POLL = 0.002  # seconds
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run is trained on.
+
+    Attributes:
+      digest: the same for the same samples in the same order.
+      encode: stacked samples of some rows, as the source gives them, to what a step takes; in host memory.
+    """
+
+    source: Source
+    plan: BatchPlan
+    skipped: Skipped
+    digest: str
+    encode: Callable[[Any], TrainingBatch]
+
+    def describe(self, batch: Batch) -> list[dict[str, Any]]:
+        """The samples of a batch, for a file that people read."""
+        return [
+            {"name": self.source.name(id.sample), "epoch": id.epoch, "sample": id.sample} for id in batch.samples
+        ]
+
+
+def open_data(options: TrainOptions, config: TalkVerseConfig) -> Data:
+    """The data that the options name; every process comes here.
+
+    Raises:
+      UserError: it cannot be used, or too many rows of it.
+    """
+    place = jax.process_index()
+    listed = Path(options.output_path) / ("skipped.jsonl" if place == 0 else f"skipped-{place}.jsonl")
+    skipped = Skipped(listed, options.max_skipped_share)
+    data = _open_shards(options, config, skipped) if options.shards else _open_videos(options, config, skipped)
+    check_same("data", data.digest)
+    return data
+
+
+def _open_shards(options: TrainOptions, config: TalkVerseConfig, skipped: Skipped) -> Data:
+    source = ShardSource(options.shards)
+    source.recipe.require(
+        options.shards,
+        num_frames=options.num_frames,
+        motion_frames=config.motion_frames,
+        audio_alignment=options.audio_alignment,
+        **({"roi": True} if options.enable_roi_loss else {}),
+    )
+    plan = BatchPlan(source.shapes, options.batch_size, options.seed)
+
+    def encode(samples: PreparedSample) -> TrainingBatch:
+        names = TrainingBatch._fields
+        values = {name: value for name, value in samples._asdict().items() if name in names}
+        return TrainingBatch(**values, null_text=source.null_text, ids=samples.id)
+
+    digest = hashlib.sha256(repr((source.recipe, source.records)).encode()).hexdigest()
+    return Data(source, plan, skipped, digest, encode)
+
+
+def _open_videos(options: TrainOptions, config: TalkVerseConfig, skipped: Skipped) -> Data:
+    rows = read_metadata(options.dataset_metadata_path, options.dataset_base_path)
+    lengths = Lengths(options.num_frames, config.motion_frames, options.always_use_motion_frames)
+    rules = catalogue.Rules(
+        options.size_bucket,
+        lengths,
+        options.enable_roi_loss,
+        options.roi_detector or "",
+        options.dataset_base_path,
+        options.roi_dir or "",
+    )
+    look = partial(
+        catalogue.make_catalogue,
+        rows,
+        rules,
+        Path(options.output_path) / "catalogue.jsonl",
+        progress=partial(tqdm, total=len(rows), desc="videos", unit="video", disable=not is_main()),
+    )
+    found = look() if is_main() else None
+    barrier("catalogue", timeout=None)  # the others find what process 0 has seen, where they share the folder
+    found = found or look()
+    if is_main():
+        print(catalogue.describe(found), file=sys.stderr)
+    skipped.rows(found.rejected, len(rows))
+    source = RawSource(found.entries, options.seed, lengths, options.enable_roi_loss, options.roi_detector or "")
+    plan = BatchPlan(found.shapes, options.batch_size, options.seed)
+    encoder = SampleEncoder.load(options.weights, alignment=options.audio_alignment, dtype=options.dtype)
+    return Data(source, plan, skipped, found.digest, encoder.encode)
+
+
+class Feed:
+    """The batches from number `first` on, read ahead by a thread; close it when the run ends.
+
+    Attributes:
+      waited: seconds in which the devices had nothing to do because there was no data.
+    """
+
+    def __init__(self, data: Data, layout: Layout, first: int, workers: int):
+        self._encode, self._size = data.encode, data.plan.batch_size
+        self._sharding = _batch_sharding(layout, self._size)
+        self._rows = local_rows(self._sharding, self._size)
+        self._loader = batches(
+            data.source, data.plan, data.skipped, first=first, rows=self._rows, workers=workers, say=_say
+        )
+        self.waited = 0.0
+        self._ready: queue.Queue[Loaded | BaseException] = queue.Queue(maxsize=1)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="feed", daemon=True)
+        self._thread.start()
+
+    def next(self, idle: Callable[[], bool]) -> tuple[Batch, TrainingBatch]:
+        """The next batch, on the devices.
+
+        Args:
+          idle: whether the devices have nothing to do.
+
+        Raises:
+          UserError: too many samples are skipped, or workers keep dying.
+        """
+        since, loaded = None, None
+        while loaded is None:
+            try:
+                loaded = self._ready.get(timeout=_POLL)
+            except queue.Empty:
+                if since is None and idle():
+                    since = time.perf_counter()
+        if since is not None:
+            self.waited += time.perf_counter() - since
+        if isinstance(loaded, BaseException):
+            raise loaded
+        return loaded.batch, self._placed(self._encode(loaded.samples))
+
+    def close(self) -> None:
+        """End the workers."""
+        self._closed.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        try:
+            for loaded in self._loader:
+                if not self._put(loaded):
+                    break
+        except BaseException as error:
+            self._put(error)
+        finally:
+            self._loader.close()
+
+    def _put(self, item: Loaded | BaseException) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def _placed(self, batch: TrainingBatch) -> TrainingBatch:
+        placed = {name: self._global(x) for name, x in batch._asdict().items() if name != "null_text"}
+        return TrainingBatch(**placed, null_text=self._whole(batch.null_text))
+
+    def _global(self, rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[Array, "B ..."]:
+        """An array of which this process has some rows."""
+        if self._sharding is None:
+            return jax.device_put(rows)
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            start, stop, _ = index[0].indices(self._size)
+            at = self._rows.index(start)
+            return rows[at : at + stop - start]
+
+        return jax.make_array_from_callback((self._size, *rows.shape[1:]), self._sharding, part)
+
+    def _whole(self, x: Shaped[np.ndarray, "..."]) -> Shaped[Array, "..."]:
+        if self._sharding is None:
+            return jax.device_put(x)
+        everywhere = NamedSharding(self._sharding.mesh, jax.sharding.PartitionSpec())
+        return jax.make_array_from_callback(x.shape, everywhere, lambda index: x[index])
+
+
+def _batch_sharding(layout: Layout, size: int) -> NamedSharding | None:
+    """Of arrays that have a batch's samples first; None without a mesh.
+
+    Raises:
+      UserError: the mesh does not divide a batch.
+    """
+    if layout.mesh is None:
+        return None
+    parts = layout.parts("batch")
+    if size % parts:
+        raise UserError(
+            f"--batch_size {size}: the mesh splits a batch into {parts} (data x fsdp); give a multiple of that, or "
+            "--mesh with fewer devices on these axes and the others on context"
+        )
+    return layout.sharding("batch")
+
+
+def local_rows(sharding: Sharding | None, size: int) -> Sequence[int]:
+    """The rows of a batch that the devices of this process hold."""
+    if sharding is None:
+        return range(size)
+    parts = sharding.addressable_devices_indices_map((size,)).values()
+    return sorted({row for (part,) in parts for row in range(*part.indices(size))})
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,275 @@
+"""What `train.py` can be told, by flag or by config file; names follow the original where it has them."""
+
+import dataclasses
+import math
+from typing import Literal
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import option
+from talkverse_jax.data.buckets import BUCKETS
+from talkverse_jax.diffusion.loss import Dropouts
+from talkverse_jax.ops.attention import KernelName
+from talkverse_jax.ops.remat import Remat
+from talkverse_jax.pipelines.alignment import AudioAlignment
+from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.sharding.process_options import ProcessOptions
+from talkverse_jax.training.optimizer import Rates
+from talkverse_jax.training.state import Beginning
+from talkverse_jax.training.strategy import StrategyName
+
+_PROBABILITIES = (
+    "text_dropout_prob",
+    "img_dropout_prob",
+    "audio_dropout_prob",
+    "framepack_dropout_prob",
+    "max_skipped_share",
+)
+_AT_LEAST = {  # the least value of a number
+    "batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "num_epochs": 1,
+    "max_steps": 1,
+    "warmup_steps": 0,
+    "save_steps": 1,
+    "keep_checkpoints": 1,
+    "keep_every": 0,
+    "log_interval": 1,
+    "preview_steps": 0,
+    "preview_sample_steps": 1,
+    "lora_rank": 1,
+    "num_workers": 0,
+    "export_step": 0,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions(ProcessOptions):
+    """One run of `train.py`. A step is an update of the parameters; B is the batch, over all devices."""
+
+    weights: str = option("folder that convert_torch_weights.py wrote", group="input", metavar="DIR")
+    output_path: str = option(
+        "the run's folder: checkpoints, metrics, previews, trained tensors; a run that lies there is resumed",
+        group="output",
+        metavar="DIR",
+        default="train_output",
+    )
+
+    dataset_metadata_path: tuple[str, ...] = option(
+        "CSV files with video_path, caption, fps, scenes (docs/data.md)", group="input", metavar="FILE", default=()
+    )
+    dataset_base_path: str = option(
+        "folder that the paths in the CSV start from", group="input", metavar="DIR", default="data"
+    )
+    shards: str | None = option(
+        "prepared data instead of videos: the folder that talkverse_jax.tools.prepare wrote",
+        group="input",
+        metavar="DIR",
+        default=None,
+    )
+    roi_dir: str | None = option(
+        "folder of keypoint files (npz), for --enable_roi_loss", group="input", metavar="DIR", default=None
+    )
+    roi_detector: str | None = option(
+        "finds faces where there is no keypoint file: module:function", group="input", metavar="NAME", default=None
+    )
+    size_bucket: str = option(
+        f"table of sizes ({', '.join(BUCKETS)}); each video takes the closest to its shape",
+        group="input",
+        metavar="NAME",
+        default="fasttalk-480",
+    )
+    num_frames: int = option(
+        "frames to be learnt of a window, a multiple of 4", group="input", metavar="N", default=120
+    )
+    always_use_motion_frames: bool = option(
+        "leave out videos that are too short for motion frames", group="input", default=False
+    )
+    audio_alignment: AudioAlignment = option(
+        "exact: every frame is given its own sound; upstream: short windows hear 3 frames ahead, as originally",
+        group="input",
+        default="exact",
+    )
+    num_workers: int = option(
+        "processes that read videos; 0: threads of this one", group="input", metavar="N", default=2
+    )
+    max_skipped_share: float = option(
+        "share of samples that may be unreadable before the run stops", group="input", metavar="X", default=0.05
+    )
+
+    unfreeze_strategy: StrategyName = option(
+        "what is trained of the base model, besides the audio adapter and the frame packer",
+        group="model",
+        default="minimal",
+    )
+    finetune_all: bool = option("train every parameter of the transformer", group="model", default=False)
+    lora_rank: int = option("rank of the adapters of lora", group="model", metavar="N", default=128)
+    lora_alpha: float = option(
+        "their alpha: they count alpha/rank times", group="model", metavar="X", default=128.0
+    )
+    init: Beginning = option(
+        "what is drawn anew: nothing; what the base model lacks, as the original's training begins; everything",
+        group="model",
+        default="weights",
+    )
+    ema_decay: float = option(
+        "of a running average of the trained parameters, which previews and exports then show; 0: none",
+        group="model",
+        metavar="X",
+        default=0.0,
+    )
+
+    enable_roi_loss: bool = option("weigh face and body in the loss", group="loss", default=False)
+    text_dropout_prob: float = option("how often a caption is left out", group="loss", metavar="X", default=0.1)
+    audio_dropout_prob: float = option("how often the sound is left out", group="loss", metavar="X", default=0.1)
+    img_dropout_prob: float = option("how often the picture is left out", group="loss", metavar="X", default=0.1)
+    framepack_dropout_prob: float = option(
+        "how often the motion frames are left out", group="loss", metavar="X", default=0.1
+    )
+
+    batch_size: int = option(
+        "samples of a batch OVER ALL DEVICES (the original's is that of one device)",
+        group="optimizer",
+        metavar="B",
+        default=1,
+    )
+    gradient_accumulation_steps: int = option("batches of a step", group="optimizer", metavar="N", default=1)
+    num_epochs: int = option("passes through the data", group="optimizer", metavar="N", default=10)
+    max_steps: int | None = option(
+        "steps after which the run ends, if not before", group="optimizer", metavar="N", default=None
+    )
+    learning_rate: float = option("of AdamW", group="optimizer", metavar="X", default=1e-5)
+    warmup_steps: int = option(
+        "steps over which the rate rises from 0; the first changes nothing",
+        group="optimizer",
+        metavar="N",
+        default=1000,
+    )
+    lora_lr_scale: float = option("rate of the adapters, times that", group="optimizer", metavar="X", default=10.0)
+    audio_zero_init_lr_scaling: float = option(
+        "rate of the frame packer (with --finetune_all of the audio adapter), times that",
+        group="optimizer",
+        metavar="X",
+        default=10.0,
+    )
+    seed: int = option("of everything random; one seed, one run", group="optimizer", metavar="N", default=0)
+
+    checkpoint_path: str | None = option(
+        "where checkpoints go (default: OUTPUT/checkpoints), such as gs://...; of several processes all see it",
+        group="output",
+        metavar="DIR",
+        default=None,
+    )
+    save_steps: int = option("steps between checkpoints", group="output", metavar="N", default=500)
+    keep_checkpoints: int = option("the last N are kept", group="output", metavar="N", default=3)
+    keep_every: int = option(
+        "and all whose step is a multiple of M; 0: none", group="output", metavar="M", default=0
+    )
+    log_interval: int = option("steps of a line in metrics.jsonl", group="output", metavar="N", default=10)
+    use_tensorboard: bool = option("write OUTPUT/tensorboard", group="output", default=True)
+    use_wandb: bool = option("log to Weights & Biases (pip install wandb)", group="output", default=False)
+    wandb_project: str = option("its project", group="output", metavar="NAME", default="talkverse_jax")
+    preview_steps: int = option(
+        "steps between videos of the sample below; 0: none", group="output", metavar="N", default=0
+    )
+    preview_image: str | None = option("its picture", group="output", metavar="FILE", default=None)
+    preview_audio: str | None = option(
+        "its sound; one clip of it is shown", group="output", metavar="FILE", default=None
+    )
+    preview_prompt: str = option(
+        "its prompt", group="output", metavar="TEXT", default="A person talks to the camera."
+    )
+    preview_sample_steps: int = option("its denoising steps", group="output", metavar="N", default=20)
+    export: str | None = option(
+        "write the trained tensors of the run in --output_path as the original names them, and stop",
+        group="output",
+        metavar="FILE",
+        default=None,
+    )
+    export_step: int | None = option(
+        "of which checkpoint (default: the last)", group="output", metavar="N", default=None
+    )
+
+    export_dtype: Literal["float32", "bfloat16"] = option(
+        "of the tensors in OUTPUT/step-N.safetensors and --export", group="output", default="float32"
+    )
+
+    dtype: Literal["bfloat16", "float32"] = option(
+        "of matrix products and of what is not trained; the rest is float32", group="machine", default="bfloat16"
+    )
+    remat: Remat = option(
+        "what of a block is computed again going back: full: all of it, least memory; dots: all but its linear "
+        "layers; none",
+        group="machine",
+        default="full",
+    )
+    mesh: str | None = option(
+        "devices along each axis, such as fsdp=4,context=2, or a file of configs/mesh "
+        "(default: fsdp over all accelerators, or one CPU)",
+        group="machine",
+        metavar="AXES",
+        default=None,
+    )
+    attention: KernelName = option(
+        "kernel: splash on TPUs, cudnn on GPUs, xla anywhere; auto takes the first that can run",
+        group="machine",
+        default="auto",
+    )
+
+    @property
+    def dropouts(self) -> Dropouts:
+        return Dropouts(
+            text=self.text_dropout_prob,
+            audio=self.audio_dropout_prob,
+            reference=self.img_dropout_prob,
+            motion=self.framepack_dropout_prob,
+        )
+
+    @property
+    def rates(self) -> Rates:
+        return Rates(
+            base=self.learning_rate,
+            lora=self.lora_lr_scale,
+            scaled=self.audio_zero_init_lr_scaling,
+            warmup=self.warmup_steps,
+        )
+
+    @property
+    def matmul_precision(self) -> str:
+        """Of float32 products: an accelerator makes them in less unless told otherwise."""
+        return "highest" if self.dtype == "float32" else "high"
+
+    def checked(self) -> "TrainOptions":
+        """The options, after every check that needs no model and no data.
+
+        Raises:
+          UserError: a flag's value cannot be used.
+        """
+        for name, least in _AT_LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"--{name} {value}: give {least} or more")
+        for name in _PROBABILITIES:
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise UserError(f"--{name} {value}: give a number from 0 to 1")
+        for name in ("learning_rate", "lora_alpha", "lora_lr_scale", "audio_zero_init_lr_scaling"):
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise UserError(f"--{name} {value}: give a number above 0")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"--ema_decay {self.ema_decay}: give a number from 0 to below 1, such as 0.999")
+        if self.num_frames < 4 or self.num_frames % 4:
+            raise UserError(f"--num_frames {self.num_frames}: a latent frame holds 4 frames; give a multiple of 4")
+        if self.size_bucket not in BUCKETS:
+            raise UserError(f"--size_bucket {self.size_bucket}: unknown; give one of {', '.join(BUCKETS)}")
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"--seed {self.seed}: give a number from 0 to below 2**31")
+        if self.export is None and bool(self.dataset_metadata_path) == bool(self.shards):
+            raise UserError("give either --dataset_metadata_path (videos) or --shards (prepared data)")
+        if self.preview_steps and not (self.preview_image and self.preview_audio):
+            raise UserError("--preview_steps: needs --preview_image and --preview_audio, what the video is made of")
+        if self.finetune_all and self.unfreeze_strategy == "lora":
+            raise UserError("--finetune_all: trains every parameter, so there is nothing to adapt; leave out lora")
+        if self.export is None and self.export_step is not None:
+            raise UserError("--export_step: belongs to --export FILE; give both or neither")
+        if self.mesh is not None:
+            MeshConfig.read(self.mesh)
+        return self

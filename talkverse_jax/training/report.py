@@ -1,0 +1,194 @@
+"""Follows a run: the progress bar, the curves, and the guard over every update.
+
+What an update gave is read when the next one is under way, so that the devices never wait for it.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from talkverse_jax.data.batches import Batch
+from talkverse_jax.sharding.distributed import fetch, is_main
+from talkverse_jax.training.feed import Data
+from talkverse_jax.training.metrics import Interval, Log
+from talkverse_jax.training.options import TrainOptions
+from talkverse_jax.training.step import Metrics, Samples
+from talkverse_jax.training.strategy import Group
+from talkverse_jax.training.watch import Watch, refuse
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """An update under way on the devices.
+
+    Attributes:
+      number: updates made when it is.
+      limit: of the norms it believes.
+      flops: it takes.
+    """
+
+    number: int
+    metrics: Metrics
+    batches: list[tuple[Batch, Samples]]
+    limit: float
+    flops: float
+
+
+class Report:
+    """What is told of a run; leave the block to end it.
+
+    Args:
+      step: updates made before.
+      last: updates when the run ends.
+      waited: tells how many seconds the devices have waited for data.
+      peak: FLOP/s of all devices, where that is known.
+    """
+
+    def __init__(
+        self,
+        options: TrainOptions,
+        data: Data,
+        watch: Watch,
+        step: int,
+        last: int,
+        waited: Callable[[], float],
+        peak: float | None,
+    ):
+        self._options, self._data, self._watch, self._peak = options, data, watch, peak
+        self._waited = waited
+        self._pending: Update | None = None
+        self._interval, self._samples, self._flops = Interval(), 0, 0.0
+        self._since: tuple[float, float] | None = None  # the clock, and what it said of waiting
+        self._log = None
+        if is_main():
+            self._log = Log(
+                Path(options.output_path),
+                step,
+                tensorboard=options.use_tensorboard,
+                wandb_project=options.wandb_project if options.use_wandb else None,
+                config=dataclasses.asdict(options),
+            )
+        self._bar = tqdm(
+            total=last,
+            initial=step,
+            desc="training",
+            unit="step",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            disable=not is_main(),
+            smoothing=0.05,
+        )
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
+        if self._log:
+            self._log.close()
+
+    def push(self, update: Update) -> None:
+        """An update that has begun; the one before it is settled.
+
+        Raises:
+          UserError: that was not made; see `watch.refuse`.
+        """
+        self.settle()
+        self._pending = update
+
+    def settle(self) -> None:
+        """Wait for the last update and take in what it gave.
+
+        Raises:
+          UserError: it was not made.
+        """
+        if self._pending is None:
+            return
+        update, self._pending = self._pending, None
+        everywhere = lambda x: fetch(x, everywhere=True)  # noqa: E731
+        norms = {group: float(everywhere(norm)) for group, norm in update.metrics.norms.items()}
+        samples = [(batch, Samples(*map(everywhere, known))) for batch, known in update.batches]
+        if not everywhere(update.metrics.applied):
+            raise self._refusal(update, norms, samples)
+        self._watch.see(norms)
+        self._interval.add_update(norms)
+        for _, known in samples:
+            self._interval.add_samples(*known)
+        self._show(update, float(everywhere(update.metrics.loss)))
+
+    def picture(self, step: int, image: UInt8[np.ndarray, "H W 3"]) -> None:
+        """A preview's."""
+        if self._log:
+            self._log.picture(step, "preview", image)
+
+    def pause(self) -> None:
+        """What is done from here to the next update is no part of training's time."""
+        self._since = None
+
+    def _refusal(
+        self, update: Update, norms: dict[Group, float], samples: list[tuple[Batch, Samples]]
+    ) -> Exception:
+        batches = [
+            {
+                "batch": batch.number,
+                "samples": [
+                    told | {"timestep": int(t), "loss": float(loss), "weight": float(weight)}
+                    for told, loss, t, weight in zip(self._data.describe(batch), *known)
+                ],
+            }
+            for batch, known in samples
+        ]
+        loss = float(fetch(update.metrics.loss, everywhere=True))
+        return refuse(Path(self._options.output_path), update.number, loss, norms, update.limit, batches)
+
+    def _show(self, update: Update, loss: float) -> None:
+        now = time.perf_counter()
+        if self._since is None:  # the first update is mostly compilation
+            self._since = now, self._waited()
+            self._samples = self._flops = 0
+        else:
+            self._samples += sum(len(batch.samples) for batch, _ in update.batches)
+            self._flops += update.flops
+        speed = self._speed(now)
+        shown = {"loss": f"{loss:.4f}"}
+        if speed:
+            shown |= {"samples/s": f"{speed['samples_per_second']:.3g}", "waits": f"{speed['data_wait']:.1%}"}
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update()
+        if update.number % self._options.log_interval == 0:
+            self._write(update, speed)
+            self._interval, self._samples, self._flops = Interval(), 0, 0.0
+            self._since = now, self._waited()
+
+    def _speed(self, now: float) -> dict[str, float]:
+        since, waited = self._since
+        if not self._samples or now <= since:
+            return {}
+        seconds = now - since
+        values = {"samples_per_second": self._samples / seconds, "data_wait": (self._waited() - waited) / seconds}
+        if self._peak:
+            values["mfu"] = self._flops / seconds / self._peak
+        return values
+
+    def _write(self, update: Update, speed: dict[str, float]) -> None:
+        if self._log is None:
+            return
+        rates = self._options.rates
+        batch = update.batches[-1][0]
+        values = self._interval.means() | speed
+        values |= {
+            f"learning_rate/{group}": float(rates.schedule(group)(update.number - 1))
+            for group in update.metrics.norms
+        }
+        values |= {"epoch": max(id.epoch for id in batch.samples), "samples": self._seen(batch)}
+        values |= {f"skipped/{reason}": count for reason, count in self._data.skipped.counts.items()}
+        self._log.write(update.number, values)
+
+    def _seen(self, batch: Batch) -> int:
+        return (batch.number + 1) * len(batch.samples)

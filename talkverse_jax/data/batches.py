@@ -122,7 +122,7 @@ def _order(plan: BatchPlan, epoch: int) -> list[tuple[int, int]]:
     return [batches[place] for place in order]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)  # of each of 42 shapes, two epochs at least
 def _permutation(plan: BatchPlan, epoch: int, group: int) -> Int64[np.ndarray, " n"]:
     members = list(plan._groups.values())[group]
     return np.random.default_rng([plan.seed, epoch, group, _ORDER]).permutation(len(members))

@@ -174,6 +174,20 @@ def test_a_truncated_file(tmp_path):
     assert [read_number(picture) for picture in pictures] == list(range(10, 30))
 
 
+def test_damage_in_the_middle(tmp_path):
+    path = write_video(tmp_path / "damaged.mp4", 4.0)
+    with av.open(str(path)) as container:
+        packet = next(packet for packet in container.demux(video=0) if packet.is_keyframe and packet.pts > 90_000)
+        begin, second = packet.pos, packet.pts / 90_000
+    data = bytearray(path.read_bytes())
+    data[begin : begin + packet.size] = np.random.default_rng(0).bytes(packet.size)
+    path.write_bytes(data)
+    assert fault(path, lambda video: video.pictures(second + np.arange(-10, 10) / 25, SIZE)) == "damaged"
+    with open_video(str(path)) as video:
+        pictures = video.pictures(np.arange(70, 90) / 25, SIZE)
+    assert [read_number(picture) for picture in pictures] == list(range(70, 90))
+
+
 def test_sound_that_is_no_sound(tmp_path):
     def broken(times):
         return np.where((times > 2) & (times < 2.1), np.nan, chirp(times))

@@ -134,4 +134,4 @@ def load_detector(name: str) -> Detector:
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"--face_detector {name}: {error}; give module:function of something importable") from None
+        raise UserError(f"--roi_detector {name}: {error}; give module:function of something importable") from None

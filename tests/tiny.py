@@ -41,10 +41,15 @@ def random_module(model: type[Module], config, dtype=jnp.float32) -> Module:
     The numbers depend on each parameter's path alone, so a model in another dtype has the same, rounded.
     """
     module = nnx.eval_shape(lambda: model(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype))
+    return tree.with_parameters(module, random_values(module))
+
+
+def random_values(module: nnx.Module) -> tree.Flat:
+    """Such parameters by path, in the dtypes of an abstract module."""
     values = {}
     for path, leaf in tree.abstract_parameters(module).items():
         rng = np.random.default_rng(zlib.crc32(path.encode()))
         fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 100
         value = rng.standard_normal(leaf.shape, dtype=np.float32) / np.sqrt(fan_in)
-        values[path] = jnp.asarray(value + path.endswith(("scale", "gamma")), dtype)
-    return tree.with_parameters(module, values)
+        values[path] = jnp.asarray(value + path.endswith(("scale", "gamma")), leaf.dtype)
+    return values

@@ -96,7 +96,7 @@ def load_network(weights_dir: str, settings: Settings, layout: Layout) -> tuple[
     """
     component, strategy = COMPONENTS["dit"], settings.strategy
     config = store.load_config(weights_dir, component)
-    module, plain = abstract(config, settings, layout)
+    plain = abstract(config, settings, layout, adapters=False)
     fresh = {"weights": (), "adapter": OWN, "all": ("*",)}[settings.beginning]
     parameters = store.load_parameters(
         weights_dir,
@@ -107,30 +107,28 @@ def load_network(weights_dir: str, settings: Settings, layout: Layout) -> tuple[
         with_lora=not strategy.lora,
     )
     place = layout.parameter_sharding(component.axes) if layout.mesh else lambda *_: None
+    module = abstract(config, settings, layout)
     parameters |= _drawn(config, settings, layout, place, [path for path in parameters if matches(path, fresh)])
     if strategy.lora:
         parameters |= _adapters(weights_dir, settings, module, place)
     return divide(tree.with_parameters(module, parameters), strategy, layout)
 
 
-def abstract(config: TalkVerseConfig, settings: Settings, layout: Layout) -> tuple[nnx.Module, nnx.Module]:
-    """The transformer to be trained, of shapes alone, with its adapters and without."""
-    plain, module = (
-        COMPONENTS["dit"].abstract(
-            config,
-            jnp.float32,
-            jnp.dtype(settings.dtype),
-            layout,
-            kernel=settings.kernel,
-            scan=True,  # on every machine: checkpoints hold stacked layers
-            remat=settings.remat,
-            part_at=settings.strategy.first_block,
-        )
-        for _ in range(2)
+def abstract(config: TalkVerseConfig, settings: Settings, layout: Layout, adapters: bool = True) -> nnx.Module:
+    """The transformer to be trained, of shapes alone, with its adapters or without."""
+    module = COMPONENTS["dit"].abstract(
+        config,
+        jnp.float32,
+        jnp.dtype(settings.dtype),
+        layout,
+        kernel=settings.kernel,
+        scan=True,  # on every machine: checkpoints hold stacked layers
+        remat=settings.remat,
+        part_at=settings.strategy.first_block,
     )
-    if settings.strategy.lora:
+    if adapters and settings.strategy.lora:
         lora.attach(module, settings.rank, settings.alpha)
-    return module, plain
+    return module
 
 
 def divide(module: nnx.Module, strategy: Strategy, layout: Layout) -> tuple[Network, tree.Flat]:

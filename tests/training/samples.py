@@ -1,23 +1,56 @@
-"""Encoded training samples of random numbers, small enough for a CPU."""
+"""A transformer of two blocks in training, and encoded samples of random numbers for it."""
 
+import dataclasses
+
+import jax
 import numpy as np
 
-from talkverse_jax.core.config import load_toml
+from talkverse_jax.core import tree
 from talkverse_jax.diffusion.loss import Dropouts
+from talkverse_jax.models.talkverse.axes import AXES
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
-from talkverse_jax.pipelines.components import ModelConfigs
+from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training.batch import TrainingBatch
-from tests.conftest import CONFIGS
+from talkverse_jax.training.optimizer import Rates, make_optimizer
+from talkverse_jax.training.state import Settings, TrainState, abstract, divide, start
+from talkverse_jax.training.step import Objective, TrainingStep
+from talkverse_jax.training.strategy import Strategy
+from tests.tiny import TINY, random_values
 
 FRAMES, GRID = 2, 8
 NO_DROPOUT = Dropouts(0, 0, 0, 0)
+PLAIN = Objective(dropouts=NO_DROPOUT)
+RATES = Rates(base=1e-3, warmup=0)
+SMALL = dataclasses.replace(
+    TINY, trunk=dataclasses.replace(TINY.trunk, num_layers=2), audio_inject_layers=(0,), audio_layers=3
+)
 
 
-def tiny_config() -> TalkVerseConfig:
-    return load_toml(ModelConfigs, CONFIGS / "model_tiny.toml").dit
+def begin(
+    strategy: str = "lora",
+    layout: Layout = Layout(),
+    *,
+    config: TalkVerseConfig = SMALL,
+    objective: Objective = PLAIN,
+    ema: float = 0.0,
+    rates: Rates = RATES,
+    **settings,
+) -> tuple[TrainingStep, TrainState]:
+    """The programs and the first state; the parameters' numbers depend on their paths alone."""
+    chosen = Strategy.of(strategy, config)
+    settings = dict(rank=4, alpha=8.0, dtype="float32", remat="none") | settings
+    module = abstract(config, Settings(chosen, **settings), layout)
+    place = layout.parameter_sharding(AXES) if layout.mesh else lambda *_: None
+    values = {path: jax.device_put(x, place(path, x.shape)) for path, x in random_values(module).items()}
+    if settings["dtype"] != "float32":
+        values = {p: x if chosen.trains(p) else x.astype(settings["dtype"]) for p, x in values.items()}
+    network, params = divide(tree.with_parameters(module, values), chosen, layout)
+    optimizer = make_optimizer(network.groups, rates)
+    state = start(params, optimizer, ema > 0)
+    return TrainingStep(network, optimizer, objective, state, ema), state
 
 
-def random_batch(config: TalkVerseConfig, samples: int, seed: int = 0) -> TrainingBatch:
+def random_batch(samples: int, seed: int = 0, config: TalkVerseConfig = SMALL) -> TrainingBatch:
     """Samples of two latent frames of 8x8; sample i is the same in every batch."""
 
     def one(sample: int) -> TrainingBatch:
@@ -43,6 +76,9 @@ def random_batch(config: TalkVerseConfig, samples: int, seed: int = 0) -> Traini
     return stacked._replace(null_text=parts[0].null_text)
 
 
-def some(batch: TrainingBatch, part: slice) -> TrainingBatch:
-    """Some of a batch's samples."""
-    return TrainingBatch(*(x if name == "null_text" else x[part] for name, x in batch._asdict().items()))
+def only(batch: TrainingBatch, sample: int) -> TrainingBatch:
+    """One of a batch's samples, in its slot; the other slots are empty."""
+    keep = (np.arange(len(batch.weight)) == sample).astype(np.uint8)
+    return TrainingBatch(
+        *(x if name == "null_text" else (x.T * keep).T.astype(x.dtype) for name, x in batch._asdict().items())
+    )

@@ -1,0 +1,133 @@
+"""How training begins: which parameters each strategy trains, and where their values come from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from talkverse_jax.core import tree
+from talkverse_jax.core.config import load_toml
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.tools.convert import Settings as ConvertSettings
+from talkverse_jax.tools.convert import convert
+from talkverse_jax.training import lora
+from talkverse_jax.training.state import Settings, abstract, divide, load_network
+from talkverse_jax.training.strategy import OWN, Strategy, matches
+from talkverse_jax.weights import store
+from tests.conftest import CONFIGS
+
+NAMES = ("none", "framepack", "minimal", "lora", "moderate", "aggressive", "full")
+TINY = load_toml(ModelConfigs, CONFIGS / "model_tiny.toml").dit
+
+
+def trained(config, name, **more) -> set[str]:
+    strategy = Strategy.of(name, config, **more)
+    module = abstract(config, Settings(strategy), Layout())
+    network, _ = divide(module, strategy, Layout())
+    return {path for paths in network.paths.values() for path in paths}
+
+
+def test_the_strategies_at_full_size():
+    config = TalkVerseConfig.talkverse_5b()
+    of = {name: trained(config, name) for name in NAMES}
+    assert of["none"] == of["framepack"]
+    count = lambda name: len(of[name]) - len(of["none"])  # noqa: E731
+    assert (count("minimal"), count("lora")) == (9, 9 + 480)
+    for name, first in (("moderate", 25), ("aggressive", 20), ("full", 0)):
+        assert {int(path.split("/")[1]) for path in of[name] - of["minimal"]} == set(range(first, 30))
+    assert len(trained(config, "minimal", everything=True)) == 976
+
+
+def test_which_layers_have_adapters():
+    config = TalkVerseConfig.talkverse_5b()
+    module = abstract(config, Settings(Strategy.of("lora", config)), Layout())
+    shapes = tree.abstract_parameters(module)
+    pairs = lora.pairs(shapes)
+    assert len(pairs) == 240 and not any("/v/" in path for path in pairs)
+    assert shapes["blocks/29/ffn/linear_in/adapter/a"].shape == (3072, 128)
+    assert shapes["blocks/29/ffn/linear_in/adapter/b"].shape == (128, 14336)
+
+
+def test_groups():
+    strategy, everything = Strategy.of("lora", TINY), Strategy.of("lora", TINY, everything=True)
+    adapter = "blocks/0/ffn/linear_in/adapter/a"
+    assert [strategy.group(p) for p in (adapter, "frame_packer/embeddings/0/kernel", "audio_encoder/x")] == [
+        "lora", "scaled", "rest",
+    ]  # fmt: skip
+    assert everything.group("audio_encoder/x") == "scaled"
+    assert everything.group("frame_packer/embeddings/0/kernel") == "rest"
+
+
+def by_path(network, params):
+    return tree.parameters(network.model(params))
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_weights):
+    return tree.parameters(store.load_module(tiny_weights, COMPONENTS["dit"], dtype="float32"))
+
+
+def test_trained_parameters_are_float32_and_the_others_as_products_are(tiny_weights, reference):
+    strategy = Strategy.of("moderate", TINY)
+    network, params = load_network(tiny_weights, Settings(strategy), Layout())
+    values = by_path(network, params)
+    assert values.keys() == reference.keys()
+    for path, value in values.items():
+        assert value.dtype == (jnp.float32 if strategy.trains(path) else jnp.bfloat16)
+        np.testing.assert_array_equal(value, reference[path])  # stored in bfloat16
+
+
+def test_a_new_adapter_changes_nothing_at_first(tiny_weights, reference):
+    settings = Settings(Strategy.of("lora", TINY), rank=4, alpha=4.0, dtype="float32")
+    network, params = load_network(tiny_weights, settings, Layout())
+    values = by_path(network, params)
+    pairs = lora.pairs(values)
+    assert len(pairs) == 4 * 8
+    for kernel, (a, b) in pairs.items():
+        assert not values[b].any() and np.abs(values[a]).max() <= values[kernel].shape[0] ** -0.5
+        assert np.std(values[a]) == pytest.approx((3 * values[kernel].shape[0]) ** -0.5, rel=0.2)
+        np.testing.assert_array_equal(values[kernel], reference[kernel])
+
+
+@pytest.fixture(scope="module")
+def unmerged(tiny_checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unmerged")
+    convert(
+        folder,
+        ("dit",),
+        ModelConfigs.from_toml(CONFIGS / "model_tiny.toml"),
+        ConvertSettings(dtype="float32", lora_rank=128, lora_alpha=128.0, lora_merge=False),
+        **{name: str(path) for name, path in tiny_checkpoint.items()},
+    )
+    return folder
+
+
+def test_adapters_go_on_from_pairs_beside_the_weights(unmerged):
+    network, params = load_network(
+        unmerged, Settings(Strategy.of("lora", TINY), rank=128, alpha=128.0, dtype="float32"), Layout()
+    )
+    values, merged = by_path(network, params), tree.parameters(store.load_module(unmerged, COMPONENTS["dit"]))
+    for kernel, (a, b) in lora.pairs(values).items():
+        np.testing.assert_allclose(values[kernel] + values[a] @ values[b], merged[kernel], atol=1e-5)
+    network, params = load_network(unmerged, Settings(Strategy.of("full", TINY), dtype="float32"), Layout())
+    for path, value in by_path(network, params).items():
+        np.testing.assert_array_equal(value, merged[path])
+
+
+def test_pairs_of_another_rank_are_refused(unmerged):
+    with pytest.raises(UserError, match="rank 128 and alpha 128; pass --lora_rank 128 --lora_alpha 128"):
+        load_network(unmerged, Settings(Strategy.of("lora", TINY), rank=64, alpha=128.0), Layout())
+
+
+@pytest.mark.parametrize("beginning, fresh", [("adapter", OWN), ("all", ("*",))])
+def test_what_is_drawn_anew(tiny_weights, reference, beginning, fresh):
+    settings = Settings(Strategy.of("none", TINY), beginning=beginning, seed=1)
+    values = by_path(*load_network(tiny_weights, settings, Layout()))
+    changed = {path for path in values if (np.asarray(values[path]) != np.asarray(reference[path])).any()}
+    assert all(matches(path, fresh) for path in changed)
+    kernels = {path for path in values if matches(path, fresh) and path.endswith("kernel")}
+    assert kernels <= changed
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(values))

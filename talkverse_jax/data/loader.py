@@ -4,7 +4,10 @@ A batch is a function of its number, and Grain gives samples in order: what come
 many threads or workers there are, and after any stop the reading goes on at the number of the next batch.
 """
 
+import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -141,6 +144,18 @@ def _samples(
     read = grain.MapDataset.range(first * len(rows), sys.maxsize).map(_Read(source, plan, rows))
     if workers:
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD)
-        return iter(read.to_iter_dataset(options).mp_prefetch(grain.MultiprocessingOptions(workers, _AHEAD)))
+        several = grain.MultiprocessingOptions(workers, _AHEAD)
+        return iter(read.to_iter_dataset(options).mp_prefetch(several, _end_with_parent))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD * threads)
     return iter(read.to_iter_dataset(options))
+
+
+def _end_with_parent(*_) -> None:
+    """In a worker: end when the program that started it does, which may be killed; Grain's would stay."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,7 +1,12 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import textwrap
+import time
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -151,6 +156,41 @@ def test_a_killed_worker_is_replaced(tmp_path):
     assert "a data worker died; reading starts again at batch" in said[0]
     assert skipped.seen == 4 * len(seen)
     assert victim not in seen[-1].samples.process
+
+
+def alive(process: int) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+
+
+def test_workers_end_with_a_killed_program(tmp_path):
+    program = """
+        import sys, time
+        from pathlib import Path
+        from talkverse_jax.data.batches import BatchPlan
+        from talkverse_jax.data.loader import batches
+        from talkverse_jax.data.skipped import Skipped
+        from tests.data_training.test_loader import Numbers, SHAPES
+        if __name__ == "__main__":
+            reading = batches(Numbers(), BatchPlan(SHAPES, 4, seed=0), Skipped(None), workers=2)
+            seen = [next(reading) for _ in range(3)]
+            print(*sorted({int(p) for loaded in seen for p in loaded.samples.process}), flush=True)
+            time.sleep(60)
+        """
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(program))
+    environ = os.environ | {"PYTHONPATH": os.getcwd()}
+    running = subprocess.Popen([sys.executable, str(path)], stdout=subprocess.PIPE, text=True, env=environ)
+    workers = [int(word) for word in running.stdout.readline().split()]
+    running.kill()
+    running.wait()
+    assert len(workers) == 2
+    until = time.monotonic() + 20
+    while any(alive(worker) for worker in workers):
+        assert time.monotonic() < until, "left behind"
+        time.sleep(0.05)
 
 
 def test_workers_that_keep_dying_stop_the_reading(monkeypatch):

@@ -1,8 +1,8 @@
 """The trained tensors of a checkpoint as one safetensors file, under the names of the original program.
 
 Layers with an adapter have a LoRA pair, others are whole. Where the weights that training began with keep LoRA
-pairs beside them (converted with --lora_merge false), the file has all pairs of the model, trained or not, and needs
-only the base model beside it; its header says `lora_pairs: all`.
+pairs beside them (converted with --lora_merge false), the file has all pairs of the model, trained or not, and
+needs only the base model beside it; its header says `lora_pairs: all`.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def export(
       OSError: the file cannot be written. Nothing is left of it.
     """
     config = store.load_config(weights_dir, COMPONENTS["dit"])
-    network, params = divide(abstract(config, settings, Layout())[0], settings.strategy, Layout())
+    network, params = divide(abstract(config, settings, Layout()), settings.strategy, Layout())
     source = "ema" if any(name.startswith("ema/") for name in checkpoints.shapes(step)) else "params"
     trained = set().union(*network.paths.values())
     stored, alpha = store.stored_pairs(weights_dir, COMPONENTS["dit"])

@@ -26,14 +26,14 @@ from talkverse_jax.data.batches import Batch, BatchPlan
 from talkverse_jax.data.loader import Loaded, Source, batches
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
-from talkverse_jax.data.shards import PreparedSample, ShardSource
+from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.sharding.distributed import barrier, check_same, is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training.batch import TrainingBatch
-from talkverse_jax.training.encode import SampleEncoder
+from talkverse_jax.training.encode import SampleEncoder, fingerprints, prepared_batch
 from talkverse_jax.training.options import TrainOptions
 
 _POLL = 0.002  # seconds
@@ -82,17 +82,12 @@ def _open_shards(options: TrainOptions, config: TalkVerseConfig, skipped: Skippe
         num_frames=options.num_frames,
         motion_frames=config.motion_frames,
         audio_alignment=options.audio_alignment,
+        **fingerprints(options.weights),
         **({"roi": True} if options.enable_roi_loss else {}),
     )
     plan = BatchPlan(source.shapes, options.batch_size, options.seed)
-
-    def encode(samples: PreparedSample) -> TrainingBatch:
-        names = TrainingBatch._fields
-        values = {name: value for name, value in samples._asdict().items() if name in names}
-        return TrainingBatch(**values, null_text=source.null_text, ids=samples.id)
-
     digest = hashlib.sha256(repr((source.recipe, source.records)).encode()).hexdigest()
-    return Data(source, plan, skipped, digest, encode)
+    return Data(source, plan, skipped, digest, partial(prepared_batch, null_text=source.null_text))
 
 
 def _open_videos(options: TrainOptions, config: TalkVerseConfig, skipped: Skipped) -> Data:

@@ -251,7 +251,7 @@ class _Run:
         )
         self.checkpoints.save(self.state, record)
         self.saved = self.step
-        report.pause()
+        report.resume()
 
     def _show(self, report: Report) -> None:
         report.settle()
@@ -259,7 +259,7 @@ class _Run:
         picture = self.preview.make(params, self.network, self.output / "previews" / f"step-{self.step}.mp4")
         if picture is not None:
             report.picture(self.step, picture)
-        report.pause()
+        report.resume()
 
     def _finish(self) -> None:
         target = self.output / f"step-{self.step}.safetensors"

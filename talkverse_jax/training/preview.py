@@ -60,7 +60,7 @@ class Preview:
             options.weights, COMPONENTS["vae"], dtype=self._options.vae_dtype, layout=layouts["vae"]
         )
         # The same parameters, their work split as sampling does it.
-        model, _ = abstract(configs.dit, settings, Layout(mesh))
+        model = abstract(configs.dit, settings, Layout(mesh))
         self._graphdef: nnx.GraphDef = divide(model, settings.strategy, Layout(mesh))[0].graphdef
 
     def make(self, params: tree.Flat, network: Network, path: Path) -> UInt8[np.ndarray, "H W 3"] | None:

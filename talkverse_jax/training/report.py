@@ -63,8 +63,8 @@ class Report:
         self._options, self._data, self._watch, self._peak = options, data, watch, peak
         self._waited = waited
         self._pending: Update | None = None
-        self._interval, self._samples, self._flops = Interval(), 0, 0.0
-        self._since: tuple[float, float] | None = None  # the clock, and what it said of waiting
+        self._interval, self._pace = Interval(), _Pace()
+        self._began = False
         self._log = None
         if is_main():
             self._log = Log(
@@ -101,6 +101,10 @@ class Report:
         """
         self.settle()
         self._pending = update
+        if not self._began:  # the first is mostly compilation: it is waited for, and its time is not counted
+            self.settle()
+            self._began = True
+            self.resume()
 
     def settle(self) -> None:
         """Wait for the last update and take in what it gave.
@@ -127,9 +131,9 @@ class Report:
         if self._log:
             self._log.picture(step, "preview", image)
 
-    def pause(self) -> None:
-        """What is done from here to the next update is no part of training's time."""
-        self._since = None
+    def resume(self) -> None:
+        """What was done since the last update was settled is no part of training's time."""
+        self._clock = time.perf_counter(), self._waited()
 
     def _refusal(
         self, update: Update, norms: dict[Group, float], samples: list[tuple[Batch, Samples]]
@@ -148,14 +152,14 @@ class Report:
         return refuse(Path(self._options.output_path), update.number, loss, norms, update.limit, batches)
 
     def _show(self, update: Update, loss: float) -> None:
-        now = time.perf_counter()
-        if self._since is None:  # the first update is mostly compilation
-            self._since = now, self._waited()
-            self._samples = self._flops = 0
-        else:
-            self._samples += sum(len(batch.samples) for batch, _ in update.batches)
-            self._flops += update.flops
-        speed = self._speed(now)
+        if self._began:
+            (before, waited), now = self._clock, (time.perf_counter(), self._waited())
+            self._pace.seconds += now[0] - before
+            self._pace.waited += now[1] - waited
+            self._pace.samples += sum(len(batch.samples) for batch, _ in update.batches)
+            self._pace.flops += update.flops
+            self._clock = now
+        speed = self._pace.values(self._peak)
         shown = {"loss": f"{loss:.4f}"}
         if speed:
             shown |= {"samples/s": f"{speed['samples_per_second']:.3g}", "waits": f"{speed['data_wait']:.1%}"}
@@ -163,32 +167,34 @@ class Report:
         self._bar.update()
         if update.number % self._options.log_interval == 0:
             self._write(update, speed)
-            self._interval, self._samples, self._flops = Interval(), 0, 0.0
-            self._since = now, self._waited()
-
-    def _speed(self, now: float) -> dict[str, float]:
-        since, waited = self._since
-        if not self._samples or now <= since:
-            return {}
-        seconds = now - since
-        values = {"samples_per_second": self._samples / seconds, "data_wait": (self._waited() - waited) / seconds}
-        if self._peak:
-            values["mfu"] = self._flops / seconds / self._peak
-        return values
+            self._interval, self._pace = Interval(), _Pace()
 
     def _write(self, update: Update, speed: dict[str, float]) -> None:
         if self._log is None:
             return
-        rates = self._options.rates
-        batch = update.batches[-1][0]
+        rates, batch = self._options.rates, update.batches[-1][0]
         values = self._interval.means() | speed
         values |= {
             f"learning_rate/{group}": float(rates.schedule(group)(update.number - 1))
             for group in update.metrics.norms
         }
-        values |= {"epoch": max(id.epoch for id in batch.samples), "samples": self._seen(batch)}
+        values["epoch"] = max(id.epoch for id in batch.samples)
+        values["samples"] = (batch.number + 1) * len(batch.samples)
         values |= {f"skipped/{reason}": count for reason, count in self._data.skipped.counts.items()}
         self._log.write(update.number, values)
 
-    def _seen(self, batch: Batch) -> int:
-        return (batch.number + 1) * len(batch.samples)
+
+@dataclasses.dataclass
+class _Pace:
+    """How fast it went since the last line."""
+
+    seconds: float = 0.0
+    waited: float = 0.0
+    samples: int = 0
+    flops: float = 0.0
+
+    def values(self, peak: float | None) -> dict[str, float]:
+        if not self.samples:
+            return {}
+        values = {"samples_per_second": self.samples / self.seconds, "data_wait": self.waited / self.seconds}
+        return values | ({"mfu": self.flops / self.seconds / peak} if peak else {})

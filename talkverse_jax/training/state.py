@@ -15,6 +15,7 @@ from jaxtyping import Array, Int
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.models.talkverse.model import TalkVerse
 from talkverse_jax.ops.attention import KernelName
 from talkverse_jax.ops.remat import Remat
 from talkverse_jax.pipelines.components import COMPONENTS
@@ -70,8 +71,8 @@ class Settings:
 
     Attributes:
       rank, alpha: of LoRA adapters, where the strategy has them.
-      beginning: which parameters are drawn anew: none, those that the base model lacks (as the original's training
-        begins), or all.
+      beginning: `weights`: all as they were converted. `adapter`: the base model as it was before TalkVerse's
+        training, and what it lacks drawn anew, as the original's training begins. `all`: everything drawn anew.
       dtype: of the matrix products, and of what is not trained.
     """
 
@@ -92,23 +93,28 @@ def load_network(weights_dir: str, settings: Settings, layout: Layout) -> tuple[
     are trained, are where these begin.
 
     Raises:
-      UserError: the weights cannot be used, or hold pairs of another rank or alpha than asked for.
+      UserError: the weights cannot be used, or hold pairs of another rank or alpha than asked for, or the base model
+        is asked for and they were converted with the pairs added.
     """
     component, strategy = COMPONENTS["dit"], settings.strategy
     config = store.load_config(weights_dir, component)
     plain = abstract(config, settings, layout, adapters=False)
     fresh = {"weights": (), "adapter": OWN, "all": ("*",)}[settings.beginning]
+    dtype_of = lambda path: jnp.dtype("float32" if strategy.trains(path) else settings.dtype)  # noqa: E731
+    place = layout.parameter_sharding(component.axes) if layout.mesh else lambda *_: None
+    base = store.base_tensors(weights_dir, component) if settings.beginning == "adapter" else {}
     parameters = store.load_parameters(
         weights_dir,
         component,
         plain,
-        dtype_of=lambda path: jnp.float32 if strategy.trains(path) else jnp.dtype(settings.dtype),
+        dtype_of=dtype_of,
         layout=layout,
-        with_lora=not strategy.lora,
+        with_lora=settings.beginning == "weights" and not strategy.lora,
     )
-    place = layout.parameter_sharding(component.axes) if layout.mesh else lambda *_: None
+    parameters |= {path: jax.device_put(x.astype(dtype_of(path)), place(path, x.shape)) for path, x in base.items()}
     module = abstract(config, settings, layout)
-    parameters |= _drawn(config, settings, layout, place, [path for path in parameters if matches(path, fresh)])
+    drawn = [path for path in parameters if matches(path, fresh)]
+    parameters |= _drawn(config, settings, layout, {path: dtype_of(path) for path in drawn}, place)
     if strategy.lora:
         parameters |= _adapters(weights_dir, settings, module, place)
     return divide(tree.with_parameters(module, parameters), strategy, layout)
@@ -170,18 +176,16 @@ def _replicated(sharding: Sharding) -> Sharding:
 
 
 def _drawn(
-    config: TalkVerseConfig, settings: Settings, layout: Layout, place: Callable, paths: list[str]
+    config: TalkVerseConfig, settings: Settings, layout: Layout, dtypes: dict[str, jnp.dtype], place: Callable
 ) -> tree.Flat:
-    """Parameters as the model's own initialisers draw them."""
-    if not paths:
+    """Parameters, of these dtypes by path, as the model's own initialisers draw them."""
+    if not dtypes:
         return {}
-    component, strategy = COMPONENTS["dit"], settings.strategy
 
     def draw() -> tree.Flat:
-        model = component.model_type(config, rngs=nnx.Rngs(settings.seed), layout=layout, scan=True)
+        model = TalkVerse(config, rngs=nnx.Rngs(settings.seed), layout=layout, scan=True)
         drawn = tree.parameters(model)
-        dtype_of = {path: jnp.float32 if strategy.trains(path) else settings.dtype for path in paths}
-        return {path: drawn[path].astype(dtype_of[path]) for path in paths}
+        return {path: drawn[path].astype(dtype) for path, dtype in dtypes.items()}
 
     shapes = jax.eval_shape(draw)
     return jax.jit(draw, out_shardings={path: place(path, leaf.shape) for path, leaf in shapes.items()})()

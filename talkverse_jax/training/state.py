@@ -93,7 +93,7 @@ def load_network(weights_dir: str, settings: Settings, layout: Layout) -> tuple[
     are trained, are where these begin.
 
     Raises:
-      UserError: the weights cannot be used, or hold pairs of another rank or alpha than asked for, or the base model
+      UserError: the weights cannot be used, hold pairs of another rank or alpha than asked for, or the base model
         is asked for and they were converted with the pairs added.
     """
     component, strategy = COMPONENTS["dit"], settings.strategy

@@ -164,6 +164,30 @@ def stored_pairs(weights_dir: str | Path, component: Component) -> tuple[dict[st
     return {path: pair for path, (pair, _) in pairs.items()}, entry.lora.alpha if pairs else 0.0
 
 
+def base_tensors(weights_dir: str | Path, component: Component) -> tree.Flat:
+    """The base model's own tensors where trained ones stand in their place, by our path; in host memory.
+
+    Raises:
+      UserError: the component was converted with its LoRA pairs added, so the base model's kernels are gone.
+    """
+    folder, entry = folder_of(weights_dir, component.name), manifest.read(weights_dir)[component.name]
+    if entry.lora is not None and entry.lora.merged:
+        raise UserError(
+            f"{folder}: its LoRA pairs were added to the base model's kernels, which are gone; convert it with "
+            "--lora_merge false"
+        )
+    if not (folder / REPLACED).is_dir():
+        return {}
+    stored = orbax_io.read(folder / REPLACED, orbax_io.shapes(folder / REPLACED))
+    found = {}
+    for path in orbax_io.shapes(folder / PARAMETERS):
+        rule, names = find_rule(component.rules, path)
+        for name in names:
+            if name in stored:
+                found[path] = rule.layout.from_torch(stored[name])
+    return found
+
+
 def check_trained(weights_dir: str | Path, component: Component, trained: lora.TrainedFile) -> None:
     """Make sure that a trained file can be laid over a component; of both only headers are read.
 

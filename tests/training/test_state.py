@@ -1,6 +1,5 @@
 """How training begins: which parameters each strategy trains, and where their values come from."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,14 +8,18 @@ from talkverse_jax.core import tree
 from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.models.talkverse.torch_keys import RULES
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.tools.convert import Settings as ConvertSettings
 from talkverse_jax.tools.convert import convert
+from talkverse_jax.tools.published import DIT_STEM
 from talkverse_jax.training import lora
 from talkverse_jax.training.state import Settings, abstract, divide, load_network
 from talkverse_jax.training.strategy import OWN, Strategy, matches
 from talkverse_jax.weights import store
+from talkverse_jax.weights.rule import find_rule
+from talkverse_jax.weights.safetensors_io import merge, read_shards
 from tests.conftest import CONFIGS
 
 NAMES = ("none", "framepack", "minimal", "lora", "moderate", "aggressive", "full")
@@ -122,12 +125,27 @@ def test_pairs_of_another_rank_are_refused(unmerged):
         load_network(unmerged, Settings(Strategy.of("lora", TINY), rank=64, alpha=128.0), Layout())
 
 
-@pytest.mark.parametrize("beginning, fresh", [("adapter", OWN), ("all", ("*",))])
-def test_what_is_drawn_anew(tiny_weights, reference, beginning, fresh):
-    settings = Settings(Strategy.of("none", TINY), beginning=beginning, seed=1)
-    values = by_path(*load_network(tiny_weights, settings, Layout()))
-    changed = {path for path in values if (np.asarray(values[path]) != np.asarray(reference[path])).any()}
-    assert all(matches(path, fresh) for path in changed)
-    kernels = {path for path in values if matches(path, fresh) and path.endswith("kernel")}
-    assert kernels <= changed
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(values))
+def test_the_base_model_with_an_adapter_drawn_anew(unmerged, tiny_checkpoint, tiny_weights):
+    """As the original's training begins: not a number of TalkVerse's file is left."""
+    settings = Settings(Strategy.of("full", TINY), beginning="adapter", dtype="float32", seed=1)
+    values = by_path(*load_network(unmerged, settings, Layout()))
+    shards = read_shards(tiny_checkpoint["ckpt_dir"], DIT_STEM)
+    base = merge(shards)
+    for path, value in values.items():
+        rule, (name, *_) = find_rule(RULES, path)
+        assert (name in base) == (not matches(path, OWN))
+        if name in base:
+            np.testing.assert_array_equal(value, rule.layout.from_torch(base[name]).astype(np.float32))
+    assert np.isfinite(values["audio_injectors/0/attention/q/kernel"]).all() and not values["token_kind"].any()
+    with pytest.raises(UserError, match="convert it with --lora_merge false"):
+        load_network(tiny_weights, settings, Layout())
+
+
+def test_everything_drawn_anew(tiny_weights, reference):
+    settings = Settings(Strategy.of("none", TINY), beginning="all", seed=1)
+    network, params = load_network(tiny_weights, settings, Layout())
+    values = by_path(network, params)
+    same = {path for path in values if (np.asarray(values[path]) == np.asarray(reference[path])).all()}
+    assert not any(path.endswith("kernel") for path in same)
+    assert all(np.isfinite(x).all() for x in values.values())
+    assert values["blocks/0/ffn/linear_in/kernel"].dtype == jnp.bfloat16

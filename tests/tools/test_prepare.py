@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.tools.prepare import PrepareOptions, divide, prepare
 from talkverse_jax.training.encode import SampleEncoder, prepared_batch, prepared_samples
-from tests.videos import write_dataset
+from tests.videos import write_csv, write_dataset
 
 LENGTHS = Lengths(num_frames=8, motion_frames=73)
 ARRAYS = ("target", "motion", "reference", "audio", "text", "face", "body")
@@ -170,6 +173,22 @@ def test_what_cannot_be_read_is_left_out_and_listed(tiny_weights, tmp_path):
     lines = [json.loads(line) for line in (output / "skipped.jsonl").read_text().splitlines()]
     assert {os.path.basename(line["name"]) for line in lines} == {"clip1.mp4", "clip2.mp4"}
     assert {line["reason"] for line in lines if "clip2" in line["name"]} == {"no mask file"}
+
+
+def test_the_program_of_the_guide_makes_a_csv(data, tmp_path):
+    guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    program = textwrap.dedent(re.search(r"```python\n(.*?)```", guide, re.DOTALL)[1])
+    theirs = tmp_path / "rows.csv"
+    names = ["videos/clip0.mp4", "videos/gone.mp4", "videos/clip1.mp4"]
+    rest = {"caption": "a, b", "fps": 25, "scenes": "0,9;10,20", "score": 1}
+    write_csv(theirs, [{"video_path": name} | rest for name in names])
+    target = tmp_path / "talkverse.csv"
+    subprocess.run([sys.executable, "-c", program, theirs, data, target], check=True)
+    rows = read_metadata([str(target)], str(data))
+    assert [(row.name, row.caption, row.fps, row.scenes) for row in rows] == [
+        ("clip0", "a, b", 25, "0,9;10,20"),
+        ("clip1", "a, b", 25, "0,9;10,20"),
+    ]
 
 
 def test_other_flags_are_refused(prepared, tiny_weights, data):

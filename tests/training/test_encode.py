@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from talkverse_jax.data.buckets import to_unit
 from talkverse_jax.data.raw import RawSample
 from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.pipelines.long_video import encode
+from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.training.encode import SampleEncoder
 
 FRAMES, MOTION, SIZE = 8, 73, 32  # to be learnt, before them, pixels
@@ -161,3 +163,15 @@ def test_text_on_the_cpu_is_the_same(tiny_weights, alone):
     raw, batch = alone
     there = SampleEncoder.load(tiny_weights, dtype="float32", text_on_cpu=True).encode(raw)
     np.testing.assert_array_equal(there.text, batch.text)
+
+
+@pytest.mark.slow
+def test_several_devices_share_the_work(tiny_weights, alone, monkeypatch):
+    raw, batch = alone
+    mesh = make_mesh(MeshConfig(data=-1), jax.devices()[:4], heads=1)
+    monkeypatch.setattr("talkverse_jax.training.encode._local_mesh", lambda: mesh)
+    encoder = SampleEncoder.load(tiny_weights, dtype="float32")
+    assert encoder.vae.layout.mesh.size == encoder.text.model.layout.mesh.size == 4
+    together = encoder.encode(raw)
+    for name in ("target", "reference", "audio", "text"):
+        assert np.abs(getattr(together, name) - getattr(batch, name)).max() < 1e-4

@@ -5,6 +5,9 @@ held them; and `meta`, a JSON file with everything else. A folder gets its name 
 """
 
 import dataclasses
+import functools
+import gc
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +26,8 @@ from talkverse_jax.sharding.distributed import from_main, is_main
 from talkverse_jax.training.state import TrainState
 
 _STATE, _META = "state", "meta"
-# By these Orbax and TensorStore tell what is wrong with files; jax.errors.JaxRuntimeError is a RuntimeError.
-_TROUBLE = (OSError, ValueError, LookupError, TypeError, RuntimeError)
+# By these Orbax and TensorStore tell what is wrong with files.
+_TROUBLE = (OSError, ValueError, LookupError, TypeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, keep: int = 1, keep_every: int = 0, read_only: bool = False):
+        _quieten_orbax()
         self.folder = epath.Path(folder)
         if "://" not in str(folder):
             self.folder = epath.Path(Path(folder).resolve())
@@ -206,8 +210,13 @@ class Checkpoints:
         value, trouble = None, ""
         try:
             value = read()
-        except _TROUBLE as error:
-            trouble = _first_line(error)
+        except Exception as error:
+            cause = error.__cause__ if type(error) is Exception else error  # Orbax has no type of its own for it
+            if not isinstance(cause, _TROUBLE):
+                raise
+            trouble = _first_line(cause)
+        if trouble:
+            _forget_reads()
         if jax.process_count() > 1:
             failed = multihost_utils.process_allgather(np.int32(bool(trouble)))
             if failed.any() and not trouble:
@@ -249,6 +258,29 @@ def _restore_args(leaf: jax.ShapeDtypeStruct) -> ocp.RestoreArgs:
     if leaf.sharding is None:
         return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
     return ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype)
+
+
+@functools.cache
+def _quieten_orbax() -> None:
+    """Orbax logs a failure once for each of its threads, with all that led to it, and TensorStore calls back into
+    event loops that have ended; what is wrong is told once, by us."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    complain = sys.unraisablehook
+
+    def hook(ignored) -> None:
+        if str(ignored.exc_value) != "Event loop is closed":
+            complain(ignored)
+
+    sys.unraisablehook = hook
+
+
+def _forget_reads() -> None:
+    """Orbax leaves the other reads of a failed one unfinished; Python would complain of each at its own end."""
+    complain, sys.unraisablehook = sys.unraisablehook, lambda *_: None
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = complain
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,12 +18,13 @@ from talkverse_jax.training import lora
 from talkverse_jax.training.checkpoint import Checkpoints
 from talkverse_jax.training.state import Settings, abstract, divide
 from talkverse_jax.weights import lora as pairs
+from talkverse_jax.weights import orbax_io, store
 from talkverse_jax.weights import safetensors_io as safetensors
-from talkverse_jax.weights import store
 from talkverse_jax.weights.manifest import replacing
 from talkverse_jax.weights.rule import find_rule
 
 _DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+_GROUP_BYTES = 512 * 1024**2  # read at once, or one stacked parameter
 _RULES = COMPONENTS["dit"].rules
 
 
@@ -32,7 +33,7 @@ def export(
 ) -> Path:
     """Write the trained tensors of a checkpoint: their running average, where there is one.
 
-    One stacked parameter at a time is in memory.
+    A part of them is in memory at a time.
 
     Args:
       settings: of the run.
@@ -67,12 +68,13 @@ def export(
         metadata |= pairs.ALL_PAIRS
 
     def tensors() -> Iterator[np.ndarray]:
-        for key, leaf in params.items():
-            wanted = jax.ShapeDtypeStruct(leaf.shape, np.float32, sharding=None)
-            array = checkpoints.read_state(step, {source: {key: wanted}})[source][key]
-            layers = [array] if len(network.paths[key]) == 1 else array
-            for path, value in zip(network.paths[key], layers):
-                yield torch_tensor(path, value)[1].astype(_DTYPES[dtype])
+        wanted = {key: jax.ShapeDtypeStruct(leaf.shape, np.float32, sharding=None) for key, leaf in params.items()}
+        for group in orbax_io.groups(wanted, _GROUP_BYTES):
+            arrays = checkpoints.read_state(step, {source: group})[source]
+            for key in group:
+                array, paths = arrays.pop(key), network.paths[key]
+                for path, value in zip(paths, [array] if len(paths) == 1 else array):
+                    yield torch_tensor(path, value)[1].astype(_DTYPES[dtype])
         for value in beside.values():
             yield np.asarray(value).astype(_DTYPES[dtype])
 

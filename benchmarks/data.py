@@ -95,8 +95,8 @@ def measure(folder: Path, videos: int, frames: int, samples: int, turns: int) ->
     note("encoding alone: samples/s", encoding_rate(raw))
 
     programs, state = make_step(train, configs)
-    for name, data, count in (("shards", shards, turns), ("videos", raw, 1)):
-        alone, fed, waited = share_of_waiting(data, programs, state, count)
+    for name, data, workers, count in (("shards", shards, 0, turns), ("videos", raw, 1, 1)):
+        alone, fed, waited = share_of_waiting(data, workers, programs, state, count)
         note(f"{name}: seconds a step alone", alone)
         note(f"{name}: seconds a step in the loop", fed)
         note(f"{name}: share of a step that the data cost", 1 - alone / fed)
@@ -156,7 +156,7 @@ def make_step(options: TrainOptions, configs: ModelConfigs) -> tuple[TrainingSte
 
 
 def share_of_waiting(
-    data: Data, programs: TrainingStep, state: TrainState, turns: int
+    data: Data, workers: int, programs: TrainingStep, state: TrainState, turns: int
 ) -> tuple[float, float, float]:
     """Median seconds a step with a batch that is there, in the training loop's feed, and of those the seconds
     that the devices waited."""
@@ -177,7 +177,7 @@ def share_of_waiting(
         jax.block_until_ready(latest)
         return (time.perf_counter() - begin) / TURN
 
-    feed = Feed(data, Layout(), 0, workers=1)
+    feed = Feed(data, Layout(), 0, workers)
     with closing(feed):
         from_feed = lambda: feed.next(lambda: latest.is_ready())[1]  # noqa: E731
         kept = from_feed()

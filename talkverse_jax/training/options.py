@@ -90,7 +90,7 @@ class TrainOptions(ProcessOptions):
         default="exact",
     )
     num_workers: int = option(
-        "processes that read videos; 0: threads of this one", group="input", metavar="N", default=2
+        "processes that read videos; 0: threads of this one, as shards are", group="input", metavar="N", default=2
     )
     max_skipped_share: float = option(
         "share of samples that may be unreadable before the run stops", group="input", metavar="X", default=0.05

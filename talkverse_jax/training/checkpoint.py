@@ -177,9 +177,10 @@ class Checkpoints:
         path = self.folder / str(step) / _META
         return from_dict(Record, _alone(ocp.JsonCheckpointHandler()).restore(path), str(path))
 
-    def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
-        """Of the arrays of a checkpoint, by the names that `flatten` gives."""
-        return {name: tuple(leaf.shape) for name, leaf in _state_handler().metadata(self._state(step)).tree.items()}
+    def arrays(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of a checkpoint's arrays, by the names that `flatten` gives."""
+        stored = _state_handler().metadata(self._state(step)).tree
+        return {name: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype) for name, leaf in stored.items()}
 
     def _state(self, step: int) -> epath.Path:
         return self.folder / str(step) / _STATE
@@ -192,7 +193,7 @@ class Checkpoints:
           UserError: one is not there, or of another shape.
         """
         path, wanted = self._state(step), flatten(abstract)
-        shapes = self.shapes(step)
+        shapes = {name: leaf.shape for name, leaf in self.arrays(step).items()}
         for name, leaf in wanted.items():
             if shapes.get(name) != leaf.shape:
                 raise UserError(

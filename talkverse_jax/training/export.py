@@ -1,8 +1,8 @@
 """The trained tensors of a checkpoint as one safetensors file, under the names of the original program.
 
-Layers with an adapter have a LoRA pair, others are whole. Where the weights that training began with keep LoRA
-pairs beside them (converted with --lora_merge false), the file has all pairs of the model, trained or not, and
-needs only the base model beside it; its header says `lora_pairs: all`.
+Layers with an adapter have a LoRA pair, others are whole. Where the weights that training began with keep their
+LoRA pairs beside them (converted with --lora_merge false), the file has besides what these have and the base model
+lacks: together with the base model it is complete, and its header says `lora_pairs: all`.
 """
 
 from collections.abc import Iterator
@@ -45,15 +45,13 @@ def export(
     """
     config = store.load_config(weights_dir, COMPONENTS["dit"])
     network, params = divide(abstract(config, settings, Layout()), settings.strategy, Layout())
-    source = "ema" if any(name.startswith("ema/") for name in checkpoints.shapes(step)) else "params"
-    trained = set().union(*network.paths.values())
+    source = "ema" if any(name.startswith("ema/") for name in checkpoints.arrays(step)) else "params"
     stored, alpha = store.stored_pairs(weights_dir, COMPONENTS["dit"])
-    rank, beside = settings.rank, {}
+    rank = next(iter(stored.values())).a.shape[0] if stored else 0
     if settings.strategy.lora:
-        alpha = settings.alpha
-    elif stored:
-        rank = next(iter(stored.values())).a.shape[0]
-        beside = pairs.join({_layer(path): pair for path, pair in stored.items() if path not in trained})
+        rank, alpha = settings.rank, settings.alpha
+    trained = set().union(*network.paths.values())
+    beside = _not_trained(weights_dir, trained, stored) if settings.beginning == "weights" else {}
     shapes = {}
     for key, leaf in params.items():
         shape = leaf.shape if len(network.paths[key]) == 1 else leaf.shape[1:]
@@ -62,7 +60,7 @@ def export(
             shapes[name] = (_DTYPES[dtype], value.shape)
     shapes |= {name: (_DTYPES[dtype], value.shape) for name, value in beside.items()}
     metadata = {"format": "pt", "step": str(step), "strategy": settings.strategy.name}
-    if settings.strategy.lora or beside:
+    if rank:
         metadata |= {"lora_rank": str(rank), "lora_alpha": f"{alpha:g}"}
     if stored:
         metadata |= pairs.ALL_PAIRS
@@ -82,6 +80,23 @@ def export(
     with replacing(target) as partial:
         safetensors.write_file(partial, safetensors.make_header(shapes, metadata), tensors())
     return target
+
+
+def _not_trained(weights_dir: str, trained: set[str], stored: dict[str, pairs.Pair]) -> dict[str, np.ndarray]:
+    """What the weights have and their base model lacks, besides what was trained, by PyTorch name.
+
+    Args:
+      trained: paths.
+      stored: pairs beside the weights; of a layer that is trained they are in its kernel or its adapter.
+    """
+    adapted = {path.replace(lora.A, "/kernel") for path in trained}
+    tensors = pairs.join({_layer(path): pair for path, pair in stored.items() if path not in trained | adapted})
+    if not stored:  # the pairs are in the kernels: there is no telling them from the base model's
+        return tensors
+    folder = store.folder_of(weights_dir, "dit") / store.PARAMETERS
+    shapes = orbax_io.shapes(folder)
+    own = {path: shapes[path] for path in store.base_tensors(weights_dir, COMPONENTS["dit"]) if path not in trained}
+    return tensors | dict(torch_tensor(path, value) for path, value in orbax_io.read(folder, own).items())
 
 
 def torch_tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:

@@ -84,7 +84,7 @@ class Log:
     ):
         self._path = folder / FILE
         _cut(self._path, step)
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1) if tensorboard else None
+        self._tensorboard = _open_tensorboard(folder / "tensorboard", step) if tensorboard else None
         self._wandb = _open_wandb(folder, wandb_project, config) if wandb_project else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -138,6 +138,11 @@ def _cut(path: Path, step: int) -> None:
             continue
     with replacing(path) as partial:
         partial.write_text("".join(kept), encoding="utf-8")
+
+
+def _open_tensorboard(folder: Path, step: int) -> SummaryWriter:
+    """TensorBoard drops what earlier files have of later steps."""
+    return SummaryWriter(str(folder), purge_step=step + 1, filename_suffix=f".{step}")
 
 
 def _open_wandb(folder: Path, project: str, config: dict[str, Any]):

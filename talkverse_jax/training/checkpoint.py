@@ -140,6 +140,13 @@ class Checkpoints:
         except _TROUBLE:
             self._manager = None  # `check` has told
 
+    def check_continues(self, run: dict[str, Any]) -> None:
+        """Make sure that the run here is this one, before anything large is loaded; see `Record`."""
+        if steps := self.steps():
+            record, _ = self._attempt(lambda: self.read_record(steps[-1]))
+            if record:
+                record.check_continues(run, str(self.folder / str(steps[-1])))
+
     def latest(self, abstract: TrainState, run: dict[str, Any]) -> tuple[TrainState, Record] | None:
         """The last checkpoint that can be read, onto the mesh at hand; None where there is none.
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ class Data:
 
     Attributes:
       digest: the same for the same samples in the same order.
-      encode: stacked samples of some rows, as the source gives them, to what a step takes; in host memory.
+      encode: stacked samples of some rows, as the source gives them, to what a step takes; in host memory. The
+        encoders are loaded when it is first called.
     """
 
     source: Source
@@ -116,8 +117,12 @@ def _open_videos(options: TrainOptions, config: TalkVerseConfig, skipped: Skippe
     skipped.rows(found.rejected, len(rows))
     source = RawSource(found.entries, options.seed, lengths, options.enable_roi_loss, options.roi_detector or "")
     plan = BatchPlan(found.shapes, options.batch_size, options.seed)
-    encoder = SampleEncoder.load(options.weights, alignment=options.audio_alignment, dtype=options.dtype)
-    return Data(source, plan, skipped, found.digest, encoder.encode)
+
+    @cache
+    def encoder() -> SampleEncoder:
+        return SampleEncoder.load(options.weights, alignment=options.audio_alignment, dtype=options.dtype)
+
+    return Data(source, plan, skipped, found.digest, lambda samples: encoder().encode(samples))
 
 
 class Feed:

@@ -161,6 +161,7 @@ class _Run:
         self.layout, self.data, self.checkpoints = layout, data, checkpoints
         self.output = Path(options.output_path)
         self.unchanging = _unchanging(options, data.digest)
+        checkpoints.check_continues(self.unchanging)
         self.network, params = load_network(options.weights, settings, layout)
         optimizer = make_optimizer(self.network.groups, options.rates)
         abstract = start_abstract(params, optimizer, options.ema_decay > 0)

@@ -133,7 +133,7 @@ def test_a_part_of_a_state_can_be_read(tmp_path):
     checkpoints = write(tmp_path, [4])
     wanted = {"ema": {"token_kind": jax.ShapeDtypeStruct((3,), np.float32, sharding=None)}}
     assert np.array_equal(checkpoints.read_state(4, wanted)["ema"]["token_kind"], np.full(3, 4, np.float32))
-    assert flatten(state()).keys() == checkpoints.shapes(4).keys()
+    assert flatten(state()).keys() == checkpoints.arrays(4).keys()
 
 
 def in_another_process(body: str, folder: Path, **options) -> subprocess.Popen:

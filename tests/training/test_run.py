@@ -1,0 +1,220 @@
+"""A run that is stopped, in whichever way, and goes on: nothing is lost, repeated or different."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import build_parser
+from talkverse_jax.data.raw import RawSource
+from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.tools.prepare import PrepareOptions, prepare
+from talkverse_jax.training import loop
+from talkverse_jax.training.checkpoint import Checkpoints
+from talkverse_jax.training.feed import Feed
+from talkverse_jax.training.options import TrainOptions
+from talkverse_jax.weights.safetensors_io import read_file
+from tests.processes import ROOT
+from tests.training import runs
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> runs.Place:
+    return runs.make(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def fed(monkeypatch):
+    """The samples of each batch that is asked for."""
+    seen, next_ = [], Feed.next
+
+    def next(self, idle):
+        batch, arrays = next_(self, idle)
+        assert np.array_equal(batch.samples, arrays.ids)
+        seen.append(batch.samples)
+        return batch, arrays
+
+    monkeypatch.setattr(Feed, "next", next)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def straight(place, tmp_path_factory) -> Path:
+    """Six steps without a stop."""
+    output = tmp_path_factory.mktemp("straight")
+    loop.train(place.options(output, max_steps=STEPS, save_steps=3, keep_checkpoints=9, ema_decay=0.5))
+    return output
+
+
+def begin(options: TrainOptions, devices: int = 8) -> subprocess.Popen:
+    """The same as a command, in a process of its own; with as many devices as here, numbers are the same bit for
+    bit."""
+    flags = []
+    for action in build_parser(TrainOptions, "", "")._actions:
+        value = getattr(options, action.dest, None)
+        if value is not None and value != ():
+            flags += [f"--{action.dest}", *map(str, value if isinstance(value, tuple) else [value])]
+    environ = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *flags], env=environ, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    end = time.monotonic() + 150
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < end, process.stderr.read()
+        time.sleep(0.02)
+
+
+def losses(output: Path) -> list[tuple]:
+    """Of every line: the step and what the samples gave."""
+    lines = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
+    return [(line["step"], {k: v for k, v in line.items() if k.startswith(("loss", "gradient"))}) for line in lines]
+
+
+def check_same_run(output: Path, straight: Path) -> None:
+    """Parameters, Adam's state and the running average, bit for bit; and every line of the curves, once."""
+    ours, reference = runs.saved(output, STEPS), runs.saved(straight, STEPS)
+    assert ours.keys() == reference.keys() and len(ours) > 100
+    assert [name for name in ours if not np.array_equal(ours[name], reference[name])] == []
+    assert losses(output) == losses(straight)
+
+
+def test_killed_it_goes_on_bit_for_bit(place, straight, fed, tmp_path):
+    options = place.options(tmp_path, max_steps=STEPS, save_steps=3, keep_checkpoints=9, ema_decay=0.5)
+    process = begin(options)
+    wait_for(tmp_path / "checkpoints" / "3", process)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL and not (tmp_path / "step-6.safetensors").exists()
+    loop.train(options)
+    plan = loop.open_data(options, runs.SMALL.dit).plan
+    done = STEPS - len(fed)
+    assert done >= 3 and fed == [plan[number].samples for number in range(done, STEPS)]
+    check_same_run(tmp_path, straight)
+
+
+def begun(straight: Path, output: Path) -> Path:
+    """A run that was stopped after three steps."""
+    shutil.copytree(straight / "checkpoints" / "3", output / "checkpoints" / "3")
+    return output
+
+
+def test_it_goes_on_on_another_mesh(place, straight, tmp_path):
+    begun(straight, tmp_path)
+    process = begin(place.options(tmp_path, max_steps=STEPS, ema_decay=0.5, mesh="fsdp=2"), devices=2)
+    _, said = process.communicate(timeout=200)
+    assert process.returncode == 0 and "goes on from step 3" in said, said
+    ours, reference = runs.saved(tmp_path, STEPS), runs.saved(straight, STEPS)
+    for name, value in reference.items():
+        if name.startswith(("params/", "ema/")):
+            assert np.abs(ours[name] - value).max() <= 1e-5 * np.abs(value).max(), name
+
+
+def test_sigterm_saves_and_ends_well(place, tmp_path):
+    process = begin(place.options(tmp_path, max_steps=1000, num_epochs=1000, save_steps=1000))
+    wait_for(tmp_path / "metrics.jsonl", process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 0, said
+    [line] = [line for line in said.splitlines() if "interrupted" in line]
+    step = int(line.partition("saved at step ")[2].split()[0])
+    assert 1 <= step < 1000 and f"step {step} of 1000; the same command goes on from there" in line
+    assert runs.saved(tmp_path, step)["step"] == step
+
+
+def test_it_goes_on_as_the_same_run_only(place, straight, tmp_path):
+    begun(straight, tmp_path)
+    with pytest.raises(
+        UserError, match=r"--batch_size was 2, now 1; .*--seed was 0, now 7\); give what it was begun"
+    ):
+        loop.train(place.options(tmp_path, ema_decay=0.5, batch_size=1, seed=7))
+    with pytest.raises(UserError, match="--ema_decay was on, now off"):
+        loop.train(place.options(tmp_path))
+    with pytest.raises(UserError, match="--unfreeze_strategy was minimal, now full"):
+        loop.train(place.options(tmp_path, ema_decay=0.5, unfreeze_strategy="full"))
+
+
+def test_at_its_end_it_is_left_as_it_is(place, straight, capsys):
+    before = (straight / "step-6.safetensors").stat().st_mtime_ns
+    loop.train(place.options(straight, max_steps=STEPS, save_steps=3, keep_checkpoints=9, ema_decay=0.5))
+    assert "the run is at its end" in capsys.readouterr().err
+    assert (straight / "step-6.safetensors").stat().st_mtime_ns == before and len(losses(straight)) == STEPS
+
+
+def test_any_checkpoint_can_be_exported(place, straight, tmp_path):
+    target = tmp_path / "three.safetensors"
+    ask = lambda **more: place.options(straight, **{"dataset_metadata_path": (), "export": str(target)} | more)  # noqa: E731
+    loop.train(ask(export_step=3, export_dtype="bfloat16"))
+    file = read_file(target)
+    average = runs.saved(straight, 3)["ema/head/linear/bias"]
+    assert np.array_equal(file.tensors["head.head.bias"], average.astype(ml_dtypes.bfloat16))
+    assert '"step":"3"' in file.header and '"strategy":"minimal"' in file.header
+    loop.train(ask())
+    assert '"step":"6"' in read_file(target).header
+    with pytest.raises(UserError, match="the checkpoints are of steps 3, 6"):
+        loop.train(ask(export_step=4))
+    with pytest.raises(UserError, match="there is no checkpoint"):
+        loop.train(ask(output_path=str(tmp_path / "none")))
+
+
+def test_a_loss_that_is_no_number_stops_it(place, tmp_path):
+    with pytest.raises(
+        UserError, match=r"step 2: the loss is nan; the update was not made; .*stopped-2.json names"
+    ):
+        loop.train(place.options(tmp_path, learning_rate=1e30, save_steps=1))
+    told = json.loads((tmp_path / "stopped-2.json").read_text())
+    [batch] = told["batches"]
+    assert batch["batch"] == 1 and [sample["name"].endswith(".mp4") for sample in batch["samples"]] == [True, True]
+    assert Checkpoints(tmp_path / "checkpoints", read_only=True).steps() == [1]
+
+
+def test_samples_that_cannot_be_read_do_not_count(place, tmp_path, monkeypatch):
+    load = RawSource.load
+
+    def some(self, id, shape):
+        if id.sample == 2 or id.epoch == 1:
+            raise BadSample("no sound", "for a test")
+        return load(self, id, shape)
+
+    monkeypatch.setattr(RawSource, "load", some)
+    loop.train(place.options(tmp_path, max_skipped_share=1, max_steps=5))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert "loss" in lines[0] and lines[4]["skipped/no sound"] >= 6
+    assert "loss" not in lines[4] and lines[4]["gradient_norm/rest"] == 0  # a batch without any
+    told = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert {(skip["epoch"], skip["sample"]) for skip in told} >= {(0, 2), *((1, sample) for sample in range(5))}
+
+
+def test_prepared_data(place, tmp_path):
+    data = dict(dataset_metadata_path=(str(place.data / "metadata.csv"),), dataset_base_path=str(place.data))
+    prepare(
+        PrepareOptions(
+            weights=str(place.weights),
+            output=str(tmp_path / "shards"),
+            size_bucket="tiny-128",
+            num_frames=8,
+            dtype="float32",
+            windows=2,
+            **data,
+        )
+    )
+    options = place.options(tmp_path / "run", dataset_metadata_path=(), shards=str(tmp_path / "shards"))
+    loop.train(options)
+    assert [step for step, _ in losses(tmp_path / "run")] == [1, 2, 3]
+    with pytest.raises(UserError, match="--num_frames"):
+        loop.train(dataclasses.replace(options, num_frames=4))
+    with pytest.raises(UserError, match="masks of face and body"):
+        loop.train(dataclasses.replace(options, enable_roi_loss=True))

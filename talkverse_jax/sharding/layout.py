@@ -4,6 +4,7 @@ import dataclasses
 import fnmatch
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 from flax import nnx
@@ -104,7 +105,7 @@ class Layout:
 
     def gathered(self, module: nnx.Module, axes: ParameterAxes) -> nnx.Module:
         """Within jit: the module with its parameters whole along `width`, as its layers use them; those of
-        stacked layers stay as they are."""
+        stacked layers stay as they are. Gradients are added up into the parts, where each device keeps its own."""
         if not self.axes_of("width"):
             return module
         whole = dataclasses.replace(self, rules=dataclasses.replace(self.rules, width=()))
@@ -115,9 +116,23 @@ class Layout:
             if not any(path[: len(stack)] == stack for stack in stacks):
                 value = variable.get_value()
                 names = parameter_axes(axes, "/".join(map(str, path)), value.ndim)
-                variable = variable.replace(whole.constrain(value, *names))
+                specs = (layout.fitting_spec(value.shape, names) for layout in (whole, self))
+                variable = variable.replace(_gather(value, *(NamedSharding(self.mesh, spec) for spec in specs)))
             flat.append((path, variable))
         return nnx.merge(graphdef, nnx.from_flat_state(flat), rest)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gather(x: Array, whole: NamedSharding, part: NamedSharding) -> Array:
+    """`x`, of which each device has its `part`, `whole`. (A constraint's gradient is constrained as it is: each
+    device would be given the sum of the whole gradient.)"""
+    return jax.lax.with_sharding_constraint(x, whole)
+
+
+_gather.defvjp(
+    lambda x, whole, part: (_gather(x, whole, part), None),
+    lambda whole, part, _, gradient: (jax.lax.with_sharding_constraint(gradient, part),),
+)
 
 
 def parameter_axes(axes: ParameterAxes, path: str, ndim: int) -> tuple[str | None, ...]:

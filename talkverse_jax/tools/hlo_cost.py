@@ -23,6 +23,10 @@ COLLECTIVES = (
     "collective-permute",
 )
 
+# Splash attention's kernels: products as long as a key's width, and as a value's. The backward ones make the scores
+# anew: the first then gives dv and dk, the second dq.
+_SPLASH = (("splash_mha_dkv", 2, 2), ("splash_mha_dq", 2, 1), ("splash_mha_fwd", 1, 1))
+
 # bfloat16 products of one float32 product on a TPU, by the precision asked for.
 _PASSES = {"default": 1, "high": 3, "highest": 6}
 
@@ -193,12 +197,14 @@ def _kernel(instruction: Instruction, operands: list[Shape]) -> Cost:
     if declared:
         return Cost(float(declared), float(declared))
     name = f"{instruction.name} {instruction.op_name}"
-    if "splash_mha_fwd" in name:
-        # Scores and their product with the values; without a mask no block is skipped. q, k, v: [heads, length,
-        # width], the only operands of so many axes in the inputs' type.
-        q, k, v = [shape for shape in operands if len(shape.dims) == 3 and shape.dtype not in ("s8", "s32")][:3]
-        flops = 2.0 * math.prod(q.dims) * k.dims[1] + 2.0 * math.prod(q.dims[:2]) * v.dims[1] * v.dims[2]
-        return Cost(flops, flops)
+    for kernel, with_keys, with_values in _SPLASH:
+        if kernel in name:
+            # Without a mask no block is skipped. q, k, v: [heads, length, width], the only operands of so many axes
+            # in the inputs' type.
+            q, k, v = [shape for shape in operands if len(shape.dims) == 3 and shape.dtype not in ("s8", "s32")][:3]
+            pairs = 2.0 * math.prod(q.dims[:2]) * k.dims[1]
+            flops = pairs * (with_keys * k.dims[2] + with_values * v.dims[2])
+            return Cost(flops, flops)
     return Cost(unknown=(f"kernel {instruction.name} ({instruction.op_name})",))
 
 

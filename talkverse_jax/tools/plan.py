@@ -1,6 +1,7 @@
 """Say before anybody pays for a machine whether a run fits and how long it takes at best.
 
     python -m talkverse_jax.tools.plan --topology v6e-8 --config configs/sample_480.toml
+    python -m talkverse_jax.tools.plan --topology v6e-8 --train configs/train_lora.toml
 
 A TPU's programs are compiled for it by XLA:TPU, which needs libtpu but no TPU; a GPU's are estimated from the
 models' sizes. Exit codes: 0 planned (whether or not it fits), 1 the counts cannot be right, 2 bad input.
@@ -27,6 +28,8 @@ from talkverse_jax.tools.plan_compile import Planned, compile_program
 from talkverse_jax.tools.plan_estimate import estimate
 from talkverse_jax.tools.plan_programs import Job, sampling_programs, sampling_work
 from talkverse_jax.tools.plan_report import Plan, report
+from talkverse_jax.tools.plan_training import TrainingJob, make_training_job, training_programs
+from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.weights.manifest import write_json
 
 _PRESETS = Path(talkverse_jax.__file__).parent.parent / "configs" / "mesh"
@@ -34,7 +37,7 @@ _PRESETS = Path(talkverse_jax.__file__).parent.parent / "configs" / "mesh"
 # Of each bucket the size that the documentation speaks of (height, width).
 _SIZES = {"fasttalk-480": (640, 640), "fasttalk-720": (704, 1280), "tiny-128": (128, 128)}
 
-# What SampleOptions asks of a run and a plan does not need.
+# What a run is asked for and a plan does not need.
 _NOT_NEEDED = dict(weights="", image="", audio="", prompt="")
 
 
@@ -42,19 +45,23 @@ def plan(
     topology: Topology,
     mesh_config: MeshConfig,
     configs: ModelConfigs,
-    options: SampleOptions,
-    job: Job,
+    options: SampleOptions | TrainOptions,
+    job: Job | TrainingJob,
     wanted: tuple[str, ...] = (),
 ) -> Plan:
-    """Plan a job on a topology.
+    """Plan a job on a topology: sampling, or training.
 
     Args:
       wanted: names of programs, or their first words; all without any.
 
     Raises:
-      UserError: the mesh does not fit the topology or the model, or libtpu is missing.
+      UserError: the mesh does not fit the topology or the model, or libtpu is missing, or training is to be
+        estimated.
     """
+    training = isinstance(job, TrainingJob)
     heads = configs.dit.trunk.num_heads
+    if topology.generation.platform == "gpu" and training:
+        raise UserError(f"--topology {topology.name}: training is compiled, not estimated; give a TPU's, or cpu")
     if topology.generation.platform == "gpu":
         devices = topology.devices
         sizes = mesh_config.sizes(devices, heads)
@@ -63,9 +70,9 @@ def plan(
         found = topologies.devices(topology)
         devices = len(found)
         mesh = make_mesh(mesh_config, found, heads)
-        programs = []
+        programs, of_job = [], training_programs if training else sampling_programs
         with jax.default_matmul_precision(options.matmul_precision):
-            for program in sampling_programs(configs, options, job, mesh):
+            for program in of_job(configs, options, job, mesh):
                 if _is_wanted(program.work.name, wanted):
                     programs.append(_compile(program, topology, devices))
     return Plan(topology, devices, mesh_config.sizes(devices, heads), job, options.dtype, tuple(programs))
@@ -93,6 +100,15 @@ def load_options(path: str) -> SampleOptions:
     return options
 
 
+def load_train_options(path: str) -> TrainOptions:
+    """The options of a `train.py` config that matter to a plan.
+
+    Raises:
+      UserError: the file is none, or an option cannot be used.
+    """
+    return from_dict(TrainOptions, {"weights": "", "shards": "-"} | read_toml(path), path).checked()
+
+
 def make_job(options: SampleOptions, size: str | None) -> Job:
     """The clip that the options make.
 
@@ -102,17 +118,22 @@ def make_job(options: SampleOptions, size: str | None) -> Job:
     Raises:
       UserError: the bucket has no such size.
     """
-    sizes = list(BUCKETS.get(options.size_bucket, {}).values())
+    height, width = _pixels(options.size_bucket, size)
+    return Job(height, width, options.infer_frames, options.sample_steps, options.clip_settings().guided)
+
+
+def _pixels(bucket: str, size: str | None) -> tuple[int, int]:
+    sizes = list(BUCKETS.get(bucket, {}).values())
     if not sizes:
-        raise UserError(f"size_bucket {options.size_bucket}: no such bucket; there are {', '.join(BUCKETS)}")
-    chosen = _SIZES[options.size_bucket]
+        raise UserError(f"size_bucket {bucket}: no such bucket; there are {', '.join(BUCKETS)}")
+    chosen = _SIZES[bucket]
     if size:
         width, _, height = size.partition("x")
         chosen = (int(height), int(width)) if width.isdigit() and height.isdigit() else None
         if chosen not in sizes:
             known = ", ".join(f"{width}x{height}" for height, width in sizes)
-            raise UserError(f"--size {size}: {options.size_bucket} has {known}")
-    return Job(*chosen, options.infer_frames, options.sample_steps, options.clip_settings().guided)
+            raise UserError(f"--size {size}: {bucket} has {known}")
+    return chosen
 
 
 def preset(topology: Topology) -> MeshConfig:
@@ -142,9 +163,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Compile a run for a machine that is not there: what fits, and how long it takes at best.",
     )
     parser.add_argument("--topology", required=True, metavar="NAME", help=f"{', '.join(TOPOLOGIES)}, or all")
-    parser.add_argument("--config", required=True, metavar="FILE", help="TOML file of sample.py's options")
+    run = parser.add_mutually_exclusive_group(required=True)
+    run.add_argument("--config", metavar="FILE", help="TOML file of sample.py's options")
+    run.add_argument("--train", metavar="FILE", help="TOML file of train.py's options")
     parser.add_argument(
-        "--mesh", metavar="AXES", help="as sample.py takes it (default: configs/mesh/<topology>.toml)"
+        "--mesh",
+        metavar="AXES",
+        help="as sample.py and train.py take it (default: configs/mesh/<topology>.toml; of training fsdp=-1)",
     )
     parser.add_argument("--size", metavar="WxH", help="pixels (default: 640x640 or 1280x704, by the bucket)")
     parser.add_argument("--programs", nargs="+", metavar="NAME", default=(), help="only these, such as step decode")
@@ -157,10 +182,15 @@ def main() -> None:
     args = _parser().parse_args()
     if args.json and not Path(args.json).resolve().parent.is_dir():
         raise UserError(f"--json {args.json}: there is no such folder; make it or give another path")
-    options = load_options(args.config)
-    job = make_job(options, args.size)
     configs = ModelConfigs.from_toml(args.model) if args.model else ModelConfigs.real_size()
-    known = [work.name for work in sampling_work(configs, options, job)]
+    if args.train:
+        options = load_train_options(args.train)
+        job = make_training_job(configs, options, *_pixels(options.size_bucket, args.size))
+        known = ["gradients", "update"]
+    else:
+        options = load_options(args.config)
+        job = make_job(options, args.size)
+        known = [work.name for work in sampling_work(configs, options, job)]
     for name in args.programs:
         if not any(_is_wanted(k, (name,)) for k in known):
             raise UserError(f"--programs {name}: no such program; there are {', '.join(known)}")
@@ -170,7 +200,8 @@ def main() -> None:
     plans = []
     for topology in chosen:
         asked = args.mesh or options.mesh
-        mesh_config = MeshConfig.read(asked) if asked else preset(topology)
+        default = MeshConfig(fsdp=-1) if args.train else preset(topology)
+        mesh_config = MeshConfig.read(asked) if asked else default
         plans.append(plan(topology, mesh_config, configs, options, job, tuple(args.programs)))
         print(report(plans[-1]), end="\n\n", flush=True)
     if args.json:

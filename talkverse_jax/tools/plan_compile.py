@@ -12,7 +12,7 @@ import jax
 from talkverse_jax.sharding.topologies import Topology
 from talkverse_jax.tools.hlo_cost import Cost, program_cost
 from talkverse_jax.tools.hlo_memory import Buffer, largest_buffers
-from talkverse_jax.tools.plan_programs import Program, shard_bytes, weight_bytes
+from talkverse_jax.tools.plan_programs import Program, shard_bytes
 
 _OUT_OF_MEMORY = re.compile(r"CompileTimeHbmOom: (.*required.* \(([\d.]+)([KMGT]?)\) exceeds [^()]*\([^()]*\))")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -67,7 +67,7 @@ class Planned:
     @property
     def waste(self) -> float:
         """What is computed beyond the models' own, as a share of it; below 0 something was not counted."""
-        return self.cost.flops * self.devices / self.model_flops - 1
+        return self.cost.flops * self.devices / self.model_flops - 1 if self.model_flops else 0.0
 
     @property
     def faults(self) -> list[str]:
@@ -112,8 +112,8 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
     begin = time.perf_counter()
     lowered = program.function.lower(*program.args, **program.static)
     # Not of the compiler: what this program does not use of a model is in memory all the same.
-    weights = weight_bytes(program.args[0])
-    inputs = sum(map(shard_bytes, jax.tree.leaves(program.args[1:])))
+    arrays = [x for x in jax.tree.leaves((program.args, program.static)) if isinstance(x, jax.ShapeDtypeStruct)]
+    weights, inputs = program.weights, sum(map(shard_bytes, arrays)) - program.weights
     temporaries = outputs = 0
     complaint = None
     with tempfile.TemporaryDirectory() as folder:

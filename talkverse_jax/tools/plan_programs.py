@@ -32,6 +32,10 @@ class Job:
     steps: int
     guided: bool
 
+    def __str__(self) -> str:
+        guided = ", guidance" if self.guided else ""
+        return f"{self.width}x{self.height}, {self.frames} frames, {self.steps} steps{guided}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -40,7 +44,7 @@ class Work:
     Attributes:
       flops: the models' own, on all devices together.
       times: how often it runs ...
-      when: ... in every `clip`, in the `first` alone, or in a `video`.
+      when: ... in every `clip`, in the `first` alone, in a `video`, or in an `update` of training.
       component: whose weights it takes.
       beside: components whose weights stay in memory meanwhile.
       float32: its products are of float32.
@@ -50,7 +54,7 @@ class Work:
     name: str
     flops: float
     times: int
-    when: Literal["clip", "first", "video"]
+    when: Literal["clip", "first", "video", "update"]
     component: str
     beside: tuple[str, ...] = ()
     float32: bool = False
@@ -63,14 +67,16 @@ class Program:
 
     Attributes:
       function: jitted; `function.lower(*args, **static)`.
-      args: arrays' shapes, types and shardings; the first is the model.
-      beside: bytes a device of other models' weights, by component.
+      args, static: arrays' shapes, types and shardings, among them the model's; and what is no array.
+      weights: bytes a device of the model's.
+      beside: bytes a device of what else is in memory, by name.
     """
 
     work: Work
     function: Callable
     args: tuple[Any, ...]
     static: dict[str, Any]
+    weights: int
     beside: dict[str, int]
 
 
@@ -159,7 +165,9 @@ def sampling_programs(configs: ModelConfigs, options: SampleOptions, job: Job, m
         ),
     }
     return [
-        Program(work, *made[work.name], {name: weights[name] for name in work.beside})
+        Program(
+            work, *made[work.name], weights[work.component], {name: weights[name] for name in work.beside}
+        )
         for work in sampling_work(configs, options, job)
     ]
 

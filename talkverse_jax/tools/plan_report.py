@@ -9,9 +9,10 @@ from talkverse_jax.sharding.mesh import MeshSizes
 from talkverse_jax.sharding.topologies import Topology
 from talkverse_jax.tools.plan_compile import Planned
 from talkverse_jax.tools.plan_programs import Job
+from talkverse_jax.tools.plan_training import TrainingJob
 
 GB = 1e9
-_WHEN = {"clip": "a clip", "first": "in the first", "video": "a video"}
+_WHEN = {"clip": "a clip", "first": "in the first", "video": "a video", "update": "an update"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Plan:
     topology: Topology
     devices: int
     mesh: MeshSizes
-    job: Job
+    job: Job | TrainingJob
     dtype: str
     programs: tuple[Planned, ...]
 
@@ -52,6 +53,15 @@ class Plan:
         times = [p.best for p in wanted]
         return None if None in times else sum(p.times * best for p, best in zip(wanted, times))
 
+    @property
+    def update_seconds(self) -> float | None:
+        """Of an update of training at best; None where it is no plan of training, or not a whole one."""
+        wanted = [p for p in self.programs if p.when == "update"]
+        times = [p.best for p in wanted]
+        if {p.name for p in wanted} != {"gradients", "update"} or None in times:
+            return None
+        return sum(p.times * best for p, best in zip(wanted, times))
+
     def sentence(self) -> str:
         """What a person needs to know."""
         if self.faults:
@@ -74,6 +84,9 @@ class Plan:
             if self.clip_seconds:
                 best += f", {_seconds(self.clip_seconds)} a clip of {self.job.frames / 25:.1f} s"
             parts.append(best)
+        if seconds := self.update_seconds:
+            samples = self.job.batch * self.job.accumulation
+            parts.append(f"at best {_seconds(seconds)} an update of {samples} sample{'s' * (samples > 1)}")
         return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
@@ -90,6 +103,7 @@ class Plan:
             "faults": self.faults,
             "fits": self.fits and not self.faults,
             "clip_seconds": self.clip_seconds,
+            "update_seconds": self.update_seconds,
             "sentence": self.sentence(),
         }
 
@@ -127,10 +141,8 @@ def _heading(plan: Plan) -> str:
     axes = dataclasses.asdict(plan.mesh)
     mesh = " ".join(f"{name}={size}" for name, size in axes.items() if size > 1) or "one device"
     chips = "" if plan.topology.generation.platform == "cpu" else f"{plan.topology.generation.device_kind}, "
-    job = f"{plan.job.width}x{plan.job.height}, {plan.job.frames} frames, {plan.job.steps} steps"
-    guided = ", guidance" if plan.job.guided else ""
     count = f"{plan.devices} device{'s' * (plan.devices > 1)}"
-    return f"{plan.topology.name}  ({chips}{count}: {mesh})  {job}{guided}, {plan.dtype}"
+    return f"{plan.topology.name}  ({chips}{count}: {mesh})  {plan.job}, {plan.dtype}"
 
 
 def _complaint(p: Planned) -> list[str]:

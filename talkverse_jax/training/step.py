@@ -5,6 +5,7 @@ samples are shared out over devices and batches, each counts the same.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -91,6 +92,10 @@ class TrainingStep:
         metrics = Metrics(whole, dict.fromkeys(self._present(), whole), whole)
         self._add = model_jit(self._add_gradients, donate_argnames="sums", out_shardings=(sums, whole))
         self._update = model_jit(self._apply, donate_argnames="state", out_shardings=(self._shardings, metrics))
+
+    def programs(self, platform: str) -> tuple[Callable, Callable]:
+        """Both jitted functions, for devices of a platform that need not be there."""
+        return self._add.jitted(platform), self._update.jitted(platform)
 
     def add_gradients(
         self, params: tree.Flat, batch: TrainingBatch, sums: Sums | None = None

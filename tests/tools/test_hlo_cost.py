@@ -316,7 +316,7 @@ def test_kernels_count_what_they_declare():
 
 
 @needs_libtpu
-def test_splash_attention_counts_its_two_products():
+def test_splash_attention_counts_its_products():
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
@@ -328,6 +328,10 @@ def test_splash_attention_counts_its_two_products():
     q, k = (_float(2, heads, n, width, sharding=NamedSharding(mesh, P("a"))) for n in (queries, keys))
     cost = program_cost(_text(call, q, k, k))
     assert (cost.flops, cost.unknown) == (4 * heads * queries * keys * width, ())
+    # backwards the scores twice more, and one product each for dv, dk, dq and twice for the weights' gradient
+    back = jax.grad(lambda *x: call(*x).astype(jnp.float32).sum(), argnums=(0, 1, 2))
+    cost = program_cost(_text(back, q, k, k))
+    assert (cost.flops, cost.unknown) == ((4 + 8 + 6) * heads * queries * keys * width, ())
 
 
 def test_an_element_of_a_tuple_has_a_short_name():

@@ -17,7 +17,7 @@ from talkverse_jax.sharding.topologies import TOPOLOGIES, find
 from talkverse_jax.tools import plan as tool
 from talkverse_jax.tools.hlo_cost import Cost
 from talkverse_jax.tools.plan_compile import compile_program
-from talkverse_jax.tools.plan_programs import Job, Program, Work
+from talkverse_jax.tools.plan_programs import Job, Program, Work, weight_bytes
 from talkverse_jax.tools.plan_report import report
 from tests.conftest import CONFIGS
 
@@ -90,7 +90,7 @@ def test_a_plan_of_a_tpu(monkeypatch, one_block, tmp_path, capsys):
 
 def _program(function, *args, flops: float, beside: int = 0) -> Program:
     work = Work("step", flops, 1, "clip", "dit")
-    return Program(work, jax.jit(function), args, {}, {"vae": beside} if beside else {})
+    return Program(work, jax.jit(function), args, {}, weight_bytes(args[0]), {"vae": beside} if beside else {})
 
 
 def _float(*shape, device=None):

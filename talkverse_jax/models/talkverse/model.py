@@ -133,7 +133,7 @@ class TalkVerse(nnx.Module):
         for name, table in (("rope_real", tables.cos), ("rope_imag", tables.sin)):
             tap(name, jnp.broadcast_to(table[None, :, None], (len(reference), len(table), 1, table.shape[1])))
         return ClipConditions(
-            runs=tuple(run.prepare(context, sound) for run in self.runs),
+            runs=tuple(run.prepare(context, sound, self.remat) for run in self.runs),
             clean_tokens=self._by_branch(jnp.concatenate(tokens, axis=1)),
             clean_time=self.layout.constrain(clean_time, None, None, None),
             rope=rope,
@@ -175,13 +175,16 @@ class TalkVerse(nnx.Module):
         tap("time_projection", rearrange(jnp.concatenate([noisy_time, clean_time[:1]]), "b six d -> b (six d)"))
         time_vectors = jnp.stack([noisy_time, clean_time], axis=1)
 
+        # Gathered in here, so that a backward pass gathers once more instead of keeping whole weights.
         def run_block(block: Block, x: Array, text: KeyValues) -> Array:
+            block = self.layout.gathered(block, AXES)
             modulation = block.name_modulation(time_vectors)
             x = block.attend_self(x, modulation.attention, clean, conditions.rope, tokens)
             x = block.attend_context(x, text)
             return block.feed_forward(x, modulation.feed_forward, clean)
 
         def inject(injector: AudioInjector, x: Array, audio: AudioInjection) -> Array:
+            injector = self.layout.gathered(injector, AXES)
             return x + jnp.where(clean[:, None], 0, injector(x, audio, frame))
 
         run_block, inject = (rematerialised(stage, self.remat) for stage in (run_block, inject))

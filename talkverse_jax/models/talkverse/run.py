@@ -21,6 +21,7 @@ from talkverse_jax.models.talkverse.config import RunShape, TalkVerseConfig
 from talkverse_jax.models.wan.attention import KeyValues
 from talkverse_jax.models.wan.block import Block
 from talkverse_jax.ops.attention import Attention
+from talkverse_jax.ops.remat import Remat, rematerialised
 
 Stream = Float[Array, "B L D"]
 
@@ -44,14 +45,14 @@ class Run(nnx.Module):
             name, make = kinds[stage]
             self.stages.append(Stack([f"{name}/{i}" for i in shape.numbers(position)], make, rngs))
 
-    def prepare(self, context: Float[Array, "B T D"], sound: AudioTokens) -> RunConditions:
+    def prepare(self, context: Float[Array, "B T D"], sound: AudioTokens, remat: Remat) -> RunConditions:
         """What the clip's text and sound are to each block and injection."""
 
         def of_stage(stage: Block | AudioInjector) -> KeyValues | AudioInjection:
             stage = self.layout.gathered(stage, AXES)
             return stage.cross_attn.key_values(context) if isinstance(stage, Block) else stage.prepare(sound)
 
-        return tuple(stack.map(of_stage) for stack in self.stages)
+        return tuple(stack.map(rematerialised(of_stage, remat)) for stack in self.stages)
 
     def __call__(
         self,
@@ -64,6 +65,7 @@ class Run(nnx.Module):
         """The stream after the run.
 
         Args:
+          run_block, inject: gather the layer that they are given.
           tap: called after the stages of a run that is not repeated; those of others cannot be seen.
         """
         split = [nnx.split(stack.layers) for stack in self.stages]
@@ -72,7 +74,7 @@ class Run(nnx.Module):
         def repeat(x: Stream, item: tuple[list[nnx.State], RunConditions]) -> Stream:
             block = self.shape.block
             for stage, (graphdef, _), state, of_stage in zip(self.shape.stages, split, *item):
-                layer = self.layout.gathered(nnx.merge(graphdef, state), AXES)
+                layer = nnx.merge(graphdef, state)
                 x = (run_block if stage == "B" else inject)(layer, x, of_stage)
                 tap(f"block_{block}_before_audio" if stage == "B" else f"block_{block}", x)
             if self.shape.stages == "B":

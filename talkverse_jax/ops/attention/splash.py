@@ -66,11 +66,12 @@ def splash_attention(
         for x, padded in ((q, blocks.padded_queries), (k, blocks.padded_keys), (v, blocks.padded_keys))
     )
     kernel = _kernel(blocks, q.shape[0], logsumexp, interpret)
-    attend = undifferentiable(lambda *args: kernel(*args)) if logsumexp else kernel
     # products of 16 bits have one precision; Mosaic does not compile with another
     precision = jax.config.jax_default_matmul_precision if dtype == jnp.float32 else "default"
-    with jax.default_matmul_precision(precision):
-        out = attend(q, k, v, segments)
+    attend = _at_precision(kernel, precision)
+    if logsumexp:
+        attend = undifferentiable(attend)
+    out = attend(q, k, v, segments)
     join = lambda x: rearrange(x, "(b n) l ... -> b l n ...", n=heads)[:, :length]  # noqa: E731
     if logsumexp:
         out, (total,) = out
@@ -95,6 +96,27 @@ def _kernel(blocks: Blocks, heads: int, logsumexp: bool, interpret: bool) -> Cal
         q_seq_shards=1,
         interpret=interpret,
     )
+
+
+def _at_precision(kernel: Callable, precision: str | None) -> Callable:
+    """The kernel with its products at a precision, also where JAX traces it, or its gradient, later and outside any
+    context."""
+
+    def forward(q, k, v, segments):
+        with jax.default_matmul_precision(precision):
+            return jax.vjp(lambda q, k, v: kernel(q, k, v, segments), q, k, v)
+
+    def backward(pullback, cotangent):
+        with jax.default_matmul_precision(precision):
+            return (*pullback(cotangent), None)
+
+    @jax.custom_vjp
+    def attend(q, k, v, segments):
+        with jax.default_matmul_precision(precision):
+            return kernel(q, k, v, segments)
+
+    attend.defvjp(forward, backward)
+    return attend
 
 
 def _pad(x: Array, axis: int, length: int, value: int = 0) -> Array:

@@ -4,7 +4,8 @@ Two ways, and both at once:
   Ulysses   an all-to-all gives each device all tokens of some heads, another one gives the tokens back. A device
             receives (u-1)/u of its q, k, v and result.
   ring      the keys and values of a device go round, and each device merges what its queries find in them by
-            log-sum-exp. A device receives r-1 times as much as its k and v.
+            log-sum-exp. A device receives r-1 times as much as its k and v; for a gradient r times these and
+            theirs, in float32.
 
 Shapes: B batch, L tokens, l tokens of a device, N heads, n heads of a device, K head width.
 """
@@ -12,11 +13,13 @@ Shapes: B batch, L tokens, l tokens of a device, N heads, n heads of a device, K
 import functools
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from talkverse_jax.ops.attention.kernel import MASKED, Kernel, Segments
+from talkverse_jax.ops.attention.xla import xla_attention
 
 Axes = Sequence[str]
 
@@ -59,18 +62,20 @@ def whole_attention(
     return jnp.pad(out, ((0, 0), (0, q.shape[1] - tokens), (0, 0), (0, 0)))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 4, 5))
 def _ring(kernel: Kernel, q, k, v, tokens: int, axes: tuple[str, ...]) -> Float[Array, "B l n K"]:
     """Each step attends to one device's keys while they travel on to the next device."""
-    size, here, length = lax.axis_size(axes), lax.axis_index(axes), q.shape[1]
-    onward = [(i, (i + 1) % size) for i in range(size)]
+    return _merged(kernel, q, k, v, tokens, axes)[0]
+
+
+def _merged(
+    kernel: Kernel, q, k, v, tokens: int, axes: tuple[str, ...]
+) -> tuple[Float[Array, "B l n K"], Float[Array, "B l n"]]:
+    """The result, and the log-sum-exp of each query's scaled scores with all keys."""
 
     def merge(state, step, k, v):
         out, total = state
-        segments = None
-        if tokens < size * length:
-            real = tokens - (here - step) % size * length  # of the keys that came from so many devices before
-            segments = Segments(jnp.zeros(length, jnp.int32), (jnp.arange(length) >= real).astype(jnp.int32))
-        found, found_total = kernel(q, k, v, segments, logsumexp=True)
+        found, found_total = kernel(q, k, v, _seen(step, q.shape[1], tokens, axes), logsumexp=True)
         new_total = jnp.logaddexp(total, found_total)
         out = out * jnp.exp(total - new_total)[..., None]
         out += found * jnp.exp(found_total - new_total)[..., None]
@@ -78,9 +83,63 @@ def _ring(kernel: Kernel, q, k, v, tokens: int, axes: tuple[str, ...]) -> Float[
 
     def step(carry, i):
         state, k, v = carry
-        next_k, next_v = (lax.ppermute(x, axes, onward) for x in (k, v))
+        next_k, next_v = _onward(axes, k, v)
         return (merge(state, i, k, v), next_k, next_v), None
 
+    last = lax.axis_size(axes) - 1
     start = jnp.zeros(q.shape, jnp.float32), jnp.full(q.shape[:-1], MASKED, jnp.float32)
-    (state, k, v), _ = lax.scan(step, (start, k, v), jnp.arange(size - 1))
-    return merge(state, size - 1, k, v)[0].astype(q.dtype)
+    (state, k, v), _ = lax.scan(step, (start, k, v), jnp.arange(last))
+    out, total = merge(state, last, k, v)
+    return out.astype(q.dtype), total
+
+
+def _ring_forward(kernel: Kernel, q, k, v, tokens: int, axes: tuple[str, ...]):
+    out, total = _merged(kernel, q, k, v, tokens, axes)
+    return out, (q, k, v, out, total)
+
+
+def _ring_backward(kernel: Kernel, tokens: int, axes: tuple[str, ...], kept, gradient: Float[Array, "B l n K"]):
+    """Keys and values go round once more, and their gradients with them.
+
+    Given the log-sum-exp of all scores, what one device's keys add to a result is
+
+        part(q, k, v) = exp(scores - total) v,    share(q, k) = sum(exp(scores - total)),
+
+    and the shares add up to 1: the gradient through `total` is that of each share, times -(result . gradient). All
+    of it is plain XLA, whatever the kernel: the gradients of the fused ones leave the log-sum-exp out.
+    """
+    q, k, v, out, total = kept
+    through_total = -jnp.sum(out.astype(jnp.float32) * gradient.astype(jnp.float32), axis=-1)
+
+    def step(carry, i):
+        dq, k, v, dk, dv = carry
+
+        def part(q, k, v):
+            found, found_total = xla_attention(q, k, v, _seen(i, q.shape[1], tokens, axes), logsumexp=True)
+            share = jnp.exp(found_total - total)
+            return found * share[..., None], share
+
+        _, pullback = jax.vjp(part, q, k, v)
+        dq, dk, dv = map(jnp.add, (dq, dk, dv), pullback((gradient.astype(jnp.float32), through_total)))
+        return (dq, *_onward(axes, k, v, dk, dv)), None
+
+    none = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q, k, v))
+    (dq, _, _, dk, dv), _ = lax.scan(step, (none[0], k, v, *none[1:]), jnp.arange(lax.axis_size(axes)))
+    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype)
+
+
+_ring.defvjp(_ring_forward, _ring_backward)
+
+
+def _onward(axes: tuple[str, ...], *arrays: Array) -> tuple[Array, ...]:
+    size = lax.axis_size(axes)
+    return tuple(lax.ppermute(x, axes, [(i, (i + 1) % size) for i in range(size)]) for x in arrays)
+
+
+def _seen(step, length: int, tokens: int, axes: tuple[str, ...]) -> Segments | None:
+    """Which of the keys that have come `step` devices far are no padding; None: all."""
+    size = lax.axis_size(axes)
+    if tokens == size * length:
+        return None
+    real = tokens - (lax.axis_index(axes) - step) % size * length
+    return Segments(jnp.zeros(length, jnp.int32), (jnp.arange(length) >= real).astype(jnp.int32))

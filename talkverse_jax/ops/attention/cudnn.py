@@ -9,7 +9,7 @@ from einops import rearrange
 from jax._src.cudnn.fused_attention_stablehlo import dot_product_attention as fused_attention
 from jaxtyping import Array, Float
 
-from talkverse_jax.ops.attention.kernel import Segments, undifferentiable
+from talkverse_jax.ops.attention.kernel import Segments
 
 
 def refusal(platform: str, dtype: jnp.dtype, head_width: int) -> str | None:
@@ -36,9 +36,5 @@ def cudnn_attention(
     if not logsumexp:
         return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
     # jax.nn rounds the log-sum-exp to 16 bits, too coarse to merge parts by
-    scale = q.shape[-1] ** -0.5
-    attend = undifferentiable(
-        lambda q, k, v, mask: fused_attention(q, k, v, mask=mask, scale=scale, return_residual=True)
-    )
-    out, total = attend(q, k, v, mask)
+    out, total = fused_attention(q, k, v, mask=mask, scale=q.shape[-1] ** -0.5, return_residual=True)
     return out, rearrange(total, "b n l -> b l n")

@@ -4,14 +4,10 @@ Shapes: B batch, L queries, S keys, N heads, K head width. Scale 1/sqrt(K), soft
 dtype of the queries.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
-
-from talkverse_jax.core.errors import UserError
 
 # The score of a key that a query must not see, and the log-sum-exp of a query that sees none: finite, so that
 # such a query gets some average of the values instead of NaN.
@@ -37,15 +33,5 @@ class Kernel(Protocol):
         *,
         logsumexp: bool = False,
     ) -> Float[Array, "B L N K"] | tuple[Float[Array, "B L N K"], Float[Array, "B L N"]]:
-        """The result; with `logsumexp` also that of each query's scaled scores, in float32."""
-
-
-def undifferentiable(attend: Callable) -> Callable:
-    """`attend`, with an error in place of its gradient: that of a fused kernel leaves out the log-sum-exp."""
-
-    def refuse(*args):
-        raise UserError("--attention: a fused kernel in a ring has no gradient; choose xla, or Ulysses alone")
-
-    function = jax.custom_vjp(attend)
-    function.defvjp(refuse, refuse)
-    return function
+        """The result; with `logsumexp` also that of each query's scaled scores, in float32. Without it the kernel
+        has a gradient."""

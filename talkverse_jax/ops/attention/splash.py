@@ -12,7 +12,7 @@ from einops import rearrange
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jaxtyping import Array, Float
 
-from talkverse_jax.ops.attention.kernel import Segments, undifferentiable
+from talkverse_jax.ops.attention.kernel import Segments
 from talkverse_jax.ops.attention.tiles import LANES, TILES, Blocks, Tiles, fit
 
 _PADDING = -1  # the segment of padding
@@ -68,10 +68,7 @@ def splash_attention(
     kernel = _kernel(blocks, q.shape[0], logsumexp, interpret)
     # products of 16 bits have one precision; Mosaic does not compile with another
     precision = jax.config.jax_default_matmul_precision if dtype == jnp.float32 else "default"
-    attend = _at_precision(kernel, precision)
-    if logsumexp:
-        attend = undifferentiable(attend)
-    out = attend(q, k, v, segments)
+    out = _at_precision(kernel, precision)(q, k, v, segments)
     join = lambda x: rearrange(x, "(b n) l ... -> b l n ...", n=heads)[:, :length]  # noqa: E731
     if logsumexp:
         out, (total,) = out

@@ -23,7 +23,7 @@ def in_query_blocks(
     segments: Int[Array, " L"] | None = None,
 ):
     """Apply `attend` to blocks of the queries, so that the float32 scores of one block with all `keys` take at
-    most half a gigabyte; the result is the same.
+    most half a gigabyte; the result is the same. A gradient computes those of a block again.
 
     Args:
       attend: takes queries [B, l, N, K], and their segments [l] if those are given; returns an array
@@ -40,7 +40,7 @@ def in_query_blocks(
     split = [rearrange(_pad(q, 1, padding), "b (blocks rows) n k -> blocks b rows n k", blocks=blocks)]
     if segments is not None:
         split.append(rearrange(_pad(segments, 0, padding), "(blocks rows) -> blocks rows", blocks=blocks))
-    out = jax.lax.map(lambda block: attend(*block), tuple(split))
+    out = jax.lax.map(jax.checkpoint(lambda block: attend(*block)), tuple(split))
     join = lambda x: rearrange(x, "blocks b rows ... -> b (blocks rows) ...")[:, :length]  # noqa: E731
     return jax.tree.map(join, out)
 

@@ -35,7 +35,7 @@ test: $(VENV)/installed
 test-slow: $(VENV)/installed
 	$(PY) -m pytest -m slow
 
-# Compiles the sampling step for every topology of docs/tpu.md: a quarter of an hour on two cores.
+# Compiles sampling and training for every topology of docs/tpu.md: an hour on two cores.
 plan-table: $(VENV)/installed
 	$(PY) -m talkverse_jax.tools.plan_table docs/tpu.md
 

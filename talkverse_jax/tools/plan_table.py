@@ -1,4 +1,4 @@
-"""Write docs/tpu.md: what a sampling step costs on each topology, compiled for all of them.
+"""Write docs/tpu.md: what a sampling step and an update of training cost on each topology, compiled for each.
 
     python -m talkverse_jax.tools.plan_table docs/tpu.md
 """
@@ -18,6 +18,7 @@ from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.mesh import MeshConfig
 from talkverse_jax.tools import plan
 from talkverse_jax.tools.plan_report import GB, Plan
+from talkverse_jax.tools.plan_training import make_training_job
 
 TOPOLOGIES = (
     "v5e-4", "v5e-8", "v5e-16", "v5e-64", "v6e-1", "v6e-8", "v6e-16", "v6e-64", "v5p-8", "v5p-64", "tpu7x-8",
@@ -34,6 +35,21 @@ OTHERS = (
     ("v6e-8", "data=2,fsdp=4"),
     ("v6e-8", "data=2,tensor=4"),
 )
+
+# Updates of training at 640x640, 193 frames: topology, strategy, mesh, batch.
+UPDATES = (
+    ("v5e-16", "lora", "fsdp=8,context=2", 8),
+    ("v5p-8", "lora", "fsdp=4", 4),
+    ("v6e-8", "lora", "fsdp=8", 8),
+    ("v6e-64", "lora", "fsdp=64", 64),
+    ("v5e-16", "full", "fsdp=8,context=2", 8),
+    ("v5p-8", "full", "fsdp=4", 4),
+    ("v6e-8", "full", "fsdp=8", 8),
+    ("v6e-64", "full", "fsdp=64", 64),
+)
+
+_UPDATE_HEAD = ["topology", "trained", "mesh", "batch", "GB a device", "fits", "again", "GB received", "bound"]
+_UPDATE_HEAD += ["an update", "device-s a sample"]
 
 _HEAD = ["topology", "mesh", "GB a device", "fits", "waste", "GB received", "bound", "a step", "50 steps"]
 _HEAD += ["device-s"]
@@ -68,6 +84,20 @@ The same on other meshes, at 640x640:
 - **More devices**: heads allow 2, 3, 4, 6, 8, 12 or 24 to share them; beyond, rings of such groups.
 - **`tensor`** moves the most and saves little here; **a ring alone** (`ulysses=1`) moves the keys and values of all
   tokens to everybody.
+
+## Training 640x640, 193 frames
+
+An update (`gradients` and `update` of `plan --train`, `configs/train_lora.toml` and `train_full.toml`): bfloat16
+products, float32 parameters, gradients and Adam's moments, `remat full`, ROI loss in `full`, no accumulation.
+
+{updates}
+- **GB a device**: the most at once, of `gradients` with Adam's moments beside it or of `update`.
+- **again**: products beyond the model's own (three times the forward pass for what is trained, twice for what is
+  not): `remat full` makes the forward pass again, splash attention its scores twice more, and adapters are 8% of a
+  layer.
+- **v5e-16**: each sample lies on two chips (`context=2`), which halves what it leaves behind for the way back (a
+  residual stream in float32 for each block).
+- A larger batch is better made by `--gradient_accumulation_steps`: it costs no memory beside the gradients.
 
 ## How the cost grows
 
@@ -113,9 +143,37 @@ def _three(value: float) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
-def table(rows: list[list[str]]) -> str:
+def update_row(topology: str, strategy: str, mesh: str, batch: int) -> list[str]:
+    """The cells of one row of the table of training: see `UPDATES`."""
+    options = plan.load_train_options(f"configs/train_{strategy}.toml")
+    options = dataclasses.replace(options, batch_size=batch)
+    where, configs = topologies.find(topology), ModelConfigs.real_size()
+    job = make_training_job(configs, options, 640, 640)
+    return _update_cells(plan.plan(where, MeshConfig.read(mesh), configs, options, job))
+
+
+def _update_cells(made: Plan) -> list[str]:
+    gradients, worst = made.programs[0], max(made.programs, key=lambda program: program.total)
+    received = sum(sum(program.cost.received.values()) for program in made.programs)
+    axes = ", ".join(f"{name}={n}" for name, n in dataclasses.asdict(made.mesh).items() if n > 1)
+    return [
+        made.topology.name,
+        made.job.strategy,
+        axes,
+        str(made.job.batch),
+        f"{worst.total / GB:.1f} of {worst.limit / GB:.1f}",
+        "yes" if made.fits else "**no**",
+        f"{gradients.waste:.0%}",
+        f"{received / GB:.1f}",
+        gradients.bound or "",
+        f"{_three(made.update_seconds)} s",
+        _three(made.update_seconds * made.devices / made.job.batch),
+    ]
+
+
+def table(rows: list[list[str]], head: list[str] = _HEAD) -> str:
     """As Markdown."""
-    lines = [_HEAD, ["---"] * len(_HEAD), *rows]
+    lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
@@ -127,8 +185,10 @@ def main() -> None:
     for size in JOBS:
         rows = [row(topology, None, size) for topology in TOPOLOGIES]
         tables += f"## Sampling {size}\n\n{table(rows)}\n"
+    updates = table([update_row(*update) for update in UPDATES], _UPDATE_HEAD)
     others = table([row(topology, mesh, "640x640") for topology, mesh in OTHERS])
-    page = _PAGE.format(jaxlib=jaxlib.__version__, libtpu=plan.libtpu_version(), tables=tables, others=others)
+    versions = dict(jaxlib=jaxlib.__version__, libtpu=plan.libtpu_version())
+    page = _PAGE.format(**versions, tables=tables, others=others, updates=updates)
     path.write_text(page, encoding="utf-8")
     print(path, file=sys.stderr)
 

@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from talkverse_jax.pipelines.components import COMPONENTS
+from talkverse_jax.sharding.distributed import is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training import lora
 from talkverse_jax.training.checkpoint import Checkpoints
@@ -33,7 +34,7 @@ def export(
 ) -> Path:
     """Write the trained tensors of a checkpoint: their running average, where there is one.
 
-    A part of them is in memory at a time.
+    A part of them is in memory at a time. Every process comes here, and process 0 writes.
 
     Args:
       settings: of the run.
@@ -77,6 +78,8 @@ def export(
             yield np.asarray(value).astype(_DTYPES[dtype])
 
     target = Path(target)
+    if not is_main():
+        return target
     with replacing(target) as partial:
         safetensors.write_file(partial, safetensors.make_header(shapes, metadata), tensors())
     return target

@@ -24,7 +24,7 @@ from talkverse_jax.data.roi import CELL
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.pipelines.model_flops import training_flops
-from talkverse_jax.sharding.distributed import check_same, is_main
+from talkverse_jax.sharding.distributed import check_same, from_main, is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.sharding.rules import TRAINING
@@ -122,8 +122,6 @@ def _export(options: TrainOptions, folder: str, configs: ModelConfigs) -> None:
     Raises:
       UserError: there is no such checkpoint, or its run began with other weights.
     """
-    if not is_main():
-        return
     checkpoints = Checkpoints(folder, read_only=True)
     steps = checkpoints.steps()
     step = max(steps, default=0) if options.export_step is None else options.export_step
@@ -137,7 +135,7 @@ def _export(options: TrainOptions, folder: str, configs: ModelConfigs) -> None:
     path = export(
         checkpoints, step, options.export, options.weights, _settings(began, configs), options.export_dtype
     )
-    print(f"{path}: step {step}", file=sys.stderr)
+    say(f"{path}: step {step}")
 
 
 class _Run:
@@ -214,7 +212,7 @@ class _Run:
             feed.close()
         if interrupted:
             say(f"interrupted: saved at step {self.step} of {self.last}; the same command goes on from there")
-        elif is_main():
+        else:
             self._finish()
 
     def _update(self, feed: Feed) -> Update:
@@ -265,7 +263,7 @@ class _Run:
 
     def _finish(self) -> None:
         target = self.output / f"step-{self.step}.safetensors"
-        if target.exists():
+        if from_main("exported", str(target.exists())) == "True":
             say(f"{target}: is there; the run is at its end (--max_steps, --num_epochs)")
             return
         export(self.checkpoints, self.step, target, self.options.weights, self.settings, self.options.export_dtype)

@@ -37,7 +37,7 @@ def test_a_file_holds_lists_and_flags_win(tmp_path):
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("train_*.toml")), ids=lambda path: path.stem)
 def test_the_presets_are_good(file):
-    data = [] if "dataset_metadata_path" in file.read_text() else ["--shards", "s"]
+    data = [] if "\ndataset_metadata_path" in file.read_text() else ["--shards", "s"]
     assert parse("--config", file, "--weights", "w", *data).checked()
 
 

@@ -1,19 +1,23 @@
 """Updates on eight devices against one: the same losses, gradients and states, each device with its part."""
 
+import dataclasses
 import functools
 
 import jax
 import numpy as np
 import pytest
 
-from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.models.talkverse.axes import AXES
+from talkverse_jax.sharding.layout import Layout, parameter_axes
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.sharding.rules import TRAINING
 from talkverse_jax.training.batch import TrainingBatch
 from talkverse_jax.training.step import Objective
 from tests.sharded import error
-from tests.training.samples import begin, random_batch
+from tests.training.samples import SMALL, begin, random_batch
 
+# Both blocks alike, so that they are stacked.
+CONFIG = dataclasses.replace(SMALL, audio_inject_layers=(0, 1))
 # Masks and dropouts too: what is random depends on the sample alone.
 OBJECTIVE = Objective(roi=True, seed=1)
 slow = pytest.mark.slow
@@ -31,30 +35,40 @@ def put(layout: Layout, batch: TrainingBatch) -> TrainingBatch:
 
 
 def two_updates(strategy: str, layout: Layout, samples: int, remat: str):
-    """Of the first the gradients and losses, and the state after both, in host memory; and shares of the state."""
-    step, state = begin(strategy, layout, objective=OBJECTIVE, ema=0.5, remat=remat)
+    """Of the first the gradients and losses, and the state after both, in host memory; and how its parameters are
+    split."""
+    step, state = begin(strategy, layout, config=CONFIG, objective=OBJECTIVE, ema=0.5, remat=remat)
+    places = {key: x.sharding for key, x in state.params.items()}
     batch, first = put(layout, random_batch(samples)), None
     for _ in range(2):
         sums, found = step.add_gradients(state.params, batch)
         first = first or jax.tree.map(np.array, (sums, found))
-        shares = {key: x.addressable_shards[0].data.size / x.size for key, x in sums.gradients.items()}
         state, metrics = step.update(state, sums)
         assert metrics.applied
-    for key, x in state.params.items():
-        for other in (sums.gradients[key], state.ema[key]):
-            assert other.sharding.is_equivalent_to(x.sharding, x.ndim), key
-    large = [x for x in jax.tree.leaves(state.optimizer) if x.ndim > 1]
-    assert {x.addressable_shards[0].data.size for x in large} <= {
-        x.addressable_shards[0].data.size for x in state.params.values()
-    }
-    return first, jax.tree.map(np.array, state), shares
+    # parameters, gradients, running averages and both of Adam's moments
+    kept = [*state.params.items(), *sums.gradients.items(), *state.ema.items(), *moments(state)]
+    assert len(kept) == 5 * len(places)
+    for key, x in kept:
+        assert x.sharding.is_equivalent_to(places[key], x.ndim), key
+    return first, jax.tree.map(np.array, state), state.params
+
+
+def moments(state):
+    """Adam's, by their parameters' keys."""
+    leaves = jax.tree_util.tree_leaves_with_path(state.optimizer)
+    return [(path[-1].key, leaf) for path, leaf in leaves if getattr(path[-1], "key", None) in state.params]
+
+
+def share(x: jax.Array) -> float:
+    """The part of an array that one device holds."""
+    return x.addressable_shards[0].data.size / x.size
 
 
 one_device = functools.cache(lambda strategy, samples: two_updates(strategy, Layout(), samples, "none")[:2])
 
 
 @pytest.mark.parametrize(
-    "mesh, strategy, samples, split",
+    "mesh, strategy, samples, fsdp",
     [
         ("data=2,fsdp=2,context=2", "lora", 8, 2),
         pytest.param("fsdp=8", "lora", 8, 8, marks=slow),
@@ -66,8 +80,8 @@ one_device = functools.cache(lambda strategy, samples: two_updates(strategy, Lay
         pytest.param("data=4,tensor=2", "full", 8, 1, marks=slow),
     ],
 )
-def test_eight_devices_against_one(mesh, strategy, samples, split):
-    (sums, found), state, shares = two_updates(strategy, layout_of(mesh), samples, "full")
+def test_eight_devices_against_one(mesh, strategy, samples, fsdp):
+    (sums, found), state, split = two_updates(strategy, layout_of(mesh), samples, "full")
     (want_sums, want_found), want_state = one_device(strategy, samples)
     np.testing.assert_array_equal(found.timestep, want_found.timestep)
     np.testing.assert_allclose(found.loss, want_found.loss, rtol=1e-5)
@@ -77,5 +91,5 @@ def test_eight_devices_against_one(mesh, strategy, samples, split):
     for name in ("params", "ema"):
         for key, value in getattr(want_state, name).items():
             assert np.abs(getattr(state, name)[key] - value).mean() < 1e-5, key
-    kernels = [key for key in shares if key.endswith("self_attn/o/kernel") or key.endswith("adapter/a")]
-    assert kernels and all(shares[key] <= 1 / split for key in kernels)
+    wide = [x for key, x in split.items() if "width" in parameter_axes(AXES, key, x.ndim)]
+    assert wide and all(share(x) <= 1 / fsdp for x in wide)

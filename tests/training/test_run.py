@@ -207,7 +207,8 @@ def test_prepared_data(place, tmp_path):
             size_bucket="tiny-128",
             num_frames=8,
             dtype="float32",
-            windows=2,
+            windows=1,
+            batch_size=2,
             **data,
         )
     )

@@ -2,17 +2,20 @@
 
 import dataclasses
 import functools
+import pickle
 
 import jax
 import numpy as np
 import pytest
 
 from talkverse_jax.models.talkverse.axes import AXES
+from talkverse_jax.sharding.distributed import fetch
 from talkverse_jax.sharding.layout import Layout, parameter_axes
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.sharding.rules import TRAINING
 from talkverse_jax.training.batch import TrainingBatch
 from talkverse_jax.training.step import Objective
+from tests.processes import free_address, run_together
 from tests.sharded import error
 from tests.training.samples import SMALL, begin, random_batch
 
@@ -42,7 +45,7 @@ def two_updates(strategy: str, layout: Layout, samples: int, remat: str):
     batch, first = put(layout, random_batch(samples)), None
     for _ in range(2):
         sums, found = step.add_gradients(state.params, batch)
-        first = first or jax.tree.map(np.array, (sums, found))
+        first = first or in_host_memory((sums, found))
         state, metrics = step.update(state, sums)
         assert metrics.applied
     # parameters, gradients, running averages and both of Adam's moments
@@ -50,7 +53,11 @@ def two_updates(strategy: str, layout: Layout, samples: int, remat: str):
     assert len(kept) == 5 * len(places)
     for key, x in kept:
         assert x.sharding.is_equivalent_to(places[key], x.ndim), key
-    return first, jax.tree.map(np.array, state), state.params
+    return first, in_host_memory(state), state.params
+
+
+def in_host_memory(arrays):
+    return jax.tree.map(lambda x: np.array(fetch(x, everywhere=True)), arrays)
 
 
 def moments(state):
@@ -81,15 +88,44 @@ one_device = functools.cache(lambda strategy, samples: two_updates(strategy, Lay
     ],
 )
 def test_eight_devices_against_one(mesh, strategy, samples, fsdp):
-    (sums, found), state, split = two_updates(strategy, layout_of(mesh), samples, "full")
-    (want_sums, want_found), want_state = one_device(strategy, samples)
+    first, state, split = two_updates(strategy, layout_of(mesh), samples, "full")
+    check(first, state, one_device(strategy, samples))
+    wide = [x for key, x in split.items() if "width" in parameter_axes(AXES, key, x.ndim)]
+    assert wide and all(share(x) <= 1 / fsdp for x in wide)
+
+
+def check(first, state, expected) -> None:
+    """The same losses, gradients and state."""
+    (sums, found), ((want_sums, want_found), want_state) = first, expected
     np.testing.assert_array_equal(found.timestep, want_found.timestep)
     np.testing.assert_allclose(found.loss, want_found.loss, rtol=1e-5)
     for key, gradient in want_sums.gradients.items():
         assert error(sums.gradients[key], gradient) < 1e-5, key
+    for (key, moment), (_, wanted) in zip(moments(state), moments(want_state), strict=True):
+        assert error(moment, wanted) < 1e-4, key
     # On average: Adam divides by a gradient's own size, so the rounding of a tiny one is a step of 1e-3 or 1e-2.
     for name in ("params", "ema"):
         for key, value in getattr(want_state, name).items():
             assert np.abs(getattr(state, name)[key] - value).mean() < 1e-5, key
-    wide = [x for key, x in split.items() if "width" in parameter_axes(AXES, key, x.ndim)]
-    assert wide and all(share(x) <= 1 / fsdp for x in wide)
+
+
+PROGRAM = """
+import pickle, sys
+from talkverse_jax.sharding import distributed
+from tests.training.test_sharded_step import layout_of, two_updates
+
+address, path, me = sys.argv[1:]
+with distributed.session(address, 2, int(me), heartbeat_timeout=60):
+    first, state, _ = two_updates("lora", layout_of("fsdp=4,context=2"), 8, "full")
+    if me == "0":
+        with open(path, "wb") as file:
+            pickle.dump((first, state), file)
+"""
+
+
+@slow
+def test_two_processes_against_one_device(tmp_path):
+    """Four devices each; both share all weights."""
+    address, path = free_address(), tmp_path / "found.pickle"
+    run_together(PROGRAM, *([address, path, me] for me in (0, 1)), within=500)
+    check(*pickle.loads(path.read_bytes()), one_device("lora", 8))

@@ -15,6 +15,7 @@ RANK = {
     "models": 3,
     "diffusion": 4,
     "data": 4,
+    "toy": 5,
     "pipelines": 5,
     "training": 6,
     "tools": 7,
@@ -59,6 +60,12 @@ def test_an_upward_import_is_seen(tmp_path, monkeypatch):
     bad.parent.mkdir()
     bad.write_text("from talkverse_jax.models.wan.config import WanConfig\n")
     assert _upward(bad) == ["ops/bad.py imports talkverse_jax.models.wan.config.WanConfig"]
+
+
+def test_the_measures_know_nothing_of_the_toy_world():
+    files = [PACKAGE / "tools" / "evaluate.py", *(PACKAGE / "tools" / "evaluation").glob("*.py")]
+    assert len(files) > 5
+    assert [name for path in files for name in _imports(path) if name[1] == "toy"] == []
 
 
 def test_the_trunk_knows_no_audio():

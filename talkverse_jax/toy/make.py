@@ -1,0 +1,160 @@
+"""Makes videos of the toy world: `python -m talkverse_jax.toy.make --output DIR --videos N`.
+
+Drawn heads that talk, in the format of training data: `videos/train_00000.mp4`, ... with a keypoint file (npz)
+and the first frame (PNG) beside each, and `train.csv`. Video number n of a set is a function of the seed, the set
+and n, whatever the number of videos or processes; the sets share no person and no sentence.
+"""
+
+import csv
+import dataclasses
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from talkverse_jax.core.errors import UserError, naming, run_command
+from talkverse_jax.core.options import option, parse_options
+from talkverse_jax.core.paths import new_folder
+from talkverse_jax.data.buckets import BUCKETS
+from talkverse_jax.data.video_writer import VideoWriter
+from talkverse_jax.toy.film import Film, film
+from talkverse_jax.toy.person import Person, caption, draw_person
+from talkverse_jax.toy.speech import FPS, RATE, Speech, speak
+
+Set = Literal["train", "held_out"]
+
+_SETS: tuple[Set, ...] = ("train", "held_out")
+SQUARE = 128, 128
+_BUCKET = "tiny-128"
+_COLUMNS = ("video_path", "caption", "fps", "scenes")
+_LONG, _SHORT = (9.0, 12.0), (5.0, 7.0)  # seconds
+_SHORT_SHARE = 0.2
+_SQUARE_SHARE = 0.7  # of the videos; the others take the other shapes in equal parts
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeOptions:
+    """One run of `talkverse_jax.toy.make`."""
+
+    output: str = option("folder of the data set; its sets may lie in one", group="output", metavar="DIR")
+    videos: int = option("how many", group="world", metavar="N", default=100)
+    seed: int = option("of everything", group="world", metavar="N", default=0)
+    set: Set = option("whose people and sentences; the sets share none", group="world", default="train")
+    seconds: float = option(
+        "length of all videos; 0: most 9 to 12, some 5 to 7", group="world", metavar="SECONDS", default=0.0
+    )
+    square: bool = option(
+        "128x128 only, one program to compile; otherwise 3 in 10 have another shape", group="world", default=False
+    )
+    workers: int = option("processes; 0: one for each core", group="speed", metavar="N", default=0)
+
+    def __post_init__(self):
+        if self.videos < 1:
+            raise UserError(f"--videos {self.videos}: give 1 or more")
+        if self.seed < 0 or self.workers < 0:
+            raise UserError(f"--seed {self.seed} --workers {self.workers}: give 0 or more")
+        if self.seconds and not 0.5 <= self.seconds <= 600:
+            raise UserError(f"--seconds {self.seconds:g}: give 0.5 to 600, or 0 for lengths by lot")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clip:
+    """A video before it is a file."""
+
+    person: Person
+    speech: Speech
+    film: Film
+
+
+def make_clip(seed: int, set: Set, number: int, seconds: float = 0.0, size: tuple[int, int] | None = None) -> Clip:
+    """Video `number` of a set.
+
+    Args:
+      seconds: its length; by lot where 0.
+      size: (H, W); by lot among the shapes of "tiny-128" where None.
+    """
+    # A stream each, so that a length that is given changes neither the person nor the first words.
+    streams = [np.random.default_rng([seed, _SETS.index(set), number, part]) for part in range(4)]
+    shape, looks, words, moves = streams
+    drawn, drawn_size = _length(shape), _size(shape)
+    person, speech = draw_person(looks), speak(words, seconds or drawn)
+    return Clip(person, speech, film(person, speech, moves, size or drawn_size))
+
+
+def _length(rng: np.random.Generator) -> float:
+    low, high = _SHORT if rng.uniform() < _SHORT_SHARE else _LONG
+    return round(rng.uniform(low, high) * FPS) / FPS
+
+
+def _size(rng: np.random.Generator) -> tuple[int, int]:
+    others = [size for size in BUCKETS[_BUCKET].values() if size != SQUARE]
+    return SQUARE if rng.uniform() < _SQUARE_SHARE else others[int(rng.integers(len(others)))]
+
+
+def write_clip(clip: Clip, path: Path) -> None:
+    """Write the mp4, its keypoint file (npz) and its first frame (PNG), the picture to sample from."""
+    height, width = clip.film.frames.shape[1:3]
+    keypoints, picture = path.with_suffix(".npz"), path.with_suffix(".png")
+    with naming(keypoints):
+        np.savez_compressed(keypoints, keypoints_info=clip.film.keypoints, person_bbox_xyxy=clip.film.bodies)
+    with naming(picture):
+        Image.fromarray(clip.film.frames[0]).save(picture)
+    sound = clip.speech.sound[:, None]
+    with VideoWriter(path, width=width, height=height, sound=sound, rate=RATE) as writer:
+        writer.write(clip.film.frames)
+
+
+def _make_one(options: MakeOptions, number: int) -> dict[str, object]:
+    """Make a video; returns its row."""
+    name = f"videos/{options.set}_{number:05d}.mp4"
+    clip = make_clip(options.seed, options.set, number, options.seconds, SQUARE if options.square else None)
+    write_clip(clip, Path(options.output) / name)
+    return {"video_path": name, "caption": caption(clip.person), "fps": FPS, "scenes": ""}
+
+
+def _rows(options: MakeOptions) -> Iterator[dict[str, object]]:
+    workers = min(options.workers or os.cpu_count() or 1, options.videos)
+    one, numbers = partial(_make_one, options), range(options.videos)
+    if workers == 1:
+        yield from map(one, numbers)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(one, numbers)
+
+
+def make(options: MakeOptions) -> Path:
+    """Make the data set; returns the path of its metadata, which is written last.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    folder = new_folder(options.output)
+    with naming(folder):
+        (folder / "videos").mkdir(exist_ok=True)
+    options = dataclasses.replace(options, output=str(folder))
+    bar = tqdm(_rows(options), "videos", options.videos, unit="video", dynamic_ncols=True)
+    rows = list(bar)
+    path = folder / f"{options.set}.csv"
+    with naming(path), open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def main(argv: list[str] | None = None) -> None:
+    description = "Make videos of drawn people who talk, as training data."
+    options = parse_options(MakeOptions, "talkverse_jax.toy.make", description, argv)
+    print(f"metadata in {make(options)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_command(main)

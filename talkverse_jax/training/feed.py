@@ -120,7 +120,12 @@ def _open_videos(options: TrainOptions, config: TalkVerseConfig, skipped: Skippe
 
     @cache
     def encoder() -> SampleEncoder:
-        return SampleEncoder.load(options.weights, alignment=options.audio_alignment, dtype=options.dtype)
+        return SampleEncoder.load(
+            options.weights,
+            alignment=options.audio_alignment,
+            dtype=options.dtype,
+            text_on_cpu=options.t5_cpu,
+        )
 
     return Data(source, plan, skipped, found.digest, lambda samples: encoder().encode(samples))
 

@@ -215,6 +215,8 @@ class TrainOptions(ProcessOptions):
         default="auto",
     )
 
+    t5_cpu: bool = option("run the text encoder on the CPU (videos, previews)", group="machine", default=False)
+
     @property
     def dropouts(self) -> Dropouts:
         return Dropouts(

@@ -50,6 +50,7 @@ class Preview:
             audio_alignment=options.audio_alignment,
             base_seed=options.seed,
             dtype=options.dtype,
+            t5_cpu=options.t5_cpu,
         )
         image, self._sound = read_image(options.preview_image), read_audio(options.preview_audio, SAMPLE_RATE)
         self._image = to_unit(fit(image, *choose(options.size_bucket, *image.shape[:2])))

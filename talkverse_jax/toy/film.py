@@ -153,6 +153,7 @@ def _body_box(person: Person, shift: Float[np.ndarray, "2"], size: tuple[float, 
     """The box from the hair to the picture's foot, as wide as the shoulders; in units."""
     top = {"tied-up": 1.0, "curly": 8.5}.get(person.style, 11.0)
     height, width = size
-    middle = (width - UNITS) / 2 + MIDDLE
-    box = [middle - 64, top + shift[1], middle + 64, height]
+    left, down = portrait.head_offset(height, width)
+    half = portrait.shoulders(height - down)
+    box = [left + MIDDLE - half, top + shift[1], left + MIDDLE + half, height]
     return np.clip(box, 0, [width - 1, height - 1, width - 1, height - 1])

@@ -176,7 +176,7 @@ def scene(person: Person, rng: np.random.Generator, height: float, width: float,
     canvas.paint(tinted(wall, 1.8), canvas.mask(ellipse(0.35 * width, 0.3 * height, 40, 40), blur=22), 0.4)
     canvas.paint(tinted(wall, 0.7), canvas.mask(ellipse(width, height, 50, 60), blur=25), 0.5)
     left, top = head_offset(height, width)
-    _body(canvas, person, np.array([left, top]), height)
+    _body(canvas, person, np.array([left, top]))
     return canvas.finished(scale)
 
 
@@ -207,24 +207,33 @@ def _pattern(
         canvas.paint((250, 248, 242), canvas.mask(box(x + 18, 8, x + 21, 84), box(x, 43, x + wide, 46)))
 
 
-def _body(canvas: Canvas, person: Person, offset: np.ndarray, height: float) -> None:
-    cloth, skin, foot = CLOTHES[person.clothes], person.skin, height + 20
+_SHOULDERS = (0, 112), (20, 113), (40, 118), (58, 128), (66, 148), (68, 180)
+
+
+def shoulders(y: float) -> float:
+    """Half the width of the body at that height of the head's square, or below it."""
+    half, heights = np.array(_SHOULDERS).T
+    return float(np.interp(y, heights, half))
+
+
+def _body(canvas: Canvas, person: Person, offset: np.ndarray) -> None:
+    cloth, skin = CLOTHES[person.clothes], person.skin
     place = lambda points: symmetric(points) + offset  # noqa: E731
     collar = COLLARS[person.garment]
     if collar == "hood":
         canvas.paint(tinted(cloth, 0.8), canvas.mask(place([(0, 88), (26, 96), (38, 112), (30, 126), (0, 128)])))
-    shoulders = canvas.mask(place([(0, 112), (20, 113), (40, 118), (58, 128), (66, foot), (0, foot)]))
-    canvas.paint(cloth, shoulders)
+    torso = canvas.mask(place([*_SHOULDERS, (0, 180)]))
+    canvas.paint(cloth, torso)
     for side in (-1, 1):
         shade = ellipse(MIDDLE + side * 58, 140, 14, 22) + offset
-        canvas.paint(tinted(cloth, 0.7), canvas.mask(shade, blur=7), 0.7, shoulders)
+        canvas.paint(tinted(cloth, 0.7), canvas.mask(shade, blur=7), 0.7, torso)
     neck = canvas.mask(place([(15, 92), (15, 108), (19, 114), (10, 119), (0, 120)]))
     if collar == "open":
         opening = canvas.mask(place([(19, 112), (10, 124), (0, 134)]))
-        canvas.paint(skin, opening, within=shoulders)
+        canvas.paint(skin, opening, within=torso)
         flap = curve([(84, 111), (88, 116), (76, 128), (66, 133), (76, 122)])
         canvas.paint(tinted(cloth, 0.85), canvas.mask(flap + offset, mirrored(flap) + offset))
     else:
-        canvas.paint(tinted(cloth, 0.78), canvas.mask(ellipse(MIDDLE, 114, 22, 9) + offset), within=shoulders)
+        canvas.paint(tinted(cloth, 0.78), canvas.mask(ellipse(MIDDLE, 114, 22, 9) + offset), within=torso)
     canvas.paint(tinted(skin, 0.92), neck)
     canvas.paint(tinted(skin, 0.66), canvas.mask(ellipse(MIDDLE, 106, 20, 9) + offset, blur=4), 0.8, neck)

@@ -45,14 +45,14 @@ def _video(video: Measured, figures: Record) -> Image.Image:
     top = 34 + strip.height
     shown = slice(round(_SECONDS * FPS))
     opening = video.opening[shown] / max(np.percentile(video.opening, 99), 1.0)
-    _plot(draw, top, [(video.loud[shown], _SOUND, True), (opening, _MOUTH, False)], "s", 1 / FPS)
+    _plot(draw, top, [(video.loud[shown], _SOUND, True), (opening, _MOUTH, False)], "", 1 / FPS)
     if long:
         top += _PLOT + 30
         second = lambda values: values[: len(values) // FPS * FPS].reshape(-1, FPS).mean(1)  # noqa: E731
         colour = video.colour.mean(1) / 255
         curves = [(second(video.identity), _MOUTH, False), (second(colour), _GREY, False)]
         curves.append((second(video.sharpness) / (2 * max(video.sharpness[:FPS].mean(), 1e-6)), _OTHER, False))
-        _plot(draw, top, curves, "s: identity (red), mean colour (grey), sharpness (green, half at the start)", 1.0)
+        _plot(draw, top, curves, "identity (red), mean colour (grey), sharpness (green, half at the start)", 1.0)
     return part
 
 
@@ -81,10 +81,10 @@ def _plot(
     draw: ImageDraw.ImageDraw,
     top: int,
     curves: Sequence[tuple[Float[np.ndarray, " n"], str, bool]],
-    unit: str,
+    legend: str,
     step: float,
 ) -> None:
-    """Curves from 0 to 1 over time, the filled ones as areas."""
+    """Curves (values, colour, filled) from 0 to 1, a value every `step` seconds."""
     foot, across = top + _PLOT, _WIDTH - 2 * _MARGIN
     count = max(len(values) for values, *_ in curves)
     for values, colour, filled in curves:
@@ -95,12 +95,13 @@ def _plot(
         else:
             draw.line(points, colour, width=2, joint="curve")
     draw.line((_MARGIN, foot, _WIDTH - _MARGIN, foot), _LINE)
+    draw.text((_MARGIN, foot - 6), legend, _GREY, _font(12), anchor="ls")
     every = max(1, round(count * step / 10))
     for tick in range(0, int(count * step) + 1, every):
         x = _MARGIN + across * tick / step / max(count - 1, 1)
         if x <= _WIDTH - _MARGIN:
             draw.line((x, foot, x, foot + 4), _GREY)
-            draw.text((x, foot + 6), f"{tick} {unit}" if tick == 0 else str(tick), _GREY, _font(12), anchor="lt")
+            draw.text((x, foot + 6), str(tick) if tick else "0 s", _GREY, _font(12), anchor="lt")
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

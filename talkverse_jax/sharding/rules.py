@@ -42,9 +42,17 @@ SAMPLING = Rules(
     columns=(),
 )
 
+# The devices that share a sequence share the weights too, and with them gradients and the optimizer's state.
 TRAINING = dataclasses.replace(
-    SAMPLING, batch=("data", "fsdp"), tokens=("ring", "ulysses"), stream=("ring", "ulysses", "tensor")
+    SAMPLING,
+    batch=("data", "fsdp"),
+    tokens=("ring", "ulysses"),
+    stream=("ring", "ulysses", "tensor"),
+    width=("fsdp", "ring", "ulysses"),
 )
+
+# A video sampled between two updates, from weights that lie as they do in training.
+PREVIEW = dataclasses.replace(SAMPLING, width=TRAINING.width)
 
 _ALL = ("data", "fsdp", "ring", "ulysses", "tensor")
 

@@ -22,6 +22,7 @@ from talkverse_jax.pipelines.sample import encode_conditions
 from talkverse_jax.pipelines.sample_options import SampleOptions
 from talkverse_jax.sharding.distributed import is_main
 from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.rules import PREVIEW
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.state import Network, Settings, abstract, divide
 from talkverse_jax.weights import store
@@ -61,8 +62,9 @@ class Preview:
             options.weights, COMPONENTS["vae"], dtype=self._options.vae_dtype, layout=layouts["vae"]
         )
         # The same parameters, their work split as sampling does it.
-        model = abstract(configs.dit, settings, Layout(mesh))
-        self._graphdef: nnx.GraphDef = divide(model, settings.strategy, Layout(mesh))[0].graphdef
+        layout = Layout(mesh, PREVIEW)
+        model = abstract(configs.dit, settings, layout)
+        self._graphdef: nnx.GraphDef = divide(model, settings.strategy, layout)[0].graphdef
 
     def make(self, params: tree.Flat, network: Network, path: Path) -> UInt8[np.ndarray, "H W 3"] | None:
         """Write the video; a few of its pictures side by side, in the process that has them.

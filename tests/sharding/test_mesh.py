@@ -4,7 +4,7 @@ import pytest
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.sharding.layout import Layout, check_divides
 from talkverse_jax.sharding.mesh import MeshConfig, MeshSizes, make_mesh
-from talkverse_jax.sharding.rules import ENCODING, SAMPLING, TRAINING, Rules
+from talkverse_jax.sharding.rules import ENCODING, PREVIEW, SAMPLING, TRAINING, Rules
 from tests.conftest import CONFIGS
 
 
@@ -69,7 +69,7 @@ def test_two_dimensions_on_one_mesh_axis_are_refused():
         layout.spec("heads", "hidden")
 
 
-@pytest.mark.parametrize("rules", [SAMPLING, TRAINING, ENCODING])
+@pytest.mark.parametrize("rules", [SAMPLING, TRAINING, PREVIEW, ENCODING])
 def test_no_array_of_the_models_is_split_twice_over_an_axis(rules: Rules):
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2), jax.devices()[:8], 8)
     for names in (

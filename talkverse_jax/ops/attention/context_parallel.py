@@ -106,7 +106,8 @@ def _ring_backward(kernel: Kernel, tokens: int, axes: tuple[str, ...], kept, gra
         part(q, k, v) = exp(scores - total) v,    share(q, k) = sum(exp(scores - total)),
 
     and the shares add up to 1: the gradient through `total` is that of each share, times -(result . gradient). All
-    of it is plain XLA, whatever the kernel: the gradients of the fused ones leave the log-sum-exp out.
+    of it is plain XLA, whatever the kernel: the gradients of the fused ones leave the log-sum-exp out. That is
+    slow: 13,000 tokens on eight TPU v6e take 14 ms at best (memory) with a ring of two, by Ulysses alone 1.3 ms.
     """
     q, k, v, out, total = kept
     through_total = -jnp.sum(out.astype(jnp.float32) * gradient.astype(jnp.float32), axis=-1)

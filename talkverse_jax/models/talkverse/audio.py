@@ -35,22 +35,21 @@ class AudioInjection(NamedTuple):
 
 
 class CausalConv(nnx.Module):
-    """Convolution over time of kernel 3 that sees no future: two copies of the first row stand in front."""
+    """Convolution over time of kernel 3 that sees no future: two copies of the first row stand in front.
+
+    Made as a product with each row's window. XLA:TPU (libtpu 0.0.51) compiles the gradients of float32 convolutions
+    of this size for 100 s, those of products for 5.
+    """
 
     def __init__(self, in_dim: int, out_dim: int, stride: int, *, rngs: nnx.Rngs, param_dtype):
-        self.conv = nnx.Conv(
-            in_dim,
-            out_dim,
-            kernel_size=(3,),
-            strides=(stride,),
-            padding="VALID",
-            dtype=jnp.float32,
-            param_dtype=param_dtype,
-            rngs=rngs,
+        self.stride = stride
+        self.conv = nnx.LinearGeneral(
+            (3, in_dim), out_dim, axis=(-2, -1), dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs
         )
 
     def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T/stride D"]:
-        return self.conv(jnp.pad(x, ((0, 0), (2, 0), (0, 0)), mode="edge"))
+        x, length = jnp.pad(x, ((0, 0), (2, 0), (0, 0)), mode="edge"), x.shape[1]
+        return self.conv(jnp.stack([x[:, i : i + length : self.stride] for i in range(3)], axis=-2))
 
 
 class CausalAudioEncoder(nnx.Module):

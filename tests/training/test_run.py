@@ -112,6 +112,7 @@ def begun(straight: Path, output: Path) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_it_goes_on_on_another_mesh(place, straight, tmp_path):
     begun(straight, tmp_path)
     process = begin(place.options(tmp_path, max_steps=STEPS, ema_decay=0.5, mesh="fsdp=2"), devices=2)

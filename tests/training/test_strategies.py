@@ -49,7 +49,14 @@ def networks(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("name", ["none", "framepack", "minimal", "lora", "moderate", "aggressive", "full"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lora",
+        "moderate",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("none", "framepack", "minimal", "aggressive", "full")),
+    ],
+)
 def test_what_is_trained_moves_and_can_be_converted(name, place, networks, tmp_path):
     loop.train(place.options(tmp_path, unfreeze_strategy=name))
     [(network, before, frozen)] = networks

@@ -354,12 +354,14 @@ def test_configs_are_read_and_flags_win(arguments, tmp_path, capsys):
 def test_every_config_says_its_command_and_loads(path):
     from talkverse_jax.core.config import read_toml
     from talkverse_jax.pipelines.components import ModelConfigs
+    from talkverse_jax.training.options import TrainOptions
 
     assert "python " in path.read_text().split("\n\n")[0] or "make " in path.read_text().split("\n\n")[0]
     if path.name.startswith("model_"):
         ModelConfigs.from_toml(path)
     else:
-        assert read_toml(path).keys() <= SampleOptions.__dataclass_fields__.keys()
+        options = TrainOptions if path.name.startswith("train_") else SampleOptions
+        assert read_toml(path).keys() <= options.__dataclass_fields__.keys()
 
 
 def test_the_readme_lists_every_flag():

@@ -39,7 +39,7 @@ from talkverse_jax.training.feed import Data, Feed, open_data
 from talkverse_jax.training.optimizer import make_optimizer
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.state import Settings, TrainState, load_network, start, start_abstract
-from talkverse_jax.training.step import Objective, TrainingStep
+from talkverse_jax.training.step import TrainingStep
 from talkverse_jax.training.strategy import Strategy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,7 +152,7 @@ def make_step(options: TrainOptions, configs: ModelConfigs) -> tuple[TrainingSte
     optimizer = make_optimizer(network.groups, options.rates)
     state = start(params, optimizer, ema=False)
     abstract = start_abstract(params, optimizer, ema=False)
-    return TrainingStep(network, optimizer, Objective(dropouts=options.dropouts), abstract), state
+    return TrainingStep(network, optimizer, options.objective, abstract), state
 
 
 def share_of_waiting(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from talkverse_jax.core import tree
 from talkverse_jax.models.talkverse import torch_keys as dit_keys
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.talkverse.model import TalkVerse
@@ -69,7 +70,7 @@ def _from_recipe(recipe: dict[str, Any]) -> Arrays:
 
 
 def _load(model: type[nnx.Module], config, keys, weights: Arrays, **options) -> nnx.Module:
-    abstract = nnx.eval_shape(lambda: model(config, rngs=nnx.Rngs(0), **options))
+    abstract = tree.abstract(model, config, **options)
     return load_torch(abstract, keys.RULES, weights, model.__name__, getattr(keys, "IGNORED", ()))
 
 

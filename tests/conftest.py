@@ -50,18 +50,27 @@ def tiny_checkpoint(tmp_path_factory):
     return write_random_checkpoint(folder, ModelConfigs.from_toml(CONFIGS / "model_tiny.toml"), seed=0)
 
 
+def _converted(folder, files, components, **settings):
+    from talkverse_jax.pipelines.components import ModelConfigs
+    from talkverse_jax.tools.convert import Settings, convert
+
+    configs = ModelConfigs.from_toml(CONFIGS / "model_tiny.toml")
+    files = {name: str(path) for name, path in files.items()}
+    convert(folder, components, configs, Settings(lora_rank=128, **settings), **files)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_checkpoint, tmp_path_factory):
     """The folder of converted weights made from `tiny_checkpoint`. Do not change it."""
-    from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
-    from talkverse_jax.tools.convert import Settings, convert
+    from talkverse_jax.pipelines.components import COMPONENTS
 
-    folder = tmp_path_factory.mktemp("weights")
-    convert(
-        folder,
-        tuple(COMPONENTS),
-        ModelConfigs.from_toml(CONFIGS / "model_tiny.toml"),
-        Settings(dtype="auto", lora_rank=128, lora_alpha=128.0, lora_merge=True),
-        **{name: str(path) for name, path in tiny_checkpoint.items()},
-    )
-    return folder
+    settings = dict(dtype="auto", lora_alpha=128.0, lora_merge=True)
+    return _converted(tmp_path_factory.mktemp("weights"), tiny_checkpoint, tuple(COMPONENTS), **settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_pairs_apart(tiny_checkpoint, tmp_path_factory):
+    """The transformer of `tiny_checkpoint` in float32, its LoRA pairs (alpha 64) beside it. Do not change it."""
+    settings = dict(dtype="float32", lora_alpha=64.0, lora_merge=False)
+    return _converted(tmp_path_factory.mktemp("pairs_apart"), tiny_checkpoint, ("dit",), **settings)

@@ -21,7 +21,7 @@ def sharded(model: Module, layout: Layout, axes: ParameterAxes, **options) -> Mo
       options: what the model alone takes.
     """
     where = layout.parameter_sharding(axes)
-    abstract = nnx.eval_shape(lambda: type(model)(model.config, rngs=nnx.Rngs(0), layout=layout, **options))
+    abstract = tree.abstract(type(model), model.config, layout=layout, **options)
     placed = {path: jax.device_put(x, where(path, x.shape)) for path, x in tree.parameters(model).items()}
     return tree.with_parameters(abstract, placed)
 

@@ -55,8 +55,7 @@ def check(topology: str, mesh: str, size: str, blocks: int) -> None:
     ulysses = 4 * part * (sizes.ulysses - 1) / sizes.ulysses
     # After Ulysses a device has as many more tokens of as many fewer heads: a block of the ring is as large.
     ring = 2 * part * (sizes.ring - 1)
-    received = sum(program.cost.received.values())
-    assert abs(received / (blocks * (ulysses + ring)) - 1) < 0.10
+    assert abs(program.cost.all_received / (blocks * (ulysses + ring)) - 1) < 0.10
 
 
 @needs_libtpu
@@ -87,14 +86,23 @@ def test_four_small_chips_hold_it_by_their_preset():
     assert program.fits and program.limit < 17e9
 
 
-@needs_libtpu
-@slow
-def test_a_row_of_the_documentation_is_made_again():
+def check_row(cells: list[str]) -> None:
     page = (CONFIGS.parent / "docs" / "tpu.md").read_text()
     if f"libtpu {plan.libtpu_version()}" not in page:
         pytest.skip("docs/tpu.md was made by another libtpu; run make plan-table")
-    cells = plan_table.row("v6e-8", None, "640x640")
     assert f"| {' | '.join(cells)} |" in page
+
+
+@needs_libtpu
+@slow
+def test_a_row_of_the_documentation_is_made_again():
+    check_row(plan_table.row("v6e-8", None, "640x640"))
+
+
+@needs_libtpu
+@slow
+def test_a_row_of_training_is_made_again():
+    check_row(plan_table.update_row("v6e-8", "full", "fsdp=8", 8))
 
 
 def test_one_card_of_80_gb_holds_it_at_1280x704():

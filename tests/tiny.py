@@ -40,7 +40,7 @@ def random_module(model: type[Module], config, dtype=jnp.float32) -> Module:
 
     The numbers depend on each parameter's path alone, so a model in another dtype has the same, rounded.
     """
-    module = nnx.eval_shape(lambda: model(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype))
+    module = tree.abstract(model, config, dtype=dtype, param_dtype=dtype)
     return tree.with_parameters(module, random_values(module))
 
 

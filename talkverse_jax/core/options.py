@@ -48,6 +48,29 @@ def parse_options(cls: type[Options], prog: str, description: str, argv: list[st
     return from_dict(cls, values, file or prog)
 
 
+def at_least(options: Any, **least: float) -> None:
+    """Check numbers of the options, those that are given, against the least value of each.
+
+    Raises:
+      UserError: one is smaller.
+    """
+    for name, bound in least.items():
+        value = getattr(options, name)
+        if value is not None and value < bound:
+            raise UserError(f"--{name} {value}: give {bound} or more")
+
+
+def shares(options: Any, *names: str) -> None:
+    """Check that numbers of the options are probabilities.
+
+    Raises:
+      UserError: one is not.
+    """
+    for name in names:
+        if not 0 <= (value := getattr(options, name)) <= 1:
+            raise UserError(f"--{name} {value}: give a number from 0 to 1")
+
+
 def build_parser(cls: type, prog: str, description: str) -> argparse.ArgumentParser:
     """The argument parser of the dataclass `cls`, its fields in their groups."""
     parser = CommandParser(prog=prog, description=description, argument_default=argparse.SUPPRESS)

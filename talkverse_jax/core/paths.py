@@ -1,9 +1,13 @@
-"""Files and folders that the user names, checked before they are opened."""
+"""Files and folders that the user names, checked before they are opened; files that are whole or not there."""
 
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.errors import UserError, naming
 
 
 def existing_file(path: str | Path, what: str) -> Path:
@@ -34,3 +38,25 @@ def new_folder(path: str | Path) -> Path:
         reason = "is a file" if os.path.isfile(path) else f"cannot be made ({error.strerror})"
         raise UserError(f"{path}: {reason}; give another folder") from None
     return Path(path)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write a JSON file; an old one stays whole until the new one is."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to; it becomes `path` when the block ends, and is removed when the block fails.
+
+    Raises:
+      OSError: with the name of the file that was to be.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with naming(path):
+            yield partial
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

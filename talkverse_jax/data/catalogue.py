@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from talkverse_jax.core.errors import naming
+from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.data import buckets, roi
 from talkverse_jax.data.batches import Shape
 from talkverse_jax.data.metadata import Row, longest_scene
@@ -165,13 +165,10 @@ def _digest(values: Iterable[object]) -> str:
 
 
 def _write_cache(path: Path, header: dict, found: Sequence[Entry | Skip]) -> None:
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("w") as file:
-            for line in (header, *map(asdict, found)):
-                file.write(json.dumps(line) + "\n")
-        partial.replace(path)
+    new_folder(path.parent)
+    lines = (header, *map(asdict, found))
+    with replacing(path) as partial:
+        partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def _read_cache(path: str | Path, header: dict) -> list[Entry | Skip] | None:

@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from talkverse_jax.data import roi, windows
 from talkverse_jax.data.batches import SampleId, Shape
-from talkverse_jax.data.catalogue import Entry
+from talkverse_jax.data.catalogue import Catalogue, Entry, Rules
 from talkverse_jax.data.video_reader import SAMPLES_A_FRAME, open_video
 from talkverse_jax.data.windows import FPS, Lengths, Window
 
@@ -58,6 +58,11 @@ class RawSource:
     lengths: Lengths = Lengths()
     roi: bool = False
     detector: str = ""
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, rules: Rules, seed: int) -> "RawSource":
+        """The samples of a catalogue that was made by these rules."""
+        return cls(catalogue.entries, seed, rules.lengths, rules.roi, rules.detector)
 
     def name(self, sample: int) -> str:
         """Of a sample's video, for messages."""

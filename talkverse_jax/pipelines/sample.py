@@ -16,6 +16,7 @@ from tqdm import tqdm
 import talkverse_jax
 from talkverse_jax.core.compile_cache import count_programs
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import write_json
 from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.data.audio import Sound, read_audio
 from talkverse_jax.data.buckets import choose, fit, to_unit
@@ -34,7 +35,6 @@ from talkverse_jax.pipelines.sample_options import SampleOptions
 from talkverse_jax.sharding.distributed import check_same, from_main, is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.weights import lora, store
-from talkverse_jax.weights.manifest import write_json
 
 
 @dataclasses.dataclass(frozen=True)

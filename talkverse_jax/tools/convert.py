@@ -15,7 +15,7 @@ import talkverse_jax
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import new_folder
+from talkverse_jax.core.paths import new_folder, write_json
 from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.tools.export import headers_of
 from talkverse_jax.tools.published import Published, open_published
@@ -185,12 +185,12 @@ def _run(output: Path, plan: _Plan) -> None:
 
 
 def _write_small_files(folder: Path, published: Published) -> None:
-    manifest.write_json(folder / store.CONFIG, to_dict(published.config))
+    write_json(folder / store.CONFIG, to_dict(published.config))
     for place, source in published.copies.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / place)
     if published.trained:
-        manifest.write_json(folder / store.HEADERS, headers_of(published))
+        write_json(folder / store.HEADERS, headers_of(published))
 
 
 def size(nbytes: int) -> str:

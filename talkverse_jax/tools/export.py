@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import new_folder
+from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.tools.published import DIT_STEM, Published
 from talkverse_jax.weights import lora, manifest, orbax_io, store
@@ -53,7 +53,7 @@ def export(weights_dir: str | Path, target: str | Path) -> None:
         new_folder(place)
         for name, header in headers[part].items():
             progress = tqdm(total=_data_bytes(header), desc=name, unit="B", unit_scale=True)
-            with manifest.replacing(place / name) as partial, progress:
+            with replacing(place / name) as partial, progress:
                 safetensors.write_file(partial, header, source.tensors(part, header, progress.update))
                 if manifest.sha256(partial) != sha256[name]:
                     raise UserError(
@@ -62,7 +62,7 @@ def export(weights_dir: str | Path, target: str | Path) -> None:
                     )
             print(f"{place / name}: as it came in (SHA-256 {sha256[name]})")
     if headers["index"] is not None:
-        with manifest.replacing(safetensors.index_file(target / _BASE_FOLDER, DIT_STEM)) as partial:
+        with replacing(safetensors.index_file(target / _BASE_FOLDER, DIT_STEM)) as partial:
             partial.write_text(headers["index"], encoding="utf-8")
 
 

@@ -51,6 +51,11 @@ class Cost:
     memory: float = 0.0
     unknown: tuple[str, ...] = ()
 
+    @property
+    def all_received(self) -> float:
+        """Bytes received, whatever the collective."""
+        return sum(self.received.values())
+
     def __add__(self, other: "Cost") -> "Cost":
         return self._joined(other, lambda a, b: a + b)
 

@@ -18,6 +18,7 @@ import talkverse_jax
 from talkverse_jax.core.config import from_dict, load_toml, read_toml
 from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.core.options import CommandParser
+from talkverse_jax.core.paths import write_json
 from talkverse_jax.data.buckets import BUCKETS
 from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.pipelines.sample_options import SampleOptions
@@ -30,7 +31,6 @@ from talkverse_jax.tools.plan_programs import Job, sampling_programs, sampling_w
 from talkverse_jax.tools.plan_report import Plan, report
 from talkverse_jax.tools.plan_training import TrainingJob, make_training_job, training_programs
 from talkverse_jax.training.options import TrainOptions
-from talkverse_jax.weights.manifest import write_json
 
 _PRESETS = Path(talkverse_jax.__file__).parent.parent / "configs" / "mesh"
 
@@ -106,7 +106,8 @@ def load_train_options(path: str) -> TrainOptions:
     Raises:
       UserError: the file is none, or an option cannot be used.
     """
-    return from_dict(TrainOptions, {"weights": "", "shards": "-"} | read_toml(path), path).checked()
+    no_data = dict(weights="", shards="-", dataset_metadata_path=[])
+    return from_dict(TrainOptions, read_toml(path) | no_data, path).checked()
 
 
 def make_job(options: SampleOptions, size: str | None) -> Job:

@@ -95,7 +95,7 @@ def bounds(topology: Topology, cost: Cost, float32: bool) -> dict[str, float | N
     flops, rate = cost.bf16_flops, generation.flops
     if float32 and generation.float32_flops:
         flops, rate = cost.flops, generation.float32_flops
-    received = sum(cost.received.values())
+    received = cost.all_received
     return {
         "compute": flops / rate if rate else None,
         "memory": cost.memory / generation.hbm_bandwidth if generation.hbm_bandwidth and cost.memory else None,

@@ -117,25 +117,27 @@ def row(topology: str, mesh: str | None, size: str) -> list[str]:
     options, where = plan.load_options(JOBS[size]), topologies.find(topology)
     config = MeshConfig.read(mesh) if mesh else plan.preset(where)
     made = plan.plan(where, config, ModelConfigs.real_size(), options, plan.make_job(options, size), ("step",))
-    return _cells(made, mesh)
+    return _cells(made)
 
 
-def _cells(made: Plan, mesh: str | None) -> list[str]:
+def _cells(made: Plan) -> list[str]:
     step = next(program for program in made.programs if program.name == "step")
-    axes = ", ".join(f"{name}={n}" for name, n in dataclasses.asdict(made.mesh).items() if n > 1)
-    received = sum(step.cost.received.values())
     return [
         ("~ " if step.estimated else "") + made.topology.name,
-        axes or "one device",
+        _axes(made) or "one device",
         f"{step.total / GB:.1f} of {step.limit / GB:.1f}",
         "yes" if step.fits else "**no**",
         "" if step.estimated else f"{step.waste:.1%}",
-        "" if step.estimated else f"{received / GB:.2f}",
+        "" if step.estimated else f"{step.cost.all_received / GB:.2f}",
         step.bound or "",
         f"{_three(1000 * step.best)} ms",
         f"{_three(50 * step.best)} s",
         _three(50 * step.best * made.devices),
     ]
+
+
+def _axes(made: Plan) -> str:
+    return ", ".join(f"{name}={n}" for name, n in dataclasses.asdict(made.mesh).items() if n > 1)
 
 
 def _three(value: float) -> str:
@@ -154,12 +156,11 @@ def update_row(topology: str, strategy: str, mesh: str, batch: int) -> list[str]
 
 def _update_cells(made: Plan) -> list[str]:
     gradients, worst = made.programs[0], max(made.programs, key=lambda program: program.total)
-    received = sum(sum(program.cost.received.values()) for program in made.programs)
-    axes = ", ".join(f"{name}={n}" for name, n in dataclasses.asdict(made.mesh).items() if n > 1)
+    received = sum(program.cost.all_received for program in made.programs)
     return [
         made.topology.name,
         made.job.strategy,
-        axes,
+        _axes(made),
         str(made.job.batch),
         f"{worst.total / GB:.1f} of {worst.limit / GB:.1f}",
         "yes" if made.fits else "**no**",

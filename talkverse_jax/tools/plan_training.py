@@ -17,9 +17,8 @@ from talkverse_jax.tools.plan_programs import Program, Work, shard_bytes
 from talkverse_jax.training.batch import TrainingBatch
 from talkverse_jax.training.optimizer import make_optimizer
 from talkverse_jax.training.options import TrainOptions
-from talkverse_jax.training.state import Settings, abstract, divide, start_abstract
-from talkverse_jax.training.step import Objective, Sums, TrainingStep
-from talkverse_jax.training.strategy import Strategy
+from talkverse_jax.training.state import abstract, divide, start_abstract
+from talkverse_jax.training.step import Sums, TrainingStep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +60,7 @@ def training_programs(configs: ModelConfigs, options: TrainOptions, job: Trainin
     sums = Sums(state.params, scalar, scalar)
     gradients, update = step.programs(layout.platform)
     h, w = (n // configs.vae.space_stride for n in (job.height, job.width))
-    blocks = configs.dit.trunk.num_layers - Strategy.of(
-        options.unfreeze_strategy, configs.dit, options.finetune_all
-    ).first_block
+    blocks = options.settings(configs.dit).strategy.whole_blocks
     flops = job.batch * training_flops(configs.dit, options.num_frames // 4, h, w, trained_blocks=blocks)
     f32 = options.dtype == "float32"
     # what the last batches of an update find; the first one begins the sums
@@ -91,15 +88,8 @@ def training_programs(configs: ModelConfigs, options: TrainOptions, job: Trainin
 
 def _step(configs: ModelConfigs, options: TrainOptions, layout: Layout):
     """The programs and the state, of shapes alone."""
-    strategy = Strategy.of(options.unfreeze_strategy, configs.dit, options.finetune_all)
-    settings = Settings(
-        strategy,
-        rank=options.lora_rank,
-        alpha=options.lora_alpha,
-        dtype=options.dtype,
-        kernel=options.attention,
-        remat=options.remat,
-    )
+    settings = options.settings(configs.dit)
+    strategy = settings.strategy
     module, place = abstract(configs.dit, settings, layout), layout.parameter_sharding(AXES)
     parameters = {
         path: jax.ShapeDtypeStruct(
@@ -112,8 +102,7 @@ def _step(configs: ModelConfigs, options: TrainOptions, layout: Layout):
     network, params = divide(tree.with_parameters(module, parameters), strategy, layout)
     optimizer = make_optimizer(network.groups, options.rates)
     state = start_abstract(params, optimizer, options.ema_decay > 0)
-    objective = Objective(options.enable_roi_loss, options.dropouts, options.seed)
-    return TrainingStep(network, optimizer, objective, state, options.ema_decay), state
+    return TrainingStep(network, optimizer, options.objective, state, options.ema_decay), state
 
 
 def _batch(configs: ModelConfigs, options: TrainOptions, job: TrainingJob, layout: Layout) -> TrainingBatch:

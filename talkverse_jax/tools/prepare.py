@@ -19,95 +19,52 @@ from tqdm import tqdm
 
 from talkverse_jax.core import compile_cache
 from talkverse_jax.core.errors import UserError, run_command
-from talkverse_jax.core.options import option, parse_options
+from talkverse_jax.core.options import at_least, option, parse_options
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data import shards
 from talkverse_jax.data.batches import Batch, SampleId, Shape
-from talkverse_jax.data.buckets import BUCKETS
-from talkverse_jax.data.catalogue import Catalogue, Rules, describe, make_catalogue
 from talkverse_jax.data.loader import batches
-from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSample, RawSource
 from talkverse_jax.data.skipped import BadSample, Skipped
-from talkverse_jax.data.windows import Lengths
-from talkverse_jax.pipelines.alignment import AudioAlignment
 from talkverse_jax.pipelines.components import ModelConfigs
-from talkverse_jax.training.encode import SampleEncoder, fingerprints, prepared_samples
+from talkverse_jax.training.encode import fingerprints, prepared_samples
+from talkverse_jax.training.videos import VideoOptions, open_videos
 
-_AT_LEAST = {"windows": 1, "batch_size": 1, "num_workers": 0, "shard_size": 1, "num_processes": 1, "process_id": 0}
 _IN_RECIPE = ("size_bucket", "num_frames", "audio_alignment", "dtype", "seed", "windows", "shard_size")
 # Takes the place of a window where a batch is not full; no run has so many epochs.
 _NOBODY = SampleId(2**32 - 1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
-class PrepareOptions:
+class PrepareOptions(VideoOptions):
     """One run of `talkverse_jax.tools.prepare`; flags that train.py has too mean the same there."""
 
     weights: str = option("folder that convert_torch_weights.py wrote", group="input", metavar="DIR")
-    dataset_metadata_path: tuple[str, ...] = option(
-        "CSV files with video_path, caption, fps, scenes", group="input", metavar="FILE"
-    )
     output: str = option("folder of the shards; what is missing there is made", group="output", metavar="DIR")
-    dataset_base_path: str = option(
-        "folder that the paths in the CSV start from", group="input", metavar="DIR", default="data"
-    )
-    enable_roi_loss: bool = option(
-        "make masks of face and body, for a training that weighs them", group="input", default=False
-    )
-    roi_dir: str | None = option("folder of keypoint files (npz)", group="input", metavar="DIR", default=None)
-    roi_detector: str | None = option(
-        "finds faces where there is no keypoint file: module:function", group="input", metavar="NAME", default=None
-    )
-    size_bucket: str = option(
-        f"table of sizes ({', '.join(BUCKETS)}); each video takes the closest to its shape",
-        group="samples",
-        metavar="NAME",
-        default="fasttalk-480",
-    )
-    num_frames: int = option(
-        "frames to be learnt of a window, a multiple of 4", group="samples", metavar="N", default=120
-    )
-    always_use_motion_frames: bool = option(
-        "leave out videos that are too short for motion frames", group="samples", default=False
-    )
-    audio_alignment: AudioAlignment = option(
-        "exact: every frame is given its own sound; upstream: short windows hear 3 frames ahead, as the original's",
-        group="samples",
-        default="exact",
-    )
     windows: int = option(
         "windows of each video, each with its reference: those of the first N epochs of a training on videos",
-        group="samples",
+        group="input",
         metavar="N",
         default=1,
     )
-    seed: int = option("of windows and references", group="samples", metavar="N", default=0)
-    dtype: Literal["bfloat16", "float32"] = option("of what is stored", group="samples", default="bfloat16")
-    max_skipped_share: float = option(
-        "share of samples that may be unreadable before the run stops", group="input", metavar="X", default=0.05
-    )
+    dtype: Literal["bfloat16", "float32"] = option("of what is stored", group="input", default="bfloat16")
     shard_size: int = option("samples of a shard; 15 MB each at 640x640", group="output", metavar="N", default=64)
     batch_size: int = option("windows encoded at once", group="machine", metavar="N", default=1)
-    num_workers: int = option(
-        "processes that read videos; 0: threads of this one", group="machine", metavar="N", default=2
-    )
-    t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False)
     num_processes: int = option(
         "processes, here or elsewhere, that share the work and the folder", group="machine", metavar="N", default=1
     )
     process_id: int = option("which of them this one is, from 0", group="machine", metavar="N", default=0)
 
-    def __post_init__(self):
-        for name, least in _AT_LEAST.items():
-            if getattr(self, name) < least:
-                raise UserError(f"--{name} {getattr(self, name)}: give {least} or more")
+    def check(self) -> None:
+        """Every check that needs no model and no data.
+
+        Raises:
+          UserError: a flag's value cannot be used.
+        """
+        self.check_videos()
+        at_least(self, windows=1, batch_size=1, shard_size=1, num_processes=1, process_id=0)
         if self.process_id >= self.num_processes:
             raise UserError(f"--process_id {self.process_id}: give 0 to {self.num_processes - 1}")
-        if not 0 <= self.max_skipped_share <= 1:
-            raise UserError(f"--max_skipped_share {self.max_skipped_share}: give a number from 0 to 1")
-        if not 0 <= self.seed < 2**31:
-            raise UserError(f"--seed {self.seed}: give a number from 0 to below 2**31")
 
     def own(self, name: str) -> str:
         """The name of a file that each process has its own of."""
@@ -153,11 +110,13 @@ def prepare(options: PrepareOptions) -> bool:
       UserError: an input cannot be used, too many samples cannot be read, or the folder holds samples that were
         made with other flags or weights.
     """
+    options.check()
     shards.check_local(options.output)
     configs, weights = ModelConfigs.from_weights(options.weights), fingerprints(options.weights)
-    lengths = Lengths(options.num_frames, configs.dit.motion_frames, options.always_use_motion_frames)
     folder = new_folder(options.output)
-    catalogue = _catalogue(options, lengths, folder)
+    skipped = Skipped(folder / options.own("skipped.jsonl"), options.max_skipped_share)
+    cache = folder / options.own("catalogue.jsonl")
+    catalogue, source = open_videos(options, configs.dit.motion_frames, cache, skipped)
     recipe = shards.Recipe(
         **weights,
         **{name: getattr(options, name) for name in _IN_RECIPE},
@@ -175,10 +134,8 @@ def prepare(options: PrepareOptions) -> bool:
     mine = everything[options.process_id :: options.num_processes]
     missing = [shard for shard in mine if not shards.is_complete(folder, shard.number)]
     if missing:
-        source = RawSource(
-            catalogue.entries, options.seed, lengths, options.enable_roi_loss, options.roi_detector or ""
-        )
-        _make(options, folder, source, missing, done=sum(len(s.ids) for s in mine if s not in missing))
+        done = sum(len(shard.ids) for shard in mine if shard not in missing)
+        _make(options, folder, source, skipped, missing, done)
     complete = shards.write_index(folder, len(everything))
     if complete:
         found = shards.ShardSource(folder).records
@@ -189,38 +146,14 @@ def prepare(options: PrepareOptions) -> bool:
     return complete
 
 
-def _catalogue(options: PrepareOptions, lengths: Lengths, folder: Path) -> Catalogue:
-    rows = read_metadata(options.dataset_metadata_path, options.dataset_base_path)
-    rules = Rules(
-        bucket=options.size_bucket,
-        lengths=lengths,
-        roi=options.enable_roi_loss,
-        detector=options.roi_detector or "",
-        base=options.dataset_base_path,
-        roi_dir=options.roi_dir or "",
-    )
-    show = lambda found: tqdm(found, "looking at videos", len(rows), unit="video", dynamic_ncols=True)  # noqa: E731
-    catalogue = make_catalogue(rows, rules, folder / options.own("catalogue.jsonl"), progress=show)
-    _say(describe(catalogue))
-    _skipped(options, folder).rows(catalogue.rejected, len(rows))
-    if not catalogue.entries:
-        raise UserError(f"{options.output}: no video is left; see {options.own('skipped.jsonl')} there for why")
-    return catalogue
-
-
-def _skipped(options: PrepareOptions, folder: Path) -> Skipped:
-    return Skipped(folder / options.own("skipped.jsonl"), options.max_skipped_share)
-
-
-def _make(options: PrepareOptions, folder: Path, source: RawSource, missing: list[Shard], done: int) -> None:
-    skipped = _skipped(options, folder)
-    encoder = SampleEncoder.load(
-        options.weights, alignment=options.audio_alignment, dtype=options.dtype, text_on_cpu=options.t5_cpu
-    )
+def _make(
+    options: PrepareOptions, folder: Path, source: RawSource, skipped: Skipped, missing: list[Shard], done: int
+) -> None:
+    encoder = options.encoder()
     shards.write_null_text(folder, encoder.null_text)
     parts = [(shard.shape, ids) for shard in missing for ids in shard.batches(options.batch_size)]
     order = _Order(options.batch_size, tuple(Batch(n, *part) for n, part in enumerate(parts)))
-    read = batches(_Slots(source), order, skipped, workers=options.num_workers, say=_say)
+    read = batches(_Slots(**vars(source)), order, skipped, workers=options.num_workers, say=_say)
     total = done + sum(len(shard.ids) for shard in missing)
     bar = tqdm(total=total, initial=done, desc="samples", unit="sample", dynamic_ncols=True)
     with closing(read), bar:
@@ -251,23 +184,11 @@ class _Order:
         return Batch(number, self.batches[-1].shape, (_NOBODY,) * self.batch_size)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Slots:
+class _Slots(RawSource):
     """Samples of a source, and blank ones in the slots of nobody."""
 
-    source: RawSource
-
-    def name(self, sample: int) -> str:
-        return self.source.name(sample)
-
     def load(self, id: SampleId, shape: Shape) -> RawSample:
-        return self.source.blank(id, shape) if id == _NOBODY else self.source.load(id, shape)
-
-    def blank(self, id: SampleId, shape: Shape) -> RawSample:
-        return self.source.blank(id, shape)
-
-    def stack(self, samples: Sequence[RawSample]) -> RawSample:
-        return self.source.stack(samples)
+        return self.blank(id, shape) if id == _NOBODY else super().load(id, shape)
 
 
 def _say(line: str) -> None:

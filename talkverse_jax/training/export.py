@@ -12,6 +12,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from talkverse_jax.core.paths import replacing
 from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.sharding.distributed import is_main
 from talkverse_jax.sharding.layout import Layout
@@ -21,7 +22,6 @@ from talkverse_jax.training.state import Settings, abstract, divide
 from talkverse_jax.weights import lora as pairs
 from talkverse_jax.weights import orbax_io, store
 from talkverse_jax.weights import safetensors_io as safetensors
-from talkverse_jax.weights.manifest import replacing
 from talkverse_jax.weights.rule import find_rule
 
 _DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -47,8 +47,7 @@ def export(
     config = store.load_config(weights_dir, COMPONENTS["dit"])
     network, params = divide(abstract(config, settings, Layout()), settings.strategy, Layout())
     source = "ema" if any(name.startswith("ema/") for name in checkpoints.arrays(step)) else "params"
-    stored, alpha = store.stored_pairs(weights_dir, COMPONENTS["dit"])
-    rank = next(iter(stored.values())).a.shape[0] if stored else 0
+    stored, rank, alpha = store.stored_pairs(weights_dir, COMPONENTS["dit"])
     if settings.strategy.lora:
         rank, alpha = settings.rank, settings.alpha
     trained = set().union(*network.paths.values())

@@ -3,6 +3,7 @@
 Each process reads and encodes the rows of a batch that its devices hold.
 """
 
+import functools
 import hashlib
 import queue
 import sys
@@ -10,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,17 @@ from jaxtyping import Array, Shaped
 from tqdm import tqdm
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data import catalogue
 from talkverse_jax.data.batches import Batch, BatchPlan
 from talkverse_jax.data.loader import Loaded, Source, batches
-from talkverse_jax.data.metadata import read_metadata
-from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.skipped import Skipped
-from talkverse_jax.data.windows import Lengths
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
-from talkverse_jax.sharding.distributed import barrier, check_same, is_main
+from talkverse_jax.sharding.distributed import check_same
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training.batch import TrainingBatch
-from talkverse_jax.training.encode import SampleEncoder, fingerprints, prepared_batch
+from talkverse_jax.training.encode import fingerprints, prepared_batch
 from talkverse_jax.training.options import TrainOptions
+from talkverse_jax.training.videos import open_videos
 
 _POLL = 0.002  # seconds
 
@@ -88,46 +85,15 @@ def _open_shards(options: TrainOptions, config: TalkVerseConfig, skipped: Skippe
     )
     plan = BatchPlan(source.shapes, options.batch_size, options.seed)
     digest = hashlib.sha256(repr((source.recipe, source.records)).encode()).hexdigest()
-    return Data(source, plan, skipped, digest, partial(prepared_batch, null_text=source.null_text))
+    return Data(source, plan, skipped, digest, functools.partial(prepared_batch, null_text=source.null_text))
 
 
 def _open_videos(options: TrainOptions, config: TalkVerseConfig, skipped: Skipped) -> Data:
-    rows = read_metadata(options.dataset_metadata_path, options.dataset_base_path)
-    lengths = Lengths(options.num_frames, config.motion_frames, options.always_use_motion_frames)
-    rules = catalogue.Rules(
-        options.size_bucket,
-        lengths,
-        options.enable_roi_loss,
-        options.roi_detector or "",
-        options.dataset_base_path,
-        options.roi_dir or "",
-    )
-    look = partial(
-        catalogue.make_catalogue,
-        rows,
-        rules,
-        Path(options.output_path) / "catalogue.jsonl",
-        progress=partial(tqdm, total=len(rows), desc="videos", unit="video", disable=not is_main()),
-    )
-    found = look() if is_main() else None
-    barrier("catalogue", timeout=None)  # the others find what process 0 has seen, where they share the folder
-    found = found or look()
-    if is_main():
-        print(catalogue.describe(found), file=sys.stderr)
-    skipped.rows(found.rejected, len(rows))
-    source = RawSource(found.entries, options.seed, lengths, options.enable_roi_loss, options.roi_detector or "")
-    plan = BatchPlan(found.shapes, options.batch_size, options.seed)
-
-    @cache
-    def encoder() -> SampleEncoder:
-        return SampleEncoder.load(
-            options.weights,
-            alignment=options.audio_alignment,
-            dtype=options.dtype,
-            text_on_cpu=options.t5_cpu,
-        )
-
-    return Data(source, plan, skipped, found.digest, lambda samples: encoder().encode(samples))
+    cache = Path(options.output_path) / "catalogue.jsonl"
+    catalogue, source = open_videos(options, config.motion_frames, cache, skipped)
+    plan = BatchPlan(catalogue.shapes, options.batch_size, options.seed)
+    encoder = functools.cache(options.encoder)
+    return Data(source, plan, skipped, catalogue.digest, lambda samples: encoder().encode(samples))
 
 
 class Feed:

@@ -37,9 +37,8 @@ from talkverse_jax.training.optimizer import make_optimizer
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.preview import Preview
 from talkverse_jax.training.report import Report, Update
-from talkverse_jax.training.state import Settings, load_network, start, start_abstract
-from talkverse_jax.training.step import Objective, TrainingStep
-from talkverse_jax.training.strategy import Strategy
+from talkverse_jax.training.state import load_network, start, start_abstract
+from talkverse_jax.training.step import TrainingStep
 from talkverse_jax.training.watch import Watch
 from talkverse_jax.weights import store
 
@@ -66,7 +65,7 @@ def train(options: TrainOptions) -> None:
         try:
             data = open_data(options, configs.dit)
             with Interruption() as interruption:
-                _Run(options, configs, _settings(options, configs), layout, data, checkpoints).go(interruption)
+                _Run(options, configs, layout, data, checkpoints).go(interruption)
         finally:
             checkpoints.close()
 
@@ -83,19 +82,6 @@ def training_mesh(asked: str | None, heads: int) -> Mesh | None:
             return None
         return make_mesh(MeshConfig(fsdp=-1), devices, heads)
     return make_mesh(MeshConfig.read(asked), devices, heads)
-
-
-def _settings(options: TrainOptions, configs: ModelConfigs) -> Settings:
-    return Settings(
-        strategy=Strategy.of(options.unfreeze_strategy, configs.dit, options.finetune_all),
-        rank=options.lora_rank,
-        alpha=options.lora_alpha,
-        beginning=options.init,
-        seed=options.seed,
-        dtype=options.dtype,
-        kernel=options.attention,
-        remat=options.remat,
-    )
 
 
 def _fingerprint(weights_dir: str) -> str:
@@ -132,9 +118,8 @@ def _export(options: TrainOptions, folder: str, configs: ModelConfigs) -> None:
     began = from_dict(TrainOptions, record.options, f"{folder}/{step}")
     if record.run["weights"] != _fingerprint(options.weights):
         raise UserError(f"--weights {options.weights}: the run began with others, {began.weights}; give those")
-    path = export(
-        checkpoints, step, options.export, options.weights, _settings(began, configs), options.export_dtype
-    )
+    settings = began.settings(configs.dit)
+    path = export(checkpoints, step, options.export, options.weights, settings, options.export_dtype)
     say(f"{path}: step {step}")
 
 
@@ -150,17 +135,16 @@ class _Run:
         self,
         options: TrainOptions,
         configs: ModelConfigs,
-        settings: Settings,
         layout: Layout,
         data: Data,
         checkpoints: Checkpoints,
     ):
-        self.options, self.configs, self.settings = options, configs, settings
+        self.options, self.configs, self.settings = options, configs, options.settings(configs.dit)
         self.layout, self.data, self.checkpoints = layout, data, checkpoints
         self.output = Path(options.output_path)
         self.unchanging = _unchanging(options, data.digest)
         checkpoints.check_continues(self.unchanging)
-        self.network, params = load_network(options.weights, settings, layout)
+        self.network, params = load_network(options.weights, self.settings, layout)
         optimizer = make_optimizer(self.network.groups, options.rates)
         abstract = start_abstract(params, optimizer, options.ema_decay > 0)
         self.step, self.batch, self.watch = 0, 0, Watch()
@@ -172,8 +156,7 @@ class _Run:
         else:
             self.state = start(params, optimizer, options.ema_decay > 0)
         self.saved = self.step
-        objective = Objective(options.enable_roi_loss, options.dropouts, options.seed)
-        self.programs = TrainingStep(self.network, optimizer, objective, abstract, options.ema_decay)
+        self.programs = TrainingStep(self.network, optimizer, options.objective, abstract, options.ema_decay)
         self.latest: jax.Array = self.state.step
         left = (data.plan.first(options.num_epochs) - self.batch) // options.gradient_accumulation_steps
         self.last = min(self.step + max(0, left), options.max_steps or sys.maxsize)
@@ -182,7 +165,7 @@ class _Run:
                 f"--batch_size {options.batch_size}: {len(data.plan.shapes)} samples make no whole step in "
                 f"{options.num_epochs} epochs; give fewer, or more --num_epochs"
             )
-        self.preview = Preview(options, settings, configs, layout.mesh) if options.preview_steps else None
+        self.preview = Preview(options, self.settings, configs, layout.mesh) if options.preview_steps else None
 
     def go(self, interruption: Interruption) -> None:
         """To the end, or until the run is interrupted; it is saved then."""
@@ -230,13 +213,12 @@ class _Run:
         return Update(self.step, metrics, batches, limit, flops)
 
     def _flops(self, batch: Batch) -> float:
-        strategy, config = self.settings.strategy, self.configs.dit
         return len(batch.samples) * training_flops(
-            config,
+            self.configs.dit,
             self.options.num_frames // 4,
             batch.shape.height // CELL,
             batch.shape.width // CELL,
-            trained_blocks=config.trunk.num_layers - strategy.first_block,
+            trained_blocks=self.settings.strategy.whole_blocks,
         )
 
     def _save(self, report: Report) -> None:

@@ -22,9 +22,9 @@ from jaxtyping import Float, Int, UInt8
 from tensorboardX import SummaryWriter
 
 from talkverse_jax.core.errors import UserError, naming
+from talkverse_jax.core.paths import replacing
 from talkverse_jax.diffusion.flow import NUM_TRAIN_TIMESTEPS
 from talkverse_jax.sharding.topologies import TOPOLOGIES
-from talkverse_jax.weights.manifest import replacing
 
 FILE = "metrics.jsonl"
 _BINS = 5  # of timesteps

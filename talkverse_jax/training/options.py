@@ -5,45 +5,22 @@ import math
 from typing import Literal
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import option
-from talkverse_jax.data.buckets import BUCKETS
+from talkverse_jax.core.options import at_least, option, shares
 from talkverse_jax.diffusion.loss import Dropouts
+from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.ops.attention import KernelName
 from talkverse_jax.ops.remat import Remat
-from talkverse_jax.pipelines.alignment import AudioAlignment
 from talkverse_jax.sharding.mesh import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
 from talkverse_jax.training.optimizer import Rates
-from talkverse_jax.training.state import Beginning
-from talkverse_jax.training.strategy import StrategyName
-
-_PROBABILITIES = (
-    "text_dropout_prob",
-    "img_dropout_prob",
-    "audio_dropout_prob",
-    "framepack_dropout_prob",
-    "max_skipped_share",
-)
-_AT_LEAST = {  # the least value of a number
-    "batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "num_epochs": 1,
-    "max_steps": 1,
-    "warmup_steps": 0,
-    "save_steps": 1,
-    "keep_checkpoints": 1,
-    "keep_every": 0,
-    "log_interval": 1,
-    "preview_steps": 0,
-    "preview_sample_steps": 1,
-    "lora_rank": 1,
-    "num_workers": 0,
-    "export_step": 0,
-}
+from talkverse_jax.training.state import Beginning, Settings
+from talkverse_jax.training.step import Objective
+from talkverse_jax.training.strategy import Strategy, StrategyName
+from talkverse_jax.training.videos import VideoOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainOptions(ProcessOptions):
+class TrainOptions(VideoOptions, ProcessOptions):
     """One run of `train.py`. A step is an update of the parameters; B is the batch, over all devices."""
 
     weights: str = option("folder that convert_torch_weights.py wrote", group="input", metavar="DIR")
@@ -54,46 +31,11 @@ class TrainOptions(ProcessOptions):
         default="train_output",
     )
 
-    dataset_metadata_path: tuple[str, ...] = option(
-        "CSV files with video_path, caption, fps, scenes (docs/data.md)", group="input", metavar="FILE", default=()
-    )
-    dataset_base_path: str = option(
-        "folder that the paths in the CSV start from", group="input", metavar="DIR", default="data"
-    )
     shards: str | None = option(
         "prepared data instead of videos: the folder that talkverse_jax.tools.prepare wrote",
         group="input",
         metavar="DIR",
         default=None,
-    )
-    roi_dir: str | None = option(
-        "folder of keypoint files (npz), for --enable_roi_loss", group="input", metavar="DIR", default=None
-    )
-    roi_detector: str | None = option(
-        "finds faces where there is no keypoint file: module:function", group="input", metavar="NAME", default=None
-    )
-    size_bucket: str = option(
-        f"table of sizes ({', '.join(BUCKETS)}); each video takes the closest to its shape",
-        group="input",
-        metavar="NAME",
-        default="fasttalk-480",
-    )
-    num_frames: int = option(
-        "frames to be learnt of a window, a multiple of 4", group="input", metavar="N", default=120
-    )
-    always_use_motion_frames: bool = option(
-        "leave out videos that are too short for motion frames", group="input", default=False
-    )
-    audio_alignment: AudioAlignment = option(
-        "exact: every frame is given its own sound; upstream: short windows hear 3 frames ahead, as originally",
-        group="input",
-        default="exact",
-    )
-    num_workers: int = option(
-        "processes that read videos; 0: threads of this one, as shards are", group="input", metavar="N", default=2
-    )
-    max_skipped_share: float = option(
-        "share of samples that may be unreadable before the run stops", group="input", metavar="X", default=0.05
     )
 
     unfreeze_strategy: StrategyName = option(
@@ -118,7 +60,6 @@ class TrainOptions(ProcessOptions):
         default=0.0,
     )
 
-    enable_roi_loss: bool = option("weigh face and body in the loss", group="loss", default=False)
     text_dropout_prob: float = option("how often a caption is left out", group="loss", metavar="X", default=0.1)
     audio_dropout_prob: float = option("how often the sound is left out", group="loss", metavar="X", default=0.1)
     img_dropout_prob: float = option("how often the picture is left out", group="loss", metavar="X", default=0.1)
@@ -151,7 +92,6 @@ class TrainOptions(ProcessOptions):
         metavar="X",
         default=10.0,
     )
-    seed: int = option("of everything random; one seed, one run", group="optimizer", metavar="N", default=0)
 
     checkpoint_path: str | None = option(
         "where checkpoints go (default: OUTPUT/checkpoints), such as gs://...; of several processes all see it",
@@ -215,16 +155,15 @@ class TrainOptions(ProcessOptions):
         default="auto",
     )
 
-    t5_cpu: bool = option("run the text encoder on the CPU (videos, previews)", group="machine", default=False)
-
     @property
-    def dropouts(self) -> Dropouts:
-        return Dropouts(
+    def objective(self) -> Objective:
+        dropouts = Dropouts(
             text=self.text_dropout_prob,
             audio=self.audio_dropout_prob,
             reference=self.img_dropout_prob,
             motion=self.framepack_dropout_prob,
         )
+        return Objective(self.enable_roi_loss, dropouts, self.seed)
 
     @property
     def rates(self) -> Rates:
@@ -233,6 +172,19 @@ class TrainOptions(ProcessOptions):
             lora=self.lora_lr_scale,
             scaled=self.audio_zero_init_lr_scaling,
             warmup=self.warmup_steps,
+        )
+
+    def settings(self, config: TalkVerseConfig) -> Settings:
+        """Of the network of that size."""
+        return Settings(
+            strategy=Strategy.of(self.unfreeze_strategy, config, self.finetune_all),
+            rank=self.lora_rank,
+            alpha=self.lora_alpha,
+            beginning=self.init,
+            seed=self.seed,
+            dtype=self.dtype,
+            kernel=self.attention,
+            remat=self.remat,
         )
 
     @property
@@ -246,24 +198,16 @@ class TrainOptions(ProcessOptions):
         Raises:
           UserError: a flag's value cannot be used.
         """
-        for name, least in _AT_LEAST.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"--{name} {value}: give {least} or more")
-        for name in _PROBABILITIES:
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise UserError(f"--{name} {value}: give a number from 0 to 1")
+        self.check_videos()
+        at_least(self, batch_size=1, gradient_accumulation_steps=1, num_epochs=1, max_steps=1, warmup_steps=0)
+        at_least(self, save_steps=1, keep_checkpoints=1, keep_every=0, log_interval=1, export_step=0)
+        at_least(self, preview_steps=0, preview_sample_steps=1, lora_rank=1)
+        shares(self, "text_dropout_prob", "img_dropout_prob", "audio_dropout_prob", "framepack_dropout_prob")
         for name in ("learning_rate", "lora_alpha", "lora_lr_scale", "audio_zero_init_lr_scaling"):
             if not 0 < (value := getattr(self, name)) < math.inf:
                 raise UserError(f"--{name} {value}: give a number above 0")
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"--ema_decay {self.ema_decay}: give a number from 0 to below 1, such as 0.999")
-        if self.num_frames < 4 or self.num_frames % 4:
-            raise UserError(f"--num_frames {self.num_frames}: a latent frame holds 4 frames; give a multiple of 4")
-        if self.size_bucket not in BUCKETS:
-            raise UserError(f"--size_bucket {self.size_bucket}: unknown; give one of {', '.join(BUCKETS)}")
-        if not 0 <= self.seed < 2**31:
-            raise UserError(f"--seed {self.seed}: give a number from 0 to below 2**31")
         if self.export is None and bool(self.dataset_metadata_path) == bool(self.shards):
             raise UserError("give either --dataset_metadata_path (videos) or --shards (prepared data)")
         if self.preview_steps and not (self.preview_image and self.preview_audio):

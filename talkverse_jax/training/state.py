@@ -193,12 +193,11 @@ def _drawn(
 
 def _adapters(weights_dir: str, settings: Settings, module: nnx.Module, place: Callable) -> tree.Flat:
     """The values that the adapters begin with: of the pairs beside the weights, or new ones."""
-    pairs, alpha = {}, 0.0
+    values = {}
     if settings.beginning == "weights":
-        pairs, alpha = store.stored_pairs(weights_dir, COMPONENTS["dit"])
-    values = lora.factors(pairs)
-    if pairs and (next(iter(pairs.values())).a.shape[0], alpha) != (settings.rank, settings.alpha):
-        rank = next(iter(pairs.values())).a.shape[0]
+        pairs, rank, alpha = store.stored_pairs(weights_dir, COMPONENTS["dit"])
+        values = lora.factors(pairs)
+    if values and (rank, alpha) != (settings.rank, settings.alpha):
         raise UserError(
             f"{weights_dir}: its LoRA pairs have rank {rank} and alpha {alpha:g}; "
             f"pass --lora_rank {rank} --lora_alpha {alpha:g}"

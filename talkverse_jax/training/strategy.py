@@ -60,6 +60,11 @@ class Strategy:
         return self.num_layers if share is None else self.num_layers - -(-self.num_layers // share)
 
     @property
+    def whole_blocks(self) -> int:
+        """How many blocks are trained whole."""
+        return self.num_layers - self.first_block
+
+    @property
     def lora(self) -> bool:
         return self.name == "lora"
 

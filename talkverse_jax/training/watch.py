@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.weights.manifest import write_json
+from talkverse_jax.core.paths import write_json
 
 _TIMES = 100.0  # the median: a norm above that is not believed
 _WINDOW = 100  # updates whose median it is

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from talkverse_jax.core import tree
 from talkverse_jax.sharding.layout import Layout, ParameterAxes
 from talkverse_jax.weights.rule import Rule
 
@@ -52,13 +52,5 @@ class Component:
           options: what this model alone takes.
         """
         dtype = param_dtype if dtype is None else dtype
-        kwargs = dict(dtype=dtype, param_dtype=param_dtype, layout=layout, **options)
-        return nnx.eval_shape(lambda: self.model_type(config, rngs=_OneKey(), **kwargs))
-
-
-class _OneKey:
-    """Stands for `nnx.Rngs` where shapes alone are asked for: to trace its counters takes 10.5 s for the published
-    transformer, without them 0.6 s."""
-
-    def params(self) -> jax.Array:
-        return jax.random.key(0)
+        kwargs = dict(dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype), layout=layout, **options)
+        return tree.abstract(self.model_type, config, **kwargs)

@@ -6,15 +6,13 @@ A component is in the manifest when it is complete, and only then.
 import dataclasses
 import hashlib
 import json
-import os
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from talkverse_jax.core.config import from_dict, to_dict
-from talkverse_jax.core.errors import UserError, naming
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import write_json
 
 FILE = "manifest.json"
 _FORMAT = 1
@@ -104,28 +102,6 @@ def write(folder: str | Path, manifest: Manifest) -> None:
     """Put a manifest in place of the old one, in one step."""
     values = {"format": _FORMAT, "components": {name: to_dict(entry) for name, entry in manifest.items()}}
     write_json(Path(folder) / FILE, values)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file; an old one stays whole until the new one is."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `path` when the block ends, and is removed when the block fails.
-
-    Raises:
-      OSError: with the name of the file that was to be.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with naming(path):
-            yield partial
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -26,6 +26,7 @@ from jax.sharding import Sharding, SingleDeviceSharding
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import write_json
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.weights import lora, manifest, orbax_io
 from talkverse_jax.weights import safetensors_io as safetensors
@@ -156,12 +157,14 @@ def load_parameters(
         ) from error
 
 
-def stored_pairs(weights_dir: str | Path, component: Component) -> tuple[dict[str, lora.Pair], float]:
-    """LoRA pairs that were not added to the weights (--lora_merge false), by our path of their kernel, and their
-    alpha; none where there are none."""
+def stored_pairs(weights_dir: str | Path, component: Component) -> tuple[dict[str, lora.Pair], int, float]:
+    """LoRA pairs that were not added to the weights (--lora_merge false), by our path of their kernel, their rank
+    and their alpha; where there are none both are 0."""
     folder, entry = folder_of(weights_dir, component.name), manifest.read(weights_dir)[component.name]
     pairs = _pairs_by_path(folder, component, entry)
-    return {path: pair for path, (pair, _) in pairs.items()}, entry.lora.alpha if pairs else 0.0
+    if not pairs:
+        return {}, 0, 0.0
+    return {path: pair for path, (pair, _) in pairs.items()}, entry.lora.rank, entry.lora.alpha
 
 
 def base_tensors(weights_dir: str | Path, component: Component) -> tree.Flat:
@@ -301,7 +304,7 @@ def commit(weights_dir: str | Path, name: str, entry: manifest.Entry) -> None:
     files = {
         str(path.relative_to(staged)): path.stat().st_size for path in staged.rglob("*") if path.is_file()
     }
-    manifest.write_json(staged / _FILES, files)
+    write_json(staged / _FILES, files)
     complete = _complete(weights_dir)
     if complete.pop(name, None):
         manifest.write(weights_dir, complete)

@@ -97,14 +97,14 @@ def test_sound_is_split_in_use(layout):
 def test_goldens(layout, golden):
     bundle = golden("umt5")
     config = UMT5Config.from_upstream(bundle.config, "umt5")
-    abstract = nnx.eval_shape(lambda: UMT5Encoder(config, rngs=nnx.Rngs(0)))
+    abstract = tree.abstract(UMT5Encoder, config)
     many = sharded(load_torch(abstract, umt5_keys.RULES, bundle.weights(), "umt5"), layout, umt5_axes.AXES)
     inputs = bundle.group("inputs")
     assert error(many(inputs["ids"], inputs["mask"]), bundle.group("outputs")["hidden"]) < 1e-5
 
     bundle = golden("wav2vec2")
     config = Wav2Vec2Config.from_huggingface(bundle.config, "wav2vec2")
-    abstract = nnx.eval_shape(lambda: Wav2Vec2(config, rngs=nnx.Rngs(0)))
+    abstract = tree.abstract(Wav2Vec2, config)
     one = load_torch(abstract, wav2vec2_keys.RULES, bundle.weights(), "wav2vec2", wav2vec2_keys.IGNORED)
     states = listen(sharded(one, layout, wav2vec2_axes.AXES), bundle.group("taps")["normalized"])
     layers_first = np.moveaxis(np.asarray(states[0]), 1, 0)
@@ -116,5 +116,5 @@ def test_published_sizes_lie_in_parts(layout):
         (UMT5Encoder, UMT5Config.xxl(), umt5_axes.AXES),
         (Wav2Vec2, Wav2Vec2Config.large_xlsr(), wav2vec2_axes.AXES),
     ):
-        abstract = nnx.eval_shape(lambda: model(config, rngs=nnx.Rngs(0)))  # noqa: B023
+        abstract = tree.abstract(model, config)  # noqa: B023
         assert share_of_all(abstract, layout, axes) < 1.01 / 8

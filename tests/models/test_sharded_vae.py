@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from einops import rearrange
-from flax import nnx
 from jax.experimental import topologies
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -49,7 +48,7 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", ["both", *(pytest.param(c, marks=pytest.mark.slow) for c in CUTS if c != "both")])
 def test_split_pictures_are_the_same(layout, cut):
     (h, w), parts = CUTS[cut]
     split = split_for(layout, 1, h, w)
@@ -105,7 +104,7 @@ def test_parameters_lie_in_parts(layout):
     # Eight devices, or as many as divide the output channels: 3 latents' mean and deviation, 12 pixels.
     assert set(kernels.values()) == {1 / 8, 1 / 4, 1 / 2, 1}
     assert [path for path, share in kernels.items() if share == 1] == ["post_quant_conv/kernel"]
-    published = nnx.eval_shape(lambda: WanVAE22(VAEConfig.wan22(), rngs=nnx.Rngs(0)))
+    published = tree.abstract(WanVAE22, VAEConfig.wan22())
     assert share_of_all(published, layout, AXES) < 1.001 / 8
 
 
@@ -113,7 +112,7 @@ def test_golden(layout, golden):
     bundle = golden("vae")
     sizes = bundle.config | {"latent_mean": WAN22_LATENT_MEAN, "latent_std": WAN22_LATENT_STD}
     config = from_dict(VAEConfig, sizes, "vae")
-    abstract = nnx.eval_shape(lambda: WanVAE22(config, rngs=nnx.Rngs(0)))
+    abstract = tree.abstract(WanVAE22, config)
     vae = sharded(load_torch(abstract, RULES, bundle.weights(), "vae"), layout, AXES)
     tensors = bundle.group("inputs") | bundle.group("outputs")
     case = {name: rearrange(tensor, "b c t h w -> b t h w c") for name, tensor in tensors.items()}
@@ -148,7 +147,7 @@ def test_a_tpu_exchanges_borders_only():
     layout = picture_layout(Layout(make_mesh(MeshConfig(context=-1), devices, heads=24)))
     config = dataclasses.replace(SMALL, dec_dim=32)
     where = layout.parameter_sharding(AXES)
-    vae = nnx.eval_shape(lambda: WanVAE22(config, rngs=nnx.Rngs(0), layout=layout))
+    vae = tree.abstract(WanVAE22, config, layout=layout)
     full = tree.abstract_parameters(vae)
     parts = {
         path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(path, x.shape))

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
@@ -51,11 +50,7 @@ def test_goldens_with_every_value_on_the_way(golden, name):
 
 @pytest.fixture(scope="module")
 def published_model():
-    return nnx.eval_shape(
-        lambda: TalkVerse(
-            TalkVerseConfig.talkverse_5b(), rngs=nnx.Rngs(0), dtype=jnp.bfloat16, param_dtype=jnp.bfloat16
-        )
-    )
+    return tree.abstract(TalkVerse, TalkVerseConfig.talkverse_5b(), dtype=jnp.bfloat16, param_dtype=jnp.bfloat16)
 
 
 def test_the_published_size_has_the_published_names_and_shapes(published_model):

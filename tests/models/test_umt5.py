@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
@@ -21,7 +20,7 @@ def bundle(golden):
 
 def load(bundle, **kwargs) -> UMT5Encoder:
     config = UMT5Config.from_upstream(bundle.config, "umt5")
-    module = nnx.eval_shape(lambda: UMT5Encoder(config, rngs=nnx.Rngs(0), **kwargs))
+    module = tree.abstract(UMT5Encoder, config, **kwargs)
     return load_torch(module, RULES, bundle.weights(), "umt5")
 
 
@@ -64,7 +63,7 @@ def test_position_buckets():
 
 
 def test_xxl_is_the_published_size():
-    module = nnx.eval_shape(lambda: UMT5Encoder(UMT5Config.xxl(), rngs=nnx.Rngs(0)))
+    module = tree.abstract(UMT5Encoder, UMT5Config.xxl())
     parameters = tree.abstract_parameters(module)
     assert sum(leaf.size for leaf in parameters.values()) == 5_680_910_336
     shapes = torch_shapes(parameters, RULES)

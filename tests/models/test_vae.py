@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from einops import rearrange
-from flax import nnx
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import from_dict, to_dict
@@ -39,7 +38,7 @@ decode_chunk = jax.jit(lambda vae, latents, cache=None: vae.decode_chunk(latents
 
 
 def _abstract(config, dtype=jnp.float32):
-    return nnx.eval_shape(lambda: WanVAE22(config, rngs=nnx.Rngs(0), dtype=dtype))
+    return tree.abstract(WanVAE22, config, dtype=dtype)
 
 
 def _small(dtype=jnp.float32):

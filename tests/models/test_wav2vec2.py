@@ -23,7 +23,7 @@ def bundle(golden):
 
 def load(bundle, weights=None, **kwargs) -> Wav2Vec2:
     config = Wav2Vec2Config.from_huggingface(bundle.config, "wav2vec2")
-    module = nnx.eval_shape(lambda: Wav2Vec2(config, rngs=nnx.Rngs(0), **kwargs))
+    module = tree.abstract(Wav2Vec2, config, **kwargs)
     return load_torch(module, RULES, weights or bundle.weights(), "wav2vec2", IGNORED)
 
 
@@ -83,7 +83,7 @@ def test_bfloat16(bundle):
 
 
 def test_large_is_the_published_size():
-    module = nnx.eval_shape(lambda: Wav2Vec2(Wav2Vec2Config.large_xlsr(), rngs=nnx.Rngs(0)))
+    module = tree.abstract(Wav2Vec2, Wav2Vec2Config.large_xlsr())
     parameters = tree.abstract_parameters(module)
     head_and_mask = 33 * 1024 + 33 + 1024  # the rest of Wav2Vec2ForCTC
     assert sum(leaf.size for leaf in parameters.values()) == 315_472_545 - head_and_mask
@@ -97,7 +97,7 @@ def test_large_is_the_published_size():
 
 def test_memory_grows_with_the_length_not_its_square():
     """Large size, 1 and 4 minutes; all scores of 4 minutes at once would take 9 GB."""
-    module = nnx.eval_shape(lambda: Wav2Vec2(Wav2Vec2Config.large_xlsr(), rngs=nnx.Rngs(0)))
+    module = tree.abstract(Wav2Vec2, Wav2Vec2Config.large_xlsr())
     graphdef, state = nnx.split(module.encoder.layers[0].attention)
 
     def temporaries(frames: int) -> int:

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from flax import nnx
 from transformers import AutoTokenizer, Wav2Vec2FeatureExtractor
 
+from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.umt5 import torch_keys as umt5_keys
 from talkverse_jax.models.umt5.config import UMT5Config
@@ -34,7 +34,7 @@ def tokenizer_folder(tmp_path):
 def text_encoder(golden, tokenizer_folder) -> TextEncoder:
     bundle = golden("umt5")
     config = UMT5Config.from_upstream(bundle.config, "umt5")
-    module = nnx.eval_shape(lambda: UMT5Encoder(config, rngs=nnx.Rngs(0)))
+    module = tree.abstract(UMT5Encoder, config)
     model = load_torch(module, umt5_keys.RULES, bundle.weights(), "umt5")
     return TextEncoder(model, load_tokenizer(tokenizer_folder))
 
@@ -43,7 +43,7 @@ def text_encoder(golden, tokenizer_folder) -> TextEncoder:
 def audio_encoder(golden) -> AudioEncoder:
     bundle = golden("wav2vec2")
     config = Wav2Vec2Config.from_huggingface(bundle.config, "wav2vec2")
-    module = nnx.eval_shape(lambda: Wav2Vec2(config, rngs=nnx.Rngs(0)))
+    module = tree.abstract(Wav2Vec2, config)
     rules, ignored = wav2vec2_keys.RULES, wav2vec2_keys.IGNORED
     return AudioEncoder(load_torch(module, rules, bundle.weights(), "wav2vec2", ignored))
 
@@ -110,7 +110,7 @@ def test_long_prompt_is_cut_and_counted(text_encoder):
 def test_tokenizer_of_another_model_is_refused(text_encoder):
     small = UMT5Config(64, 8, 8, 8, 2, 1, 32, 128)
     with pytest.raises(UserError, match="tokens, the text encoder knows 64"):
-        TextEncoder(nnx.eval_shape(lambda: UMT5Encoder(small, rngs=nnx.Rngs(0))), text_encoder.tokenizer)
+        TextEncoder(tree.abstract(UMT5Encoder, small), text_encoder.tokenizer)
 
 
 def test_missing_or_broken_tokenizer(tmp_path):

@@ -92,7 +92,7 @@ def unsplit_clips(init_first_frame: bool) -> list[Clip]:
 @pytest.mark.parametrize(
     "mesh, init_first_frame",
     [
-        ("data=2,context=4", True),
+        pytest.param("data=2,context=4", True, marks=pytest.mark.slow),
         *(
             pytest.param(mesh, False, marks=pytest.mark.slow)
             for mesh in (

@@ -12,13 +12,14 @@ import pytest
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.sharding import topologies
-from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.sharding.topologies import TOPOLOGIES, find
 from talkverse_jax.tools import plan as tool
 from talkverse_jax.tools.hlo_cost import Cost
 from talkverse_jax.tools.plan_compile import compile_program
 from talkverse_jax.tools.plan_programs import Job, Program, Work, weight_bytes
 from talkverse_jax.tools.plan_report import report
+from talkverse_jax.tools.plan_training import make_training_job, training_programs
 from tests.conftest import CONFIGS
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
@@ -86,6 +87,41 @@ def test_a_plan_of_a_tpu(monkeypatch, one_block, tmp_path, capsys):
     assert step["waste"] >= 0 and step["cost"]["received"] and len(step["sha256"]) == 64
     assert _run(monkeypatch, *arguments, "--json", written) == 0
     assert json.loads(written.read_text())["plans"][0]["programs"][0]["sha256"] == step["sha256"]
+
+
+TRAINING = """
+unfreeze_strategy = "lora"
+size_bucket = "tiny-128"
+num_frames = 8
+batch_size = 8
+gradient_accumulation_steps = 2
+"""
+
+
+@pytest.mark.slow
+def test_a_plan_of_training(monkeypatch, one_block, tmp_path, capsys):
+    """Both programs of an update, on all 8 virtual CPUs."""
+    config, written = tmp_path / "train.toml", tmp_path / "plan.json"
+    config.write_text(TRAINING)
+    arguments = ["--train", config, "--model", one_block, "--topology", "cpu", "--json", written]
+    assert _run(monkeypatch, *arguments) == 0
+    assert "128x128, 81 frames, lora, batch 8 x 2, remat full" in capsys.readouterr().out
+    (made,) = json.loads(written.read_text())["plans"]
+    gradients, update = made["programs"]
+    assert (gradients["name"], gradients["times"]) == ("gradients", 2)
+    assert (update["name"], update["times"]) == ("update", 1)
+    assert made["fits"] and not made["faults"] and gradients["waste"] > 0 and gradients["cost"]["received"]
+
+
+def test_training_keeps_a_share_of_everything_on_each_device(one_block, tmp_path):
+    (tmp_path / "train.toml").write_text(TRAINING)
+    options, configs = tool.load_train_options(str(tmp_path / "train.toml")), ModelConfigs.from_toml(one_block)
+    job, kept = make_training_job(configs, options, 128, 128), {}
+    for axes in ("data=8", "fsdp=8"):
+        mesh = make_mesh(MeshConfig.parse(axes), jax.devices(), configs.dit.trunk.num_heads)
+        gradients, _ = training_programs(configs, options, job, mesh)
+        kept[axes] = gradients.weights + gradients.beside["Adam"]
+    assert kept["fsdp=8"] < kept["data=8"] / 4  # vectors stay whole
 
 
 def _program(function, *args, flops: float, beside: int = 0) -> Program:
@@ -173,6 +209,21 @@ def test_the_whole_model_on_one_80_gb_card():
 )
 def test_what_cannot_be_planned_is_told_what_would(monkeypatch, arguments, said):
     monkeypatch.setattr(sys, "argv", ["plan", "--config", str(DEMO), "--model", str(TINY), *arguments])
+    with pytest.raises(UserError, match=said):
+        tool.main()
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--topology", "H100-8"], "training is compiled, not estimated"),
+        (["--topology", "cpu", "--programs", "step"], "there are gradients, update"),
+        (["--topology", "cpu", "--config", str(DEMO)], "not allowed with argument --train"),
+    ],
+)
+def test_what_cannot_be_planned_of_training(monkeypatch, arguments, said):
+    config = str(CONFIGS / "train_tiny.toml")
+    monkeypatch.setattr(sys, "argv", ["plan", "--train", config, "--model", str(TINY), *arguments])
     with pytest.raises(UserError, match=said):
         tool.main()
 

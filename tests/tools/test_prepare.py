@@ -214,7 +214,7 @@ def test_other_flags_are_refused(prepared, tiny_weights, data):
         ({"num_frames": 7}, "--num_frames 7: .* multiple of 4"),
         ({"weights": "nowhere"}, "nowhere: no such folder"),
         ({"dataset_metadata_path": "none.csv"}, "none.csv: no such file"),
-        ({"size_bucket": "none"}, "--size_bucket none: no such bucket"),
+        ({"size_bucket": "none"}, "--size_bucket none: unknown; give one of"),
     ],
 )
 def test_what_cannot_be_is_one_line(tiny_weights, data, tmp_path, more, message):

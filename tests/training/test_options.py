@@ -23,7 +23,7 @@ def test_the_originals_flags_and_defaults():
     assert options.dataset_metadata_path == ("a.csv", "b.csv") and options.enable_roi_loss
     assert (options.learning_rate, options.warmup_steps, options.unfreeze_strategy) == (1e-5, 1000, "minimal")
     assert (options.lora_rank, options.lora_alpha, options.lora_lr_scale) == (128, 128.0, 10.0)
-    assert options.dropouts == (0.1, 0.1, 0.1, 0.1) and options.audio_zero_init_lr_scaling == 10
+    assert options.objective.dropouts == (0.1, 0.1, 0.1, 0.1) and options.audio_zero_init_lr_scaling == 10
     assert parse(*NEEDED, "--finetune_all").finetune_all
     assert not parse(*NEEDED, "--always_use_motion_frames", "false").always_use_motion_frames
 

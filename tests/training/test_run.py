@@ -210,6 +210,7 @@ def test_prepared_data(place, tmp_path):
             dtype="float32",
             windows=1,
             batch_size=2,
+            num_workers=0,
             **data,
         )
     )

@@ -11,8 +11,6 @@ from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.talkverse.torch_keys import RULES
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.tools.convert import Settings as ConvertSettings
-from talkverse_jax.tools.convert import convert
 from talkverse_jax.tools.published import DIT_STEM
 from talkverse_jax.training import lora
 from talkverse_jax.training.state import Settings, abstract, divide, load_network
@@ -95,40 +93,28 @@ def test_a_new_adapter_changes_nothing_at_first(tiny_weights, reference):
         np.testing.assert_array_equal(values[kernel], reference[kernel])
 
 
-@pytest.fixture(scope="module")
-def unmerged(tiny_checkpoint, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unmerged")
-    convert(
-        folder,
-        ("dit",),
-        ModelConfigs.from_toml(CONFIGS / "model_tiny.toml"),
-        ConvertSettings(dtype="float32", lora_rank=128, lora_alpha=128.0, lora_merge=False),
-        **{name: str(path) for name, path in tiny_checkpoint.items()},
-    )
-    return folder
-
-
-def test_adapters_go_on_from_pairs_beside_the_weights(unmerged):
+def test_adapters_go_on_from_pairs_beside_the_weights(tiny_pairs_apart):
     network, params = load_network(
-        unmerged, Settings(Strategy.of("lora", TINY), rank=128, alpha=128.0, dtype="float32"), Layout()
+        tiny_pairs_apart, Settings(Strategy.of("lora", TINY), rank=128, alpha=64.0, dtype="float32"), Layout()
     )
-    values, merged = by_path(network, params), tree.parameters(store.load_module(unmerged, COMPONENTS["dit"]))
+    values = by_path(network, params)
+    merged = tree.parameters(store.load_module(tiny_pairs_apart, COMPONENTS["dit"]))
     for kernel, (a, b) in lora.pairs(values).items():
-        np.testing.assert_allclose(values[kernel] + values[a] @ values[b], merged[kernel], atol=1e-5)
-    network, params = load_network(unmerged, Settings(Strategy.of("full", TINY), dtype="float32"), Layout())
+        np.testing.assert_allclose(values[kernel] + 64 / 128 * values[a] @ values[b], merged[kernel], atol=1e-5)
+    network, params = load_network(tiny_pairs_apart, Settings(Strategy.of("full", TINY), dtype="float32"), Layout())
     for path, value in by_path(network, params).items():
         np.testing.assert_array_equal(value, merged[path])
 
 
-def test_pairs_of_another_rank_are_refused(unmerged):
-    with pytest.raises(UserError, match="rank 128 and alpha 128; pass --lora_rank 128 --lora_alpha 128"):
-        load_network(unmerged, Settings(Strategy.of("lora", TINY), rank=64, alpha=128.0), Layout())
+def test_pairs_of_another_rank_are_refused(tiny_pairs_apart):
+    with pytest.raises(UserError, match="rank 128 and alpha 64; pass --lora_rank 128 --lora_alpha 64"):
+        load_network(tiny_pairs_apart, Settings(Strategy.of("lora", TINY), rank=64, alpha=64.0), Layout())
 
 
-def test_the_base_model_with_an_adapter_drawn_anew(unmerged, tiny_checkpoint, tiny_weights):
+def test_the_base_model_with_an_adapter_drawn_anew(tiny_pairs_apart, tiny_checkpoint, tiny_weights):
     """As the original's training begins: not a number of TalkVerse's file is left."""
     settings = Settings(Strategy.of("full", TINY), beginning="adapter", dtype="float32", seed=1)
-    values = by_path(*load_network(unmerged, settings, Layout()))
+    values = by_path(*load_network(tiny_pairs_apart, settings, Layout()))
     shards = read_shards(tiny_checkpoint["ckpt_dir"], DIT_STEM)
     base = merge(shards)
     for path, value in values.items():

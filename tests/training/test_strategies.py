@@ -53,8 +53,10 @@ def networks(monkeypatch):
     "name",
     [
         "lora",
-        "moderate",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("none", "framepack", "minimal", "aggressive", "full")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("none", "framepack", "minimal", "moderate", "aggressive", "full")
+        ),
     ],
 )
 def test_what_is_trained_moves_and_can_be_converted(name, place, networks, tmp_path):

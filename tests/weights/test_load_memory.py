@@ -15,6 +15,7 @@ import pytest
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import to_dict
+from talkverse_jax.core.paths import write_json
 from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
@@ -47,7 +48,7 @@ def wide_weights(tmp_path_factory) -> Path:
     leaves = tree.abstract_parameters(component.abstract(CONFIG))
     with store.staging(folder, "dit") as staged:
         orbax_io.write(staged / store.PARAMETERS, {path: repeated(leaf.shape) for path, leaf in leaves.items()})
-        manifest.write_json(staged / store.CONFIG, to_dict(CONFIG))
+        write_json(staged / store.CONFIG, to_dict(CONFIG))
         size = 2 * sum(leaf.size for leaf in leaves.values())
         store.commit(folder, "dit", manifest.Entry("bfloat16", size, (), None, "test"))
     return folder

@@ -7,30 +7,14 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core import tree
-from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
-from talkverse_jax.tools.convert import Settings, convert
 from talkverse_jax.weights import lora, store
-from tests.conftest import CONFIGS
 from tests.processes import free_address, run_together
 
 DIT = COMPONENTS["dit"]
 PAIRS = 4 * 8  # of every block q, k and o twice, and both layers of the feed-forward
-
-
-@pytest.fixture(scope="module")
-def pairs_apart(tiny_checkpoint, tmp_path_factory) -> Path:
-    """A transformer with its LoRA pairs stored beside it."""
-    folder = tmp_path_factory.mktemp("pairs_apart")
-    convert(
-        folder,
-        ("dit",),
-        ModelConfigs.from_toml(CONFIGS / "model_tiny.toml"),
-        Settings(dtype="float32", lora_rank=128, lora_alpha=64.0, lora_merge=False),
-        **{name: str(path) for name, path in tiny_checkpoint.items()},
-    )
-    return folder
 
 
 def check(folder: str | Path, trained: str | Path, mesh: str) -> None:
@@ -63,11 +47,11 @@ with distributed.session(address, 2, int(me), heartbeat_timeout=60):
 
 
 @pytest.mark.parametrize("mesh", ["fsdp=8", "fsdp=4,tensor=2"])
-def test_pairs_and_a_trained_file(pairs_apart, tiny_checkpoint, mesh):
-    check(pairs_apart, tiny_checkpoint["lora_ckpt"], mesh)
+def test_pairs_and_a_trained_file(tiny_pairs_apart, tiny_checkpoint, mesh):
+    check(tiny_pairs_apart, tiny_checkpoint["lora_ckpt"], mesh)
 
 
-def test_pairs_and_a_trained_file_in_two_processes(pairs_apart, tiny_checkpoint):
-    own = [pairs_apart, tiny_checkpoint["lora_ckpt"], "fsdp=4,tensor=2"]
+def test_pairs_and_a_trained_file_in_two_processes(tiny_pairs_apart, tiny_checkpoint):
+    own = [tiny_pairs_apart, tiny_checkpoint["lora_ckpt"], "fsdp=4,tensor=2"]
     address = free_address()
     run_together(PROGRAM, *([address, me, *own] for me in (0, 1)), within=100)

@@ -38,9 +38,8 @@ from talkverse_jax.tools.random_checkpoint import write_random_checkpoint
 from talkverse_jax.training.feed import Data, Feed, open_data
 from talkverse_jax.training.optimizer import make_optimizer
 from talkverse_jax.training.options import TrainOptions
-from talkverse_jax.training.state import Settings, TrainState, load_network, start, start_abstract
+from talkverse_jax.training.state import TrainState, load_network, start, start_abstract
 from talkverse_jax.training.step import TrainingStep
-from talkverse_jax.training.strategy import Strategy
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM = 2  # samples or steps before the clock starts
@@ -147,8 +146,7 @@ def encoding_rate(data: Data, repeats: int = 3) -> float:
 
 
 def make_step(options: TrainOptions, configs: ModelConfigs) -> tuple[TrainingStep, TrainState]:
-    settings = Settings(Strategy.of(options.unfreeze_strategy, configs.dit))
-    network, params = load_network(options.weights, settings, Layout())
+    network, params = load_network(options.weights, options.settings(configs.dit), Layout())
     optimizer = make_optimizer(network.groups, options.rates)
     state = start(params, optimizer, ema=False)
     abstract = start_abstract(params, optimizer, ema=False)

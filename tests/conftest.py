@@ -1,6 +1,7 @@
 """Eight virtual devices, one compile cache for the session and all processes it starts, and tiny weights."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -30,6 +31,15 @@ def full_precision():
     """Goldens are float32: accelerators need full-precision products to compare with them."""
     with jax.default_matmul_precision("highest"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_file():
+    """What a file of tests traced and compiled is forgotten with it: gigabytes of it slow down all that follow, as
+    every collection of garbage searches them."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ demo: $(VENV)/installed
 	  --title "talkverse_jax demo" --note "random weights: the whole program runs, but nobody has taught it to talk"
 	@echo "look at $(DEMO)/contact_sheet.png and $(DEMO)/talk.mp4"
 
+# The tests' programs are large and run for a moment: LLVM's optimisations would cost a third more than they give.
+test: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
 test: $(VENV)/installed
 	$(PY) -m pytest -n 2 --dist loadfile
 

@@ -59,6 +59,7 @@ def check(topology: str, mesh: str, size: str, blocks: int) -> None:
 
 
 @needs_libtpu
+@slow
 def test_four_blocks_for_eight_chips():
     check("v6e-8", "data=2,context=4", "640x640", blocks=4)
 

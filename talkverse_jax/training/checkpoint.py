@@ -270,9 +270,11 @@ def _restore_args(leaf: jax.ShapeDtypeStruct) -> ocp.RestoreArgs:
 
 @functools.cache
 def _quieten_orbax() -> None:
-    """Orbax logs a failure once for each of its threads, with all that led to it, and TensorStore calls back into
-    event loops that have ended; what is wrong is told once, by us."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    """Orbax logs a failure once for each of its threads, with all that led to it, asyncio those of its tasks that
+    nobody waited for, and TensorStore calls back into event loops that have ended; what is wrong is told once, by
+    us."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     complain = sys.unraisablehook
 
     def hook(ignored) -> None:

@@ -48,7 +48,7 @@ def numbers(value) -> list[float]:
     return sum(map(numbers, value), []) if isinstance(value, list) else [value] * isinstance(value, int | float)
 
 
-@pytest.mark.parametrize("part", ["step", "goldens", "convs"])
+@pytest.mark.parametrize("part", [pytest.param("step", marks=pytest.mark.slow), "goldens", "convs"])
 def test_a_part_needs_jax_flax_and_numpy_alone(bare_machine, tmp_path, part):
     code, found, printed = run_gpu(bare_machine, tmp_path / "gpu.json", "--part", part)
     assert code == 0, printed

@@ -93,6 +93,7 @@ def _check_activations_are_split(hlo: str, layout: Layout) -> None:
     assert not too_large, too_large
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["fsdp=2,tensor=4"])
 def test_blocks_one_by_one_compute_what_the_scan_does(mesh):
     model, inputs, expected = unsplit()

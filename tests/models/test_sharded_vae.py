@@ -108,6 +108,7 @@ def test_parameters_lie_in_parts(layout):
     assert share_of_all(published, layout, AXES) < 1.001 / 8
 
 
+@pytest.mark.slow
 def test_golden(layout, golden):
     bundle = golden("vae")
     sizes = bundle.config | {"latent_mean": WAN22_LATENT_MEAN, "latent_std": WAN22_LATENT_STD}

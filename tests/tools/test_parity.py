@@ -37,7 +37,17 @@ def changed(tmp_path, name, change) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["umt5", "wav2vec2", "unipc_12", "vae", "train_loss_plain", "train_loss_roi"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "umt5",
+        "wav2vec2",
+        "unipc_12",
+        "vae",
+        "train_loss_roi",
+        pytest.param("train_loss_plain", marks=pytest.mark.slow),
+    ],
+)
 def test_a_golden_passes(monkeypatch, capsys, name):
     code, out = run(monkeypatch, capsys, GOLDENS / f"{name}.safetensors")
     assert code == 0

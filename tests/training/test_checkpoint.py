@@ -193,7 +193,8 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path):
     )
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert errors.startswith(f"error: {tmp_path}: a checkpoint cannot be written (File too large); make room"), errors
+    said = f"error: {tmp_path}: a checkpoint cannot be written (File too large); make room"
+    assert errors.startswith(said), errors
     assert errors.count("\n") == 1, errors
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.steps() == [1]

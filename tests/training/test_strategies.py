@@ -90,6 +90,7 @@ def test_what_is_trained_moves_and_can_be_converted(name, place, networks, tmp_p
         np.testing.assert_allclose(converted[path], ours, rtol=1e-5, atol=1e-6, err_msg=path)
 
 
+@pytest.mark.slow
 def test_an_exported_file_samples_like_the_preview(place, tmp_path):
     """The preview is what sample.py makes of the converted file."""
     sound, picture = str(ROOT / "assets" / "speech.flac"), str(ROOT / "assets" / "face.png")

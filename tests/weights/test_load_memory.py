@@ -101,7 +101,7 @@ def load(folder: str, scan: bool) -> None:
     print(json.dumps({"allocated": allocated[0], "held": held, "all": parameters}))
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_process_allocates_little_more_than_it_holds(wide_weights, scan):
     address = free_address()
     outputs = run_together(PROGRAM, *([address, wide_weights, scan, me] for me in (0, 1)), within=120)

@@ -48,7 +48,7 @@ def parse_options(cls: type[Options], prog: str, description: str, argv: list[st
     return from_dict(cls, values, file or prog)
 
 
-def at_least(options: Any, **least: float) -> None:
+def check_at_least(options: Any, **least: float) -> None:
     """Check numbers of the options, those that are given, against the least value of each.
 
     Raises:
@@ -60,7 +60,7 @@ def at_least(options: Any, **least: float) -> None:
             raise UserError(f"--{name} {value}: give {bound} or more")
 
 
-def shares(options: Any, *names: str) -> None:
+def check_shares(options: Any, *names: str) -> None:
     """Check that numbers of the options are probabilities.
 
     Raises:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from talkverse_jax.core import compile_cache
 from talkverse_jax.core.errors import UserError, run_command
-from talkverse_jax.core.options import at_least, option, parse_options
+from talkverse_jax.core.options import check_at_least, option, parse_options
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data import shards
 from talkverse_jax.data.batches import Batch, SampleId, Shape
@@ -62,7 +62,7 @@ class PrepareOptions(VideoOptions):
           UserError: a flag's value cannot be used.
         """
         self.check_videos()
-        at_least(self, windows=1, batch_size=1, shard_size=1, num_processes=1, process_id=0)
+        check_at_least(self, windows=1, batch_size=1, shard_size=1, num_processes=1, process_id=0)
         if self.process_id >= self.num_processes:
             raise UserError(f"--process_id {self.process_id}: give 0 to {self.num_processes - 1}")
 

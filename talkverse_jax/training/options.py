@@ -5,7 +5,7 @@ import math
 from typing import Literal
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import at_least, option, shares
+from talkverse_jax.core.options import check_at_least, check_shares, option
 from talkverse_jax.diffusion.loss import Dropouts
 from talkverse_jax.models.talkverse.config import TalkVerseConfig
 from talkverse_jax.ops.attention import KernelName
@@ -199,10 +199,10 @@ class TrainOptions(VideoOptions, ProcessOptions):
           UserError: a flag's value cannot be used.
         """
         self.check_videos()
-        at_least(self, batch_size=1, gradient_accumulation_steps=1, num_epochs=1, max_steps=1, warmup_steps=0)
-        at_least(self, save_steps=1, keep_checkpoints=1, keep_every=0, log_interval=1, export_step=0)
-        at_least(self, preview_steps=0, preview_sample_steps=1, lora_rank=1)
-        shares(self, "text_dropout_prob", "img_dropout_prob", "audio_dropout_prob", "framepack_dropout_prob")
+        check_at_least(self, batch_size=1, gradient_accumulation_steps=1, num_epochs=1, max_steps=1, warmup_steps=0)
+        check_at_least(self, save_steps=1, keep_checkpoints=1, keep_every=0, log_interval=1, export_step=0)
+        check_at_least(self, preview_steps=0, preview_sample_steps=1, lora_rank=1)
+        check_shares(self, "text_dropout_prob", "img_dropout_prob", "audio_dropout_prob", "framepack_dropout_prob")
         for name in ("learning_rate", "lora_alpha", "lora_lr_scale", "audio_zero_init_lr_scaling"):
             if not 0 < (value := getattr(self, name)) < math.inf:
                 raise UserError(f"--{name} {value}: give a number above 0")

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import at_least, option, shares
+from talkverse_jax.core.options import check_at_least, check_shares, option
 from talkverse_jax.data.buckets import BUCKETS
 from talkverse_jax.data.catalogue import Catalogue, Rules, describe, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
@@ -79,8 +79,8 @@ class VideoOptions:
         Raises:
           UserError: a flag's value cannot be used.
         """
-        at_least(self, num_workers=0)
-        shares(self, "max_skipped_share")
+        check_at_least(self, num_workers=0)
+        check_shares(self, "max_skipped_share")
         if self.num_frames < 4 or self.num_frames % 4:
             raise UserError(f"--num_frames {self.num_frames}: a latent frame holds 4 frames; give a multiple of 4")
         if self.size_bucket not in BUCKETS:

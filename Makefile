@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 DEMO   := outputs/demo
+TOY    := outputs/toy
 
 # The environment has libtpu, to compile for TPUs: without this JAX looks for one.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-slow plan-table lint clean
+.PHONY: demo train-toy evaluate-toy test test-slow plan-table lint clean
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -27,6 +28,25 @@ demo: $(VENV)/installed
 	$(PY) -m talkverse_jax.tools.contact_sheet $(DEMO)/talk.mp4 $(DEMO)/contact_sheet.png \
 	  --title "talkverse_jax demo" --note "random weights: the whole program runs, but nobody has taught it to talk"
 	@echo "look at $(DEMO)/contact_sheet.png and $(DEMO)/talk.mp4"
+
+# From nothing to the weights in assets/toy, about two hours on two cores; interrupted and given again, it goes on.
+train-toy: $(VENV)/installed $(TOY)/vae/Wan2.2_VAE.pth
+	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
+	  --output $(TOY)/begin
+	$(PY) convert_torch_weights.py --config configs/model_toy.toml --ckpt_dir $(TOY)/begin/Wan2.2-TI2V-5B \
+	  --lora_ckpt $(TOY)/begin/talkverse_s2v_5b.safetensors \
+	  --wav2vec_dir $(TOY)/begin/wav2vec2-large-xlsr-53-english --output $(TOY)/start
+	$(PY) -m talkverse_jax.tools.prepare --config configs/prepare_toy.toml
+	$(PY) train.py --config configs/train_toy.toml
+	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
+	  --dit $(TOY)/train/step-$(TOY_STEPS).safetensors --output assets/toy
+
+# Windows without motion frames, as first clips are, come from short videos alone.
+$(TOY)/world/train.csv: $(VENV)/installed
+	$(PY) -m talkverse_jax.toy.make --output $(TOY)/world --videos 500 --square --short_share 0.35
+
+$(TOY)/vae/Wan2.2_VAE.pth: $(TOY)/world/train.csv
+	$(PY) -m talkverse_jax.toy.train_vae --config configs/train_vae_toy.toml
 
 # The tests' programs are large and run for a moment: LLVM's optimisations would cost a third more than they give.
 test: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1

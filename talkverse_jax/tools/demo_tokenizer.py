@@ -11,13 +11,15 @@ SPACE = "▁"
 # Frequent pieces of English; what they lack is spelt in letters, and what ASCII lacks in bytes.
 _WORDS = (
     "the a an of in on at to and with is are person man woman face mouth eyes hair head hand camera video "
-    "light room speaking talking looking smiling sitting standing young old portrait front close up"
+    "light room speaking talking looking smiling sitting standing young old portrait front close up "
+    "talks looks smiles serious short parted curly long bobbed tied- black brown blond red grey blue green yellow white "
+    "dark purple cream mint pink lavender teal round square glasses jumper shirt hoodie wall striped dots window"
 )
 _FRAGMENTS = "th he in er an re nd on en at ou ed ha to or it is hi es ng ing tion ly"
 
 
 def tiny_tokenizer() -> Tokenizer:
-    """A Unigram tokenizer of some 400 tokens: pad 0, end 1 (appended to every text), unknown 2."""
+    """A Unigram tokenizer of some 450 tokens: pad 0, end 1 (appended to every text), unknown 2."""
     characters = [SPACE, *(chr(code) for code in range(0x21, 0x7F))]
     pieces = [SPACE + word for word in _WORDS.split()] + _FRAGMENTS.split()
     vocabulary = [(PAD, 0.0), (END, 0.0), (UNKNOWN, 0.0)]

@@ -1,4 +1,5 @@
-"""Measures talking videos: `python -m talkverse_jax.tools.evaluate VIDEO... [--clip_frames N] [--output DIR]`.
+"""Measures talking videos: `python -m talkverse_jax.tools.evaluate VIDEO... [--clip_frames N] [--output DIR]`, or
+those that a model makes of a set of people: `--weights DIR --set FILE --output DIR`.
 
 From the files alone: how the opening of the mouth, read from the pixels, goes with the loudness of the sound, and
 with the sound of another video; how much the face stays that of the reference picture; how colour, sharpness and
@@ -6,6 +7,7 @@ face drift from the first five seconds to the last, and how the picture jumps wh
 `--output` keeps them as `evaluation.json` with a picture, `evaluation.png`.
 """
 
+import argparse
 import importlib
 import json
 from collections.abc import Sequence
@@ -97,11 +99,39 @@ def write(evaluation: Evaluation, folder: str | Path) -> None:
     draw_page(evaluation.videos, evaluation.records, target / "evaluation.png")
 
 
+def _make_videos(given: argparse.Namespace) -> None:
+    """Make the videos that the options ask for, and have these measured."""
+    if given.videos or given.reference or given.clip_frames:
+        raise UserError("--weights: makes the videos, from pictures of the set; leave out VIDEO, --reference and "
+                        "--clip_frames")
+    if not (given.set and given.output):
+        raise UserError("--weights: needs --set, whose people talk, and --output, where the videos go")
+    from talkverse_jax.tools.evaluation import speak  # loads the models' code
+
+    made = list(speak.speak(given.weights, given.set, given.config, Path(given.output) / "videos"))
+    given.videos = [one.video for one in made]
+    given.reference = made[0].picture.parent
+    given.clip_frames = speak.clip_frames(given.config)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = CommandParser(
         prog="talkverse_jax.tools.evaluate", description="Measure talking videos, from the files alone."
     )
-    parser.add_argument("videos", nargs="+", type=path, metavar="VIDEO", help="video files, or folders of mp4s")
+    parser.add_argument("videos", nargs="*", type=path, metavar="VIDEO", help="video files, or folders of mp4s")
+    parser.add_argument(
+        "--weights", type=path, metavar="DIR", help="make the videos, with weights that convert_torch_weights.py wrote"
+    )
+    parser.add_argument(
+        "--set",
+        type=path,
+        metavar="FILE",
+        help="of whom: a CSV with video_path and caption, such as held_out.csv of talkverse_jax.toy.make; each video's "
+        "sound and the picture NAME.png beside it are taken",
+    )
+    parser.add_argument(
+        "--config", type=path, metavar="FILE", help="TOML file of sample.py, whose settings make the videos"
+    )
     parser.add_argument(
         "--reference",
         type=path,
@@ -122,6 +152,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--output", type=path, metavar="DIR", help="folder for evaluation.json and evaluation.png")
     given = parser.parse_args(argv)
+    if given.weights:
+        _make_videos(given)
+    elif given.set or given.config:
+        raise UserError("--set, --config: tell what --weights makes; give these too")
+    if not given.videos:
+        raise UserError("no videos; give files or folders, or --weights and --set")
     evaluation = evaluate(given.videos, given.reference, given.clip_frames, given.reader)
     print(table(evaluation.summary))
     if given.output:

@@ -85,10 +85,15 @@ def torch_shapes(name: str, config: Any) -> dict[str, tuple[int, ...]]:
     return match.torch_shapes(tree.abstract_parameters(component.abstract(config)), component.rules)
 
 
+def is_adapter(name: str) -> bool:
+    """Whether a tensor of the DiT is in the TalkVerse file alone."""
+    return name.startswith(_ADAPTER)
+
+
 def _write_dit(
     folder: Path, trained: Path, shapes: Mapping[str, tuple[int, ...]], seed: int, rank: int
 ) -> None:
-    base = {n: (_F32, shape) for n, shape in shapes.items() if not n.startswith(_ADAPTER)}
+    base = {n: (_F32, shape) for n, shape in shapes.items() if not is_adapter(n)}
     shards = _split(base, _SHARDS)
     index = {"metadata": {"total_size": _nbytes(base)}, "weight_map": {}}
     for number, shard in enumerate(shards, 1):
@@ -168,6 +173,8 @@ def _mean_and_std(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         return 0.0, 0.1 / math.sqrt(shape[1])
     if name == "casual_audio_encoder.weights":  # of the layers' average
         return 0.03, 0.005
+    if name.endswith("feature_extractor.conv_layers.0.conv.bias"):
+        return 0.0, 1.0  # or the norm behind it would throw away how loud the sound is
     if last == "gamma" or (last == "weight" and len(shape) == 1) or last in ("weight_g", "original0"):
         return 1.0, 0.1
     if len(shape) < 2 or last in ("bias", "modulation", "padding_tokens", "masked_spec_embed"):

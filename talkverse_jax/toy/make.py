@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from talkverse_jax.core.errors import UserError, naming, run_command
-from talkverse_jax.core.options import option, parse_options
+from talkverse_jax.core.options import check_shares, option, parse_options
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data.buckets import BUCKETS
 from talkverse_jax.data.video_writer import VideoWriter
@@ -35,8 +35,7 @@ _SETS: tuple[Set, ...] = ("train", "held_out")
 SQUARE = 128, 128
 _BUCKET = "tiny-128"
 _COLUMNS = ("video_path", "caption", "fps", "scenes")
-_LONG, _SHORT = (9.0, 12.0), (5.0, 7.0)  # seconds
-_SHORT_SHARE = 0.2
+_LONG, _SHORT = (9.0, 12.0), (5.0, 6.0)  # seconds
 _SQUARE_SHARE = 0.7  # of the videos; the others take the other shapes in equal parts
 
 
@@ -49,7 +48,10 @@ class MakeOptions:
     seed: int = option("of everything", group="world", metavar="N", default=0)
     set: Set = option("whose people and sentences; the sets share none", group="world", default="train")
     seconds: float = option(
-        "length of all videos; 0: most 9 to 12, some 5 to 7", group="world", metavar="SECONDS", default=0.0
+        "length of all videos; 0: most 9 to 12, some 5 to 6", group="world", metavar="SECONDS", default=0.0
+    )
+    short_share: float = option(
+        "share of videos of 5 to 6 seconds, where lengths are by lot", group="world", metavar="X", default=0.2
     )
     square: bool = option(
         "128x128 only, one program to compile; otherwise 3 in 10 have another shape", group="world", default=False
@@ -61,6 +63,7 @@ class MakeOptions:
             raise UserError(f"--videos {self.videos}: give 1 or more")
         if self.seed < 0 or self.workers < 0:
             raise UserError(f"--seed {self.seed} --workers {self.workers}: give 0 or more")
+        check_shares(self, "short_share")
         if self.seconds and not 0.5 <= self.seconds <= 600:
             raise UserError(f"--seconds {self.seconds:g}: give 0.5 to 600, or 0 for lengths by lot")
 
@@ -74,23 +77,30 @@ class Clip:
     film: Film
 
 
-def make_clip(seed: int, set: Set, number: int, seconds: float = 0.0, size: tuple[int, int] | None = None) -> Clip:
+def make_clip(
+    seed: int,
+    set: Set,
+    number: int,
+    seconds: float = 0.0,
+    size: tuple[int, int] | None = None,
+    short_share: float = 0.2,
+) -> Clip:
     """Video `number` of a set.
 
     Args:
-      seconds: its length; by lot where 0.
+      seconds: its length; by lot where 0, short in `short_share` of cases.
       size: (H, W); by lot among the shapes of "tiny-128" where None.
     """
     # A stream each, so that a length that is given changes neither the person nor the first words.
     streams = [np.random.default_rng([seed, _SETS.index(set), number, part]) for part in range(4)]
     shape, looks, words, moves = streams
-    drawn, drawn_size = _length(shape), _size(shape)
+    drawn, drawn_size = _length(shape, short_share), _size(shape)
     person, speech = draw_person(looks), speak(words, seconds or drawn)
     return Clip(person, speech, film(person, speech, moves, size or drawn_size))
 
 
-def _length(rng: np.random.Generator) -> float:
-    low, high = _SHORT if rng.uniform() < _SHORT_SHARE else _LONG
+def _length(rng: np.random.Generator, short_share: float) -> float:
+    low, high = _SHORT if rng.uniform() < short_share else _LONG
     return round(rng.uniform(low, high) * FPS) / FPS
 
 
@@ -115,7 +125,8 @@ def write_clip(clip: Clip, path: Path) -> None:
 def _make_one(options: MakeOptions, number: int) -> dict[str, object]:
     """Make a video; returns its row."""
     name = f"videos/{options.set}_{number:05d}.mp4"
-    clip = make_clip(options.seed, options.set, number, options.seconds, SQUARE if options.square else None)
+    size = SQUARE if options.square else None
+    clip = make_clip(options.seed, options.set, number, options.seconds, size, options.short_share)
     write_clip(clip, Path(options.output) / name)
     return {"video_path": name, "caption": caption(clip.person), "fps": FPS, "scenes": ""}
 

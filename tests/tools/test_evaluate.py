@@ -13,7 +13,7 @@ from talkverse_jax.tools.evaluation.face import read_face
 from talkverse_jax.tools.evaluation.identity import identity
 from talkverse_jax.tools.evaluation.pictures import blurred, sharpness, ssim_map
 from talkverse_jax.tools.evaluation.sound import loudness, sync
-from talkverse_jax.toy.make import make_clip, write_clip
+from talkverse_jax.toy.make import MakeOptions, make, make_clip, write_clip
 from talkverse_jax.toy.speech import RATE
 
 SECONDS, CLIPS = 5.0, 4
@@ -206,3 +206,40 @@ def test_bad_input(folder, tmp_path):
     for flags, words in cases:
         with pytest.raises(UserError, match=words):
             main(flags)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A set of two, who speak for 1.2 s."""
+    return make(MakeOptions(str(tmp_path_factory.mktemp("set")), 2, set="held_out", seconds=1.2, square=True, workers=1))
+
+
+def test_it_makes_the_videos_of_a_set(tiny_weights, people, tmp_path, capsys):
+    config = tmp_path / "sample.toml"
+    config.write_text(
+        'image = "nobody.png"\naudio = "nothing.wav"\nprompt = "nothing"\nnegative_prompt = "blurred"\n'
+        'size_bucket = "tiny-128"\ninfer_frames = 8\nsample_steps = 2\ndtype = "float32"\nbase_seed = 3\n'
+    )
+    flags = ["--weights", str(tiny_weights), "--set", str(people), "--config", str(config)]
+    main([*flags, "--output", str(tmp_path / "out")])
+    assert "face like the reference" in capsys.readouterr().out
+    videos = json.loads((tmp_path / "out" / "evaluation.json").read_text())["videos"]
+    assert [video["video"] for video in videos] == ["held_out_00000", "held_out_00001"]
+    assert all(video["frames"] == 30 and video["jumps"]["borders"] == 4 for video in videos)
+    for number in range(2):
+        record = json.loads((tmp_path / "out" / "videos" / f"held_out_{number:05d}.json").read_text())
+        said = record["settings"]
+        assert said["image"].endswith(f"held_out_{number:05d}.png") and said["audio"].endswith(f"{number:05d}.mp4")
+        assert "person" in said["prompt"] and said["base_seed"] == 3
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--weights", "w", "--output", "o"], "needs --set"),
+    (["--weights", "w", "--set", "s"], "and --output"),
+    (["--weights", "w", "--set", "s", "--output", "o", "talk.mp4"], "leave out VIDEO"),
+    (["--set", "s", "talk.mp4"], "--weights"),
+    ([], "no videos"),
+])  # fmt: skip
+def test_flags_that_do_not_go_together(flags, message):
+    with pytest.raises(UserError, match=message):
+        main(flags)

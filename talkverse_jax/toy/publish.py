@@ -1,0 +1,81 @@
+"""Puts trained parts of the toy model together as the real one is published, for `convert_torch_weights.py`.
+
+    python -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae outputs/toy/vae/Wan2.2_VAE.pth \\
+      --dit outputs/toy/train/step-N.safetensors --output assets/toy
+
+UMT5 and wav2vec2 have random weights, and without `--dit` so has the transformer: what its training begins with.
+"""
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from talkverse_jax.core.errors import UserError, naming, run_command
+from talkverse_jax.core.options import option, parse_options
+from talkverse_jax.core.paths import existing_file, replacing
+from talkverse_jax.pipelines.components import ModelConfigs
+from talkverse_jax.tools import published
+from talkverse_jax.tools.random_checkpoint import is_adapter, torch_shapes, write_random_checkpoint
+from talkverse_jax.weights import safetensors_io as safetensors
+
+_BF16 = np.dtype(ml_dtypes.bfloat16)
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishOptions:
+    """One run of `talkverse_jax.toy.publish`."""
+
+    model: str = option("TOML file of sizes", group="input", metavar="FILE")
+    vae: str = option("what talkverse_jax.toy.train_vae wrote", group="input", metavar="FILE")
+    output: str = option("folder for all files", group="output", metavar="DIR")
+    dit: str | None = option(
+        "what train.py --init all --finetune_all wrote (default: random)", group="input", metavar="FILE", default=None
+    )
+    seed: int = option("of what is random", group="input", metavar="N", default=0)
+
+
+def publish(options: PublishOptions) -> None:
+    """Write the files.
+
+    Raises:
+      UserError: a file is missing, or holds not the whole transformer of that size.
+    """
+    configs = ModelConfigs.from_toml(options.model)
+    vae = existing_file(options.vae, "what train_vae wrote")
+    random = ("text", "audio") if options.dit else ("dit", "text", "audio")
+    paths = write_random_checkpoint(options.output, configs, options.seed, random)
+    target = paths["ckpt_dir"] / published.VAE_FILE
+    with naming(target):
+        shutil.copyfile(vae, target)
+    if options.dit:
+        _write_dit(options.dit, torch_shapes("dit", configs.dit), paths["ckpt_dir"], paths["lora_ckpt"])
+
+
+def _write_dit(source: str, shapes: dict[str, tuple[int, ...]], folder: Path, adapter: Path) -> None:
+    """The tensors of a base model and those that TalkVerse adds to it, in bfloat16."""
+    tensors = safetensors.read_file(source).tensors
+    if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
+        raise UserError(f"{source}: not the whole transformer of --model; give what --finetune_all trained")
+    parts = {
+        folder / f"{published.DIT_STEM}.safetensors": [name for name in shapes if not is_adapter(name)],
+        adapter: [name for name in shapes if is_adapter(name)],
+    }
+    for path, names in parts.items():
+        header = safetensors.make_header({name: (_BF16, shapes[name]) for name in names}, {"format": "pt"})
+        with replacing(path) as partial:
+            safetensors.write_file(partial, header, (np.asarray(tensors[name]).astype(_BF16) for name in names))
+
+
+def main(argv: list[str] | None = None) -> None:
+    description = "Put the trained parts of the toy model together as the real one is published."
+    options = parse_options(PublishOptions, "talkverse_jax.toy.publish", description, argv)
+    publish(options)
+    print(f"published in {options.output}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_command(main)

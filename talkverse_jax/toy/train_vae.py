@@ -1,0 +1,284 @@
+"""Trains the tiny autoencoder: `python -m talkverse_jax.toy.train_vae --dataset_metadata_path ... --output_path DIR`.
+
+What it learns is to give back videos (`vae_loss`) while noise lies on the latents, so that near latents mean near
+pictures. It begins as a linear codec (vae_start.py). At the
+end the latents' mean and deviation are folded into the layers around them: the config's are 0 and 1. The same command
+goes on where it was stopped; the result is `DIR/Wan2.2_VAE.pth`, as the original's is published.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import optax.contrib
+from flax import nnx
+from jaxtyping import Array, Float
+from tqdm import tqdm
+
+import talkverse_jax
+from talkverse_jax.core import compile_cache, tree
+from talkverse_jax.core.config import to_dict
+from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.options import check_at_least, option, parse_options
+from talkverse_jax.core.paths import new_folder, replacing
+from talkverse_jax.data.batches import BatchPlan
+from talkverse_jax.data.buckets import to_unit
+from talkverse_jax.data.catalogue import Rules, describe, make_catalogue
+from talkverse_jax.data.loader import batches
+from talkverse_jax.data.metadata import read_metadata
+from talkverse_jax.data.raw import RawSource
+from talkverse_jax.data.skipped import Skipped
+from talkverse_jax.data.windows import Lengths
+from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+from talkverse_jax.tools import published
+from talkverse_jax.toy.vae_start import linear_codec
+from talkverse_jax.training.checkpoint import Checkpoints, Record
+from talkverse_jax.training.interruption import Interruption
+from talkverse_jax.training.state import TrainState
+from talkverse_jax.weights.rule import find_rule
+from talkverse_jax.weights.torch_writer import write_torch
+
+_NOISE = 0.15  # on the latents
+_SMALL = 1e-4  # weight of the latents' mean square: noise must not be drowned
+_FIRST = 2.0  # weight of a window's first frame, which has a way of its own through the layers
+_MOVING = 8.0  # weight of a pixel's standard deviation over a window, which is 0 to 1: mouths are small, and matter
+_START = 48  # windows that the linear codec is fitted to
+_MEASURED = 64  # windows that the latents' mean and deviation are measured on
+_WARMUP = 50  # updates
+
+
+@dataclasses.dataclass(frozen=True)
+class VaeOptions:
+    """One run of `talkverse_jax.toy.train_vae`."""
+
+    model: str = option("TOML file of sizes; its table [vae]", group="input", metavar="FILE")
+    dataset_metadata_path: tuple[str, ...] = option(
+        "CSV files with video_path (docs/data.md)", group="input", metavar="FILE"
+    )
+    dataset_base_path: str = option(
+        "folder that the paths in the CSV start from", group="input", metavar="DIR", default="data"
+    )
+    size_bucket: str = option("table of sizes", group="input", metavar="NAME", default="tiny-128")
+    output_path: str = option("the run's folder", group="output", metavar="DIR", default="vae_output")
+    save_steps: int = option("steps between checkpoints", group="output", metavar="N", default=250)
+    num_frames: int = option(
+        "frames after a window's first one, a multiple of 4", group="training", metavar="N", default=16
+    )
+    crop: int = option("rows and columns of a window, a multiple of 16", group="training", metavar="N", default=64)
+    crops: int = option("crops of each window that is read", group="training", metavar="N", default=1)
+    steps: int = option("updates", group="training", metavar="N", default=5000)
+    learning_rate: float = option("the highest; it falls to 0 as a cosine", group="training", metavar="X", default=3e-3)
+    seed: int = option("of everything random", group="training", metavar="N", default=0)
+
+    def __post_init__(self):
+        check_at_least(self, steps=1, save_steps=1, crops=1, seed=0, crop=16, num_frames=4)
+        for name, unit in (("crop", 16), ("num_frames", 4)):
+            if getattr(self, name) % unit:
+                raise UserError(f"--{name} {getattr(self, name)}: give a multiple of {unit}")
+
+
+class Losses(NamedTuple):
+    """Of a batch; `psnr` in decibels, of pixels but for first frames."""
+
+    loss: Float[Array, ""]
+    psnr: Float[Array, ""]
+    spread: Float[Array, ""]  # of the latents
+
+
+def reconstruct(
+    vae: WanVAE22, video: Float[Array, "B T H W 3"], noise: Float[Array, "B F h w z"]
+) -> tuple[Float[Array, "B F h w z"], Float[Array, "B T H W 3"]]:
+    """The latents of a video, and the video that they and the noise together show; T = 4F - 3."""
+    first, cache = vae.encode_chunk(video[:, :1])
+    rest, _ = vae.encode_chunk(video[:, 1:], cache)
+    latents = jnp.concatenate([first, rest], axis=1)
+    given = latents + noise
+    start, cache = vae.decode_chunk(given[:, :1])
+    end, _ = vae.decode_chunk(given[:, 1:], cache)
+    return latents, jnp.concatenate([start, end], axis=1)
+
+
+def vae_loss(
+    vae: WanVAE22, video: Float[Array, "B T H W 3"], noise: Float[Array, "B F h w z"]
+) -> tuple[Float[Array, ""], Losses]:
+    """Mean absolute error of pixels, and of their differences with their neighbours below, on the right and in the
+    next frame; pixels that move count more."""
+    latents, shown = reconstruct(vae, video, noise)
+    weight = 1 + _MOVING * video.std(axis=1, keepdims=True).mean(axis=-1, keepdims=True)
+    weight = weight * jnp.where(jnp.arange(video.shape[1]) == 0, _FIRST, 1.0)[:, None, None, None]
+    error = weight * (shown - video)
+    edges = sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2, 3))
+    loss = jnp.abs(error).mean() + edges + _SMALL * jnp.square(latents).mean()
+    psnr = -10 * jnp.log10(jnp.square(shown - video)[:, 1:].mean() / 4)
+    return loss, Losses(loss, psnr, latents.std())
+
+
+class _Run:
+    def __init__(self, options: VaeOptions):
+        self.options = options
+        self.folder = new_folder(options.output_path)
+        self.config = ModelConfigs.from_toml(options.model).vae
+        self.skipped = Skipped(self.folder / "skipped.jsonl")
+        rows = read_metadata(options.dataset_metadata_path, options.dataset_base_path)
+        rules = Rules(options.size_bucket, Lengths(options.num_frames, 1, True), base=options.dataset_base_path)
+        found = make_catalogue(rows, rules, self.folder / "catalogue.jsonl")
+        print(describe(found), file=sys.stderr)
+        self.source = RawSource.of(found, rules, options.seed)
+        self.plan = BatchPlan(found.shapes, 1, options.seed)
+        abstract = tree.abstract(WanVAE22, self.config)
+        self.graphdef, state = nnx.split(abstract)
+        self.shapes = tree.parameters(abstract)
+        rate = optax.warmup_cosine_decay_schedule(0, options.learning_rate, _WARMUP, max(options.steps, _WARMUP + 1))
+        self.optimizer = _optimizer(rate)
+        self.unchanging = {
+            f"--{name}": getattr(options, name)
+            for name in ("steps", "num_frames", "crop", "crops", "learning_rate", "seed")
+        } | {"data": found.digest[:12], "vae": str(to_dict(self.config))}
+        self.update = jax.jit(self._update, donate_argnums=0)
+
+    def model(self, params: tree.Flat) -> WanVAE22:
+        return tree.with_parameters(tree.abstract(WanVAE22, self.config), dict(params))
+
+    def windows(self, first: int) -> Iterator[Float[np.ndarray, "crops T H W 3"]]:
+        """The crops of window number `first` and of those that follow."""
+        options, size = self.options, self.options.crop
+        with closing(batches(self.source, self.plan, self.skipped, first=first, threads=2)) as read:
+            for number, loaded in enumerate(read, first):
+                video = loaded.samples.video[0]
+                rng = np.random.default_rng([options.seed, number])
+                crops = []
+                for _ in range(options.crops):
+                    y, x = (int(rng.integers(length - size + 1)) for length in video.shape[1:3])
+                    crop = video[:, y : y + size, x : x + size]
+                    crops.append(crop[:, :, ::-1] if rng.integers(2) else crop)
+                yield np.stack(crops)
+
+    def begin(self) -> TrainState:
+        """The linear codec."""
+        with closing(self.windows(0)) as windows:
+            video = np.stack([next(windows)[0] for _ in range(_START)])
+        rng = np.random.default_rng(self.options.seed)
+        params = tree.parameters(linear_codec(self.config, to_unit(jnp.asarray(video[:, 1:])), rng))
+        return TrainState(params, self.optimizer.init(params), jnp.int32(0), None)
+
+    def _update(self, state: TrainState, video) -> tuple[TrainState, Losses]:
+        video = to_unit(video)
+        key = jax.random.fold_in(jax.random.key(self.options.seed), state.step)
+        stride = self.config.space_stride
+        frames = self.config.latent_frames(video.shape[1])
+        shape = (len(video), frames, video.shape[2] // stride, video.shape[3] // stride, self.config.z_dim)
+        noise = _NOISE * jax.random.normal(key, shape)
+        of_params = lambda params: vae_loss(self.model(params), video, noise)  # noqa: E731
+        gradients, losses = jax.grad(of_params, has_aux=True)(state.params)
+        updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
+        return TrainState(optax.apply_updates(state.params, updates), optimizer, state.step + 1, None), losses
+
+    def train(self, checkpoints: Checkpoints) -> TrainState | None:
+        """The state after the last update; None where the run was asked to stop."""
+        steps = self.options.steps
+        abstract = jax.eval_shape(lambda p: TrainState(p, self.optimizer.init(p), jnp.int32(0), None), self.shapes)
+        one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one), abstract)
+        found = checkpoints.latest(abstract, self.unchanging)
+        state, step = (found[0], found[1].step) if found else (self.begin(), 0)
+        bar = tqdm(total=steps, initial=step, desc="steps", unit="step", dynamic_ncols=True)
+        with closing(self.windows(step)) as windows, Interruption() as interruption, bar:
+            while step < steps:
+                state, losses = self.update(state, jnp.asarray(next(windows)))
+                step += 1
+                bar.update()
+                if step % 50 == 0:
+                    bar.set_postfix(loss=f"{losses.loss:.4f}", psnr=f"{losses.psnr:.2f}", z=f"{losses.spread:.2f}")
+                stopped = interruption.due(step)
+                if stopped or step % self.options.save_steps == 0 or step == steps:
+                    self.save(checkpoints, state, step)
+                if stopped:
+                    checkpoints.wait()
+                    return None
+        checkpoints.wait()
+        return state
+
+    def save(self, checkpoints: Checkpoints, state: TrainState, step: int) -> None:
+        versions = {"talkverse_jax": talkverse_jax.__version__, "jax": jax.__version__}
+        checkpoints.save(state, Record(step, step, self.unchanging, (), to_dict(self.options), versions))
+
+    def normalised(self, params: tree.Flat) -> tree.Flat:
+        """With latents of mean 0 and deviation 1, measured on whole pictures."""
+        model, z = self.model(params), self.config.z_dim
+        encode = jax.jit(lambda vae, video: vae.encode(to_unit(video)))
+        read = batches(self.source, self.plan, self.skipped, first=0, threads=2)
+        with closing(read):
+            latents = np.concatenate(
+                [np.asarray(encode(model, next(read).samples.video)).reshape(-1, z) for _ in range(_MEASURED)]
+            )
+        mean, std = latents.mean(0), latents.std(0)
+        new = {name: np.array(value) for name, value in params.items()}
+        new["quant_conv/kernel"][:, :z] /= std
+        new["quant_conv/bias"][:z] = (new["quant_conv/bias"][:z] - mean) / std
+        new["post_quant_conv/bias"] += mean @ new["post_quant_conv/kernel"]
+        new["post_quant_conv/kernel"] *= std[:, None]
+        return new
+
+
+def _optimizer(rate: optax.Schedule) -> optax.GradientTransformation:
+    """Muon for kernels, as matrices of all that a channel sees; Adam for the rest."""
+
+    def matrix(value: Array) -> optax.contrib.MuonDimensionNumbers | None:
+        axes = tuple(range(value.ndim))
+        return optax.contrib.MuonDimensionNumbers(axes[:-1], axes[-1:]) if value.ndim > 1 else None
+
+    return optax.contrib.muon(
+        rate,
+        adam_learning_rate=lambda step: 0.2 * rate(step),
+        muon_weight_dimension_numbers=lambda params: jax.tree.map(matrix, params),
+        weight_decay=0.0,
+    )
+
+
+def write_vae(path: Path, params: tree.Flat) -> None:
+    """The autoencoder under the names of the original, in bfloat16."""
+    tensors = {}
+    for name, value in params.items():
+        rule, names = find_rule(COMPONENTS["vae"].rules, name)
+        tensors[names[0]] = rule.layout.to_torch(np.asarray(value)).astype(ml_dtypes.bfloat16)
+    with replacing(path) as partial_file:
+        write_torch(partial_file, {name: (x.dtype, x.shape) for name, x in tensors.items()}, tensors.values())
+
+
+def train_vae(options: VaeOptions) -> Path | None:
+    """Train to the end, from where the run in the folder was stopped.
+
+    Returns:
+      The published file; None where the run was asked to stop.
+    """
+    run, target = _Run(options), Path(options.output_path) / published.VAE_FILE
+    checkpoints = Checkpoints(f"{options.output_path}/checkpoints")
+    try:
+        state = run.train(checkpoints)
+    finally:
+        checkpoints.close()
+    if state is None:
+        return None
+    write_vae(target, run.normalised(state.params))
+    return target
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse_options(VaeOptions, "talkverse_jax.toy.train_vae", "Train the tiny autoencoder on videos.", argv)
+    compile_cache.enable()
+    target = train_vae(options)
+    print(f"{target or 'interrupted: saved; the same command goes on from there'}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,65 @@
+"""Trained parts of the toy model, put together as the real one is published."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from talkverse_jax.core import tree
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+from talkverse_jax.tools.convert import Settings, convert
+from talkverse_jax.tools.random_checkpoint import torch_shapes, write_random_checkpoint
+from talkverse_jax.toy.publish import main
+from talkverse_jax.weights import store
+from talkverse_jax.weights.match import load_torch
+from tests.conftest import CONFIGS
+
+SIZES = CONFIGS / "model_toy.toml"
+CONFIGS_TOY = ModelConfigs.from_toml(SIZES)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A transformer as train.py exports it, and an autoencoder."""
+    folder = tmp_path_factory.mktemp("trained")
+    rng = np.random.default_rng(0)
+    shapes = torch_shapes("dit", CONFIGS_TOY.dit)
+    save_file({n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}, folder / "dit.safetensors")
+    write_random_checkpoint(folder, CONFIGS_TOY, 1, ("vae",))
+    return folder / "dit.safetensors", folder / "Wan2.2-TI2V-5B" / "Wan2.2_VAE.pth"
+
+
+def publish(trained, output, *flags):
+    main(["--model", str(SIZES), "--vae", str(trained[1]), "--output", str(output), *flags])
+
+
+def test_what_is_published_converts(trained, tmp_path):
+    publish(trained, tmp_path / "all", "--dit", str(trained[0]))
+    flags = {
+        "ckpt_dir": str(tmp_path / "all" / "Wan2.2-TI2V-5B"),
+        "lora_ckpt": str(tmp_path / "all" / "talkverse_s2v_5b.safetensors"),
+        "wav2vec_dir": str(tmp_path / "all" / "wav2vec2-large-xlsr-53-english"),
+    }
+    convert(tmp_path / "weights", tuple(COMPONENTS), CONFIGS_TOY, Settings("float32", 128, 128.0, True), **flags)
+    dit = COMPONENTS["dit"]
+    found = tree.parameters(store.load_module(tmp_path / "weights", dit, dtype="float32"))
+    narrow = {n: x.astype(ml_dtypes.bfloat16).astype(np.float32) for n, x in load_file(trained[0]).items()}
+    wanted = tree.parameters(load_torch(dit.abstract(CONFIGS_TOY.dit), dit.rules, narrow, "the file"))
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value, name)
+
+
+def test_without_a_transformer_it_is_random(trained, tmp_path):
+    publish(trained, tmp_path / "all")
+    assert (tmp_path / "all" / "talkverse_s2v_5b.safetensors").exists()
+    assert (tmp_path / "all" / "Wan2.2-TI2V-5B" / "Wan2.2_VAE.pth").read_bytes() == trained[1].read_bytes()
+
+
+def test_a_part_of_a_transformer_is_refused(trained, tmp_path):
+    tensors = load_file(trained[0])
+    tensors.popitem()
+    save_file(tensors, tmp_path / "part.safetensors")
+    with pytest.raises(UserError, match="not the whole transformer"):
+        publish(trained, tmp_path / "all", "--dit", str(tmp_path / "part.safetensors"))

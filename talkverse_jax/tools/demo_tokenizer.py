@@ -12,8 +12,9 @@ SPACE = "▁"
 _WORDS = (
     "the a an of in on at to and with is are person man woman face mouth eyes hair head hand camera video "
     "light room speaking talking looking smiling sitting standing young old portrait front close up "
-    "talks looks smiles serious short parted curly long bobbed tied- black brown blond red grey blue green yellow white "
-    "dark purple cream mint pink lavender teal round square glasses jumper shirt hoodie wall striped dots window"
+    "talks looks smiles serious short parted curly long bobbed tied- black brown blond red grey blue green yellow "
+    "white dark purple cream mint pink lavender teal round square glasses jumper shirt hoodie wall striped dots "
+    "window"
 )
 _FRAGMENTS = "th he in er an re nd on en at ou ed ha to or it is hi es ng ing tion ly"
 

@@ -102,8 +102,9 @@ def write(evaluation: Evaluation, folder: str | Path) -> None:
 def _make_videos(given: argparse.Namespace) -> None:
     """Make the videos that the options ask for, and have these measured."""
     if given.videos or given.reference or given.clip_frames:
-        raise UserError("--weights: makes the videos, from pictures of the set; leave out VIDEO, --reference and "
-                        "--clip_frames")
+        raise UserError(
+            "--weights: makes the videos, from pictures of the set; leave out VIDEO, --reference and --clip_frames"
+        )
     if not (given.set and given.output):
         raise UserError("--weights: needs --set, whose people talk, and --output, where the videos go")
     from talkverse_jax.tools.evaluation import speak  # loads the models' code
@@ -120,14 +121,17 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("videos", nargs="*", type=path, metavar="VIDEO", help="video files, or folders of mp4s")
     parser.add_argument(
-        "--weights", type=path, metavar="DIR", help="make the videos, with weights that convert_torch_weights.py wrote"
+        "--weights",
+        type=path,
+        metavar="DIR",
+        help="make the videos, with weights that convert_torch_weights.py wrote",
     )
     parser.add_argument(
         "--set",
         type=path,
         metavar="FILE",
-        help="of whom: a CSV with video_path and caption, such as held_out.csv of talkverse_jax.toy.make; each video's "
-        "sound and the picture NAME.png beside it are taken",
+        help="of whom: a CSV with video_path and caption, such as held_out.csv of talkverse_jax.toy.make; each "
+        "video's sound and the picture NAME.png beside it are taken",
     )
     parser.add_argument(
         "--config", type=path, metavar="FILE", help="TOML file of sample.py, whose settings make the videos"

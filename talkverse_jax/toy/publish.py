@@ -33,7 +33,10 @@ class PublishOptions:
     vae: str = option("what talkverse_jax.toy.train_vae wrote", group="input", metavar="FILE")
     output: str = option("folder for all files", group="output", metavar="DIR")
     dit: str | None = option(
-        "what train.py --init all --finetune_all wrote (default: random)", group="input", metavar="FILE", default=None
+        "what train.py --init all --finetune_all wrote (default: random)",
+        group="input",
+        metavar="FILE",
+        default=None,
     )
     seed: int = option("of what is random", group="input", metavar="N", default=0)
 

@@ -83,7 +83,7 @@ def speak(rng: np.random.Generator, seconds: float) -> Speech:
     voice = _Voice(
         pitch=float(np.exp(rng.uniform(np.log(95), np.log(230)))),
         throat=float(rng.uniform(0.92, 1.12)),
-        tempo=float(rng.uniform(0.9, 1.12)),
+        tempo=float(rng.uniform(1.1, 1.35)),
         breath=float(rng.uniform(0.01, 0.05)),
     )
     tracks = _articulate(rng, voice, seconds)

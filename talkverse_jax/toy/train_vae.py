@@ -1,16 +1,15 @@
-"""Trains the tiny autoencoder: `python -m talkverse_jax.toy.train_vae --dataset_metadata_path ... --output_path DIR`.
+"""Trains the tiny autoencoder: `python -m talkverse_jax.toy.train_vae --config configs/train_vae_toy.toml`.
 
 What it learns is to give back videos (`vae_loss`) while noise lies on the latents, so that near latents mean near
-pictures. It begins as a linear codec (vae_start.py). At the
-end the latents' mean and deviation are folded into the layers around them: the config's are 0 and 1. The same command
-goes on where it was stopped; the result is `DIR/Wan2.2_VAE.pth`, as the original's is published.
+pictures. It begins as a linear codec (vae_start.py). At the end the latents' mean and deviation are folded into the
+layers around them: the config's are 0 and 1. The same command goes on where it was stopped; the result is
+`OUTPUT/Wan2.2_VAE.pth`, as the original's is published.
 """
 
 import dataclasses
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +50,7 @@ from talkverse_jax.weights.torch_writer import write_torch
 _NOISE = 0.15  # on the latents
 _SMALL = 1e-4  # weight of the latents' mean square: noise must not be drowned
 _FIRST = 2.0  # weight of a window's first frame, which has a way of its own through the layers
-_MOVING = 8.0  # weight of a pixel's standard deviation over a window, which is 0 to 1: mouths are small, and matter
+_MOVING = 5.0  # weight of a pixel's standard deviation over a window, which is 0 to 1: mouths are small, and matter
 _START = 48  # windows that the linear codec is fitted to
 _MEASURED = 64  # windows that the latents' mean and deviation are measured on
 _WARMUP = 50  # updates
@@ -72,12 +71,14 @@ class VaeOptions:
     output_path: str = option("the run's folder", group="output", metavar="DIR", default="vae_output")
     save_steps: int = option("steps between checkpoints", group="output", metavar="N", default=250)
     num_frames: int = option(
-        "frames after a window's first one, a multiple of 4", group="training", metavar="N", default=16
+        "frames after a window's first one, a multiple of 4", group="training", metavar="N", default=8
     )
     crop: int = option("rows and columns of a window, a multiple of 16", group="training", metavar="N", default=64)
-    crops: int = option("crops of each window that is read", group="training", metavar="N", default=1)
+    crops: int = option("crops of each window that is read", group="training", metavar="N", default=2)
     steps: int = option("updates", group="training", metavar="N", default=5000)
-    learning_rate: float = option("the highest; it falls to 0 as a cosine", group="training", metavar="X", default=3e-3)
+    learning_rate: float = option(
+        "the highest; falls to 0 as a cosine", group="training", metavar="X", default=2e-3
+    )
     seed: int = option("of everything random", group="training", metavar="N", default=0)
 
     def __post_init__(self):
@@ -138,7 +139,8 @@ class _Run:
         abstract = tree.abstract(WanVAE22, self.config)
         self.graphdef, state = nnx.split(abstract)
         self.shapes = tree.parameters(abstract)
-        rate = optax.warmup_cosine_decay_schedule(0, options.learning_rate, _WARMUP, max(options.steps, _WARMUP + 1))
+        end = max(options.steps, _WARMUP + 1)
+        rate = optax.warmup_cosine_decay_schedule(0, options.learning_rate, _WARMUP, end)
         self.optimizer = _optimizer(rate)
         self.unchanging = {
             f"--{name}": getattr(options, name)
@@ -274,7 +276,8 @@ def train_vae(options: VaeOptions) -> Path | None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = parse_options(VaeOptions, "talkverse_jax.toy.train_vae", "Train the tiny autoencoder on videos.", argv)
+    description = "Train the tiny autoencoder on videos."
+    options = parse_options(VaeOptions, "talkverse_jax.toy.train_vae", description, argv)
     compile_cache.enable()
     target = train_vae(options)
     print(f"{target or 'interrupted: saved; the same command goes on from there'}", file=sys.stderr)

@@ -1,14 +1,13 @@
 """Where the training of the tiny autoencoder begins: a linear codec, fitted layer by layer by least squares.
 
-Drawn from noise, an autoencoder of this kind learns slowly: its norms throw the level of a picture away until biases
-have grown, and its decoder makes detail only from the differences of neighbours. So residual branches begin at zero,
-biases are large, each resampling of the encoder keeps the principal components of what it sees, and the decoder's are
-found by regression. Where two frames become one, most channels hold their mean and the others their difference: so a
-video's first frame, which stays alone, is read as two equal ones.
+Drawn from noise, an autoencoder of this kind learns slowly: its norms throw the level of a picture away until
+biases have grown, and its decoder makes detail only from the differences of neighbours. So residual branches begin
+at zero, biases are large, each resampling of the encoder keeps the principal components of what it sees, and the
+decoder's are found by regression. Where two frames become one, most channels hold their mean and the others their
+difference: so a video's first frame, which stays alone, is read as two equal ones.
 
 Shapes: B windows, T frames, H W rows and columns, C channels, n positions, f features.
 """
-
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +25,7 @@ from talkverse_jax.models.vae.resample import average_down, repeat_up
 from talkverse_jax.sharding.layout import Layout
 
 _MEAN_SHARE = 0.75  # of the channels, where frames are halved; the others hold differences
-_OFFSET = 1.5  # standard deviation of biases, in those of the channels
+_OFFSET = 4.0  # standard deviation of biases, in those of the channels
 _RIDGE = 1e-3
 _POSITIONS = 40_000  # that a regression sees
 _LATER = Chunk(False, Layout())  # no chunk with a first frame
@@ -46,7 +45,8 @@ def linear_codec(config: VAEConfig, video: Float[Array, "B T H W 3"], rng: np.ra
     """
     _check(config)
     vae = tree.abstract(WanVAE22, config)
-    vae = tree.with_parameters(vae, {name: _drawn(name, leaf.shape, rng) for name, leaf in tree.parameters(vae).items()})
+    shapes = tree.parameters(vae)
+    vae = tree.with_parameters(vae, {name: _drawn(name, leaf.shape, rng) for name, leaf in shapes.items()})
     for _, node in nnx.iter_graph(vae):
         if isinstance(node, ResidualBlock):
             _set(node.conv2, np.zeros(node.conv2.kernel.shape))
@@ -61,17 +61,17 @@ def linear_codec(config: VAEConfig, video: Float[Array, "B T H W 3"], rng: np.ra
 
 
 def _check(config: VAEConfig) -> None:
-    mult, stride = config.dim_mult, config.temporal_downsample
-    if stride != (False, True, True) or mult[2] != mult[3]:
-        raise UserError("dim_mult, temporal_downsample: the linear start is for [a, b, c, c], [false, true, true]")
-    fine, middle, widest = config.dim * mult[0], config.dim * mult[1], config.dec_dim * mult[3]
-    clear = middle + (middle - _kept(middle)) - fine  # channels before the last level but one that hold nothing
-    needed = PIXEL_CHANNELS * mult[2] // mult[1]
-    if clear < needed:
-        raise UserError(f"dim {config.dim}: leaves {clear} channels for the linear start, {needed} are needed")
-    needed = config.z_dim + middle + (middle - _kept(middle))
-    if widest < needed:
-        raise UserError(f"dec_dim {config.dec_dim}: its widest level has {widest} channels, {needed} are needed")
+    mult, fine, widest = config.dim_mult, config.dec_dim * config.dim_mult[1], config.dec_dim * config.dim_mult[3]
+    if config.temporal_downsample != (False, True, True) or mult != (mult[0], mult[0], 4 * mult[0], 4 * mult[0]):
+        raise UserError("dim_mult, temporal_downsample: the start is for [a, a, 4a, 4a], [false, true, true]")
+    middle = config.dim * mult[1]
+    for name, value, channels, needed in (
+        ("dim", config.dim, config.dim, PIXEL_CHANNELS),
+        ("dec_dim", config.dec_dim, fine, PIXEL_CHANNELS),
+        ("dec_dim", config.dec_dim, widest, config.z_dim + middle + middle - _kept(middle)),
+    ):
+        if channels < needed:
+            raise UserError(f"{name} {value}: one of its levels has {channels} channels, {needed} are needed")
 
 
 def _drawn(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -96,7 +96,10 @@ def _fit_encoder(vae: WanVAE22, pixels: Stream, rng: np.random.Generator) -> tup
         x = _run(level, x)
     streams.append(x)
     features = _before_head(encoder, x)
-    wanted = _centred(_rows(x)) @ _components(_rows(x), z, white=True)
+    blocks = rearrange(np.asarray(pixels), "b (f t) (h y) (w x) c -> (b f h w) (t y x c)", t=4, y=8, x=8)
+    weights, _ = _regression(_rows(x), blocks, rng)
+    shown = _centred(_rows(x)) @ weights
+    wanted = shown @ _components(shown, z, white=True)
     weights, bias = _regression(_rows(features), np.concatenate([wanted, 0 * wanted], -1), rng)
     _set(encoder.head.conv, _newest(encoder.head.conv, weights), bias)
     _set(vae.quant_conv, np.eye(2 * z))
@@ -131,18 +134,18 @@ def _fit_down(level: DownLevel, x: Stream, rng: np.random.Generator) -> None:
 def _fit_decoder(
     vae: WanVAE22, latents: Stream, streams: list[Stream], pixels: Stream, rng: np.random.Generator
 ) -> None:
-    """The stream holds the latents in its first channels; what is finer is written into the last ones, level by level.
+    """The stream holds the latents in its first channels; what is finer is written into the last ones.
 
     Level 0 makes of the latents what the encoder has of half as many rows and columns and twice as many frames
-    (`middle`), level 1 makes of that the next finer (`fine`), and level 2 makes pixels.
+    (`middle`). Level 1 makes pixels of that, in blocks of 2x2, which level 2 only lays out.
     """
     decoder, encoder, z = vae.decoder, vae.encoder, vae.config.z_dim
     fine, middle = streams[1], streams[2]
     _set(vae.post_quant_conv, np.eye(z))
     x = _embed(decoder.conv_in, latents, rng)
 
-    # A frame of a pair is shown as if both were like it, so that a video's first frame needs no pair; how both differ
-    # is kept beside it.
+    # A frame of a pair is shown as if both were like it, so that a video's first frame needs no pair; how both
+    # differ is kept beside it.
     at = x.shape[-1] - middle.shape[-1]
     frames = np.array(x.repeat(2, axis=1))
     frames[..., :z] = _code(vae, _run(encoder.levels[2], middle.repeat(2, axis=1)))
@@ -153,16 +156,15 @@ def _fit_decoder(
     frames = np.array(x.repeat(2, axis=1))
     frames[..., at:] = _run(encoder.levels[1], fine.repeat(2, axis=1))
     moving = _centred(np.asarray(x)[..., at + _kept(middle.shape[-1]) :]).repeat(2, axis=1)
-    at -= moving.shape[-1]
-    frames[..., at : at + moving.shape[-1]] += moving
-    x = _fit_up(decoder.levels[1], x, _fit_pairs(decoder.levels[1], x, frames, rng), fine, at, rng)
+    frames[..., at - moving.shape[-1] : at] += moving
+    blocks = rearrange(pixels / pixels.std(), "b t (h y) (w x) c -> b t h w (c y x)", y=2, x=2)
+    at = x.shape[-1] - blocks.shape[-1]
+    x = _fit_up(decoder.levels[1], x, _fit_pairs(decoder.levels[1], x, frames, rng), blocks, at, rng)
 
     level = decoder.levels[2]
-    y = _select(level, x, at)
-    at = -(-(at + fine.shape[-1]) // (x.shape[-1] // level.out_dim))  # where the shortcut brings nothing
-    x = _fit_up(level, x, y, pixels / pixels.std(), at, rng)
+    _set(level.layers[-1].resample, np.zeros(level.layers[-1].resample.kernel.shape), _offset(level.out_dim, rng))
+    x, _ = level(x, None, _LATER)
 
-    x = _select(decoder.levels[3], x, at, _offset(decoder.levels[3].out_dim, rng))
     features = nnx.silu(decoder.head.norm(x))
     weights, bias = _regression(_rows(_neighbours(features)), _rows(pixels), rng)
     kernel = np.zeros(decoder.head.conv.kernel.shape)
@@ -195,13 +197,6 @@ def _fit_up(level: UpLevel, x: Stream, y: Stream, finer: Stream, at: int, rng: n
     weights, bias = _regression(_rows(_neighbours(y)), _rows(wanted), rng)
     _set(conv, rearrange(weights, "(y x c) d -> y x c d", y=3, x=3), bias)
     return conv(y) + shortcut
-
-
-def _select(level: UpLevel, x: Stream, at: int, bias: np.ndarray | None = None) -> Stream:
-    """Have the level's first block let the channels from `at` on pass; returns the stream after its blocks."""
-    shortcut = level.layers[0].shortcut
-    _set(shortcut, np.eye(*shortcut.kernel.shape, -at), bias)
-    return shortcut(x)
 
 
 def _embed(conv: CausalConv3d, x: Stream, rng: np.random.Generator) -> Stream:

@@ -211,7 +211,8 @@ def test_bad_input(folder, tmp_path):
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
     """A set of two, who speak for 1.2 s."""
-    return make(MakeOptions(str(tmp_path_factory.mktemp("set")), 2, set="held_out", seconds=1.2, square=True, workers=1))
+    folder = str(tmp_path_factory.mktemp("set"))
+    return make(MakeOptions(folder, 2, set="held_out", seconds=1.2, square=True, workers=1))
 
 
 def test_it_makes_the_videos_of_a_set(tiny_weights, people, tmp_path, capsys):

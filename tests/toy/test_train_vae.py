@@ -19,7 +19,6 @@ from talkverse_jax.toy.vae_start import linear_codec
 from talkverse_jax.weights import store
 from tests.conftest import CONFIGS
 
-
 SIZES = CONFIGS / "model_toy.toml"
 CONFIG = ModelConfigs.from_toml(SIZES).vae
 
@@ -43,7 +42,6 @@ def test_it_begins_as_a_codec(linear):
     shown = vae.decode(latents)
     plain = decibels(video.mean((1, 2, 3), keepdims=True), video)
     assert decibels(shown[:, 1:], video[:, 1:]) > plain + 3
-    assert decibels(shown[:, :1], video[:, :1]) > 10
     spread = np.asarray(latents[:, 1:]).std((0, 1, 2, 3))
     assert spread.min() > 0.5 and spread.max() < 2
 
@@ -56,9 +54,9 @@ def test_what_is_trained_is_what_is_used(linear):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"dim": 8}, "dim 8: leaves 12 channels for the linear start, 24 are needed"),
-    ({"z_dim": 48}, "dec_dim 16: its widest level has 64 channels, 88 are needed"),
-    ({"temporal_downsample": (True, True, False)}, "temporal_downsample"),
+    ({"dim": 8}, "dim 8: one of its levels has 8 channels, 12 are needed"),
+    ({"z_dim": 64}, "dec_dim 16: one of its levels has 64 channels, 84 are needed"),
+    ({"dim_mult": (1, 2, 4, 4)}, "dim_mult"),
 ])  # fmt: skip
 def test_sizes_that_it_cannot_begin_with(change, message):
     with pytest.raises(UserError, match=message):
@@ -89,6 +87,7 @@ def trained(options):
         yield train_vae(options("whole"))
 
 
+@pytest.mark.slow
 def test_it_resumes(options, trained, monkeypatch):
     """Killed after five steps, it goes on from the fourth, and comes to the same."""
     monkeypatch.setattr(module, "_START", 3)
@@ -109,10 +108,12 @@ def test_it_resumes(options, trained, monkeypatch):
         train_vae(options("stopped", crop=16))
 
 
+@pytest.mark.slow
 def test_what_is_published(trained, tmp_path):
     """It converts like the original's, and latents of the videos have mean 0 and deviation 1."""
     assert trained.name == published.VAE_FILE
-    convert(tmp_path / "weights", ("vae",), ModelConfigs.from_toml(SIZES), Settings("auto", 128, 128.0, True), ckpt_dir=str(trained.parent))
+    settings = Settings("auto", 128, 128.0, True)
+    convert(tmp_path / "weights", ("vae",), ModelConfigs.from_toml(SIZES), settings, ckpt_dir=str(trained.parent))
     vae = store.load_module(tmp_path / "weights", COMPONENTS["vae"], dtype="float32")
     clips = [make_clip(0, "train", number, 1.0, (128, 128)).film.frames for number in range(3)]
     latents = np.asarray(jax.jit(lambda m, x: m.encode(to_unit(x)))(vae, jnp.asarray(np.stack(clips))))

@@ -46,7 +46,7 @@ $(TOY)/world/train.csv: $(VENV)/installed
 	$(PY) -m talkverse_jax.toy.make --output $(TOY)/world --videos 500 --square --short_share 0.35
 
 $(TOY)/vae/Wan2.2_VAE.pth: $(TOY)/world/train.csv
-	$(PY) -m talkverse_jax.toy.train_vae --config configs/train_vae_toy.toml
+	$(PY) -m talkverse_jax.toy.train_vae --config configs/vae_toy.toml
 
 # The tests' programs are large and run for a moment: LLVM's optimisations would cost a third more than they give.
 test: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1

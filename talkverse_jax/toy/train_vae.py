@@ -1,4 +1,4 @@
-"""Trains the tiny autoencoder: `python -m talkverse_jax.toy.train_vae --config configs/train_vae_toy.toml`.
+"""Trains the tiny autoencoder: `python -m talkverse_jax.toy.train_vae --config configs/vae_toy.toml`.
 
 What it learns is to give back videos (`vae_loss`) while noise lies on the latents, so that near latents mean near
 pictures. It begins as a linear codec (vae_start.py). At the end the latents' mean and deviation are folded into the

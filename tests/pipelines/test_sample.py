@@ -354,13 +354,16 @@ def test_configs_are_read_and_flags_win(arguments, tmp_path, capsys):
 def test_every_config_says_its_command_and_loads(path):
     from talkverse_jax.core.config import read_toml
     from talkverse_jax.pipelines.components import ModelConfigs
+    from talkverse_jax.tools.prepare import PrepareOptions
+    from talkverse_jax.toy.train_vae import VaeOptions
     from talkverse_jax.training.options import TrainOptions
 
     assert "python " in path.read_text().split("\n\n")[0] or "make " in path.read_text().split("\n\n")[0]
     if path.name.startswith("model_"):
         ModelConfigs.from_toml(path)
     else:
-        options = TrainOptions if path.name.startswith("train_") else SampleOptions
+        kinds = {"train": TrainOptions, "prepare": PrepareOptions, "vae": VaeOptions}
+        options = kinds.get(path.name.split("_")[0], SampleOptions)
         assert read_toml(path).keys() <= options.__dataclass_fields__.keys()
 
 

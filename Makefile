@@ -5,11 +5,12 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 DEMO   := outputs/demo
 TOY    := outputs/toy
+TOY_STEPS := 5000
 
 # The environment has libtpu, to compile for TPUs: without this JAX looks for one.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo train-toy evaluate-toy test test-slow plan-table lint clean
+.PHONY: demo train-toy test test-slow plan-table lint clean
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,7 +38,7 @@ train-toy: $(VENV)/installed $(TOY)/vae/Wan2.2_VAE.pth
 	  --lora_ckpt $(TOY)/begin/talkverse_s2v_5b.safetensors \
 	  --wav2vec_dir $(TOY)/begin/wav2vec2-large-xlsr-53-english --output $(TOY)/start
 	$(PY) -m talkverse_jax.tools.prepare --config configs/prepare_toy.toml
-	$(PY) train.py --config configs/train_toy.toml
+	$(PY) train.py --config configs/train_toy.toml --max_steps $(TOY_STEPS)
 	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
 	  --dit $(TOY)/train/step-$(TOY_STEPS).safetensors --output assets/toy
 

@@ -19,24 +19,23 @@ $(VENV)/installed: pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $@
 
-# What a person with real weights types, on a tiny random checkpoint in the published layout.
+# $(call convert,PUBLISHED,WEIGHTS): the toy model, as a person converts the real one.
+convert = $(PY) convert_torch_weights.py --config configs/model_toy.toml --ckpt_dir $(1)/Wan2.2-TI2V-5B \
+	  --lora_ckpt $(1)/talkverse_s2v_5b.safetensors --wav2vec_dir $(1)/wav2vec2-large-xlsr-53-english --output $(2)
+
+# What a person with real weights types, on the toy model of this repository (docs/toy.md).
 demo: $(VENV)/installed
-	$(PY) -m talkverse_jax.tools.random_checkpoint --config configs/model_tiny.toml --output $(DEMO)/published
-	$(PY) convert_torch_weights.py --config configs/model_tiny.toml --ckpt_dir $(DEMO)/published/Wan2.2-TI2V-5B \
-	  --lora_ckpt $(DEMO)/published/talkverse_s2v_5b.safetensors \
-	  --wav2vec_dir $(DEMO)/published/wav2vec2-large-xlsr-53-english --output $(DEMO)/weights
+	$(call convert,assets/toy,$(DEMO)/weights)
 	$(PY) sample.py --config configs/demo.toml --weights $(DEMO)/weights --output $(DEMO)/talk.mp4
 	$(PY) -m talkverse_jax.tools.contact_sheet $(DEMO)/talk.mp4 $(DEMO)/contact_sheet.png \
-	  --title "talkverse_jax demo" --note "random weights: the whole program runs, but nobody has taught it to talk"
+	  --title "talkverse_jax demo: the toy model talks"
 	@echo "look at $(DEMO)/contact_sheet.png and $(DEMO)/talk.mp4"
 
 # From nothing to the weights in assets/toy, about two hours on two cores; interrupted and given again, it goes on.
 train-toy: $(VENV)/installed $(TOY)/vae/Wan2.2_VAE.pth
 	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
 	  --output $(TOY)/begin
-	$(PY) convert_torch_weights.py --config configs/model_toy.toml --ckpt_dir $(TOY)/begin/Wan2.2-TI2V-5B \
-	  --lora_ckpt $(TOY)/begin/talkverse_s2v_5b.safetensors \
-	  --wav2vec_dir $(TOY)/begin/wav2vec2-large-xlsr-53-english --output $(TOY)/start
+	$(call convert,$(TOY)/begin,$(TOY)/start)
 	$(PY) -m talkverse_jax.tools.prepare --config configs/prepare_toy.toml
 	$(PY) train.py --config configs/train_toy.toml --max_steps $(TOY_STEPS)
 	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \

@@ -15,10 +15,10 @@ RANK = {
     "models": 3,
     "diffusion": 4,
     "data": 4,
-    "toy": 5,
     "pipelines": 5,
     "training": 6,
     "tools": 7,
+    "toy": 8,
 }
 
 

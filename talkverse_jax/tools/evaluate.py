@@ -107,12 +107,14 @@ def _make_videos(given: argparse.Namespace) -> None:
         )
     if not (given.set and given.output):
         raise UserError("--weights: needs --set, whose people talk, and --output, where the videos go")
-    from talkverse_jax.tools.evaluation import speak  # loads the models' code
+    from talkverse_jax.core import compile_cache
+    from talkverse_jax.tools.evaluation.speak import speak  # loads the models' code
 
-    made = list(speak.speak(given.weights, given.set, given.config, Path(given.output) / "videos"))
-    given.videos = [one.video for one in made]
-    given.reference = made[0].picture.parent
-    given.clip_frames = speak.clip_frames(given.config)
+    compile_cache.enable()
+    made = speak(given.weights, given.set, given.config, Path(given.output) / "videos")
+    given.videos = [one.output for one in made]
+    given.reference = Path(made[0].image).parent
+    given.clip_frames = made[0].infer_frames
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -20,7 +20,7 @@ from talkverse_jax.tools.parity_cases import (
 from talkverse_jax.training.batch import TrainingBatch
 from talkverse_jax.training.step import batch_losses
 from talkverse_jax.weights.bundle import Bundle
-from talkverse_jax.weights.rule import find_rule
+from talkverse_jax.weights.rule import torch_tensor
 
 
 def run_train_loss(bundle: Bundle, mesh: MeshConfig | None) -> Case:
@@ -93,11 +93,7 @@ def _on_grid(mask: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
 
 def _torch_gradients(gradients: tree.Flat) -> dict[str, np.ndarray]:
     """By PyTorch name, in PyTorch's layout."""
-    found = {}
-    for path, gradient in gradients.items():
-        rule, names = find_rule(RULES, path)
-        found[names[0]] = np.asarray(rule.layout.to_torch(np.asarray(gradient)))
-    return found
+    return dict(torch_tensor(RULES, path, np.asarray(gradient)) for path, gradient in gradients.items())
 
 
 def _taps(batch: TrainingBatch, draw: flow.Draw) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
     python -m talkverse_jax.tools.random_checkpoint --config configs/model_tiny.toml --output DIR
 
-For tests, the demo and benchmarks: outputs stay finite, and say nothing.
+For tests and benchmarks: outputs stay finite, and say nothing.
 """
 
 import argparse

@@ -8,7 +8,7 @@ layers around them: the config's are 0 and 1. The same command goes on where it 
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,6 @@ import ml_dtypes
 import numpy as np
 import optax
 import optax.contrib
-from flax import nnx
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
@@ -31,20 +30,20 @@ from talkverse_jax.core.options import check_at_least, option, parse_options
 from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.data.batches import BatchPlan
 from talkverse_jax.data.buckets import to_unit
-from talkverse_jax.data.catalogue import Rules, describe, make_catalogue
+from talkverse_jax.data.catalogue import Rules
 from talkverse_jax.data.loader import batches
-from talkverse_jax.data.metadata import read_metadata
-from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.models.vae.coders import Cache
 from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
 from talkverse_jax.tools import published
 from talkverse_jax.toy.vae_start import linear_codec
 from talkverse_jax.training.checkpoint import Checkpoints, Record
 from talkverse_jax.training.interruption import Interruption
-from talkverse_jax.training.state import TrainState
-from talkverse_jax.weights.rule import find_rule
+from talkverse_jax.training.state import TrainState, start_abstract
+from talkverse_jax.training.videos import look_at
+from talkverse_jax.weights.rule import torch_tensor
 from talkverse_jax.weights.torch_writer import write_torch
 
 _NOISE = 0.15  # on the latents
@@ -96,25 +95,20 @@ class Losses(NamedTuple):
     spread: Float[Array, ""]  # of the latents
 
 
-def reconstruct(
-    vae: WanVAE22, video: Float[Array, "B T H W 3"], noise: Float[Array, "B F h w z"]
-) -> tuple[Float[Array, "B F h w z"], Float[Array, "B T H W 3"]]:
-    """The latents of a video, and the video that they and the noise together show; T = 4F - 3."""
-    first, cache = vae.encode_chunk(video[:, :1])
-    rest, _ = vae.encode_chunk(video[:, 1:], cache)
-    latents = jnp.concatenate([first, rest], axis=1)
-    given = latents + noise
-    start, cache = vae.decode_chunk(given[:, :1])
-    end, _ = vae.decode_chunk(given[:, 1:], cache)
-    return latents, jnp.concatenate([start, end], axis=1)
+def in_two_chunks(coder: Callable[..., tuple[Array, Cache]], x: Float[Array, "B T ..."]) -> Float[Array, "B F ..."]:
+    """What `WanVAE22.encode` or `decode` gives, by `encode_chunk` or `decode_chunk`: all but the first at once, for
+    whoever has memory for it."""
+    first, cache = coder(x[:, :1])
+    return jnp.concatenate([first, coder(x[:, 1:], cache)[0]], axis=1)
 
 
 def vae_loss(
-    vae: WanVAE22, video: Float[Array, "B T H W 3"], noise: Float[Array, "B F h w z"]
+    vae: WanVAE22, video: Float[Array, "B T H W 3"], key: jax.Array
 ) -> tuple[Float[Array, ""], Losses]:
     """Mean absolute error of pixels, and of their differences with their neighbours below, on the right and in the
     next frame; pixels that move count more."""
-    latents, shown = reconstruct(vae, video, noise)
+    latents = in_two_chunks(vae.encode_chunk, video)
+    shown = in_two_chunks(vae.decode_chunk, latents + _NOISE * jax.random.normal(key, latents.shape))
     weight = 1 + _MOVING * video.std(axis=1, keepdims=True).mean(axis=-1, keepdims=True)
     weight = weight * jnp.where(jnp.arange(video.shape[1]) == 0, _FIRST, 1.0)[:, None, None, None]
     error = weight * (shown - video)
@@ -130,15 +124,10 @@ class _Run:
         self.folder = new_folder(options.output_path)
         self.config = ModelConfigs.from_toml(options.model).vae
         self.skipped = Skipped(self.folder / "skipped.jsonl")
-        rows = read_metadata(options.dataset_metadata_path, options.dataset_base_path)
         rules = Rules(options.size_bucket, Lengths(options.num_frames, 1, True), base=options.dataset_base_path)
-        found = make_catalogue(rows, rules, self.folder / "catalogue.jsonl")
-        print(describe(found), file=sys.stderr)
-        self.source = RawSource.of(found, rules, options.seed)
+        cache = self.folder / "catalogue.jsonl"
+        found, self.source = look_at(options.dataset_metadata_path, rules, options.seed, cache, self.skipped)
         self.plan = BatchPlan(found.shapes, 1, options.seed)
-        abstract = tree.abstract(WanVAE22, self.config)
-        self.graphdef, state = nnx.split(abstract)
-        self.shapes = tree.parameters(abstract)
         end = max(options.steps, _WARMUP + 1)
         rate = optax.warmup_cosine_decay_schedule(0, options.learning_rate, _WARMUP, end)
         self.optimizer = _optimizer(rate)
@@ -151,24 +140,29 @@ class _Run:
     def model(self, params: tree.Flat) -> WanVAE22:
         return tree.with_parameters(tree.abstract(WanVAE22, self.config), dict(params))
 
-    def windows(self, first: int) -> Iterator[Float[np.ndarray, "crops T H W 3"]]:
-        """The crops of window number `first` and of those that follow."""
-        options, size = self.options, self.options.crop
+    def windows(self, first: int) -> Iterator[tuple[int, Float[np.ndarray, "T H W 3"]]]:
+        """The windows that can be read from number `first` on, each with the number that comes next."""
         with closing(batches(self.source, self.plan, self.skipped, first=first, threads=2)) as read:
-            for number, loaded in enumerate(read, first):
-                video = loaded.samples.video[0]
-                rng = np.random.default_rng([options.seed, number])
-                crops = []
-                for _ in range(options.crops):
-                    y, x = (int(rng.integers(length - size + 1)) for length in video.shape[1:3])
-                    crop = video[:, y : y + size, x : x + size]
-                    crops.append(crop[:, :, ::-1] if rng.integers(2) else crop)
-                yield np.stack(crops)
+            for due, loaded in enumerate(read, first + 1):
+                if loaded.samples.weight[0]:
+                    yield due, loaded.samples.video[0]
+
+    def crops(self, first: int) -> Iterator[tuple[int, Float[np.ndarray, "crops T h w 3"]]]:
+        """Crops of those windows, the middle more often than the sides: faces are there."""
+        options, size = self.options, self.options.crop
+        for due, video in self.windows(first):
+            rng = np.random.default_rng([options.seed, due])
+            crops = []
+            for _ in range(options.crops):
+                y, x = (int(rng.integers(0, length - size + 1, 2).sum()) // 2 for length in video.shape[1:3])
+                crop = video[:, y : y + size, x : x + size]
+                crops.append(crop[:, :, ::-1] if rng.integers(2) else crop)
+            yield due, np.stack(crops)
 
     def begin(self) -> TrainState:
         """The linear codec."""
-        with closing(self.windows(0)) as windows:
-            video = np.stack([next(windows)[0] for _ in range(_START)])
+        with closing(self.crops(0)) as read:
+            video = np.stack([next(read)[1][0] for _ in range(_START)])
         rng = np.random.default_rng(self.options.seed)
         params = tree.parameters(linear_codec(self.config, to_unit(jnp.asarray(video[:, 1:])), rng))
         return TrainState(params, self.optimizer.init(params), jnp.int32(0), None)
@@ -176,11 +170,7 @@ class _Run:
     def _update(self, state: TrainState, video) -> tuple[TrainState, Losses]:
         video = to_unit(video)
         key = jax.random.fold_in(jax.random.key(self.options.seed), state.step)
-        stride = self.config.space_stride
-        frames = self.config.latent_frames(video.shape[1])
-        shape = (len(video), frames, video.shape[2] // stride, video.shape[3] // stride, self.config.z_dim)
-        noise = _NOISE * jax.random.normal(key, shape)
-        of_params = lambda params: vae_loss(self.model(params), video, noise)  # noqa: E731
+        of_params = lambda params: vae_loss(self.model(params), video, key)  # noqa: E731
         gradients, losses = jax.grad(of_params, has_aux=True)(state.params)
         updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
         return TrainState(optax.apply_updates(state.params, updates), optimizer, state.step + 1, None), losses
@@ -188,41 +178,40 @@ class _Run:
     def train(self, checkpoints: Checkpoints) -> TrainState | None:
         """The state after the last update; None where the run was asked to stop."""
         steps = self.options.steps
-        abstract = jax.eval_shape(lambda p: TrainState(p, self.optimizer.init(p), jnp.int32(0), None), self.shapes)
         one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one), abstract)
-        found = checkpoints.latest(abstract, self.unchanging)
-        state, step = (found[0], found[1].step) if found else (self.begin(), 0)
+        shapes = tree.parameters(tree.abstract(WanVAE22, self.config))
+        shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one) for name, x in shapes.items()}
+        found = checkpoints.latest(start_abstract(shapes, self.optimizer, ema=False), self.unchanging)
+        state, step, due = (found[0], found[1].step, found[1].batch) if found else (self.begin(), 0, 0)
         bar = tqdm(total=steps, initial=step, desc="steps", unit="step", dynamic_ncols=True)
-        with closing(self.windows(step)) as windows, Interruption() as interruption, bar:
+        with closing(self.crops(due)) as read, Interruption() as interruption, bar:
             while step < steps:
-                state, losses = self.update(state, jnp.asarray(next(windows)))
+                due, video = next(read)
+                state, losses = self.update(state, jnp.asarray(video))
                 step += 1
                 bar.update()
                 if step % 50 == 0:
                     bar.set_postfix(loss=f"{losses.loss:.4f}", psnr=f"{losses.psnr:.2f}", z=f"{losses.spread:.2f}")
                 stopped = interruption.due(step)
                 if stopped or step % self.options.save_steps == 0 or step == steps:
-                    self.save(checkpoints, state, step)
+                    self.save(checkpoints, state, step, due)
                 if stopped:
                     checkpoints.wait()
                     return None
         checkpoints.wait()
         return state
 
-    def save(self, checkpoints: Checkpoints, state: TrainState, step: int) -> None:
+    def save(self, checkpoints: Checkpoints, state: TrainState, step: int, due: int) -> None:
         versions = {"talkverse_jax": talkverse_jax.__version__, "jax": jax.__version__}
-        checkpoints.save(state, Record(step, step, self.unchanging, (), to_dict(self.options), versions))
+        checkpoints.save(state, Record(step, due, self.unchanging, (), to_dict(self.options), versions))
 
     def normalised(self, params: tree.Flat) -> tree.Flat:
         """With latents of mean 0 and deviation 1, measured on whole pictures."""
         model, z = self.model(params), self.config.z_dim
         encode = jax.jit(lambda vae, video: vae.encode(to_unit(video)))
-        read = batches(self.source, self.plan, self.skipped, first=0, threads=2)
-        with closing(read):
-            latents = np.concatenate(
-                [np.asarray(encode(model, next(read).samples.video)).reshape(-1, z) for _ in range(_MEASURED)]
-            )
+        with closing(self.windows(0)) as read:
+            found = [np.asarray(encode(model, next(read)[1][None])).reshape(-1, z) for _ in range(_MEASURED)]
+        latents = np.concatenate(found)
         mean, std = latents.mean(0), latents.std(0)
         new = {name: np.array(value) for name, value in params.items()}
         new["quant_conv/kernel"][:, :z] /= std
@@ -249,10 +238,8 @@ def _optimizer(rate: optax.Schedule) -> optax.GradientTransformation:
 
 def write_vae(path: Path, params: tree.Flat) -> None:
     """The autoencoder under the names of the original, in bfloat16."""
-    tensors = {}
-    for name, value in params.items():
-        rule, names = find_rule(COMPONENTS["vae"].rules, name)
-        tensors[names[0]] = rule.layout.to_torch(np.asarray(value)).astype(ml_dtypes.bfloat16)
+    rules = COMPONENTS["vae"].rules
+    tensors = dict(torch_tensor(rules, path, x.astype(ml_dtypes.bfloat16)) for path, x in params.items())
     with replacing(path) as partial_file:
         write_torch(partial_file, {name: (x.dtype, x.shape) for name, x in tensors.items()}, tensors.values())
 

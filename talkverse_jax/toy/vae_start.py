@@ -122,9 +122,9 @@ def _fit_down(level: DownLevel, x: Stream, rng: np.random.Generator) -> None:
     wanted = np.zeros(early.shape, np.float32)
     wanted[..., :kept] = (early + late)[..., :kept] / 2
     wanted[..., kept:] = (late - early)[..., : width - kept] / 2
-    # The shortcut averages both frames; of a first frame, which has none before it, the late one alone.
-    alone = jnp.where(jnp.arange(x.shape[1])[:, None, None, None] % 2, 0, x)
-    wanted -= np.asarray(average_down(alone, width, 2, 2))
+    # The shortcut averages both frames; a video's first frame has none before it, so the early one is taken off.
+    before = jnp.where(jnp.arange(x.shape[1])[:, None, None, None] % 2, 0, x)
+    wanted -= np.asarray(average_down(before, width, 2, 2))
     weights, bias = _regression(np.concatenate([_rows(early), _rows(late)], -1), _rows(wanted), rng)
     kernel = np.zeros(down.time_conv.kernel.shape)
     kernel[1:, 0, 0] = weights.reshape(2, width, width)
@@ -165,10 +165,8 @@ def _fit_decoder(
     _set(level.layers[-1].resample, np.zeros(level.layers[-1].resample.kernel.shape), _offset(level.out_dim, rng))
     x, _ = level(x, None, _LATER)
 
-    features = nnx.silu(decoder.head.norm(x))
-    weights, bias = _regression(_rows(_neighbours(features)), _rows(pixels), rng)
     kernel = np.zeros(decoder.head.conv.kernel.shape)
-    kernel[-1] = rearrange(weights, "(y x c) d -> y x c d", y=3, x=3)
+    kernel[-1], bias = _regression_3x3(nnx.silu(decoder.head.norm(x)), pixels, rng)
     _set(decoder.head.conv, kernel, bias)
 
 
@@ -194,8 +192,7 @@ def _fit_up(level: UpLevel, x: Stream, y: Stream, finer: Stream, at: int, rng: n
     wanted = np.zeros(shortcut.shape, np.float32)
     wanted[..., at:] = -np.asarray(shortcut)[..., at:]
     wanted[..., at : at + finer.shape[-1]] += np.asarray(finer)
-    weights, bias = _regression(_rows(_neighbours(y)), _rows(wanted), rng)
-    _set(conv, rearrange(weights, "(y x c) d -> y x c d", y=3, x=3), bias)
+    _set(conv, *_regression_3x3(y, wanted, rng))
     return conv(y) + shortcut
 
 
@@ -246,12 +243,15 @@ def _centred(x: np.ndarray) -> np.ndarray:
     return x - x.mean(tuple(range(x.ndim - 1)))
 
 
-def _neighbours(x: Stream) -> Float[np.ndarray, "B T H W 9*C"]:
-    """The 3x3 pixels around each, zeros outside."""
+def _regression_3x3(
+    x: Stream, wanted: Stream, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "3 3 C D"], Float[np.ndarray, " D"]]:
+    """Kernel and bias of a convolution that makes of pixels and their neighbours, zeros outside, what is wanted."""
     padded = np.pad(np.asarray(x, np.float32), ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
     height, width = x.shape[2:4]
     parts = [padded[:, :, top : top + height, left : left + width] for top in range(3) for left in range(3)]
-    return np.concatenate(parts, -1)
+    weights, bias = _regression(_rows(np.concatenate(parts, -1)), _rows(wanted), rng)
+    return rearrange(weights, "(y x c) d -> y x c d", y=3, x=3), bias
 
 
 def _components(x: Rows, count: int, white: bool = False) -> Float[np.ndarray, "f count"]:

@@ -20,9 +20,8 @@ from talkverse_jax.training import lora
 from talkverse_jax.training.checkpoint import Checkpoints
 from talkverse_jax.training.state import Settings, abstract, divide
 from talkverse_jax.weights import lora as pairs
-from talkverse_jax.weights import orbax_io, store
+from talkverse_jax.weights import orbax_io, rule, store
 from talkverse_jax.weights import safetensors_io as safetensors
-from talkverse_jax.weights.rule import find_rule
 
 _DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 _GROUP_BYTES = 512 * 1024**2  # read at once, or one stacked parameter
@@ -106,10 +105,9 @@ def torch_tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
     for end, factor in ((lora.A, pairs.A), (lora.B, pairs.B)):
         if path.endswith(end):
             return _layer(path.removesuffix(end) + "/kernel") + factor, value.T
-    rule, names = find_rule(_RULES, path)
-    return names[0], rule.layout.to_torch(value)
+    return rule.torch_tensor(_RULES, path, value)
 
 
 def _layer(path: str) -> str:
     """The PyTorch name of the layer that a kernel belongs to."""
-    return find_rule(_RULES, path)[1][0].removesuffix(".weight")
+    return rule.find_rule(_RULES, path)[1][0].removesuffix(".weight")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -107,7 +108,6 @@ def open_videos(
     Raises:
       UserError: the metadata cannot be used, too many videos cannot, or none is left.
     """
-    rows = read_metadata(options.dataset_metadata_path, options.dataset_base_path)
     rules = Rules(
         bucket=options.size_bucket,
         lengths=Lengths(options.num_frames, motion_frames, options.always_use_motion_frames),
@@ -116,6 +116,14 @@ def open_videos(
         base=options.dataset_base_path,
         roi_dir=options.roi_dir or "",
     )
+    return look_at(options.dataset_metadata_path, rules, options.seed, cache, skipped)
+
+
+def look_at(
+    metadata: Sequence[str], rules: Rules, seed: int, cache: Path, skipped: Skipped
+) -> tuple[Catalogue, RawSource]:
+    """The videos of metadata files that these rules let be used, and their samples; otherwise as `open_videos`."""
+    rows = read_metadata(metadata, rules.base)
     show = partial(
         tqdm, total=len(rows), desc="videos", unit="video", dynamic_ncols=True, disable=not is_main()
     )
@@ -127,5 +135,5 @@ def open_videos(
         print(describe(found), file=sys.stderr)
     skipped.rows(found.rejected, len(rows))
     if not found.entries:
-        raise UserError(f"{', '.join(options.dataset_metadata_path)}: no video is left; see {skipped.path} for why")
-    return found, RawSource.of(found, rules, options.seed)
+        raise UserError(f"{', '.join(metadata)}: no video is left; see {skipped.path} for why")
+    return found, RawSource.of(found, rules, seed)

@@ -90,3 +90,9 @@ def find_rule(rules: tuple[Rule, ...], path: str) -> tuple[Rule, tuple[str, ...]
     if len(found) != 1:
         raise LookupError(f"{path}: {len(found)} rules of the weight table apply; there must be one")
     return found[0]
+
+
+def torch_tensor(rules: tuple[Rule, ...], path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
+    """A parameter by its PyTorch name, in PyTorch's layout."""
+    rule, names = find_rule(rules, path)
+    return names[0], rule.layout.to_torch(value)

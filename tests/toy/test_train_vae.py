@@ -14,7 +14,7 @@ from talkverse_jax.tools import published
 from talkverse_jax.tools.convert import Settings, convert
 from talkverse_jax.toy import train_vae as module
 from talkverse_jax.toy.make import MakeOptions, make, make_clip
-from talkverse_jax.toy.train_vae import VaeOptions, reconstruct, train_vae
+from talkverse_jax.toy.train_vae import VaeOptions, in_two_chunks, train_vae
 from talkverse_jax.toy.vae_start import linear_codec
 from talkverse_jax.weights import store
 from tests.conftest import CONFIGS
@@ -48,9 +48,9 @@ def test_it_begins_as_a_codec(linear):
 
 def test_what_is_trained_is_what_is_used(linear):
     vae, video = linear
-    latents, shown = reconstruct(vae, video, jnp.zeros((6, 5, 4, 4, CONFIG.z_dim)))
+    latents = in_two_chunks(vae.encode_chunk, video)
     np.testing.assert_allclose(latents, vae.encode(video), atol=1e-4)
-    np.testing.assert_allclose(shown, vae.decode(latents), atol=1e-4)
+    np.testing.assert_allclose(in_two_chunks(vae.decode_chunk, latents), vae.decode(latents), atol=1e-4)
 
 
 @pytest.mark.parametrize("change, message", [
@@ -79,28 +79,31 @@ def options(tmp_path_factory):
     return of
 
 
-@pytest.fixture(scope="module")
-def trained(options):
+@pytest.fixture(scope="module", autouse=True)
+def few_windows():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_START", 3)
         patch.setattr(module, "_MEASURED", 3)
-        yield train_vae(options("whole"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(options):
+    return train_vae(options("whole"))
 
 
 @pytest.mark.slow
 def test_it_resumes(options, trained, monkeypatch):
     """Killed after five steps, it goes on from the fourth, and comes to the same."""
-    monkeypatch.setattr(module, "_START", 3)
-    monkeypatch.setattr(module, "_MEASURED", 3)
-    windows = module._Run.windows
+    crops = module._Run.crops
 
     def until_five(run, first):
-        for number, window in enumerate(windows(run, first), first):
+        for number, crop in enumerate(crops(run, first)):
             if first == 0 and number == 5:
                 raise KeyboardInterrupt
-            yield window
+            yield crop
 
-    monkeypatch.setattr(module._Run, "windows", until_five)
+    monkeypatch.setattr(module._Run, "crops", until_five)
     with pytest.raises(KeyboardInterrupt):
         train_vae(options("stopped"))
     assert train_vae(options("stopped")).read_bytes() == trained.read_bytes()

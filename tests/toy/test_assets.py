@@ -1,0 +1,44 @@
+"""The weights in the repository: their size, that they convert, and (slow) that they talk."""
+
+import json
+
+import pytest
+
+from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+from talkverse_jax.tools import published
+from talkverse_jax.tools.convert import Settings, convert
+from talkverse_jax.tools.evaluate import main
+from talkverse_jax.toy.make import MakeOptions, make
+from tests.conftest import CONFIGS
+
+TOY = CONFIGS.parent / "assets" / "toy"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    convert(
+        folder,
+        tuple(COMPONENTS),
+        ModelConfigs.from_toml(CONFIGS / "model_toy.toml"),
+        Settings("float32", 128, 128.0, True),
+        ckpt_dir=str(TOY / "Wan2.2-TI2V-5B"),
+        lora_ckpt=str(TOY / published.TALKVERSE_FILE),
+        wav2vec_dir=str(TOY / published.WAV2VEC_FOLDER),
+    )
+    return folder
+
+
+def test_they_are_small_and_convert(weights):
+    assert sum(file.stat().st_size for file in TOY.rglob("*") if file.is_file()) <= 15_000_000
+    assert {"dit", "vae", "text", "audio"} <= {path.name for path in weights.iterdir()}
+
+
+@pytest.mark.slow
+def test_the_mouth_follows_the_sound(weights, tmp_path):
+    people = make(MakeOptions(str(tmp_path), videos=2, set="held_out", seconds=5.0, square=True, workers=1))
+    config = str(CONFIGS / "demo.toml")
+    main(["--weights", str(weights), "--set", str(people), "--config", config, "--output", str(tmp_path / "out")])
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())["summary"]["all"]
+    assert told["correlation"]["least"] > 0.6 and told["identity"]["least"] > 0.6
+    assert abs(told["correlation_swapped"]["median"]) < 0.4

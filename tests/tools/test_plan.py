@@ -44,8 +44,9 @@ def one_block(tmp_path):
 
 
 def _plan(model, mesh: str, wanted: tuple[str, ...]):
-    """On this machine's CPUs."""
-    options, configs = tool.load_options(str(DEMO)), ModelConfigs.from_toml(model)
+    """On this machine's CPUs, with guidance."""
+    options = dataclasses.replace(tool.load_options(str(DEMO)), sample_steps=8, sample_guide_scale=4.5)
+    configs = ModelConfigs.from_toml(model)
     return tool.plan(find("cpu"), MeshConfig.parse(mesh), configs, options, tool.make_job(options, None), wanted)
 
 

@@ -6,12 +6,22 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from talkverse_jax.tools import published
+from talkverse_jax.tools.random_checkpoint import BASE_FOLDER
 from talkverse_jax.weights.torch_reader import read_torch
+
+
+def flags(folder: Path) -> dict[str, str]:
+    """Of the conversion, for all that was published in a folder."""
+    return {
+        "ckpt_dir": str(folder / BASE_FOLDER),
+        "lora_ckpt": str(folder / published.TALKVERSE_FILE),
+        "wav2vec_dir": str(folder / published.WAV2VEC_FOLDER),
+    }
 
 
 def float32_tensors(folder: Path, name: str, rank: int, alpha: float) -> dict[str, np.ndarray]:
     """PyTorch tensors of a component under `folder`, a random checkpoint, LoRA pairs merged."""
-    base = folder / "Wan2.2-TI2V-5B"
+    base = folder / BASE_FOLDER
     if name == "dit":
         tensors = {}
         for path in [*sorted(base.glob("*.safetensors")), folder / published.TALKVERSE_FILE]:

@@ -77,7 +77,7 @@ def _check(config: VAEConfig) -> None:
 def _drawn(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """A parameter: kernels keep the variance of what passes."""
     if not name.endswith("kernel"):
-        return jnp.full(shape, 1.0 if name.endswith("gamma") else 0.0)
+        return jnp.full(shape, 1.0 if name.endswith("gamma") else 0.0, jnp.float32)
     return jnp.asarray(rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1])), jnp.float32)
 
 

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
-from talkverse_jax.tools import published
 from talkverse_jax.tools.convert import Settings, convert
 from talkverse_jax.tools.evaluate import main
 from talkverse_jax.toy.make import MakeOptions, make
 from tests.conftest import CONFIGS
+from tests.published import flags
 
 TOY = CONFIGS.parent / "assets" / "toy"
 
@@ -17,15 +17,8 @@ TOY = CONFIGS.parent / "assets" / "toy"
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
-    convert(
-        folder,
-        tuple(COMPONENTS),
-        ModelConfigs.from_toml(CONFIGS / "model_toy.toml"),
-        Settings("float32", 128, 128.0, True),
-        ckpt_dir=str(TOY / "Wan2.2-TI2V-5B"),
-        lora_ckpt=str(TOY / published.TALKVERSE_FILE),
-        wav2vec_dir=str(TOY / published.WAV2VEC_FOLDER),
-    )
+    configs, settings = ModelConfigs.from_toml(CONFIGS / "model_toy.toml"), Settings("float32", 128, 128.0, True)
+    convert(folder, tuple(COMPONENTS), configs, settings, **flags(TOY))
     return folder
 
 

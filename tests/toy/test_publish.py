@@ -14,6 +14,7 @@ from talkverse_jax.toy.publish import main
 from talkverse_jax.weights import store
 from talkverse_jax.weights.match import load_torch
 from tests.conftest import CONFIGS
+from tests.published import flags
 
 SIZES = CONFIGS / "model_toy.toml"
 CONFIGS_TOY = ModelConfigs.from_toml(SIZES)
@@ -30,18 +31,14 @@ def trained(tmp_path_factory):
     return folder / "dit.safetensors", folder / "Wan2.2-TI2V-5B" / "Wan2.2_VAE.pth"
 
 
-def publish(trained, output, *flags):
-    main(["--model", str(SIZES), "--vae", str(trained[1]), "--output", str(output), *flags])
+def publish(trained, output, *more):
+    main(["--model", str(SIZES), "--vae", str(trained[1]), "--output", str(output), *more])
 
 
 def test_what_is_published_converts(trained, tmp_path):
     publish(trained, tmp_path / "all", "--dit", str(trained[0]))
-    flags = {
-        "ckpt_dir": str(tmp_path / "all" / "Wan2.2-TI2V-5B"),
-        "lora_ckpt": str(tmp_path / "all" / "talkverse_s2v_5b.safetensors"),
-        "wav2vec_dir": str(tmp_path / "all" / "wav2vec2-large-xlsr-53-english"),
-    }
-    convert(tmp_path / "weights", tuple(COMPONENTS), CONFIGS_TOY, Settings("float32", 128, 128.0, True), **flags)
+    settings = Settings("float32", 128, 128.0, True)
+    convert(tmp_path / "weights", tuple(COMPONENTS), CONFIGS_TOY, settings, **flags(tmp_path / "all"))
     dit = COMPONENTS["dit"]
     found = tree.parameters(store.load_module(tmp_path / "weights", dit, dtype="float32"))
     narrow = {n: x.astype(ml_dtypes.bfloat16).astype(np.float32) for n, x in load_file(trained[0]).items()}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.buckets import to_unit
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
@@ -44,6 +45,11 @@ def test_it_begins_as_a_codec(linear):
     assert decibels(shown[:, 1:], video[:, 1:]) > plain + 3
     spread = np.asarray(latents[:, 1:]).std((0, 1, 2, 3))
     assert spread.min() > 0.5 and spread.max() < 2
+
+
+def test_an_update_is_compiled_once(linear):
+    """A weakly typed parameter becomes another type by the first update, and the second compiles anew."""
+    assert not [name for name, x in tree.parameters(linear[0]).items() if x.weak_type]
 
 
 def test_what_is_trained_is_what_is_used(linear):

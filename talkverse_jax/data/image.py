@@ -42,10 +42,8 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
                     )
                 return np.asarray(_to_rgb(ImageOps.exif_transpose(image), path))
     except UnidentifiedImageError:
-        if _is_video(file):
-            raise UserError(
-                f"{path}: is a video, and dubbing one is not there yet; give a picture (PNG, JPEG, WebP)"
-            ) from None
+        if is_video(file):
+            raise UserError(f"{path}: is a video; give a picture (PNG, JPEG, WebP)") from None
         raise UserError(f"{path}: not a picture that can be read; save it as PNG or JPEG") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise UserError(
@@ -67,8 +65,8 @@ def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def _is_video(file: Path) -> bool:
-    """Not so for a sound with a cover, nor for a single picture in a video container (HEIC)."""
+def is_video(file: str | Path) -> bool:
+    """Whether it is a film. A sound with a cover is none, nor is a single picture in a video container (HEIC)."""
     try:
         with open_media(file, "a video") as container:
             streams = container.streams.video

@@ -5,7 +5,7 @@ the keyframe before the first picture to the picture after the last.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -33,6 +33,9 @@ _MARGIN = 1.0
 _SILENT = 1e-6
 
 
+Bring = Callable[[UInt8[np.ndarray, "h w 3"], tuple[int, int]], UInt8[np.ndarray, "H W 3"]]
+
+
 @dataclass(frozen=True)
 class Probe:
     """What is known of a video without decoding more than its first picture.
@@ -56,13 +59,13 @@ class Video:
       decoded: frames that were decoded so far.
     """
 
-    def __init__(self, container: InputContainer):
+    def __init__(self, container: InputContainer, sound: bool = True):
         """Raises:
-        BadSample: no pictures or no sound in it.
+        BadSample: no pictures in it, or no sound where it is needed.
         """
         if not container.streams.video:
             raise BadSample("no video")
-        if not container.streams.audio:
+        if sound and not container.streams.audio:
             raise BadSample("no sound")
         self._container = container
         self._stream = container.streams.video[0]
@@ -79,8 +82,13 @@ class Video:
         start = _time(first)
         return Probe(start, round((self._end() - start) * FPS), height, width)
 
-    def pictures(self, times: Sequence[float], size: tuple[int, int]) -> UInt8[np.ndarray, "T H W 3"]:
-        """The pictures that are shown at those times (ascending), scaled and cropped to `size` (H, W).
+    def pictures(
+        self, times: Sequence[float], size: tuple[int, int], bring: Bring = cover
+    ) -> UInt8[np.ndarray, "T H W 3"]:
+        """The pictures that are shown at those times (ascending), brought to `size` (H, W).
+
+        Args:
+          bring: how; by default they are scaled to cover it, and cropped.
 
         Raises:
           BadSample: there are not so many, or they are damaged.
@@ -97,7 +105,7 @@ class Video:
             if shown.is_corrupt:
                 raise BadSample("damaged", f"picture at {time:.2f} s")
             if new:
-                result[place] = cover(np.rot90(to_rgb(shown), shown.rotation // 90), size)
+                result[place] = bring(np.rot90(to_rgb(shown), shown.rotation // 90), size)
             else:
                 result[place] = result[place - 1]
         return result
@@ -202,13 +210,14 @@ def _time(frame: av.VideoFrame | av.AudioFrame) -> float:
 
 
 @contextmanager
-def open_video(path: str) -> Iterator[Video]:
-    """Open a video; what goes wrong, in the body too, becomes a `BadSample`."""
+def open_video(path: str, sound: bool = True) -> Iterator[Video]:
+    """Open a video, which must have sound unless told otherwise; what goes wrong, in the body too, becomes a
+    `BadSample`."""
     try:
         if not files.exists(path):
             raise BadSample("no such file")
         with open_media(path, "a video") as container:
-            yield Video(container)
+            yield Video(container, sound)
     except UserError as error:
         raise BadSample("cannot be read", str(error)) from None
     except OSError as error:  # a bucket that does not answer

@@ -2,19 +2,19 @@
 
 While running, everything goes to `NAME.partial.mp4`, a fragmented mp4 that plays up to the last finished clip
 whatever happens; at the end its packets are copied, not encoded again, into an ordinary mp4 with its index in
-front, which takes the place of `NAME.mp4` in one step. For that moment the disk holds the video twice.
+front, which takes the place of `NAME.mp4` in one step. For that moment the disk holds the video twice. A later
+run can carry on with the unfinished file: it takes its pictures from there and makes its sound again.
 """
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import av
-import librosa
 import numpy as np
 from av.codec.context import Flags
 from av.container import OutputContainer
@@ -22,6 +22,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from jaxtyping import Float32, UInt8
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.data.audio import resampled
 from talkverse_jax.data.media import absolute
 
 # What the muxer holds goes to the disk when a packet comes whose stream has this much waiting. More sound
@@ -54,6 +55,11 @@ def check_output(path: str | Path) -> Path:
     return file
 
 
+def unfinished_files(path: Path) -> list[Path]:
+    """What stopped runs have left of a video."""
+    return [file for file in (_beside(path, "before"), _beside(path, "partial")) if file.exists()]
+
+
 def _beside(file: Path, stage: str) -> Path:
     return file.with_name(f"{file.stem}.{stage}.mp4")
 
@@ -67,6 +73,7 @@ class VideoWriter:
     Attributes:
       partial: the path of the unfinished file.
       frames: how many have been written.
+      clips: how many of them by each call of `write`, those of an earlier run included.
     """
 
     def __init__(
@@ -75,37 +82,47 @@ class VideoWriter:
         *,
         width: int,
         height: int,
-        sound: Float32[np.ndarray, "samples channels"],
+        sound: Iterable[Float32[np.ndarray, "samples channels"]],
         rate: int,
         audio_start: float = 0.0,
         fps: int = 25,
         metadata: Mapping[str, str] | None = None,
+        written: Sequence[int] = (),
     ):
         """Open `NAME.partial.mp4`.
 
         Args:
           path: ends in .mp4; its folder is made.
           width, height: of the frames, both even.
-          sound: one or two channels at `rate` Hz, cut where the video ends; a shorter one ends before it.
+          sound: blocks of one or two channels at `rate` Hz, read as they are needed; cut where the video ends, a
+            shorter one ends before it.
           audio_start: seconds of sound to leave out in front (the sound of frames that are left out).
           metadata: mp4 tags such as `title` and `comment`.
+          written: frames of the clips that an earlier run left in `NAME.partial.mp4`; they are taken over.
 
         Raises:
-          UserError: see `check_output`.
+          UserError: see `check_output`; or what an earlier run left has fewer frames than that.
         """
         if width % 2 or height % 2:
             raise ValueError(f"4:2:0 video needs even sizes, not {width}x{height}")
         self._name = str(path)
         self._path = check_output(path)
         self.partial = _beside(self._path, "partial")
-        self.frames = 0
+        self.frames, self.clips = 0, []
         self._size, self._fps = (height, width), fps
         self._metadata = dict(metadata or {})
-        self._sound, self._rate = _playable(sound[round(audio_start * rate) :], rate)
+        self._sound, self._rate = _Sound(sound, rate, audio_start), _playable(rate)
         self._sound_at = 0
         self._container: OutputContainer | None = None
+        before = _beside(self._path, "before")
         with self._user_errors():
+            if not written:
+                before.unlink(missing_ok=True)
+            elif not before.exists():  # otherwise a run was stopped while it took over
+                os.replace(self.partial, before)
             self._open()
+            if written:
+                self._take_over(before, written)
 
     def _open(self) -> None:
         self._container = av.open(
@@ -126,7 +143,7 @@ class VideoWriter:
         self._set_up(self._video.codec_context)
         # FFmpeg's sum and difference coding errs by 0.13 on a pure tone a channel; without it, by 0.001.
         self._audio = self._container.add_stream("aac", rate=self._rate, options={"aac_ms": "0"})
-        self._audio.layout = "mono" if self._sound.shape[1] == 1 else "stereo"
+        self._audio.layout = "mono" if self._sound.channels == 1 else "stereo"
         self._audio.bit_rate = 192_000
         self._container.start_encoding()
 
@@ -176,9 +193,29 @@ class VideoWriter:
             for index, picture in enumerate(frames, self.frames):
                 self._mux(self._video, encoder.encode(self._to_frame(picture, index)))
             self._mux(self._video, encoder.encode(None))
-            end = (self.frames + len(frames)) / self._fps
-            self._write_sound(max(end, self._sound_at / self._rate) + _SOUND_AHEAD)
-        self.frames += len(frames)
+            self._follow(len(frames))
+
+    def _follow(self, frames: int) -> None:
+        """Write the sound of a clip whose pictures are written."""
+        end = (self.frames + frames) / self._fps
+        self._write_sound(max(end, self._sound_at / self._rate) + _SOUND_AHEAD)
+        self.frames += frames
+        self.clips.append(frames)
+
+    def _take_over(self, before: Path, written: Sequence[int]) -> None:
+        with av.open(str(before)) as source:
+            packets = (packet for packet in source.demux(video=0) if packet.size)
+            for frames in written:
+                for index in range(self.frames, self.frames + frames):
+                    packet = next(packets, None)
+                    if packet is None:
+                        raise UserError(
+                            f"{self.partial}: has {index} frames where {sum(written)} were written; "
+                            "leave out --resume"
+                        )
+                    self._mux(self._video, [_start_codes(packet, index, self._fps)])
+                self._follow(frames)
+        before.unlink()
 
     def _to_frame(self, picture: UInt8[np.ndarray, "H W 3"], index: int) -> av.VideoFrame:
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
@@ -193,8 +230,7 @@ class VideoWriter:
     def _write_sound(self, until: float) -> None:
         """Sound up to `until` seconds, silence after its end; `_copy` drops what is too much."""
         while self._sound_at < until * self._rate:
-            chunk = self._sound[self._sound_at : self._sound_at + _AAC_SAMPLES].T
-            chunk = np.pad(chunk, ((0, 0), (0, _AAC_SAMPLES - chunk.shape[1])))
+            chunk = self._sound.read(_AAC_SAMPLES).T
             frame = av.AudioFrame.from_ndarray(
                 np.ascontiguousarray(chunk), format="fltp", layout=self._audio.layout.name
             )
@@ -225,7 +261,7 @@ class VideoWriter:
 
     def _copy(self, target: Path) -> None:
         """The packets of the partial file in an ordinary mp4; the sound ends where it or the video does."""
-        samples = min(len(self._sound), round(self.frames / self._fps * self._rate))
+        samples = min(self._sound.length, round(self.frames / self._fps * self._rate))
         # Track lengths are stored in this unit, milliseconds by default.
         options = {"movflags": "faststart", "movie_timescale": str(self._rate)}
         with (
@@ -267,9 +303,54 @@ class VideoWriter:
             self.partial.unlink(missing_ok=True)
 
 
-def _playable(
-    sound: Float32[np.ndarray, "samples channels"], rate: int
-) -> tuple[Float32[np.ndarray, "samples channels"], int]:
-    if rate in _PLAYABLE_RATES:
-        return sound.clip(-1, 1), rate
-    return librosa.resample(sound, orig_sr=rate, target_sr=48000, axis=0).clip(-1, 1), 48000
+def _playable(rate: int) -> int:
+    return rate if rate in _PLAYABLE_RATES else 48000
+
+
+class _Sound:
+    """The sound to be played, read on and on, silence behind its end.
+
+    Attributes:
+      channels: one or two.
+      length: samples of it that were read so far; all that there are once silence was.
+    """
+
+    def __init__(self, blocks: Iterable[Float32[np.ndarray, "n channels"]], rate: int, start: float):
+        self._blocks = resampled(_from(blocks, round(start * rate)), rate, _playable(rate))
+        self._waiting = next(self._blocks)
+        self.channels, self.length = self._waiting.shape[1], 0
+
+    def read(self, samples: int) -> Float32[np.ndarray, "samples channels"]:
+        parts, missing = [], samples
+        while missing:
+            if not len(self._waiting):
+                block = next(self._blocks, None)
+                if block is None:
+                    parts.append(np.zeros((missing, self.channels), np.float32))
+                    break
+                self._waiting = block
+            part, self._waiting = self._waiting[:missing], self._waiting[missing:]
+            self.length, missing = self.length + len(part), missing - len(part)
+            parts.append(part)
+        return np.concatenate(parts).clip(-1, 1)
+
+
+def _from(
+    blocks: Iterable[Float32[np.ndarray, "n channels"]], start: int
+) -> Iterator[Float32[np.ndarray, "n channels"]]:
+    for block in blocks:
+        yield block[start:]
+        start = max(0, start - len(block))
+
+
+def _start_codes(packet: av.Packet, index: int, fps: int) -> av.Packet:
+    """Picture `index` out of an mp4 as an encoder hands it over: each unit behind a start code, not its length."""
+    data, units, at = bytes(packet), [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        units.append(b"\0\0\0\1" + data[at + 4 : at + 4 + size])
+        at += 4 + size
+    copy = av.Packet(b"".join(units))
+    copy.pts = copy.dts = index
+    copy.time_base, copy.duration, copy.is_keyframe = Fraction(1, fps), 1, packet.is_keyframe
+    return copy

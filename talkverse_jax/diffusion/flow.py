@@ -26,6 +26,25 @@ class Schedule:
     def steps(self) -> int:
         return len(self.timesteps)
 
+    def below(self, strength: float) -> "Schedule":
+        """The part that starts from data under noise of that strength: the levels that are not above it.
+
+        Where all are, one step from there.
+        """
+        if strength >= 1:
+            return self
+        level = noise_level(strength)
+        kept = self.timesteps <= level * NUM_TRAIN_TIMESTEPS + 0.5  # both are whole numbers
+        if not kept.any():
+            return Schedule(np.array([level, 0.0]), np.array([round(level * NUM_TRAIN_TIMESTEPS)], np.int32))
+        first = int(np.argmax(kept))
+        return Schedule(self.sigmas[first:], self.timesteps[first:])
+
+
+def noise_level(strength: float) -> float:
+    """The strength in whole timesteps, as a share of all."""
+    return int(strength * NUM_TRAIN_TIMESTEPS) / NUM_TRAIN_TIMESTEPS
+
 
 def make_schedule(solver: SolverName, steps: int, shift: float) -> Schedule:
     """The schedule of `steps` noise levels, moved towards noise by `shift` (1 leaves them even).

@@ -28,7 +28,7 @@ def clip_audio(
     """Rows start .. start + frames - 1; row 0 stands in front of the sound and zeros after it."""
     rows = np.arange(start, start + frames)
     chosen = features[np.clip(rows, 0, len(features) - 1)]
-    return np.where((rows < len(features))[:, None, None], chosen, 0).astype(features.dtype)
+    return np.where((rows < len(features))[:, None, None], chosen, 0).astype(chosen.dtype)
 
 
 def first_row(clip: int, frames: int, alignment: AudioAlignment, history: bool) -> int:

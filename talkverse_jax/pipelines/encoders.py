@@ -131,11 +131,21 @@ class AudioEncoder:
             raise UserError(
                 f"audio: {milliseconds:.0f} ms long; give at least {1000 * config.field / SAMPLE_RATE:.0f} ms"
             )
-        padded = np.zeros((1, -(-samples // _SAMPLES) * _SAMPLES), np.float32)
-        padded[0, :samples] = normalise(waveform)
-        put = self.model.layout.put
+        return self.encode_normalised(normalise(waveform), -(-samples // _SAMPLES) * _SAMPLES)
+
+    def encode_normalised(
+        self, waveform: Float[np.ndarray, " samples"], room: int
+    ) -> Float[np.ndarray, "T layers D"]:
+        """As `encode`, of a sound that is normalised already, by the program for sounds of up to `room` samples."""
+        samples, put = len(waveform), self.model.layout.put
+        padded = np.zeros((1, room), np.float32)
+        padded[0, :samples] = waveform
         states = _every_second_state(*nnx.split(self.model), put(padded), put(np.array([samples])))
-        return np.asarray(states[0, : -(-config.frames(samples) // 2)])
+        return np.asarray(states[0, : self.rows(samples)])
+
+    def rows(self, samples: int) -> int:
+        """How many rows a sound of so many samples has."""
+        return -(-self.model.config.frames(samples) // 2)
 
     def encode_windows(self, waveforms: Float[np.ndarray, "B samples"]) -> Float[Array, "B T layers D"]:
         """As `encode`, of sounds of one length, each normalised on its own; one program for each length."""

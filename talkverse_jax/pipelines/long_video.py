@@ -6,7 +6,7 @@ A audio width.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import jax
@@ -17,13 +17,13 @@ from jaxtyping import Array, Float
 from talkverse_jax.core.compilation import model_jit
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.stopwatch import Stopwatch
-from talkverse_jax.diffusion.flow import SolverName, make_schedule
+from talkverse_jax.diffusion.flow import SolverName, make_schedule, noise_level
 from talkverse_jax.diffusion.guidance import guidance_batch
 from talkverse_jax.diffusion.sample_loop import denoise
 from talkverse_jax.models.talkverse.model import ClipConditions, TalkVerse
 from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.vae.model import WanVAE22
-from talkverse_jax.pipelines.alignment import AudioAlignment, clip_audio, first_row
+from talkverse_jax.pipelines.alignment import AudioAlignment, first_row
 from talkverse_jax.pipelines.residency import resident
 from talkverse_jax.sharding.distributed import fetch
 from talkverse_jax.sharding.pictures import split_for
@@ -41,6 +41,8 @@ class ClipSettings:
       sample_guide_scale: classifier-free guidance; at 1 or less the conditional branch runs alone.
       init_first_frame: start from the picture: it ends the history of the first clip.
       audio_alignment: see `alignment`.
+      dubbing_noise_strength: of a video that is dubbed, the noise that its own frames are put under, from 0 to 1;
+        the schedule is walked from that level on.
       offload_model: keep the transformer in host memory while the VAE works.
     """
 
@@ -51,6 +53,7 @@ class ClipSettings:
     sample_solver: SolverName
     init_first_frame: bool
     audio_alignment: AudioAlignment
+    dubbing_noise_strength: float = 0.95
     offload_model: bool = False
 
     def __post_init__(self):
@@ -66,6 +69,10 @@ class ClipSettings:
             raise UserError(f"--sample_shift {self.sample_shift}: give a number above 0")
         if not math.isfinite(self.sample_guide_scale):
             raise UserError(f"--sample_guide_scale {self.sample_guide_scale}: give a number, such as 4.5")
+        if not 0.001 <= self.dubbing_noise_strength <= 1:
+            raise UserError(
+                f"--dubbing_noise_strength {self.dubbing_noise_strength}: give a number from 0.001 to 1"
+            )
 
     @property
     def guided(self) -> bool:
@@ -74,76 +81,208 @@ class ClipSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Dubbing:
+    """The video that is to say something else.
+
+    Attributes:
+      frames: its frames first .. first + count - 1 in [-1, 1], already of the video's size; of any numbers.
+      reference: which frame of a clip's n is the reference, given the clip's number and n.
+    """
+
+    frames: Callable[[int, int], Float[np.ndarray, "count H W 3"]]
+    reference: Callable[[int, int], int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What one video is made of.
+
+    Attributes:
+      image: the reference picture in [-1, 1], already of the video's size; of a dubbed video its first frame.
+      audio: features of the sound at 25 rows a second, given the first row and their number; of any rows.
+      num_clips: of the video.
+      noise: the noise of a clip, given its number and shape.
+      dubbing: None where the picture is all there is.
+    """
+
+    image: Float[np.ndarray, "H W 3"]
+    text: Float[Array, "1 text_len D"]
+    negative_text: Float[Array, "1 text_len D"]
+    audio: Callable[[int, int], Float[np.ndarray, "n layers A"]]
+    num_clips: int
+    noise: Callable[[int, tuple[int, ...]], Float[Array, "1 F h w C"]]
+    dubbing: Dubbing | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Past:
+    """What the clips from number `clip` on must know of those before.
+
+    Attributes:
+      motion: latents of the last 73 frames.
+      frames: those of the last 73 frames that are needed besides: 73 - n, or all to dub.
+    """
+
+    clip: int
+    motion: Float[np.ndarray, "1 M h w C"]
+    frames: Float[np.ndarray, "1 K H W 3"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Clip:
     """One finished clip: frames [n, H, W, 3] in [-1, 1] and the latents [F, h, w, C] they were decoded from.
 
-    Of several processes only process 0 has the frames; the others have None.
+    Of several processes only process 0 has the frames and the past; the others have None.
+
+    Attributes:
+      index: of the clip in its video.
+      past: for the next clip; None behind the last one, and where none is asked for.
+      video: of which subject.
     """
 
     index: int
     frames: Float[np.ndarray, "n H W 3"] | None
     latents: Float[np.ndarray, "F h w C"]
+    past: Past | None = None
+    video: int = 0
 
 
 def generate_clips(
     dit: TalkVerse,
     vae: WanVAE22,
+    subjects: Sequence[Subject],
     *,
-    image: Float[np.ndarray, "H W 3"],
-    text: Float[Array, "1 text_len D"],
-    negative_text: Float[Array, "1 text_len D"],
-    audio: Float[np.ndarray, "T layers A"],
-    num_clips: int,
     settings: ClipSettings,
-    noise: Callable[[int, tuple[int, ...]], Float[Array, "1 F h w C"]],
     stopwatch: Stopwatch,
     on_step: Callable[[], None] = lambda: None,
+    keep_past: bool = False,
+    past: Past | None = None,
 ) -> Iterator[Clip]:
-    """Yield the clips in order. Between clips only the last 73 frames are kept.
+    """Yield the clips in order: clip 0 of every subject, then clip 1 ... Between clips only the last 73 frames are
+    kept.
+
+    The clips of several subjects, of one size and all dubbed or none, are denoised as one batch, and encoded and
+    decoded one after the other. What a subject gets does not depend on the others, but on their number in the last
+    digits.
 
     Args:
-      image: the reference picture in [-1, 1], already of the video's size.
-      audio: features of the whole sound, 25 rows a second.
-      noise: the noise of a clip, given its number and shape.
+      keep_past: clips come with what the next one must know, so that a later run can go on from there.
+      past: of an earlier run, to go on from there; with one subject.
     """
-    n, motion_frames = settings.infer_frames, dit.config.motion_frames
-    target = dit.config.latent_frames(n)
+    target = dit.config.latent_frames(settings.infer_frames)
     schedule = make_schedule(settings.sample_solver, settings.sample_steps, settings.sample_shift)
+    if subjects[0].dubbing:
+        schedule = schedule.below(settings.dubbing_noise_strength)
     put = dit.layout.put
-    text, negative_text = put(text), put(negative_text)
+    text, negative_text = (
+        put(_batch([getattr(subject, name) for subject in subjects])) for name in ("text", "negative_text")
+    )
     with stopwatch.phase("encoding"):
-        reference = jax.block_until_ready(encode(vae, put(image[None, None])))
-        past = np.zeros((1, motion_frames, *image.shape), np.float32)
-        if settings.init_first_frame:
-            past[:, -FIRST_FRAME_COPIES:] = image
-        # Split as the VAE's own frames are, on the VAE's own mesh: `remember` joins both.
-        history = split_for(vae.layout, 1, *reference.shape[2:4]).put(past, *PICTURES)
-        del past
-        motion = jax.block_until_ready(encode(vae, history)) if settings.init_first_frame else None
-    for index in range(num_clips):
-        start = first_row(index, n, settings.audio_alignment, history=settings.init_first_frame)
-        rows = put(clip_audio(audio, start, n)[None])
+        videos = [_Video(vae, subject, settings, dit.config.motion_frames, past) for subject in subjects]
+    for index in range(past.clip if past else 0, max(subject.num_clips for subject in subjects)):
+        start = first_row(
+            index, settings.infer_frames, settings.audio_alignment, history=settings.init_first_frame
+        )
+        rows = put(np.stack([subject.audio(start, settings.infer_frames) for subject in subjects]))
+        with stopwatch.phase("encoding"):
+            samples = _batch([video.begin(index, start, target) for video in videos])
         with resident(dit, settings.offload_model) as model, stopwatch.phase("denoising"):
+            reference, motion = (
+                _batch([getattr(video, name) for video in videos]) for name in ("reference", "motion")
+            )
             conditions = prepare(model, text, negative_text, rows, reference, motion, settings.guided)
-            latents = denoise(
+            del reference, motion
+            batch = denoise(
                 model,
-                noise(index, (1, target, *reference.shape[2:])),
+                samples,
                 conditions,
                 solver=settings.sample_solver,
                 schedule=schedule,
                 guide_scale=settings.sample_guide_scale,
                 on_step=on_step,
             )
-            del conditions  # gigabytes that the VAE can use
-        with stopwatch.phase("decoding"):
-            frames = decode(vae, motion, latents)
-            history = jax.block_until_ready(remember(history, frames))
-            shown = fetch(frames)
-        yield Clip(index, None if shown is None else shown[0], np.asarray(latents)[0])
-        del frames, shown, latents  # while the next clip is made, only the history of this one is kept
-        if index + 1 < num_clips:
-            with stopwatch.phase("encoding"):
-                motion = jax.block_until_ready(encode(vae, history))
+            del conditions, samples  # gigabytes that the VAE can use
+        for number, video in enumerate(videos):
+            if index >= video.subject.num_clips:
+                continue
+            latents = batch if len(videos) == 1 else batch[number : number + 1]
+            with stopwatch.phase("decoding"):
+                shown = video.finish(latents)
+            more, kept = index + 1 < video.subject.num_clips, None
+            if more:
+                with stopwatch.phase("encoding"):
+                    video.look_back()
+                    kept = video.past(index + 1) if keep_past else None
+            yield Clip(index, shown, np.asarray(latents)[0], kept, number)
+            del shown, latents, kept  # while the next clip is made, only the history of this one is kept
+        del batch
+
+
+class _Video:
+    """One video in the making.
+
+    Attributes:
+      reference, motion: latents that the transformer sees; no motion before the first clip.
+    """
+
+    def __init__(
+        self, vae: WanVAE22, subject: Subject, settings: ClipSettings, motion_frames: int, past: Past | None
+    ):
+        self.subject, self._vae, self._settings = subject, vae, settings
+        self.reference = jax.block_until_ready(encode(vae, vae.layout.put(subject.image[None, None])))
+        # Split as the VAE's own frames are, on the VAE's own mesh: `remember` joins both.
+        self._split = split_for(vae.layout, 1, *self.reference.shape[2:4])
+        frames = np.zeros((1, motion_frames, *subject.image.shape), np.float32)
+        if past is not None:
+            if past.frames.shape[1]:
+                frames[:, -past.frames.shape[1] :] = past.frames
+            self.motion = self._split.put(past.motion, *PICTURES)
+        elif settings.init_first_frame:
+            frames[:, -FIRST_FRAME_COPIES:] = subject.image
+        self._history = self._split.put(frames, *PICTURES)
+        if past is None:
+            self.motion = None
+            if settings.init_first_frame:
+                self.look_back()
+
+    def begin(self, index: int, start: int, latent_frames: int) -> Float[Array, "1 F h w C"]:
+        """What clip `index` is denoised from: noise, or noise over the frames that it dubs."""
+        noise = self.subject.noise(index, (1, latent_frames, *self.reference.shape[2:]))
+        dubbing, count = self.subject.dubbing, self._settings.infer_frames
+        if dubbing is None:
+            return noise
+        frames = dubbing.frames(start, count)[None].astype(np.float32)
+        chosen = dubbing.reference(index, count)
+        self.reference = jax.block_until_ready(
+            encode(self._vae, self._vae.layout.put(frames[:, chosen : chosen + 1]))
+        )
+        strength = noise_level(self._settings.dubbing_noise_strength)
+        shown = self._split.put(frames, *PICTURES)
+        return jax.block_until_ready(cover_with_noise(self._vae, self._history, shown, noise, strength))
+
+    def finish(self, latents: Float[Array, "1 F h w C"]) -> Float[np.ndarray, "n H W 3"] | None:
+        """Decode a clip and take it into the history; its frames, in the process that has them."""
+        frames = decode(self._vae, self.motion, latents)
+        self._history = jax.block_until_ready(remember(self._history, frames))
+        shown = fetch(frames)
+        return None if shown is None else shown[0]
+
+    def look_back(self) -> None:
+        """Encode the history for the next clip."""
+        self.motion = None  # gives its memory back
+        self.motion = jax.block_until_ready(encode(self._vae, self._history))
+
+    def past(self, clip: int) -> Past | None:
+        """What a later run needs to go on at that clip; every process must ask."""
+        needed = self._history if self.subject.dubbing else self._history[:, self._settings.infer_frames :]
+        motion, frames = fetch(self.motion), fetch(needed)
+        return None if motion is None else Past(clip, motion, frames)
+
+
+def _batch(parts: Sequence[Array | None]) -> Array | None:
+    if len(parts) == 1 or parts[0] is None:
+        return parts[0]
+    return jnp.concatenate(parts)
 
 
 def seeded_noise(seed: int) -> Callable[[int, tuple[int, ...]], Array]:
@@ -160,6 +299,19 @@ def prepare(dit, text, negative_text, audio, reference, motion, guided: bool) ->
 @jax.jit
 def encode(vae: WanVAE22, video: Float[Array, "1 T H W 3"]) -> Float[Array, "1 F h w C"]:
     return vae.encode(video)
+
+
+@jax.jit
+def cover_with_noise(
+    vae: WanVAE22,
+    history: Float[Array, "1 M H W 3"],
+    frames: Float[Array, "1 n H W 3"],
+    noise: Float[Array, "1 F h w C"],
+    strength: Float[Array, ""],
+) -> Float[Array, "1 F h w C"]:
+    """The latents of `frames` as they are behind the history, mixed with noise."""
+    latents = vae.encode(jnp.concatenate([history, frames], axis=1))[:, -noise.shape[1] :]
+    return (1 - strength) * latents + strength * noise
 
 
 @jax.jit

@@ -6,6 +6,7 @@ import sys
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,23 +15,25 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 import talkverse_jax
-from talkverse_jax.core.compile_cache import count_programs
+from talkverse_jax.core.compile_cache import Programs, count_programs
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import write_json
 from talkverse_jax.core.stopwatch import Stopwatch
-from talkverse_jax.data.audio import Sound, read_audio
-from talkverse_jax.data.buckets import choose, fit, to_unit
-from talkverse_jax.data.image import read_image
+from talkverse_jax.data.audio import SoundFile
+from talkverse_jax.data.buckets import to_unit
 from talkverse_jax.data.video_writer import VideoWriter, check_output
 from talkverse_jax.models.talkverse.model import TalkVerse
 from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.ops.attention import Attention
-from talkverse_jax.pipelines.alignment import FPS, FRAMES_LOST, clips_needed, frames_in_sound
+from talkverse_jax.pipelines.alignment import FPS, FRAMES_LOST, clip_audio, clips_needed, frames_in_sound
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
-from talkverse_jax.pipelines.encoders import SAMPLE_RATE, AudioEncoder, TextEncoder, load_tokenizer
-from talkverse_jax.pipelines.long_video import generate_clips, seeded_noise
+from talkverse_jax.pipelines.encoders import AudioEncoder, TextEncoder, load_tokenizer
+from talkverse_jax.pipelines.inputs import Inputs, read_inputs
+from talkverse_jax.pipelines.long_sound import WindowedFeatures, sound_features
+from talkverse_jax.pipelines.long_video import Clip, Subject, generate_clips, seeded_noise
 from talkverse_jax.pipelines.placement import Layouts, choose_mesh, component_layouts
 from talkverse_jax.pipelines.residency import host_device, to_host
+from talkverse_jax.pipelines.resume import Unfinished, load, made_from, save, state_file
 from talkverse_jax.pipelines.sample_options import SampleOptions
 from talkverse_jax.sharding.distributed import check_same, from_main, is_main
 from talkverse_jax.sharding.layout import Layout
@@ -39,20 +42,56 @@ from talkverse_jax.weights import lora, store
 
 @dataclasses.dataclass(frozen=True)
 class Conditions:
-    """A video's text and sound as the transformer takes them; the encoders are no longer in memory."""
+    """A video's text and sound as the transformer takes them."""
 
     text: Float[np.ndarray, "1 text_len D"]
     negative_text: Float[np.ndarray, "1 text_len D"]
-    audio: Float[np.ndarray, "T layers A"]
+    audio: Float[np.ndarray, "T layers A"] | WindowedFeatures
+
+    def subject(self, inputs: Inputs, seed: int, clips: int) -> Subject:
+        """The video that these conditions and files make."""
+        return Subject(
+            to_unit(inputs.picture),
+            self.text,
+            self.negative_text,
+            partial(clip_audio, self.audio),
+            clips,
+            seeded_noise(seed),
+            inputs.dubbing(seed),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long the video is: `frames` from `clips` clips, of which the first `trim` frames are left out."""
+    """How long the video is.
+
+    Attributes:
+      clips: of so many
+      clip_frames: frames each, but for the first, which shows
+      lost: fewer.
+      frames: that the clips are cut to, and of which the first
+      trim: are left out.
+    """
 
     clips: int
+    clip_frames: int
+    lost: int
     frames: int
     trim: int
+
+    @property
+    def shown(self) -> int:
+        """Frames of the video."""
+        return self.frames - self.trim
+
+    def __str__(self) -> str:
+        seconds = self.shown / FPS
+        return f"{self.shown} frames ({seconds:.2f} s) in {self.clips} clip{'s' * (self.clips > 1)}"
+
+    def shown_of(self, clip: int) -> slice:
+        """Which frames of a clip the video shows."""
+        before = max(0, clip * self.clip_frames - self.lost)
+        return slice(max(0, self.trim - before), max(0, self.frames - before))
 
     @classmethod
     def make(cls, options: SampleOptions, seconds: float, rows: int) -> "Plan":
@@ -65,14 +104,15 @@ class Plan:
         rows = wanted if options.audio_alignment == "exact" else rows
         clips = clips_needed(rows, options.infer_frames, options.audio_alignment, history)
         if options.num_clip and options.num_clip > clips:
-            _say(f"--num_clip {options.num_clip}: the sound ends in clip {clips}; {clips} are made")
+            say(f"--num_clip {options.num_clip}: the sound ends in clip {clips}; {clips} are made")
         clips = min(clips, options.num_clip or clips)
-        frames = min(wanted, clips * options.infer_frames - (0 if history else FRAMES_LOST))
+        lost = 0 if history else FRAMES_LOST
+        frames = min(wanted, clips * options.infer_frames - lost)
         if options.head_trim_frames >= frames:
             raise UserError(
                 f"--head_trim_frames {options.head_trim_frames}: the video has {frames} frames; trim fewer"
             )
-        return cls(clips, frames, options.head_trim_frames)
+        return cls(clips, options.infer_frames, lost, frames, options.head_trim_frames)
 
 
 def sample(options: SampleOptions) -> Path:
@@ -82,67 +122,111 @@ def sample(options: SampleOptions) -> Path:
       UserError: an input, a flag or the weights folder cannot be used. What was at `--output` before is then
         still there.
     """
+    any_seed = options.base_seed == -1
     options = _same_everywhere(options.checked())
     output = check_output(options.output) if is_main() else Path(options.output)
     record_path = _check_record(output.with_suffix(".json"))
-    image, sound = read_image(options.image), read_audio(options.audio, SAMPLE_RATE)
-    height, width = choose(options.size_bucket, *image.shape[:2])
+    inputs = read_inputs(options)
+    unfinished = load(output, options, any_seed) if options.resume else None
+    if unfinished is not None:
+        options = dataclasses.replace(options, base_seed=unfinished.seed)
+    height, width = inputs.size
     configs = ModelConfigs.from_weights(options.weights)
     if trained := _trained_file(options):
         store.check_trained(options.weights, COMPONENTS["dit"], trained)
-    for notice in sound.notices:
-        _say(notice)
-    branches = 2 if options.clip_settings().guided else 1
-    trunk = configs.dit.trunk
-    layouts = component_layouts(choose_mesh(options.mesh, trunk.num_heads, branches))
-    Attention(layouts["dit"], options.attention).check(jnp.dtype(options.dtype), trunk.head_dim)
+    for notice in inputs.sound.notices:
+        say(notice)
+    layouts = choose_layouts(options, configs)
     stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding", "writing")
     with jax.default_matmul_precision(options.matmul_precision), count_programs() as programs:
-        conditions, notices = encode_conditions(options, configs, layouts, sound, stopwatch)
-        plan = Plan.make(options, sound.duration, len(conditions.audio))
-        _say(
-            f"{width}x{height}, {plan.frames - plan.trim} frames ({(plan.frames - plan.trim) / FPS:.2f} s) "
-            f"in {plan.clips} clip{'s' * (plan.clips > 1)}, seed {options.base_seed}"
-        )
+        conditions, notices = encode_conditions(options, configs, layouts, inputs.sound, stopwatch)
+        plan = Plan.make(options, inputs.sound.duration, len(conditions.audio))
+        say(f"{width}x{height}, {plan}, seed {options.base_seed}")
+        if options.resume:
+            where = f"goes on at clip {unfinished.past.clip + 1}" if unfinished else "nothing to go on from"
+            say(f"--resume: {where}")
         with stopwatch.phase("loading"):
             dit, vae = load_models(options, layouts)
-        open_writer = partial(
-            VideoWriter,
-            output,
-            width=width,
-            height=height,
-            sound=sound.native,
-            rate=sound.native_rate,
-            audio_start=plan.trim / FPS,
-            fps=FPS,
-            metadata={"title": options.prompt[:200], "comment": f"talkverse_jax seed {options.base_seed}"},
-        )
-        with open_writer() if is_main() else nullcontext() as writer:
-            _write_clips(
-                writer, options, plan, dit, vae, conditions, to_unit(fit(image, height, width)), stopwatch
-            )
+        written = unfinished.written if unfinished else ()
+        with open_writer(output, inputs, options, plan, written) if is_main() else nullcontext() as writer:
+            subject = conditions.subject(inputs, options.base_seed, plan.clips)
+            _write_clips(writer, options, plan, dit, vae, subject, unfinished, stopwatch)
     if not is_main():
         return output
+    state_file(output).unlink(missing_ok=True)
+    record = describe(options, plan, inputs, dit, stopwatch, programs, notices)
+    write_json(record_path, record)
+    spent = ", ".join(f"{name.replace('_', ' ')} {t:.1f} s" for name, t in record["seconds"].items())
+    say(f"{output} ({spent}; {programs})")
+    return output
+
+
+def choose_layouts(options: SampleOptions, configs: ModelConfigs, videos: int = 1) -> Layouts:
+    """Where the models lie.
+
+    Args:
+      videos: that are denoised as one batch.
+
+    Raises:
+      UserError: the mesh or the attention kernel cannot be had.
+    """
+    branches = 2 if options.clip_settings().guided else 1
+    trunk = configs.dit.trunk
+    layouts = component_layouts(choose_mesh(options.mesh, trunk.num_heads, branches * videos))
+    Attention(layouts["dit"], options.attention).check(jnp.dtype(options.dtype), trunk.head_dim)
+    return layouts
+
+
+def open_writer(
+    output: Path, inputs: Inputs, options: SampleOptions, plan: Plan, written: tuple[int, ...] = ()
+) -> VideoWriter:
+    """The writer of a video.
+
+    Args:
+      written: frames of clips that an earlier run has written.
+    """
+    height, width = inputs.size
+    if not written:
+        state_file(output).unlink(missing_ok=True)  # of an older run: its partial file is about to go
+    return VideoWriter(
+        output,
+        width=width,
+        height=height,
+        sound=inputs.sound.native(),
+        rate=inputs.sound.rate,
+        audio_start=plan.trim / FPS,
+        fps=FPS,
+        metadata={"title": options.prompt[:200], "comment": f"talkverse_jax seed {options.base_seed}"},
+        written=written,
+    )
+
+
+def describe(
+    options: SampleOptions,
+    plan: Plan,
+    inputs: Inputs,
+    dit: TalkVerse,
+    stopwatch: Stopwatch,
+    programs: Programs,
+    notices: list[str],
+) -> dict[str, Any]:
+    """The record of a video: with what it was made, and where the time went."""
     mesh = dit.layout.mesh
-    record = {
+    return {
         "talkverse_jax": talkverse_jax.__version__,
         "jax": jax.__version__,
         "devices": [d.device_kind for d in (mesh.devices.flat if mesh else jax.local_devices()[:1])],
         "mesh": dict(mesh.shape) if mesh else None,
         "settings": dataclasses.asdict(options),
-        "size": [height, width],
-        "frames": plan.frames - plan.trim,
+        "size": list(inputs.size),
+        "frames": plan.shown,
         "clips": plan.clips,
         "fps": FPS,
-        "notices": [*sound.notices, *notices],
+        "notices": [*inputs.sound.notices, *notices],
         "seconds": stopwatch.rounded(),
         "programs": {"compiled": programs.compiled, "from_cache": programs.cached},
         "weights": store.read_manifest(options.weights),
     }
-    write_json(record_path, record)
-    spent = ", ".join(f"{name.replace('_', ' ')} {t:.1f} s" for name, t in record["seconds"].items())
-    _say(f"{output} ({spent}; {programs})")
-    return output
 
 
 def _check_record(path: Path) -> Path:
@@ -173,38 +257,57 @@ def _same_everywhere(options: SampleOptions) -> SampleOptions:
 
 
 def encode_conditions(
-    options: SampleOptions, configs: ModelConfigs, layouts: Layouts, sound: Sound, stopwatch: Stopwatch
+    options: SampleOptions, configs: ModelConfigs, layouts: Layouts, sound: SoundFile, stopwatch: Stopwatch
 ) -> tuple[Conditions, list[str]]:
-    """Run the text and audio encoders, one after the other, and drop each; notices for the user come along."""
-    notices = []
-    on_cpu = jax.default_device(host_device()) if options.t5_cpu else nullcontext()
-    text_layout = Layout() if options.t5_cpu else layouts["text"]
-    with on_cpu:
-        with stopwatch.phase("loading"):
-            encoder = TextEncoder(
-                store.load_module(
-                    options.weights, COMPONENTS["text"], dtype=options.dtype, layout=text_layout
-                ),
-                load_tokenizer(store.folder_of(options.weights, "text") / "tokenizer"),
-            )
-        with stopwatch.phase("encoding"):
-            prompts = {"--prompt": options.prompt, "--negative_prompt": options.negative_prompt}
-            encoded = encoder.encode(list(prompts.values()), configs.dit.trunk.text_len)
-            for flag, tokens, kept in zip(prompts, encoded.tokens, encoded.lengths):
-                if tokens > kept:
-                    notices.append(f"{flag}: {tokens} tokens, cut to {kept}")
-                    _say(notices[-1])
-            text = np.asarray(encoded.states)
-    del encoder, encoded
+    """Run the text and audio encoders, one after the other, and drop each, but for that of a sound that is encoded
+    as it is needed; notices for the user come along."""
     with stopwatch.phase("loading"):
-        audio_encoder = AudioEncoder(
-            store.load_module(
-                options.weights, COMPONENTS["audio"], dtype="float32", layout=layouts["audio"]
-            )
-        )
+        text_encoder = load_text_encoder(options, layouts)
     with stopwatch.phase("encoding"):
-        audio = audio_encoder.encode(sound.samples)
-    return Conditions(text[:1], text[1:], audio), notices
+        text, negative_text, notices = encode_prompts(text_encoder, options, configs)
+    del text_encoder
+    with stopwatch.phase("loading"):
+        audio_encoder = load_audio_encoder(options, layouts)
+    with stopwatch.phase("encoding"):
+        audio = sound_features(audio_encoder, sound, options.audio_window)
+    return Conditions(text, negative_text, audio), notices
+
+
+def load_text_encoder(options: SampleOptions, layouts: Layouts) -> TextEncoder:
+    """UMT5 and its tokenizer, on the CPU where the options say so."""
+    with _text_device(options):
+        layout = Layout() if options.t5_cpu else layouts["text"]
+        model = store.load_module(options.weights, COMPONENTS["text"], dtype=options.dtype, layout=layout)
+        return TextEncoder(model, load_tokenizer(store.folder_of(options.weights, "text") / "tokenizer"))
+
+
+def _text_device(options: SampleOptions):
+    return jax.default_device(host_device()) if options.t5_cpu else nullcontext()
+
+
+def encode_prompts(
+    encoder: TextEncoder, options: SampleOptions, configs: ModelConfigs
+) -> tuple[Float[np.ndarray, "1 text_len D"], Float[np.ndarray, "1 text_len D"], list[str]]:
+    """The states of both prompts, and lines for the user."""
+    prompts = {"--prompt": options.prompt, "--negative_prompt": options.negative_prompt}
+    with _text_device(options):
+        encoded = encoder.encode(list(prompts.values()), configs.dit.trunk.text_len)
+        text = np.asarray(encoded.states)
+    notices = [
+        f"{flag}: {tokens} tokens, cut to {kept}"
+        for flag, tokens, kept in zip(prompts, encoded.tokens, encoded.lengths)
+        if tokens > kept
+    ]
+    for notice in notices:
+        say(notice)
+    return text[:1], text[1:], notices
+
+
+def load_audio_encoder(options: SampleOptions, layouts: Layouts) -> AudioEncoder:
+    """wav2vec2."""
+    return AudioEncoder(
+        store.load_module(options.weights, COMPONENTS["audio"], dtype="float32", layout=layouts["audio"])
+    )
 
 
 def load_models(options: SampleOptions, layouts: Layouts) -> tuple[TalkVerse, WanVAE22]:
@@ -237,18 +340,20 @@ def _write_clips(
     plan: Plan,
     dit: TalkVerse,
     vae: WanVAE22,
-    conditions: Conditions,
-    image: Float[np.ndarray, "H W 3"],
+    subject: Subject,
+    unfinished: Unfinished | None,
     stopwatch: Stopwatch,
 ) -> None:
-    """Make the clips and write each as it is finished, trimmed and cut to the plan; without a writer (another
-    process has it) only make them.
+    """Make the clips and write each as it is finished, with what a later run needs to go on; without a writer
+    (another process has it) only make them.
 
     Raises:
       UserError: a clip is not finite; those before it stay in the partial file.
     """
-    with _progress(plan.clips, options.sample_steps) as (count_step, on_clip):
-        shown = 0
+    output = Path(options.output)
+    source = made_from(options, options.base_seed) if writer else ""
+    past = unfinished.past if unfinished else None
+    with _progress(plan.clips, options.sample_steps, past.clip if past else 0) as (count_step, on_clip):
 
         def on_step() -> None:
             stopwatch.mark("to_first_step")
@@ -257,26 +362,33 @@ def _write_clips(
         for clip in generate_clips(
             dit,
             vae,
-            image=image,
-            text=conditions.text,
-            negative_text=conditions.negative_text,
-            audio=conditions.audio,
-            num_clips=plan.clips,
+            [subject],
             settings=options.clip_settings(),
-            noise=seeded_noise(options.base_seed),
             stopwatch=stopwatch,
             on_step=on_step,
+            keep_past=True,
+            past=past,
         ):
             if writer is None:
                 continue
-            if not (np.isfinite(clip.latents).all() and np.isfinite(clip.frames).all()):
-                raise UserError(_not_finite(clip.index, options, writer))
-            part = slice(max(0, plan.trim - shown), plan.frames - shown)
-            shown += len(clip.frames)
             with stopwatch.phase("writing"):
-                writer.write(np.round(clip.frames[part] * 127.5 + 127.5).astype(np.uint8))
+                write_clip(writer, clip, plan, options)
+                if clip.past:
+                    save(output, options, source, clip.past, tuple(writer.clips))
             del clip  # nothing of it is kept while the next one is made
             on_clip()
+
+
+def write_clip(writer: VideoWriter, clip: Clip, plan: Plan, options: SampleOptions) -> None:
+    """Append a clip, trimmed and cut to the plan.
+
+    Raises:
+      UserError: it is not finite.
+    """
+    if not (np.isfinite(clip.latents).all() and np.isfinite(clip.frames).all()):
+        raise UserError(_not_finite(clip.index, options, writer))
+    frames = clip.frames[plan.shown_of(clip.index)]
+    writer.write(np.round(frames * 127.5 + 127.5).astype(np.uint8))
 
 
 def _not_finite(index: int, options: SampleOptions, writer: VideoWriter) -> str:
@@ -290,11 +402,11 @@ def _not_finite(index: int, options: SampleOptions, writer: VideoWriter) -> str:
 
 
 @contextmanager
-def _progress(clips: int, steps: int):
-    """Two bars, clips and the steps of the clip in work, each with the time left."""
+def _progress(clips: int, steps: int, done: int):
+    """Two bars, clips, of which some may be done, and the steps of the clip in work, each with the time left."""
     bar = partial(tqdm, file=sys.stderr, dynamic_ncols=True, disable=not is_main())
     with (
-        bar(total=clips, desc="clips", unit="clip", position=0) as clip_bar,
+        bar(total=clips, initial=done, desc="clips", unit="clip", position=0) as clip_bar,
         bar(total=steps, desc="steps", unit="step", position=1, leave=False) as step_bar,
     ):
 
@@ -306,6 +418,7 @@ def _progress(clips: int, steps: int):
         yield step_bar.update, on_clip
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line above the bars, in the process that speaks."""
     if is_main():
         tqdm.write(line, file=sys.stderr)

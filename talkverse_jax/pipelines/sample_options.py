@@ -8,9 +8,11 @@ from typing import Literal
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import option
 from talkverse_jax.data.buckets import BUCKETS
+from talkverse_jax.data.source_video import VideoEnd
 from talkverse_jax.diffusion.flow import SolverName
 from talkverse_jax.ops.attention import KernelName
 from talkverse_jax.pipelines.alignment import AudioAlignment
+from talkverse_jax.pipelines.long_sound import check_window
 from talkverse_jax.pipelines.long_video import ClipSettings
 from talkverse_jax.sharding.mesh import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
@@ -29,10 +31,18 @@ class SampleOptions(ProcessOptions):
     """One run of `sample.py`."""
 
     weights: str = option("folder that convert_torch_weights.py wrote", group="input", metavar="DIR")
-    image: str = option("picture of the person", group="input", metavar="FILE")
-    audio: str = option("sound: wav, mp3, flac, m4a, ogg, or a video's", group="input", metavar="FILE")
+    image: str = option("picture of the person, or a video to dub", group="input", metavar="FILE")
     prompt: str = option("what is seen: the person, the scene, the manner", group="input", metavar="TEXT")
+    audio: str | None = option(
+        "sound: wav, mp3, flac, m4a, ogg, or a video's (default: that of the video to dub)",
+        group="input",
+        metavar="FILE",
+        default=None,
+    )
     output: str = option("the video to write (.mp4)", group="output", metavar="FILE", default="talk.mp4")
+    resume: bool = option(
+        "go on with the video that a stopped run of the same command left unfinished", group="output", default=False
+    )
     negative_prompt: str = option(
         "what to avoid", group="input", metavar="TEXT", default=DEFAULT_NEGATIVE_PROMPT
     )
@@ -61,6 +71,23 @@ class SampleOptions(ProcessOptions):
         "exact: every frame shows its own sound; upstream: as the original does (later clips 3 frames ahead)",
         group="video",
         default="exact",
+    )
+    dubbing_noise_strength: float = option(
+        "noise over the frames of a video to dub: 1 leaves nothing of them but the reference",
+        group="video",
+        metavar="X",
+        default=0.95,
+    )
+    video_end: VideoEnd = option(
+        "of a video to dub that is shorter than the sound: hold its last frame, or show it again",
+        group="video",
+        default="hold",
+    )
+    audio_window: int = option(
+        "a sound of more seconds is encoded in overlapping windows of so many; 0: in one pass, whose memory grows",
+        group="video",
+        metavar="N",
+        default=60,
     )
     head_trim_frames: int = option(
         "frames cut from the start, with their sound", group="video", metavar="N", default=0
@@ -126,6 +153,7 @@ class SampleOptions(ProcessOptions):
           UserError: a flag's value cannot be used.
         """
         self.clip_settings()
+        check_window(self.audio_window)
         if self.mesh is not None:
             MeshConfig.read(self.mesh)
         if self.num_clip is not None and self.num_clip < 1:

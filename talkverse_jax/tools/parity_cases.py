@@ -5,6 +5,7 @@ Bundles are laid out as PyTorch has it (channels second: B C F h w); ours are ch
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +22,10 @@ from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.config import WAN22_LATENT_MEAN, WAN22_LATENT_STD, VAEConfig
 from talkverse_jax.models.wan.config import WanConfig
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
+from talkverse_jax.pipelines.alignment import clip_audio
 from talkverse_jax.pipelines.components import COMPONENTS
 from talkverse_jax.pipelines.encoders import AudioEncoder, normalise
-from talkverse_jax.pipelines.long_video import ClipSettings, generate_clips
+from talkverse_jax.pipelines.long_video import ClipSettings, Dubbing, Subject, generate_clips
 from talkverse_jax.pipelines.placement import Layouts, component_layouts
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.tools.published import open_published
@@ -201,8 +203,6 @@ def _run_scheduler(bundle: Bundle, mesh: MeshConfig | None) -> Case:
 
 def _run_pipeline(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     inputs, config = bundle.group("inputs"), bundle.config
-    if "source_video" in inputs:
-        raise UserError(f"{bundle.path}: dubbing (inputs/source_video) is not part of this program yet")
     if not config["drop_first_motion"] and "init_first_frame" not in config:
         raise UserError(f"{bundle.path}: a first clip with motion tokens of zeros is not part of this program")
     sizes = inputs["noise"].shape[1], inputs["audio_features"].shape[0]
@@ -212,17 +212,33 @@ def _run_pipeline(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     vae = load(bundle, "vae", vae_config(config["vae"]), layouts, "vae")
     rows = ((0, 0), (0, dit.config.trunk.text_len), (0, 0))
 
+    def bring(image: np.ndarray) -> np.ndarray:
+        return to_unit(fit(image, config["height"], config["width"]))
+
     def text(name: str) -> np.ndarray:
         return np.pad(inputs[name], rows)[:, : dit.config.trunk.text_len]
 
+    def frames(first: int, count: int) -> np.ndarray:
+        wanted = np.clip(np.arange(first, first + count), 0, len(inputs["source_video"]) - 1)
+        return np.stack([bring(inputs["source_video"][number]) for number in wanted])
+
+    dubbing = None
+    if "source_video" in inputs:
+        chosen = config["reference_frame_in_segment"]
+        dubbing = Dubbing(frames, lambda clip, count: chosen[clip])
+    subject = Subject(
+        image=frames(0, 1)[0] if dubbing else bring(inputs["image"]),
+        text=text("context"),
+        negative_text=text("negative_context"),
+        audio=partial(clip_audio, np.transpose(inputs["audio_features"], (1, 0, 2))),
+        num_clips=config["num_clips"],
+        noise=lambda clip, shape: channels_last(inputs["noise"][clip][None]),
+        dubbing=dubbing,
+    )
     clips = generate_clips(
         dit,
         vae,
-        image=to_unit(fit(inputs["image"], config["height"], config["width"])),
-        text=text("context"),
-        negative_text=text("negative_context"),
-        audio=np.transpose(inputs["audio_features"], (1, 0, 2)),
-        num_clips=config["num_clips"],
+        [subject],
         settings=ClipSettings(
             infer_frames=config["infer_frames"],
             sample_steps=config["steps"],
@@ -231,8 +247,8 @@ def _run_pipeline(bundle: Bundle, mesh: MeshConfig | None) -> Case:
             sample_solver=config["solver"],
             init_first_frame=config.get("init_first_frame", False),
             audio_alignment="upstream",
+            dubbing_noise_strength=config.get("dubbing_noise_strength", 1.0),
         ),
-        noise=lambda clip, shape: channels_last(inputs["noise"][clip][None]),
         stopwatch=Stopwatch("encoding", "denoising", "decoding"),
     )
     video, taps = [], {}

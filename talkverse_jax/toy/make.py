@@ -118,7 +118,7 @@ def write_clip(clip: Clip, path: Path) -> None:
     with naming(picture):
         Image.fromarray(clip.film.frames[0]).save(picture)
     sound = clip.speech.sound[:, None]
-    with VideoWriter(path, width=width, height=height, sound=sound, rate=RATE) as writer:
+    with VideoWriter(path, width=width, height=height, sound=[sound], rate=RATE) as writer:
         writer.write(clip.film.frames)
 
 

@@ -9,14 +9,11 @@ from jaxtyping import UInt8
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.stopwatch import Stopwatch
-from talkverse_jax.data.audio import read_audio
-from talkverse_jax.data.buckets import choose, fit, to_unit
-from talkverse_jax.data.image import read_image
 from talkverse_jax.data.video_writer import VideoWriter
 from talkverse_jax.pipelines.alignment import FPS
 from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
-from talkverse_jax.pipelines.encoders import SAMPLE_RATE
-from talkverse_jax.pipelines.long_video import generate_clips, seeded_noise
+from talkverse_jax.pipelines.inputs import read_inputs
+from talkverse_jax.pipelines.long_video import generate_clips
 from talkverse_jax.pipelines.placement import component_layouts
 from talkverse_jax.pipelines.sample import encode_conditions
 from talkverse_jax.pipelines.sample_options import SampleOptions
@@ -53,11 +50,12 @@ class Preview:
             dtype=options.dtype,
             t5_cpu=options.t5_cpu,
         )
-        image, self._sound = read_image(options.preview_image), read_audio(options.preview_audio, SAMPLE_RATE)
-        self._image = to_unit(fit(image, *choose(options.size_bucket, *image.shape[:2])))
+        self._inputs = read_inputs(self._options)
         layouts = component_layouts(mesh)
         self._stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding")
-        self._conditions, _ = encode_conditions(self._options, configs, layouts, self._sound, self._stopwatch)
+        self._conditions, _ = encode_conditions(
+            self._options, configs, layouts, self._inputs.sound, self._stopwatch
+        )
         self._vae = store.load_module(
             options.weights, COMPONENTS["vae"], dtype=self._options.vae_dtype, layout=layouts["vae"]
         )
@@ -73,24 +71,15 @@ class Preview:
           params: the trained parameters, by key.
           network: the others.
         """
-        conditions, settings = self._conditions, self._options.clip_settings()
-        [clip] = generate_clips(
-            tree.join(self._graphdef, params, network.frozen),
-            self._vae,
-            image=self._image,
-            text=conditions.text,
-            negative_text=conditions.negative_text,
-            audio=conditions.audio,
-            num_clips=1,
-            settings=settings,
-            noise=seeded_noise(self._options.base_seed),
-            stopwatch=self._stopwatch,
-        )
+        subject = self._conditions.subject(self._inputs, self._options.base_seed, clips=1)
+        settings = self._options.clip_settings()
+        model = tree.join(self._graphdef, params, network.frozen)
+        [clip] = generate_clips(model, self._vae, [subject], settings=settings, stopwatch=self._stopwatch)
         if not is_main():
             return None
         frames = np.round(np.nan_to_num(clip.frames) * 127.5 + 127.5).astype(np.uint8)
         height, width = frames.shape[1:3]
-        sound = dict(sound=self._sound.native, rate=self._sound.native_rate)
+        sound = dict(sound=self._inputs.sound.native(), rate=self._inputs.sound.rate)
         with VideoWriter(path, width=width, height=height, fps=FPS, **sound) as writer:
             writer.write(frames)
         chosen = np.linspace(0, len(frames) - 1, _PICTURES).astype(int)

@@ -19,7 +19,7 @@ def video(tmp_path):
     sound = np.zeros((round(1.44 * 48000), 1), np.float32)
     sound[48000:] = np.sin(np.arange(len(sound) - 48000) * 0.05)[:, None]
     path = tmp_path / "talk.mp4"
-    with VideoWriter(path, width=64, height=64, sound=sound, rate=48000) as writer:
+    with VideoWriter(path, width=64, height=64, sound=[sound], rate=48000) as writer:
         writer.write(np.stack([np.full((64, 64, 3), 20 + 6 * i, np.uint8) for i in range(36)]))
     return path
 

@@ -41,7 +41,7 @@ def test_compressed_sound(encode_sound, name, codec, channels):
 
 def test_the_sound_of_a_video(tmp_path):
     samples = _tone(1.0, 44100)
-    with VideoWriter(tmp_path / "a.mp4", width=32, height=32, sound=samples, rate=44100) as writer:
+    with VideoWriter(tmp_path / "a.mp4", width=32, height=32, sound=[samples], rate=44100) as writer:
         writer.write(np.zeros((25, 32, 32, 3), np.uint8))
     sound = read_audio(tmp_path / "a.mp4")
     assert sound.native.shape == samples.shape and np.abs(sound.native - samples)[2000:-2000].max() < 0.02

@@ -106,9 +106,9 @@ def test_cut_short(tmp_path, noise):
 
 def test_a_video_is_named_as_such(tmp_path, noise):
     silence = np.zeros((4800, 1), np.float32)
-    with VideoWriter(tmp_path / "a.mp4", width=50, height=40, sound=silence, rate=48000) as writer:
+    with VideoWriter(tmp_path / "a.mp4", width=50, height=40, sound=[silence], rate=48000) as writer:
         writer.write(noise[None].repeat(2, axis=0))
-    with pytest.raises(UserError, match="a.mp4: is a video, and dubbing"):
+    with pytest.raises(UserError, match="a.mp4: is a video; give a picture"):
         read_image(tmp_path / "a.mp4")
 
 

@@ -32,7 +32,7 @@ def _beep(seconds, rate, onset, channels=1):
 
 
 def _write(path, sound, rate, **options):
-    with VideoWriter(path, width=WIDTH, height=HEIGHT, sound=sound, rate=rate, **options) as writer:
+    with VideoWriter(path, width=WIDTH, height=HEIGHT, sound=[sound], rate=rate, **options) as writer:
         for clip in _clips():
             writer.write(clip)
     return writer
@@ -75,7 +75,7 @@ def test_colours_play_right(tmp_path):
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 150, 120)]
     clip = np.stack([np.broadcast_to(np.uint8(colour), (HEIGHT, WIDTH, 3)) for colour in colours])
     path = tmp_path / "out.mp4"
-    with VideoWriter(path, width=WIDTH, height=HEIGHT, sound=_beep(1, 48000, 0), rate=48000) as writer:
+    with VideoWriter(path, width=WIDTH, height=HEIGHT, sound=[_beep(1, 48000, 0)], rate=48000) as writer:
         writer.write(clip)
     for picture, colour in zip(_frames(path), colours):
         np.testing.assert_allclose(picture.reshape(-1, 3).mean(0), colour, atol=4)
@@ -128,7 +128,7 @@ def test_finished_clips_play_after_a_kill(tmp_path):
         from talkverse_jax.data.video_writer import VideoWriter
         t = np.arange(20 * 44100) / 44100
         sound = (0.5 * np.cos(2 * np.pi * 440 * (t - 0.81)) * (t >= 0.81)).astype(np.float32)[:, None]
-        writer = VideoWriter(sys.argv[1], width=128, height=96, sound=sound, rate=44100)
+        writer = VideoWriter(sys.argv[1], width=128, height=96, sound=[sound], rate=44100)
         clip = np.zeros((12, 96, 128, 3), np.uint8)
         writer.write(clip + 50)
         writer.write(clip + 200)
@@ -152,7 +152,7 @@ def test_finished_clips_play_after_a_kill(tmp_path):
 @pytest.mark.parametrize("lengths", [(16, 45, 54, 3), (8, 13, 4, 9), (1, 1, 1)])
 def test_a_clip_of_any_length_is_on_the_disk_at_once(tmp_path, lengths):
     sound = _beep(2, 44100, 0)
-    with VideoWriter(tmp_path / "out.mp4", width=32, height=32, sound=sound, rate=44100) as writer:
+    with VideoWriter(tmp_path / "out.mp4", width=32, height=32, sound=[sound], rate=44100) as writer:
         for length in lengths:
             writer.write(np.zeros((length, 32, 32, 3), np.uint8))
             (tmp_path / "copy.mp4").write_bytes(writer.partial.read_bytes())
@@ -165,7 +165,7 @@ def test_an_error_keeps_the_clips_and_the_old_file(tmp_path):
     sound = _beep(3, 48000, 0)
     with (
         pytest.raises(KeyboardInterrupt),
-        VideoWriter(tmp_path / "out.mp4", width=WIDTH, height=HEIGHT, sound=sound, rate=48000) as writer,
+        VideoWriter(tmp_path / "out.mp4", width=WIDTH, height=HEIGHT, sound=[sound], rate=48000) as writer,
     ):
         writer.write(next(_clips()))
         raise KeyboardInterrupt
@@ -176,7 +176,7 @@ def test_an_error_keeps_the_clips_and_the_old_file(tmp_path):
 def test_an_error_before_the_first_clip_leaves_nothing(tmp_path):
     with (
         pytest.raises(KeyError),
-        VideoWriter(tmp_path / "out.mp4", width=32, height=32, sound=_beep(1, 48000, 0), rate=48000),
+        VideoWriter(tmp_path / "out.mp4", width=32, height=32, sound=[_beep(1, 48000, 0)], rate=48000),
     ):
         raise KeyError
     assert not os.listdir(tmp_path)
@@ -219,9 +219,48 @@ def test_checking_a_place_touches_nothing(tmp_path):
 
 def test_wrong_frames_are_a_mistake_of_the_caller(tmp_path):
     with pytest.raises(ValueError, match="even"):
-        VideoWriter(tmp_path / "a.mp4", width=33, height=32, sound=_beep(1, 48000, 0), rate=48000)
+        VideoWriter(tmp_path / "a.mp4", width=33, height=32, sound=[_beep(1, 48000, 0)], rate=48000)
     with (
         pytest.raises(ValueError, match="uint8 frames"),
-        VideoWriter(tmp_path / "a.mp4", width=64, height=32, sound=_beep(1, 48000, 0), rate=48000) as writer,
+        VideoWriter(tmp_path / "a.mp4", width=64, height=32, sound=[_beep(1, 48000, 0)], rate=48000) as writer,
     ):
         writer.write(np.zeros((1, 64, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize("rate", [44100, 16000])
+@pytest.mark.parametrize("left", [2, 3], ids=["stopped behind a clip", "within the next one"])
+def test_a_later_run_takes_over_what_one_has_left(tmp_path, rate, left):
+    """Every byte is that of a run without a stop."""
+    clips = [clip[: 8 + n] for n, clip in enumerate(_clips(4))]
+    sound = [_beep(4, rate, 0)]
+
+    def writer(name: str, **options) -> VideoWriter:
+        return VideoWriter(tmp_path / name, width=WIDTH, height=HEIGHT, sound=sound, rate=rate, **options)
+
+    with writer("whole.mp4") as whole:
+        for clip in clips:
+            whole.write(clip)
+    with pytest.raises(RuntimeError), writer("out.mp4") as stopped:
+        for clip in clips[:left]:
+            stopped.write(clip)
+        raise RuntimeError
+    for _ in range(2):  # stopped again and again
+        with pytest.raises(RuntimeError), writer("out.mp4", written=[8, 9]):
+            raise RuntimeError
+    with writer("out.mp4", written=[8, 9]) as resumed:
+        for clip in clips[2:]:
+            resumed.write(clip)
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["out.mp4", "whole.mp4"]
+
+
+def test_frames_that_are_not_there_cannot_be_taken_over(tmp_path):
+    def writer(**options) -> VideoWriter:
+        sound = dict(sound=[_beep(1, 48000, 0)], rate=48000)
+        return VideoWriter(tmp_path / "out.mp4", width=WIDTH, height=HEIGHT, **sound, **options)
+
+    with pytest.raises(RuntimeError), writer() as stopped:
+        stopped.write(next(_clips())[:8])
+        raise RuntimeError
+    with pytest.raises(UserError, match="has 8 frames where 16 were written; leave out --resume"):
+        writer(written=[8, 8])

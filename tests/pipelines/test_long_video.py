@@ -1,4 +1,5 @@
 import weakref
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.pipelines import long_video
+from talkverse_jax.pipelines.alignment import clip_audio
 from talkverse_jax.pipelines.components import COMPONENTS
-from talkverse_jax.pipelines.long_video import ClipSettings, generate_clips, seeded_noise
+from talkverse_jax.pipelines.long_video import ClipSettings, Subject, generate_clips, seeded_noise
 from talkverse_jax.weights import store
 
 SETTINGS = dict(
@@ -27,19 +29,20 @@ def models(tiny_weights):
     return [store.load_module(tiny_weights, COMPONENTS[name], dtype="float32") for name in ("dit", "vae")]
 
 
-def clips_of(models, on_step=lambda: None, num_clips=2, **changes):
+def clips_of(models, on_step=lambda: None, num_clips=2, image=None, dubbing=None, **changes):
     dit, vae = models
     rng, trunk = np.random.default_rng(0), dit.config.trunk
+    drawn = rng.uniform(-1, 1, (128, 128, 3)).astype(np.float32)
+    image = drawn if image is None else image
+    text = jnp.asarray(rng.standard_normal((1, trunk.text_len, trunk.text_dim)), jnp.float32)
+    features = rng.standard_normal((30, dit.config.audio_layers, dit.config.audio_dim)).astype(np.float32)
+    audio = partial(clip_audio, features)
+    subject = Subject(image, text, jnp.zeros_like(text), audio, num_clips, seeded_noise(5), dubbing)
     return generate_clips(
         dit,
         vae,
-        image=rng.uniform(-1, 1, (128, 128, 3)).astype(np.float32),
-        text=jnp.asarray(rng.standard_normal((1, trunk.text_len, trunk.text_dim)), jnp.float32),
-        negative_text=jnp.zeros((1, trunk.text_len, trunk.text_dim)),
-        audio=rng.standard_normal((30, dit.config.audio_layers, dit.config.audio_dim)).astype(np.float32),
-        num_clips=num_clips,
+        [subject],
         settings=ClipSettings(**SETTINGS | changes),
-        noise=seeded_noise(5),
         stopwatch=Stopwatch("encoding", "denoising", "decoding"),
         on_step=on_step,
     )

@@ -15,8 +15,9 @@ from talkverse_jax.models.talkverse.model import TalkVerse
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.pipelines import long_video
+from talkverse_jax.pipelines.alignment import clip_audio
 from talkverse_jax.pipelines.components import COMPONENTS
-from talkverse_jax.pipelines.long_video import Clip, ClipSettings, generate_clips
+from talkverse_jax.pipelines.long_video import Clip, ClipSettings, Subject, generate_clips
 from talkverse_jax.pipelines.placement import Layouts, component_layouts
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.weights import blocks, orbax_io
@@ -65,16 +66,15 @@ def two_clips(models: dict[str, nnx.Module], init_first_frame: bool) -> list[Cli
     rng, trunk = np.random.default_rng(0), DIT.trunk
     text = rng.standard_normal((1, trunk.text_len, trunk.text_dim), np.float32)
     size = [VAE.space_stride * n for n in LATENTS]
+    image = rng.uniform(-1, 1, (*size, 3)).astype(np.float32)
+    audio = partial(clip_audio, rng.standard_normal((16, DIT.audio_layers, DIT.audio_dim), np.float32))
+    subject = Subject(image, text, np.zeros_like(text), audio, 2, long_video.seeded_noise(5))
     return list(
         generate_clips(
-            **models,
-            image=rng.uniform(-1, 1, (*size, 3)).astype(np.float32),
-            text=text,
-            negative_text=np.zeros_like(text),
-            audio=rng.standard_normal((16, DIT.audio_layers, DIT.audio_dim), np.float32),
-            num_clips=2,
+            models["dit"],
+            models["vae"],
+            [subject],
             settings=ClipSettings(**SETTINGS, init_first_frame=init_first_frame),
-            noise=long_video.seeded_noise(5),
             stopwatch=Stopwatch("encoding", "denoising", "decoding"),
         )
     )

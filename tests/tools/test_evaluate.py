@@ -40,7 +40,7 @@ def real(folder):
 
 def write(path, frames, sound):
     height, width = frames.shape[1:3]
-    with VideoWriter(path, width=width, height=height, sound=sound[:, None], rate=RATE) as writer:
+    with VideoWriter(path, width=width, height=height, sound=[sound[:, None]], rate=RATE) as writer:
         writer.write(frames)
     return path
 

@@ -129,9 +129,10 @@ def test_files_that_are_no_bundles(monkeypatch, capsys, tmp_path):
     assert "without a `bundle` entry" in run(monkeypatch, capsys, tmp_path / "plain.safetensors")[1]
 
 
-def test_the_three_clip_pipeline(golden):
+@pytest.mark.parametrize("name", ["pipeline_3_clips", "pipeline_dubbing"])
+def test_three_clips(golden, name):
     """The bundle holds every fourth pixel of the video; `latents_clip_i` whole."""
-    bundle = golden("pipeline_3_clips")
+    bundle = golden(name)
     case = CASES["pipeline"](bundle, None)
     video = bundle.group("outputs")["video_every_4th_pixel"]
     found = [parity.compare("video", case.outputs["video"][:, :, ::4, ::4], video, "pipeline")]

@@ -1,0 +1,120 @@
+"""What a stopped run leaves beside its unfinished video, so that a later one can go on at the next clip.
+
+`NAME.partial.npz` holds what the next clip must know of those before (see `long_video.Past`), how many frames of
+each are in `NAME.partial.mp4`, the seed, and what the video was made from.
+"""
+
+import dataclasses
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import replacing
+from talkverse_jax.data.video_writer import unfinished_files
+from talkverse_jax.pipelines.long_video import Past
+from talkverse_jax.pipelines.sample_options import SampleOptions
+from talkverse_jax.sharding.distributed import from_main, is_main
+from talkverse_jax.weights import store
+
+# Another machine may go on: what says where and how fast the work is done changes the video in the last digits.
+_SAME_VIDEO = {"dtype", "vae_dtype"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Unfinished:
+    """A video that a run left unfinished.
+
+    Attributes:
+      past: of the next clip; of several processes, all have it.
+      written: frames of each clip in the partial file.
+      seed: of the video.
+    """
+
+    past: Past
+    written: tuple[int, ...]
+    seed: int
+
+
+def state_file(output: Path) -> Path:
+    """Beside the partial video."""
+    return output.with_name(f"{output.stem}.partial.npz")
+
+
+def save(output: Path, options: SampleOptions, source: str, past: Past, written: tuple[int, ...]) -> None:
+    """Note that the clips before `past.clip` are on the disk; atomic.
+
+    Args:
+      source: see `made_from`.
+    """
+    meta = {"made_from": source, "seed": options.base_seed, "clip": past.clip, "written": written}
+    with replacing(state_file(output)) as partial, open(partial, "wb") as file:
+        np.savez(file, motion=past.motion, frames=past.frames, meta=json.dumps(meta))
+
+
+def load(output: Path, options: SampleOptions, any_seed: bool) -> Unfinished | None:
+    """What is there to go on from; None where nothing is. Process 0's file counts; all processes must ask.
+
+    Args:
+      any_seed: that of the video, where the options ask for none.
+
+    Raises:
+      UserError: what is there is of another video, or damaged.
+    """
+    found, meta = _read(output, options, any_seed) if is_main() else (None, {})
+    if found is not None:
+        meta |= {name: (found[name].shape, str(found[name].dtype)) for name in ("motion", "frames")}
+    meta = json.loads(from_main("resume", json.dumps(meta)))
+    if not meta:
+        return None
+    arrays = [np.zeros(*meta[name]) if found is None else found[name] for name in ("motion", "frames")]
+    if jax.process_count() > 1:
+        arrays = map(np.asarray, multihost_utils.broadcast_one_to_all(arrays))
+    return Unfinished(Past(meta["clip"], *arrays), tuple(meta["written"]), meta["seed"])
+
+
+def _read(output: Path, options: SampleOptions, any_seed: bool) -> tuple[dict[str, np.ndarray] | None, dict]:
+    path = state_file(output)
+    if not (path.exists() and unfinished_files(output)):
+        return None, {}
+    try:
+        with np.load(path) as file:
+            found = {name: file[name] for name in ("motion", "frames")}
+            meta = json.loads(str(file["meta"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        raise UserError(f"{path}: damaged; leave out --resume to begin again") from None
+    given = json.loads(made_from(options, meta["seed"] if any_seed else options.base_seed))
+    before = json.loads(meta["made_from"])
+    for name, value in before.items():
+        if given.get(name) != value:
+            now = given.get(name)
+            told = f" was {value!r}, not {now!r}" if name in options.__dataclass_fields__ else " is another"
+            raise UserError(f"{path}: of another video: --{name}{told}; give the same, or leave out --resume")
+    return found, meta
+
+
+def made_from(options: SampleOptions, seed: int) -> str:
+    """All that decides the video, as JSON: settings, and what the files hold."""
+    settings = {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(options)
+        if field.metadata["group"] in ("video", "sampling") or field.name in _SAME_VIDEO
+    }
+    settings |= {"prompt": options.prompt, "negative_prompt": options.negative_prompt, "base_seed": seed}
+    files = {
+        f"{name}'s file": digest(getattr(options, name))
+        for name in ("image", "audio", "lora_ckpt")
+        if getattr(options, name) is not None
+    }
+    return json.dumps(settings | files | {"weights' files": store.read_manifest(options.weights)})
+
+
+def digest(path: str) -> str:
+    """SHA-256 of a file."""
+    with open(Path(path).expanduser(), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -171,9 +171,9 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._finish()
+            self.finish()
         else:
-            self._abandon()
+            self.abandon()
 
     def write(self, frames: UInt8[np.ndarray, "T H W 3"]) -> None:
         """Append a clip. When this returns, the file on disk plays to its end.
@@ -244,9 +244,14 @@ class VideoWriter:
             packet.stream = stream
             self._container.mux(packet)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Put the finished video in place; what leaving the block does.
+
+        Raises:
+          UserError: it cannot be written.
+        """
         if not self.frames:
-            self._abandon()
+            self.abandon()
             raise ValueError("a video needs at least one frame")
         finishing = _beside(self._path, "finishing")
         with self._user_errors():
@@ -287,13 +292,13 @@ class VideoWriter:
         try:
             yield
         except (OSError, av.error.FFmpegError) as error:
-            self._abandon()
+            self.abandon()
             kept = f"the {self.frames} frames so far are in {self.partial.name}, " if self.frames else ""
             raise UserError(
                 f"{self._name}: cannot be written ({error.strerror}); {kept}make room or choose another place"
             ) from None
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Close the unfinished file as it is; drop it when no clip is in it."""
         container, self._container = self._container, None
         if container is not None:

@@ -249,7 +249,7 @@ class _Video:
         """What clip `index` is denoised from: noise, or noise over the frames that it dubs."""
         noise = self.subject.noise(index, (1, latent_frames, *self.reference.shape[2:]))
         dubbing, count = self.subject.dubbing, self._settings.infer_frames
-        if dubbing is None:
+        if dubbing is None or index >= self.subject.num_clips:
             return noise
         frames = dubbing.frames(start, count)[None].astype(np.float32)
         chosen = dubbing.reference(index, count)
@@ -280,9 +280,11 @@ class _Video:
 
 
 def _batch(parts: Sequence[Array | None]) -> Array | None:
-    if len(parts) == 1 or parts[0] is None:
+    """All in one array; what a video that has ended lacks is filled up with another's."""
+    present = [part for part in parts if part is not None]
+    if len(parts) == 1 or not present:
         return parts[0]
-    return jnp.concatenate(parts)
+    return jnp.concatenate([present[0] if part is None else part for part in parts])
 
 
 def seeded_noise(seed: int) -> Callable[[int, tuple[int, ...]], Array]:

@@ -22,9 +22,6 @@ from talkverse_jax.pipelines.sample_options import SampleOptions
 from talkverse_jax.sharding.distributed import from_main, is_main
 from talkverse_jax.weights import store
 
-# Another machine may go on: what says where and how fast the work is done changes the video in the last digits.
-_SAME_VIDEO = {"dtype", "vae_dtype"}
-
 
 @dataclasses.dataclass(frozen=True)
 class Unfinished:
@@ -100,12 +97,7 @@ def _read(output: Path, options: SampleOptions, any_seed: bool) -> tuple[dict[st
 
 def made_from(options: SampleOptions, seed: int) -> str:
     """All that decides the video, as JSON: settings, and what the files hold."""
-    settings = {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(options)
-        if field.metadata["group"] in ("video", "sampling") or field.name in _SAME_VIDEO
-    }
-    settings |= {"prompt": options.prompt, "negative_prompt": options.negative_prompt, "base_seed": seed}
+    settings = options.video_settings() | {"base_seed": seed}
     files = {
         f"{name}'s file": digest(getattr(options, name))
         for name in ("image", "audio", "lora_ckpt")

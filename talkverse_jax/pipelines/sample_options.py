@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import random
-from typing import Literal
+from typing import Any, Literal
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import option
@@ -25,14 +25,22 @@ DEFAULT_NEGATIVE_PROMPT = (
     "肢体变形，手指粘连，画面静止，背景凌乱，三条腿，背景里人群拥挤，倒退行走"
 )
 
+# Settings of other groups than "video" and "sampling" that decide the video too. (Where and how fast the work is
+# done changes it in the last digits.)
+_DECISIVE = {"prompt", "negative_prompt", "dtype", "vae_dtype"}
+
 
 @dataclasses.dataclass(frozen=True)
 class SampleOptions(ProcessOptions):
     """One run of `sample.py`."""
 
     weights: str = option("folder that convert_torch_weights.py wrote", group="input", metavar="DIR")
-    image: str = option("picture of the person, or a video to dub", group="input", metavar="FILE")
-    prompt: str = option("what is seen: the person, the scene, the manner", group="input", metavar="TEXT")
+    image: str | None = option(
+        "picture of the person, or a video to dub (required)", group="input", metavar="FILE", default=None
+    )
+    prompt: str | None = option(
+        "what is seen: the person, the scene, the manner (required)", group="input", metavar="TEXT", default=None
+    )
     audio: str | None = option(
         "sound: wav, mp3, flac, m4a, ogg, or a video's (default: that of the video to dub)",
         group="input",
@@ -109,6 +117,26 @@ class SampleOptions(ProcessOptions):
         metavar="N",
         default=-1,
     )
+    batch: str | None = option(
+        "make many videos: a JSON list, or JSON lines, of objects with image, audio, prompt and other flags "
+        "(docs/sampling.md)",
+        group="batch",
+        metavar="FILE",
+        default=None,
+    )
+    output_dir: str | None = option(
+        "folder of the batch, on a disk or in a bucket, which its workers share", group="batch", metavar="DIR",
+        default=None,
+    )
+    batch_size: int = option(
+        "videos of one shape that are denoised together", group="batch", metavar="N", default=1
+    )
+    lease_timeout: int = option(
+        "seconds without a sign of life after which another worker's videos are taken over",
+        group="batch",
+        metavar="S",
+        default=120,
+    )
     dtype: Literal["bfloat16", "float32"] = option(
         "of the transformer's and text encoder's matrix products", group="machine", default="bfloat16"
     )
@@ -136,6 +164,14 @@ class SampleOptions(ProcessOptions):
         names = {field.name for field in dataclasses.fields(ClipSettings)}
         return ClipSettings(**{name: getattr(self, name) for name in names})
 
+    def video_settings(self) -> dict[str, Any]:
+        """All that decides the video, but for the files."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata["group"] in ("video", "sampling") or field.name in _DECISIVE
+        }
+
     @property
     def dtypes(self) -> dict[str, str]:
         """Of each component's parameters and products."""
@@ -152,6 +188,9 @@ class SampleOptions(ProcessOptions):
         Raises:
           UserError: a flag's value cannot be used.
         """
+        missing = [f"--{name}" for name in ("image", "prompt") if getattr(self, name) is None]
+        if missing:
+            raise UserError(f"sample.py: {', '.join(missing)} missing; see sample.py --help")
         self.clip_settings()
         check_window(self.audio_window)
         if self.mesh is not None:

@@ -1,0 +1,325 @@
+"""Many videos by many workers: what `sample.py --batch` runs.
+
+The folder of a batch holds `ID.mp4` and `ID.json` for every video that is done, and `results.jsonl`. While work
+goes on, `.work` holds the leases, the plan, the errors, and the unfinished files of each worker; the last worker
+removes it. A worker may be killed at any moment: the rename of `ID.mp4` is what makes a video done, and whatever
+else is left is made again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from talkverse_jax.core.compile_cache import count_programs
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.stopwatch import Stopwatch
+from talkverse_jax.data.video_writer import VideoWriter
+from talkverse_jax.pipelines.batch_list import BatchPlan, Item, make_plan, read_list
+from talkverse_jax.pipelines.batch_store import Store, open_store
+from talkverse_jax.pipelines.components import ModelConfigs
+from talkverse_jax.pipelines.inputs import Inputs, read_inputs
+from talkverse_jax.pipelines.leases import FOLDER, MOST_TRIES, Lease, Leases
+from talkverse_jax.pipelines.long_sound import sound_features
+from talkverse_jax.pipelines.long_video import Clip, generate_clips
+from talkverse_jax.pipelines.sample import (
+    Conditions,
+    Plan,
+    choose_layouts,
+    describe,
+    encode_prompts,
+    load_audio_encoder,
+    load_models,
+    load_text_encoder,
+    open_writer,
+    say,
+    write_clip,
+)
+from talkverse_jax.pipelines.sample_options import SampleOptions
+from talkverse_jax.sharding.distributed import process_count
+
+RESULTS = "results.jsonl"
+_REPORT_EVERY = 20.0  # seconds
+_LOOK_EVERY = 0.5  # seconds, for work that others leave
+
+
+def run_batch(options: SampleOptions) -> int:
+    """Make the videos of a list that are not there yet, beside any other workers that do.
+
+    Returns:
+      how many could not be made; `results.jsonl` says why.
+
+    Raises:
+      UserError: the list, the folder or the weights cannot be used.
+    """
+    if process_count() > 1:
+        raise UserError("--batch: its workers are independent; start each alone, without --coordinator_address")
+    if not options.output_dir:
+        raise UserError("--batch: needs --output_dir, where the videos go")
+    if options.batch_size < 1 or options.lease_timeout < 2:
+        raise UserError("--batch_size, --lease_timeout: give 1 video or more, and 2 seconds or more")
+    items = {item.id: item for item in read_list(options.batch, options)}
+    batch = _Batch(open_store(options.output_dir), items)
+    batch.look()
+    if len(batch.results) < len(items):
+        with Leases(batch.store, options.lease_timeout) as leases:
+            _Worker(options, batch, leases).run()
+    batch.report()
+    batch.store.remove(FOLDER)
+    failed = sum(result["state"] == "failed" for result in batch.results.values())
+    say(f"{len(items)} videos: {len(items) - failed} done, {failed} failed; {options.output_dir}/{RESULTS}")
+    return failed
+
+
+class _Batch:
+    """The state of a batch in its folder.
+
+    Attributes:
+      results: of the items that are done or failed, by id.
+    """
+
+    def __init__(self, store: Store, items: dict[str, Item]):
+        self.store, self.items = store, items
+        self.results: dict[str, dict[str, Any]] = {}
+        self._reported = -np.inf
+
+    def look(self) -> None:
+        """Learn what this worker and others have finished.
+
+        Raises:
+          UserError: a video of that id is there that was made otherwise.
+        """
+        names, errors = set(self.store.names()), set(self.store.names(f"{FOLDER}/errors"))
+        for name, item in self.items.items():
+            if name in self.results:
+                continue
+            if f"{name}.mp4" in names:
+                self.results[name] = self._done(item)
+            elif name in errors:
+                error = json.loads(self.store.read(f"{FOLDER}/errors/{name}") or b"{}")
+                self.results[name] = {"id": name, "state": "failed"} | error
+
+    def _done(self, item: Item) -> dict[str, Any]:
+        record = json.loads(self.store.read(f"{item.id}.json") or b"{}")
+        made = record.get("settings", {})
+        for key, value in (item.options.video_settings() if item.options else {}).items():
+            if made.get(key) != value:
+                raise UserError(
+                    f"{item.id}.mp4: was made with {key} {made.get(key)!r}, not {value!r}; "
+                    "give the item another id, or another --output_dir"
+                )
+        seconds = record["seconds"]["total"]
+        shown = record["frames"] / record["fps"]
+        told = {"video_seconds": shown, "clips": record["clips"], "seconds": seconds}
+        return {"id": item.id, "state": "done"} | told
+
+    def fail(self, name: str, error: str) -> None:
+        """Note that an item cannot be made."""
+        note = {"error": error, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        self.store.write(f"{FOLDER}/errors/{name}", json.dumps(note).encode())
+        self.results[name] = {"id": name, "state": "failed"} | note
+        say(f"{name}: {error}")
+
+    def report(self, now: bool = True) -> None:
+        """Write `results.jsonl`: a line for every item, in the list's order.
+
+        Args:
+          now: also where it was written a moment ago.
+        """
+        if not now and time.monotonic() - self._reported < _REPORT_EVERY:
+            return
+        self._reported = time.monotonic()
+        lines = [self.results.get(name, {"id": name, "state": "waiting"}) for name in self.items]
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        self.store.write(RESULTS, text.encode())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ready:
+    """A pack whose files are read and encoded; without the items that failed."""
+
+    lease: Lease
+    names: tuple[str, ...]
+    inputs: dict[str, Inputs]
+    conditions: dict[str, Conditions]
+    notices: dict[str, list[str]]
+
+
+class _Worker:
+    """One worker: the models, and the loop that takes packs and makes them."""
+
+    def __init__(self, options: SampleOptions, batch: _Batch, leases: Leases):
+        self._options, self._batch, self._leases = options, batch, leases
+        self._scratch = batch.store.scratch(leases.worker)
+        self._plan = self._find_plan()
+        for name, error in self._plan.errors.items():
+            if name not in batch.results:
+                batch.fail(name, error)
+        self._configs = ModelConfigs.from_weights(options.weights)
+        self._layouts = choose_layouts(options, self._configs, options.batch_size)
+        self._loading = Stopwatch("loading")
+        with self._loading.phase("loading"):
+            self._text = load_text_encoder(options, self._layouts)
+            self._audio = load_audio_encoder(options, self._layouts)
+            self._dit, self._vae = load_models(options, self._layouts)
+
+    def _find_plan(self) -> BatchPlan:
+        """The plan that another worker of this list has left, or a new one."""
+        items = list(self._batch.items.values())
+        told = [(i.id, i.error, i.options and dataclasses.asdict(i.options)) for i in items]
+        digest = hashlib.sha256(json.dumps([self._options.batch_size, told]).encode()).hexdigest()
+        name = f"{FOLDER}/plan-{digest[:16]}"
+        data = self._batch.store.read(name)
+        if data is None:
+            plan = make_plan(items, self._options.batch_size)
+            self._batch.store.create(name, plan.to_json())
+            return plan
+        return BatchPlan.from_json(data)
+
+    def run(self) -> None:
+        """Work until everything is done or failed."""
+        bar = tqdm(
+            total=len(self._batch.items), initial=len(self._batch.results), desc="videos", unit="video",
+            dynamic_ncols=True, file=sys.stderr,
+        )
+        begin, made = time.monotonic(), {"clips": 0, "seconds": 0.0}
+        with bar, ThreadPoolExecutor(1, "prepare") as pool:
+            for ready in self._prepared(pool):
+                for name in self._make(ready):
+                    result = self._batch.results[name]
+                    made["clips"] += result["clips"]
+                    made["seconds"] += result["video_seconds"]
+                self._leases.done(ready.lease)
+                self._batch.look()
+                self._batch.report(now=False)
+                bar.update(len(self._batch.results) - bar.n)
+                minutes = (time.monotonic() - begin) / 60
+                bar.set_postfix_str(f"{made['clips']} clips, {made['seconds'] / minutes:.1f} s of video a minute")
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _prepared(self, pool: ThreadPoolExecutor) -> Iterator[_Ready]:
+        """Packs to make; the next one is prepared while one is made."""
+        waiting: Future[_Ready] | None = None
+        while True:
+            lease = self._claim()
+            following = pool.submit(self._prepare, *lease) if lease else None
+            if waiting is not None:
+                yield waiting.result()
+            elif following is None:
+                if self._finished():
+                    return
+                time.sleep(_LOOK_EVERY)
+            waiting = following
+
+    def _finished(self) -> bool:
+        self._batch.look()
+        return len(self._batch.results) == len(self._batch.items)
+
+    def _claim(self) -> tuple[Lease, tuple[str, ...]] | None:
+        """A pack that is not done and that nobody works at."""
+        self._batch.look()
+        latest = self._leases.latest()
+        for names in self._plan.packs:
+            if all(name in self._batch.results for name in names):
+                continue
+            key = f"{names[0]}+{len(names)}"
+            lease = None if self._leases.holds(key) else self._leases.take(key, latest.get(key))
+            if lease is None:
+                continue
+            if lease.attempt < MOST_TRIES:
+                return lease, names
+            for name in names:
+                if name not in self._batch.results:
+                    self._batch.fail(name, f"{MOST_TRIES} workers died over it")
+        return None
+
+    def _prepare(self, lease: Lease, names: tuple[str, ...]) -> _Ready:
+        """Read and encode; runs beside the denoising of another pack."""
+        ready = _Ready(lease, names, {}, {}, {})
+        with jax.default_matmul_precision(self._options.matmul_precision):
+            for name in names:
+                options = self._batch.items[name].options
+                try:
+                    inputs = read_inputs(options)
+                    text, negative_text, notices = encode_prompts(self._text, options, self._configs)
+                    audio = sound_features(self._audio, inputs.sound, options.audio_window)
+                except Exception as error:  # a bad item is one line, never the end
+                    self._batch.fail(name, _line(error))
+                    continue
+                ready.inputs[name], ready.notices[name] = inputs, notices
+                ready.conditions[name] = Conditions(text, negative_text, audio)
+        return ready
+
+    def _make(self, ready: _Ready) -> list[str]:
+        """Make the videos of a pack and publish each as it is finished; the ids of those that are."""
+        if not ready.inputs:
+            return []
+        stopwatch = Stopwatch("encoding", "denoising", "decoding", "writing")
+        files: dict[str, VideoWriter] = {}
+        finished: list[str] = []
+        try:
+            with jax.default_matmul_precision(self._options.matmul_precision), count_programs() as programs:
+                for clip, name, plan in self._clips(ready, files, stopwatch):
+                    if ready.lease.lost:
+                        break
+                    if name in self._batch.results:
+                        continue  # it failed, or another worker has made it
+                    options = self._batch.items[name].options
+                    try:
+                        with stopwatch.phase("writing"):
+                            write_clip(files[name], clip, plan, options)
+                    except UserError as error:
+                        self._batch.fail(name, _line(error))
+                        continue
+                    if clip.index + 1 == plan.clips:
+                        done = ready.inputs[name], self._dit, stopwatch, programs, ready.notices[name]
+                        self._publish(name, files[name], describe(options, plan, *done))
+                        finished.append(name)
+        except Exception as error:
+            if not ready.lease.lost:
+                for name in ready.inputs:
+                    if name not in self._batch.results:
+                        self._batch.fail(name, _line(error))
+        finally:
+            for writer in files.values():
+                writer.abandon()
+                writer.partial.unlink(missing_ok=True)
+        return finished
+
+    def _clips(
+        self, ready: _Ready, files: dict[str, VideoWriter], stopwatch: Stopwatch
+    ) -> Iterator[tuple[Clip, str, Plan]]:
+        """The clips of a pack as they come; opens a file for each video."""
+        names, plans, subjects = list(ready.inputs), {}, []
+        for name, inputs in ready.inputs.items():
+            options, conditions = self._batch.items[name].options, ready.conditions[name]
+            plans[name] = Plan.make(options, inputs.sound.duration, len(conditions.audio))
+            files[name] = open_writer(self._scratch / f"{name}.mp4", inputs, options, plans[name])
+            subjects.append(conditions.subject(inputs, options.base_seed, plans[name].clips))
+        # Always the same number, which tells in the last digits: no video depends on what else is in the list.
+        nobody = dataclasses.replace(subjects[0], num_clips=0)
+        subjects += [nobody] * (self._options.batch_size - len(subjects))
+        settings = options.clip_settings()
+        for clip in generate_clips(self._dit, self._vae, subjects, settings=settings, stopwatch=stopwatch):
+            yield clip, names[clip.video], plans[names[clip.video]]
+
+    def _publish(self, name: str, writer: VideoWriter, record: dict[str, Any]) -> None:
+        """Finish the file and make it the batch's."""
+        writer.finish()
+        self._batch.store.write(f"{name}.json", (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+        self._batch.store.publish(self._scratch / f"{name}.mp4", f"{name}.mp4")
+        self._batch.look()
+
+
+def _line(error: Exception) -> str:
+    text = str(error).partition("\n")[0]
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -5,6 +5,9 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 DEMO   := outputs/demo
 TOY    := outputs/toy
+# What train-toy makes; smaller numbers for a try of all its steps (docs/training.md).
+TOY_VIDEOS := 500
+TOY_VAE_STEPS := 8000
 TOY_STEPS := 5000
 
 # The environment has libtpu, to compile for TPUs: without this JAX looks for one.
@@ -29,9 +32,9 @@ demo: $(VENV)/installed
 	$(PY) sample.py --config configs/demo.toml --weights $(DEMO)/weights --output $(DEMO)/talk.mp4
 	$(PY) -m talkverse_jax.tools.contact_sheet $(DEMO)/talk.mp4 $(DEMO)/contact_sheet.png \
 	  --title "talkverse_jax demo: the toy model talks"
-	@echo "look at $(DEMO)/contact_sheet.png and $(DEMO)/talk.mp4"
+	@echo "look at $(DEMO)/contact_sheet.png and $(DEMO)/talk.mp4; more to try: docs/toy.md"
 
-# From nothing to the weights in assets/toy, about two hours on two cores; interrupted and given again, it goes on.
+# From nothing to weights as those in assets/toy, two hours on two cores; interrupted and given again, it goes on.
 train-toy: $(VENV)/installed $(TOY)/vae/Wan2.2_VAE.pth
 	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
 	  --output $(TOY)/begin
@@ -39,14 +42,15 @@ train-toy: $(VENV)/installed $(TOY)/vae/Wan2.2_VAE.pth
 	$(PY) -m talkverse_jax.tools.prepare --config configs/prepare_toy.toml
 	$(PY) train.py --config configs/train_toy.toml --max_steps $(TOY_STEPS)
 	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
-	  --dit $(TOY)/train/step-$(TOY_STEPS).safetensors --output assets/toy
+	  --dit $(TOY)/train/step-$(TOY_STEPS).safetensors --output $(TOY)/published
+	@echo "the model is in $(TOY)/published; make demo takes the one in assets/toy"
 
 # Windows without motion frames, as first clips are, come from short videos alone.
 $(TOY)/world/train.csv: $(VENV)/installed
-	$(PY) -m talkverse_jax.toy.make --output $(TOY)/world --videos 500 --square --short_share 0.35
+	$(PY) -m talkverse_jax.toy.make --output $(TOY)/world --videos $(TOY_VIDEOS) --square --short_share 0.35
 
 $(TOY)/vae/Wan2.2_VAE.pth: $(TOY)/world/train.csv
-	$(PY) -m talkverse_jax.toy.train_vae --config configs/vae_toy.toml
+	$(PY) -m talkverse_jax.toy.train_vae --config configs/vae_toy.toml --steps $(TOY_VAE_STEPS)
 
 # The tests' programs are large and run for a moment: LLVM's optimisations would cost a third more than they give.
 test: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1

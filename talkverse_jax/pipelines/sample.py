@@ -289,7 +289,8 @@ def encode_prompts(
     encoder: TextEncoder, options: SampleOptions, configs: ModelConfigs
 ) -> tuple[Float[np.ndarray, "1 text_len D"], Float[np.ndarray, "1 text_len D"], list[str]]:
     """The states of both prompts, and lines for the user."""
-    prompts = {"--prompt": options.prompt, "--negative_prompt": options.negative_prompt}
+    prompts = {"--prompt": options.prompt}
+    prompts["--negative_prompt"] = options.negative_prompt if options.clip_settings().guided else ""  # is not used
     with _text_device(options):
         encoded = encoder.encode(list(prompts.values()), configs.dit.trunk.text_len)
         text = np.asarray(encoded.states)

@@ -7,6 +7,7 @@ and n, whatever the number of videos or processes; the sets share no person and 
 
 import csv
 import dataclasses
+import json
 import multiprocessing
 import os
 import sys
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from talkverse_jax.core.errors import UserError, naming, run_command
 from talkverse_jax.core.options import check_shares, option, parse_options
-from talkverse_jax.core.paths import new_folder
+from talkverse_jax.core.paths import new_folder, write_json
 from talkverse_jax.data.buckets import BUCKETS
 from talkverse_jax.data.video_writer import VideoWriter
 from talkverse_jax.toy.film import Film, film
@@ -91,12 +92,15 @@ def make_clip(
       seconds: its length; by lot where 0, short in `short_share` of cases.
       size: (H, W); by lot among the shapes of "tiny-128" where None.
     """
-    # A stream each, so that a length that is given changes neither the person nor the first words.
-    streams = [np.random.default_rng([seed, _SETS.index(set), number, part]) for part in range(4)]
-    shape, looks, words, moves = streams
+    shape, looks, words, moves = _streams(seed, set, number)
     drawn, drawn_size = _length(shape, short_share), _size(shape)
     person, speech = draw_person(looks), speak(words, seconds or drawn)
     return Clip(person, speech, film(person, speech, moves, size or drawn_size))
+
+
+def _streams(seed: int, set: Set, number: int) -> list[np.random.Generator]:
+    """Of shape, looks, words and moves: a length that is given changes neither the person nor the first words."""
+    return [np.random.default_rng([seed, _SETS.index(set), number, part]) for part in range(4)]
 
 
 def _length(rng: np.random.Generator, short_share: float) -> float:
@@ -123,12 +127,16 @@ def write_clip(clip: Clip, path: Path) -> None:
 
 
 def _make_one(options: MakeOptions, number: int) -> dict[str, object]:
-    """Make a video; returns its row."""
+    """Make a video, if it is not there; returns its row."""
     name = f"videos/{options.set}_{number:05d}.mp4"
-    size = SQUARE if options.square else None
-    clip = make_clip(options.seed, options.set, number, options.seconds, size, options.short_share)
-    write_clip(clip, Path(options.output) / name)
-    return {"video_path": name, "caption": caption(clip.person), "fps": FPS, "scenes": ""}
+    path, size = Path(options.output) / name, SQUARE if options.square else None
+    if path.exists():  # an interrupted run's
+        person = draw_person(_streams(options.seed, options.set, number)[1])
+    else:
+        clip = make_clip(options.seed, options.set, number, options.seconds, size, options.short_share)
+        write_clip(clip, path)
+        person = clip.person
+    return {"video_path": name, "caption": caption(person), "fps": FPS, "scenes": ""}
 
 
 def _rows(options: MakeOptions) -> Iterator[dict[str, object]]:
@@ -142,7 +150,8 @@ def _rows(options: MakeOptions) -> Iterator[dict[str, object]]:
 
 
 def make(options: MakeOptions) -> Path:
-    """Make the data set; returns the path of its metadata, which is written last.
+    """Make the data set; returns the path of its metadata, which is written last. A run with the same options goes
+    on where one was interrupted.
 
     Raises:
       UserError: the folder cannot be written.
@@ -150,6 +159,7 @@ def make(options: MakeOptions) -> Path:
     folder = new_folder(options.output)
     with naming(folder):
         (folder / "videos").mkdir(exist_ok=True)
+    _forget_others(options, folder)
     options = dataclasses.replace(options, output=str(folder))
     bar = tqdm(_rows(options), "videos", options.videos, unit="video", dynamic_ncols=True)
     rows = list(bar)
@@ -158,7 +168,24 @@ def make(options: MakeOptions) -> Path:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
+    _unfinished(options, folder).unlink()
     return path
+
+
+def _unfinished(options: MakeOptions, folder: Path) -> Path:
+    """Says what an unfinished run is making."""
+    return folder / f"{options.set}.unfinished.json"
+
+
+def _forget_others(options: MakeOptions, folder: Path) -> None:
+    """Remove the set's videos that another run has made, unless it was one with these options, interrupted."""
+    note, asked = _unfinished(options, folder), dataclasses.asdict(options)
+    what = {name: asked[name] for name in ("set", "seed", "seconds", "square", "short_share")}
+    if note.exists() and json.loads(note.read_text()) == what:
+        return
+    for video in (folder / "videos").glob(f"{options.set}_*.mp4"):
+        video.unlink()
+    write_json(note, what)
 
 
 def main(argv: list[str] | None = None) -> None:

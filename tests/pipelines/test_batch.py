@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import soundfile
@@ -177,6 +178,17 @@ def test_videos_of_one_shape_come_together_and_are_of_one_length(flags, tmp_path
     assert sorted(map(sorted, packs)) == [
         ["video-0", "video-3"], ["video-1"], ["video-2"], ["video-4"], ["video-5"]
     ]  # fmt: skip
+
+
+def test_in_a_bucket(flags, tmp_path):
+    write_items(tmp_path, 2)
+    assert run(flags) == 0
+    fsspec.filesystem("memory").store.clear()
+    for _ in range(2):  # again: nothing is missing
+        assert run(flags | {"output_dir": "memory://bucket/batch"}) == 0
+    found = {name.rpartition("/")[2]: file for name, file in fsspec.filesystem("memory").store.items()}
+    assert sorted(found) == sorted(os.listdir(flags["output_dir"]))
+    assert all(found[name].getvalue() == data for name, data in videos(flags["output_dir"]).items())
 
 
 def test_what_was_made_otherwise_is_not_taken_for_done(flags, tmp_path, capsys):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +11,7 @@ from talkverse_jax.data.catalogue import Rules, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.toy import make as toy_make
 from talkverse_jax.toy.make import MakeOptions, _length, _size, main, make, make_clip
 
 
@@ -70,3 +73,25 @@ def test_bad_options(tmp_path):
     for flags, word in cases:
         with pytest.raises(UserError, match=word):
             main(["--output", str(tmp_path), *flags])
+
+
+def test_an_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
+    options = MakeOptions(str(tmp_path), videos=2, seed=4, seconds=1.2, workers=1)
+    write = toy_make.write_clip
+
+    def stops(clip, path):
+        if "00001" in path.name:
+            raise KeyboardInterrupt
+        write(clip, path)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(toy_make, "write_clip", stops)
+        make(options)
+    first = tmp_path / "videos/train_00000.mp4"
+    before = first.stat().st_mtime_ns
+    make(options)
+    assert first.stat().st_mtime_ns == before
+    assert (tmp_path / "train.csv").read_text() == (folder / "train.csv").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.csv", "videos"]
+    make(dataclasses.replace(options, seed=5))  # another world does not keep it
+    assert first.read_bytes() != (folder / "videos/train_00000.mp4").read_bytes()

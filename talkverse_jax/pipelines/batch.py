@@ -26,7 +26,6 @@ from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.data.video_writer import VideoWriter
 from talkverse_jax.pipelines.batch_list import BatchPlan, Item, make_plan, read_list
 from talkverse_jax.pipelines.batch_store import Store, open_store
-from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.pipelines.inputs import Inputs, read_inputs
 from talkverse_jax.pipelines.leases import FOLDER, MOST_TRIES, Lease, Leases
 from talkverse_jax.pipelines.long_sound import sound_features
@@ -34,7 +33,7 @@ from talkverse_jax.pipelines.long_video import Clip, generate_clips
 from talkverse_jax.pipelines.sample import (
     Conditions,
     Plan,
-    choose_layouts,
+    check_models,
     describe,
     encode_prompts,
     load_audio_encoder,
@@ -164,13 +163,10 @@ class _Worker:
         for name, error in self._plan.errors.items():
             if name not in batch.results:
                 batch.fail(name, error)
-        self._configs = ModelConfigs.from_weights(options.weights)
-        self._layouts = choose_layouts(options, self._configs, options.batch_size)
-        self._loading = Stopwatch("loading")
-        with self._loading.phase("loading"):
-            self._text = load_text_encoder(options, self._layouts)
-            self._audio = load_audio_encoder(options, self._layouts)
-            self._dit, self._vae = load_models(options, self._layouts)
+        self._configs, layouts = check_models(options, options.batch_size)
+        self._text = load_text_encoder(options, layouts)
+        self._audio = load_audio_encoder(options, layouts)
+        self._dit, self._vae = load_models(options, layouts)
 
     def _find_plan(self) -> BatchPlan:
         """The plan that another worker of this list has left, or a new one."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from talkverse_jax.pipelines.batch_store import Store
 
 FOLDER = ".work"
-MOST_TRIES = 10
+MOST_TRIES = 30
 
 
 @dataclass

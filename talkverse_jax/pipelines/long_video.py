@@ -260,6 +260,7 @@ class _Video:
         )
         strength = noise_level(self._settings.dubbing_noise_strength)
         shown = self._split.put(frames, *PICTURES)
+        noise = self._split.put(np.asarray(noise), *PICTURES)
         return jax.block_until_ready(cover_with_noise(self._vae, self._history, shown, noise, strength))
 
     def finish(self, latents: Float[Array, "1 F h w C"]) -> Float[np.ndarray, "n H W 3"] | None:

@@ -10,7 +10,6 @@ import json
 import zipfile
 from pathlib import Path
 
-import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -19,7 +18,7 @@ from talkverse_jax.core.paths import replacing
 from talkverse_jax.data.video_writer import unfinished_files
 from talkverse_jax.pipelines.long_video import Past
 from talkverse_jax.pipelines.sample_options import SampleOptions
-from talkverse_jax.sharding.distributed import from_main, is_main
+from talkverse_jax.sharding.distributed import from_main, is_main, process_count
 from talkverse_jax.weights import store
 
 
@@ -63,22 +62,27 @@ def load(output: Path, options: SampleOptions, any_seed: bool) -> Unfinished | N
     Raises:
       UserError: what is there is of another video, or damaged.
     """
-    found, meta = _read(output, options, any_seed) if is_main() else (None, {})
-    if found is not None:
-        meta |= {name: (found[name].shape, str(found[name].dtype)) for name in ("motion", "frames")}
-    meta = json.loads(from_main("resume", json.dumps(meta)))
-    if not meta:
+    return everywhere(_read(output, options, any_seed) if is_main() else None)
+
+
+def everywhere(mine: Unfinished | None) -> Unfinished | None:
+    """What process 0 has, in every process."""
+    if process_count() == 1:
+        return mine
+    told = mine and [mine.past.clip, mine.written, mine.seed, mine.past.motion.shape, mine.past.frames.shape]
+    told = json.loads(from_main("unfinished", json.dumps(told)))
+    if told is None:
         return None
-    arrays = [np.zeros(*meta[name]) if found is None else found[name] for name in ("motion", "frames")]
-    if jax.process_count() > 1:
-        arrays = map(np.asarray, multihost_utils.broadcast_one_to_all(arrays))
-    return Unfinished(Past(meta["clip"], *arrays), tuple(meta["written"]), meta["seed"])
+    clip, written, seed, *shapes = told
+    arrays = (mine.past.motion, mine.past.frames) if mine else [np.zeros(shape, np.float32) for shape in shapes]
+    arrays = map(np.asarray, multihost_utils.broadcast_one_to_all(tuple(arrays)))
+    return Unfinished(Past(clip, *arrays), tuple(written), seed)
 
 
-def _read(output: Path, options: SampleOptions, any_seed: bool) -> tuple[dict[str, np.ndarray] | None, dict]:
+def _read(output: Path, options: SampleOptions, any_seed: bool) -> Unfinished | None:
     path = state_file(output)
     if not (path.exists() and unfinished_files(output)):
-        return None, {}
+        return None
     try:
         with np.load(path) as file:
             found = {name: file[name] for name in ("motion", "frames")}
@@ -92,7 +96,7 @@ def _read(output: Path, options: SampleOptions, any_seed: bool) -> tuple[dict[st
             now = given.get(name)
             told = f" was {value!r}, not {now!r}" if name in options.__dataclass_fields__ else " is another"
             raise UserError(f"{path}: of another video: --{name}{told}; give the same, or leave out --resume")
-    return found, meta
+    return Unfinished(Past(meta["clip"], **found), tuple(meta["written"]), meta["seed"])
 
 
 def made_from(options: SampleOptions, seed: int) -> str:

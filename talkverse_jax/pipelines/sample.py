@@ -131,12 +131,9 @@ def sample(options: SampleOptions) -> Path:
     if unfinished is not None:
         options = dataclasses.replace(options, base_seed=unfinished.seed)
     height, width = inputs.size
-    configs = ModelConfigs.from_weights(options.weights)
-    if trained := _trained_file(options):
-        store.check_trained(options.weights, COMPONENTS["dit"], trained)
+    configs, layouts = check_models(options)
     for notice in inputs.sound.notices:
         say(notice)
-    layouts = choose_layouts(options, configs)
     stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding", "writing")
     with jax.default_matmul_precision(options.matmul_precision), count_programs() as programs:
         conditions, notices = encode_conditions(options, configs, layouts, inputs.sound, stopwatch)
@@ -161,20 +158,23 @@ def sample(options: SampleOptions) -> Path:
     return output
 
 
-def choose_layouts(options: SampleOptions, configs: ModelConfigs, videos: int = 1) -> Layouts:
-    """Where the models lie.
+def check_models(options: SampleOptions, videos: int = 1) -> tuple[ModelConfigs, Layouts]:
+    """The models' sizes and where they lie, before any is loaded.
 
     Args:
       videos: that are denoised as one batch.
 
     Raises:
-      UserError: the mesh or the attention kernel cannot be had.
+      UserError: weights or `--lora_ckpt` cannot be used, or the mesh or the attention kernel cannot be had.
     """
+    configs = ModelConfigs.from_weights(options.weights)
+    if trained := _trained_file(options):
+        store.check_trained(options.weights, COMPONENTS["dit"], trained)
     branches = 2 if options.clip_settings().guided else 1
     trunk = configs.dit.trunk
     layouts = component_layouts(choose_mesh(options.mesh, trunk.num_heads, branches * videos))
     Attention(layouts["dit"], options.attention).check(jnp.dtype(options.dtype), trunk.head_dim)
-    return layouts
+    return configs, layouts
 
 
 def open_writer(

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -260,3 +261,15 @@ def test_two_workers_killed_at_random_times(flags, tmp_path):
     assert [json.loads(line)["id"] for line in lines] == [f"video-{n}" for n in range(40)]
     assert {json.loads(line)["state"] for line in lines} == {"done"}
     assert sorted(os.listdir(flags["output_dir"])) == sorted(os.listdir(tmp_path / "calm"))
+
+
+def test_a_video_that_kills_its_workers_fails_in_the_end(flags, tmp_path, monkeypatch):
+    write_items(tmp_path, 2)
+    monkeypatch.setattr(workers, "MOST_TRIES", 3)
+    store = workers.open_store(str(flags["output_dir"]))
+    gone = json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "1"}).encode()
+    for attempt in range(3):
+        store.create(f".work/video-0+1.{attempt}", gone)
+    assert run(flags) == 1
+    found = results(flags)
+    assert found["video-0"]["error"] == "3 workers died over it" and found["video-1"]["state"] == "done"

@@ -14,11 +14,12 @@ from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.models.talkverse.model import TalkVerse
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.model import WanVAE22
-from talkverse_jax.pipelines import long_video
+from talkverse_jax.pipelines import long_video, resume
 from talkverse_jax.pipelines.alignment import clip_audio
 from talkverse_jax.pipelines.components import COMPONENTS
-from talkverse_jax.pipelines.long_video import Clip, ClipSettings, Subject, generate_clips
+from talkverse_jax.pipelines.long_video import Clip, ClipSettings, Dubbing, Past, Subject, generate_clips
 from talkverse_jax.pipelines.placement import Layouts, component_layouts
+from talkverse_jax.pipelines.resume import Unfinished
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.weights import blocks, orbax_io
 from tests.processes import free_address, run_together
@@ -62,13 +63,17 @@ def unsplit_models() -> dict[str, nnx.Module]:
     return jax.device_put(models, jax.devices()[0])
 
 
-def two_clips(models: dict[str, nnx.Module], init_first_frame: bool) -> list[Clip]:
+def two_clips(
+    models: dict[str, nnx.Module], init_first_frame: bool, dubbed: bool = False, past: Past | None = None
+) -> list[Clip]:
     rng, trunk = np.random.default_rng(0), DIT.trunk
     text = rng.standard_normal((1, trunk.text_len, trunk.text_dim), np.float32)
     size = [VAE.space_stride * n for n in LATENTS]
     image = rng.uniform(-1, 1, (*size, 3)).astype(np.float32)
     audio = partial(clip_audio, rng.standard_normal((16, DIT.audio_layers, DIT.audio_dim), np.float32))
-    subject = Subject(image, text, np.zeros_like(text), audio, 2, long_video.seeded_noise(5))
+    source = rng.uniform(-1, 1, (19, *size, 3)).astype(np.float32)
+    dubbing = Dubbing(lambda first, count: source[first + 3 :][:count], lambda clip, count: 3) if dubbed else None
+    subject = Subject(image, text, np.zeros_like(text), audio, 2, long_video.seeded_noise(5), dubbing)
     return list(
         generate_clips(
             models["dit"],
@@ -76,6 +81,8 @@ def two_clips(models: dict[str, nnx.Module], init_first_frame: bool) -> list[Cli
             [subject],
             settings=ClipSettings(**SETTINGS, init_first_frame=init_first_frame),
             stopwatch=Stopwatch("encoding", "denoising", "decoding"),
+            keep_past=True,
+            past=past,
         )
     )
 
@@ -85,8 +92,8 @@ def layouts_of(mesh: str) -> Layouts:
 
 
 @cache
-def unsplit_clips(init_first_frame: bool) -> list[Clip]:
-    return two_clips(unsplit_models(), init_first_frame)
+def unsplit_clips(init_first_frame: bool, dubbed: bool = False) -> list[Clip]:
+    return two_clips(unsplit_models(), init_first_frame, dubbed)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +164,13 @@ def keep_clips_of_part(folder: str) -> None:
             for path, leaf in tree.abstract_parameters(module).items()
         }
         models[name] = tree.with_parameters(module, orbax_io.read(Path(folder) / name, leaves))
-    frames, latents = zip(*[(clip.frames, clip.latents) for clip in two_clips(models, True)])
+    clips = two_clips(models, True, dubbed=True)
+    # The second clip once more, by a run that goes on from what process 0 has kept of the first.
+    kept = clips[0].past and Unfinished(clips[0].past, (8,), 5)
+    again = resume.everywhere(kept)
+    assert (again.written, again.seed) == ((8,), 5) and resume.everywhere(None) is None
+    clips += two_clips(models, True, dubbed=True, past=again.past)
+    frames, latents = zip(*[(clip.frames, clip.latents) for clip in clips])
     arrays = {"latents": latents} | ({"frames": frames} if frames[0] is not None else {})
     np.savez(Path(folder) / f"clips_{jax.process_index()}.npz", **arrays)
 
@@ -168,7 +181,8 @@ def test_two_processes_make_what_one_does(tmp_path):
         orbax_io.write(tmp_path / name, parameters)
     address = free_address()
     run_together(PROGRAM, *([address, tmp_path, me] for me in (0, 1)), within=300)
-    expected = unsplit_clips(init_first_frame=True)
+    first, second = unsplit_clips(init_first_frame=True, dubbed=True)
+    expected = [first, second, second]
     main, other = (np.load(tmp_path / f"clips_{me}.npz") for me in (0, 1))
     assert other.files == ["latents"]  # frames are process 0's alone
     for arrays in (main, other):

@@ -69,6 +69,7 @@ def run_batch(options: SampleOptions) -> int:
     items = {item.id: item for item in read_list(options.batch, options)}
     batch = _Batch(open_store(options.output_dir), items)
     batch.look()
+    say(f"{len(items)} videos, {len(batch.results)} of them done before")
     if len(batch.results) < len(items):
         with Leases(batch.store, options.lease_timeout) as leases:
             _Worker(options, batch, leases).run()

@@ -184,8 +184,8 @@ def generate_clips(
         start = first_row(
             index, settings.infer_frames, settings.audio_alignment, history=settings.init_first_frame
         )
-        rows = put(np.stack([subject.audio(start, settings.infer_frames) for subject in subjects]))
         with stopwatch.phase("encoding"):
+            rows = put(np.stack([subject.audio(start, settings.infer_frames) for subject in subjects]))
             samples = _batch([video.begin(index, start, target) for video in videos])
         with resident(dit, settings.offload_model) as model, stopwatch.phase("denoising"):
             reference, motion = (

@@ -290,6 +290,8 @@ def fetch(
       piece_bytes: how much of the array may lie on each device at a time while it is gathered.
     """
     wanted = everywhere or is_main()
+    if not x.size:
+        return np.zeros(x.shape, x.dtype) if wanted else None
     if x.is_fully_addressable or x.is_fully_replicated:
         whole = x if x.is_fully_addressable else x.addressable_data(0)
         return np.asarray(whole) if wanted else None

@@ -96,6 +96,8 @@ def test_two_processes_are_one_program(tmp_path):
             assert (back is None) == (me == 1)
             for copy in [back] * (me == 0) + [distributed.fetch(x, everywhere=True)]:
                 np.testing.assert_array_equal(copy, whole)
+            nothing = distributed.fetch(x[:, :, 20:], everywhere=True)
+            assert nothing.shape == (6, 8, 0)
         distributed.barrier("written")
         distributed.barrier("written")
         assert distributed.from_main("seed", str(me + 7)) == "7"

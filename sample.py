@@ -1,4 +1,4 @@
-"""A picture, a sound and a prompt become a talking video; a list of them, many."""
+"""Makes a talking video of a picture, a sound and a prompt, or the videos of a list of these."""
 
 import sys
 
@@ -16,12 +16,12 @@ def main(argv: list[str] | None = None) -> None:
     from talkverse_jax.pipelines.sample import sample
     from talkverse_jax.sharding import distributed
 
+    if options.batch is not None:  # its workers are processes of their own, also where others could be met
+        compile_cache.enable()
+        sys.exit(1 if run_batch(options) else 0)
     with distributed.session(*options.processes, heartbeat_timeout=options.heartbeat_timeout):
         compile_cache.enable()
-        if options.batch is None:
-            sample(options)
-        elif run_batch(options):
-            sys.exit(1)
+        sample(options)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class SourceVideo:
       start: when its first picture is shown, in seconds of its clock, which its sound shares.
       frames: of the video, at 25 a second.
       height, width: as it is shown.
+      has_sound: whether it has a sound of its own.
     """
 
     def __init__(self, path: str | Path, end: VideoEnd = "hold"):
@@ -40,7 +41,7 @@ class SourceVideo:
         self.path, self._end = existing_file(path, "a video"), end
         try:
             with open_video(str(self.path), sound=False) as video:
-                probe = video.probe()
+                probe, self.has_sound = video.probe(), video.has_sound
         except BadSample as error:
             raise self._error(error) from None
         self.start, self.frames = probe.start, max(1, probe.frames)

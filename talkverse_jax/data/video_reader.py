@@ -53,9 +53,10 @@ class Probe:
 
 
 class Video:
-    """An open video with sound.
+    """An open video.
 
     Attributes:
+      has_sound: whether it has.
       decoded: frames that were decoded so far.
     """
 
@@ -69,6 +70,7 @@ class Video:
             raise BadSample("no sound")
         self._container = container
         self._stream = container.streams.video[0]
+        self.has_sound = bool(container.streams.audio)
         self.decoded = 0
 
     def probe(self) -> Probe:

@@ -1,9 +1,9 @@
 """Many videos by many workers: what `sample.py --batch` runs.
 
 The folder of a batch holds `ID.mp4` and `ID.json` for every video that is done, and `results.jsonl`. While work
-goes on, `.work` holds the leases, the plan, the errors, and the unfinished files of each worker; the last worker
-removes it. A worker may be killed at any moment: the rename of `ID.mp4` is what makes a video done, and whatever
-else is left is made again.
+goes on, `.work-...`, of a name for each list, holds the leases, the plan, the errors, and the unfinished files of
+each worker; the last worker removes it. A worker may be killed at any moment: the rename of `ID.mp4` is what makes
+a video done, and whatever else is left is made again.
 """
 
 import dataclasses
@@ -22,14 +22,17 @@ from tqdm import tqdm
 
 from talkverse_jax.core.compile_cache import count_programs
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import check_at_least
 from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.data.video_writer import VideoWriter
 from talkverse_jax.pipelines.batch_list import BatchPlan, Item, make_plan, read_list
 from talkverse_jax.pipelines.batch_store import Store, open_store
+from talkverse_jax.pipelines.components import ModelConfigs
 from talkverse_jax.pipelines.inputs import Inputs, read_inputs
-from talkverse_jax.pipelines.leases import FOLDER, MOST_TRIES, Lease, Leases
+from talkverse_jax.pipelines.leases import MOST_TRIES, Lease, Leases
 from talkverse_jax.pipelines.long_sound import sound_features
 from talkverse_jax.pipelines.long_video import Clip, generate_clips
+from talkverse_jax.pipelines.placement import Layouts
 from talkverse_jax.pipelines.sample import (
     Conditions,
     Plan,
@@ -44,7 +47,7 @@ from talkverse_jax.pipelines.sample import (
     write_clip,
 )
 from talkverse_jax.pipelines.sample_options import SampleOptions
-from talkverse_jax.sharding.distributed import process_count
+from talkverse_jax.weights.store import read_manifest
 
 RESULTS = "results.jsonl"
 _REPORT_EVERY = 20.0  # seconds
@@ -60,21 +63,23 @@ def run_batch(options: SampleOptions) -> int:
     Raises:
       UserError: the list, the folder or the weights cannot be used.
     """
-    if process_count() > 1:
+    if any(value is not None for value in options.processes):
         raise UserError("--batch: its workers are independent; start each alone, without --coordinator_address")
     if not options.output_dir:
         raise UserError("--batch: needs --output_dir, where the videos go")
-    if options.batch_size < 1 or options.lease_timeout < 2:
-        raise UserError("--batch_size, --lease_timeout: give 1 video or more, and 2 seconds or more")
+    if options.resume:
+        raise UserError("--resume: is for single videos; a batch given again makes what is missing")
+    check_at_least(options, batch_size=1, lease_timeout=2)
     items = {item.id: item for item in read_list(options.batch, options)}
-    batch = _Batch(open_store(options.output_dir), items)
+    models = check_models(options, options.batch_size)
+    batch = _Batch(open_store(options.output_dir), items, options)
     batch.look()
     say(f"{len(items)} videos, {len(batch.results)} of them done before")
     if len(batch.results) < len(items):
-        with Leases(batch.store, options.lease_timeout) as leases:
-            _Worker(options, batch, leases).run()
+        with Leases(batch.store, batch.folder, options.lease_timeout) as leases:
+            _Worker(options, batch, leases, *models).run()
     batch.report()
-    batch.store.remove(FOLDER)
+    batch.store.remove(batch.folder)
     failed = sum(result["state"] == "failed" for result in batch.results.values())
     say(f"{len(items)} videos: {len(items) - failed} done, {failed} failed; {options.output_dir}/{RESULTS}")
     return failed
@@ -84,39 +89,45 @@ class _Batch:
     """The state of a batch in its folder.
 
     Attributes:
+      folder: for what is there while work goes on; another for each list.
       results: of the items that are done or failed, by id.
     """
 
-    def __init__(self, store: Store, items: dict[str, Item]):
+    def __init__(self, store: Store, items: dict[str, Item], options: SampleOptions):
         self.store, self.items = store, items
+        told = [(i.id, i.error, i.options and dataclasses.asdict(i.options)) for i in items.values()]
+        digest = hashlib.sha256(json.dumps([options.batch_size, told]).encode()).hexdigest()
+        self.folder = f".work-{digest[:12]}"
         self.results: dict[str, dict[str, Any]] = {}
+        self._weights = read_manifest(options.weights)
         self._reported = -np.inf
 
     def look(self) -> None:
-        """Learn what this worker and others have finished.
-
-        Raises:
-          UserError: a video of that id is there that was made otherwise.
-        """
-        names, errors = set(self.store.names()), set(self.store.names(f"{FOLDER}/errors"))
+        """Learn what this worker and others have finished."""
+        names, errors = set(self.store.names()), set(self.store.names(f"{self.folder}/errors"))
         for name, item in self.items.items():
             if name in self.results:
                 continue
             if f"{name}.mp4" in names:
                 self.results[name] = self._done(item)
             elif name in errors:
-                error = json.loads(self.store.read(f"{FOLDER}/errors/{name}") or b"{}")
+                error = json.loads(self.store.read(f"{self.folder}/errors/{name}") or b"{}")
                 self.results[name] = {"id": name, "state": "failed"} | error
 
     def _done(self, item: Item) -> dict[str, Any]:
-        record = json.loads(self.store.read(f"{item.id}.json") or b"{}")
-        made = record.get("settings", {})
-        for key, value in (item.options.video_settings() if item.options else {}).items():
-            if made.get(key) != value:
-                raise UserError(
-                    f"{item.id}.mp4: was made with {key} {made.get(key)!r}, not {value!r}; "
-                    "give the item another id, or another --output_dir"
-                )
+        """The result of an item whose video is there: failed where it is another video."""
+        failed = {"id": item.id, "state": "failed"}
+        remedy = f"delete {item.id}.mp4 to have it made again, or give the item another id"
+        try:
+            record = json.loads(self.store.read(f"{item.id}.json") or b"")
+        except ValueError:
+            return failed | {"error": f"{item.id}.json: missing or damaged; {remedy}"}
+        made, asked = record["settings"], item.options.video_settings() if item.options else {}
+        if other := [key for key, value in asked.items() if made.get(key) != value]:
+            was, now = made.get(other[0]), asked[other[0]]
+            return failed | {"error": f"{item.id}.mp4: was made with {other[0]} {was!r}, not {now!r}; {remedy}"}
+        if record["weights"] != self._weights:
+            return failed | {"error": f"{item.id}.mp4: was made with other weights; {remedy}"}
         seconds = record["seconds"]["total"]
         shown = record["frames"] / record["fps"]
         told = {"video_seconds": shown, "clips": record["clips"], "seconds": seconds}
@@ -125,7 +136,7 @@ class _Batch:
     def fail(self, name: str, error: str) -> None:
         """Note that an item cannot be made."""
         note = {"error": error, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        self.store.write(f"{FOLDER}/errors/{name}", json.dumps(note).encode())
+        self.store.write(f"{self.folder}/errors/{name}", json.dumps(note).encode())
         self.results[name] = {"id": name, "state": "failed"} | note
         say(f"{name}: {error}")
 
@@ -157,30 +168,28 @@ class _Ready:
 class _Worker:
     """One worker: the models, and the loop that takes packs and makes them."""
 
-    def __init__(self, options: SampleOptions, batch: _Batch, leases: Leases):
-        self._options, self._batch, self._leases = options, batch, leases
-        self._scratch = batch.store.scratch(leases.worker)
+    def __init__(
+        self, options: SampleOptions, batch: _Batch, leases: Leases, configs: ModelConfigs, layouts: Layouts
+    ):
+        self._options, self._batch, self._leases, self._configs = options, batch, leases, configs
+        self._scratch = batch.store.scratch(f"{batch.folder}/{leases.worker}")
         self._plan = self._find_plan()
         for name, error in self._plan.errors.items():
             if name not in batch.results:
                 batch.fail(name, error)
-        self._configs, layouts = check_models(options, options.batch_size)
         self._text = load_text_encoder(options, layouts)
         self._audio = load_audio_encoder(options, layouts)
         self._dit, self._vae = load_models(options, layouts)
 
     def _find_plan(self) -> BatchPlan:
         """The plan that another worker of this list has left, or a new one."""
-        items = list(self._batch.items.values())
-        told = [(i.id, i.error, i.options and dataclasses.asdict(i.options)) for i in items]
-        digest = hashlib.sha256(json.dumps([self._options.batch_size, told]).encode()).hexdigest()
-        name = f"{FOLDER}/plan-{digest[:16]}"
+        name = f"{self._batch.folder}/plan"
         data = self._batch.store.read(name)
-        if data is None:
-            plan = make_plan(items, self._options.batch_size)
-            self._batch.store.create(name, plan.to_json())
-            return plan
-        return BatchPlan.from_json(data)
+        if data is not None:
+            return BatchPlan.from_json(data)
+        plan = make_plan(list(self._batch.items.values()), self._options.batch_size)
+        self._batch.store.create(name, plan.to_json())
+        return plan
 
     def run(self) -> None:
         """Work until everything is done or failed."""

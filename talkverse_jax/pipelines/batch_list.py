@@ -23,7 +23,8 @@ _FILES = ("image", "audio")
 _SETTINGS = {"prompt", "negative_prompt", *_FILES} | {
     field.name for field in dataclasses.fields(SampleOptions) if field.metadata["group"] in ("video", "sampling")
 }
-_NAME = re.compile(r"[\w.\-]{1,200}")
+_NO_NAME = re.compile(r"^\.|[/\\\x00-\x1f]")
+_LONGEST_NAME = 200  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +66,14 @@ class BatchPlan:
 def read_list(path: str, options: SampleOptions) -> list[Item]:
     """The items of a JSON list, or of a file with a JSON object a line.
 
-    An item sets `image`, `audio`, `prompt` and whatever it wants otherwise than `options` have it, by the names of
-    the flags; `id` names its files, by default its place in the list. Paths are relative to the list. One
+    An item sets `image`, `audio`, and whatever it wants otherwise than `options` have it, by the names of the
+    flags; `id` names its files, by default its place in the list. Paths are relative to the list. One
     that asks for no seed has one of its id. A bad item comes with its error.
 
     Raises:
       UserError: no such file, no JSON, or two items of one id.
     """
-    text = existing_file(path, "a list of videos (JSON, or JSON lines)").read_text(encoding="utf-8")
-    try:
-        rows = json.loads(text) if text.lstrip().startswith("[") else list(map(json.loads, text.split("\n")[:-1]))
-    except ValueError as error:
-        raise UserError(f"{path}: neither a JSON list nor JSON lines ({error})") from None
+    rows = _rows(path)
     width = len(str(len(rows) - 1))
     items = [_item(row, f"{number:0{width}d}", path, options) for number, row in enumerate(rows)]
     ids: set[str] = set()
@@ -89,26 +86,51 @@ def read_list(path: str, options: SampleOptions) -> list[Item]:
     return items
 
 
+def _rows(path: str) -> list[Any]:
+    data = existing_file(path, "a list of videos (JSON, or JSON lines)").read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+        if text.lstrip().startswith("["):
+            return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: neither a JSON list nor JSON lines ({error})") from None
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except ValueError as error:
+            raise UserError(f"{path}: line {number} is no JSON ({error}); give one object a line") from None
+    return rows
+
+
 def _item(row: Any, number: str, path: str, options: SampleOptions) -> Item:
     if not isinstance(row, dict):
-        return Item(number, None, f"{row!r}: not an object with image, audio and prompt")
+        return Item(f"#{number}", None, f"{row!r}: not an object with image, audio and prompt")
     values = {_ALIASES.get(name, name): value for name, value in row.items()}
-    name = str(values.pop("id", number))
-    if not _NAME.fullmatch(name) or name.startswith("."):
-        return Item(number, None, f"id {name!r}: give letters, digits, and - _ . behind the first")
+    given = values.pop("id", None)
+    name = number if given is None else str(given)
+    if _NO_NAME.search(name) or not 0 < len(name.encode()) <= _LONGEST_NAME:
+        error = f"id {name!r}: no name for files; leave out / and a dot in front, or shorten it"
+        return Item(f"#{number}", None, error)
     try:
+        if twice := [alias for alias, flag in _ALIASES.items() if alias in row and flag in row]:
+            raise UserError(f"{twice[0]}, {_ALIASES[twice[0]]}: are the same; give one of them")
         unknown = next((key for key in values if key not in _SETTINGS), None)
         if unknown in SampleOptions.__dataclass_fields__:
             raise UserError(f"{unknown}: is the same for the whole batch; give it as --{unknown}")
         base = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+        base |= dict.fromkeys(_FILES)  # what a config has is for single videos
         named = [key for key in _FILES if isinstance(values.get(key), str)]
         files = {key: join(str(Path(path).parent), values[key]) for key in named}
         item = from_dict(SampleOptions, base | {"output": f"{name}.mp4"} | values | files, "item")
         if item.base_seed == -1:
             item = dataclasses.replace(item, base_seed=zlib.crc32(name.encode()) & 2**31 - 1)
-        return Item(name, dataclasses.replace(item, batch=None).checked())
+        return Item(name, dataclasses.replace(item, batch=None, output_dir=None).checked())
     except UserError as error:
-        return Item(name, None, str(error))
+        text = str(error)
+        for alias, flag in _ALIASES.items():
+            text = text.replace(f"item: {flag}:", f"item: {alias}:") if alias in row else text
+        return Item(name, None, text)
 
 
 def make_plan(items: Sequence[Item], size: int) -> BatchPlan:

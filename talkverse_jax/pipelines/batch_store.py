@@ -22,8 +22,8 @@ from talkverse_jax.data.files import is_remote
 class Store(Protocol):
     """Files by name; names may have one folder in them."""
 
-    def scratch(self, worker: str) -> Path:
-        """A folder on a disk of this machine, for files that a worker is about to publish."""
+    def scratch(self, name: str) -> Path:
+        """A folder on a disk of this machine, for files that are about to be published."""
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file that must not be there; False where it is."""
@@ -62,8 +62,8 @@ class _Disk:
     def __init__(self, root: Path):
         self._root = root
 
-    def scratch(self, worker: str) -> Path:
-        return new_folder(self._root / ".work" / worker)
+    def scratch(self, name: str) -> Path:
+        return new_folder(self._root / name)
 
     def create(self, name: str, data: bytes) -> bool:
         target, whole = self._root / name, self._whole(name, data)
@@ -107,8 +107,8 @@ class _Bucket:
     def __init__(self, system: fsspec.AbstractFileSystem, root: str):
         self._system, self._root = system, root.rstrip("/")
 
-    def scratch(self, worker: str) -> Path:
-        return Path(tempfile.mkdtemp(prefix=f"talkverse_jax_{worker}_"))
+    def scratch(self, name: str) -> Path:
+        return Path(tempfile.mkdtemp(prefix="talkverse_jax_"))
 
     def create(self, name: str, data: bytes) -> bool:
         try:

@@ -52,6 +52,8 @@ def read_inputs(options: SampleOptions) -> Inputs:
         video = SourceVideo(options.image, options.video_end)
         size = choose(options.size_bucket, video.height, video.width)
         own = options.audio is None
+        if own and not video.has_sound:
+            raise UserError(f"{options.image}: has no sound of its own; give the one to be spoken (--audio)")
         sound = open_sound(options.image, since=video.start) if own else open_sound(options.audio)
         return Inputs(video.read(0, 1, size)[0], video, sound)
     image = read_image(options.image)

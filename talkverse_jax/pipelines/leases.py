@@ -1,6 +1,6 @@
 """Who works at what: leases of independent workers, which may die at any moment.
 
-A lease is a file `.work/NAME.TRY`, created by the one worker that gets it and rewritten while that one lives. One
+A lease is a file `NAME.TRY`, created by the one worker that gets it and rewritten while that one lives. One
 that has not changed for `timeout` seconds of the watcher's own clock (those of two machines may differ), or whose
 process is gone from the watcher's own machine, is dead: its successor is the next TRY, which again one worker
 creates. Nothing is ever renamed or removed, so a watcher that is late cannot take a lease from a living one.
@@ -19,7 +19,6 @@ from pathlib import Path
 
 from talkverse_jax.pipelines.batch_store import Store
 
-FOLDER = ".work"
 MOST_TRIES = 30
 
 
@@ -49,11 +48,13 @@ class Leases:
     """The leases of one worker, shown alive by a thread of their own while the block lasts.
 
     Attributes:
+      folder: of the leases, in the store.
       timeout: seconds.
       worker: its name.
     """
 
     store: Store
+    folder: str
     timeout: float
     worker: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     _held: dict[str, Lease] = field(default_factory=dict)
@@ -74,7 +75,7 @@ class Leases:
     def latest(self) -> dict[str, int]:
         """The last try of every lease that was ever taken."""
         found: dict[str, int] = {}
-        for file in self.store.names(FOLDER):
+        for file in self.store.names(self.folder):
             name, _, attempt = file.rpartition(".")
             if name and attempt.isdigit():
                 found[name] = max(int(attempt), found.get(name, 0))
@@ -87,7 +88,7 @@ class Leases:
           latest: its last try, where there was one.
         """
         if latest is not None:
-            content = self.store.read(f"{FOLDER}/{name}.{latest}")
+            content = self.store.read(f"{self.folder}/{name}.{latest}")
             if content is None:
                 return None  # all is done, and what was left of the work is being removed
             seen = self._seen.get(name)
@@ -96,7 +97,7 @@ class Leases:
             if time.monotonic() - seen.since < self.timeout and not _gone(content):
                 return None
         lease = Lease(name, 0 if latest is None else latest + 1)
-        if not self.store.create(f"{FOLDER}/{name}.{lease.attempt}", self._content()):
+        if not self.store.create(f"{self.folder}/{name}.{lease.attempt}", self._content()):
             return None
         with self._lock:
             self._held[name] = lease
@@ -122,7 +123,7 @@ class Leases:
             with self._lock:
                 for lease in self._held.values():
                     if latest.get(lease.name, lease.attempt) == lease.attempt:
-                        self.store.write(f"{FOLDER}/{lease.name}.{lease.attempt}", self._content())
+                        self.store.write(f"{self.folder}/{lease.name}.{lease.attempt}", self._content())
                     else:
                         lease.lost = True
 

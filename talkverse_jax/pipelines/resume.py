@@ -79,6 +79,16 @@ def everywhere(mine: Unfinished | None) -> Unfinished | None:
     return Unfinished(Past(clip, *arrays), tuple(written), seed)
 
 
+def is_finished(output: Path, record: Path, options: SampleOptions, any_seed: bool) -> bool:
+    """Whether the video is there already, made from the same; process 0 looks, all processes must ask."""
+    mine = False
+    if is_main() and output.exists() and record.exists():
+        told = json.loads(record.read_text(encoding="utf-8"))
+        seed = told["settings"]["base_seed"] if any_seed else options.base_seed
+        mine = told.get("made_from") == json.loads(made_from(options, seed))
+    return json.loads(from_main("finished", json.dumps(mine)))
+
+
 def _read(output: Path, options: SampleOptions, any_seed: bool) -> Unfinished | None:
     path = state_file(output)
     if not (path.exists() and unfinished_files(output)):

@@ -33,7 +33,7 @@ from talkverse_jax.pipelines.long_sound import WindowedFeatures, sound_features
 from talkverse_jax.pipelines.long_video import Clip, Subject, generate_clips, seeded_noise
 from talkverse_jax.pipelines.placement import Layouts, choose_mesh, component_layouts
 from talkverse_jax.pipelines.residency import host_device, to_host
-from talkverse_jax.pipelines.resume import Unfinished, load, made_from, save, state_file
+from talkverse_jax.pipelines.resume import Unfinished, is_finished, load, made_from, save, state_file
 from talkverse_jax.pipelines.sample_options import SampleOptions
 from talkverse_jax.sharding.distributed import check_same, from_main, is_main
 from talkverse_jax.sharding.layout import Layout
@@ -130,6 +130,9 @@ def sample(options: SampleOptions) -> Path:
     unfinished = load(output, options, any_seed) if options.resume else None
     if unfinished is not None:
         options = dataclasses.replace(options, base_seed=unfinished.seed)
+    elif options.resume and is_finished(output, record_path, options, any_seed):
+        say(f"--resume: {output} is finished")
+        return output
     height, width = inputs.size
     configs, layouts = check_models(options)
     for notice in inputs.sound.notices:
@@ -218,6 +221,7 @@ def describe(
         "devices": [d.device_kind for d in (mesh.devices.flat if mesh else jax.local_devices()[:1])],
         "mesh": dict(mesh.shape) if mesh else None,
         "settings": dataclasses.asdict(options),
+        "made_from": json.loads(made_from(options, options.base_seed)),
         "size": list(inputs.size),
         "frames": plan.shown,
         "clips": plan.clips,

@@ -36,13 +36,20 @@ class SampleOptions(ProcessOptions):
 
     weights: str = option("folder that convert_torch_weights.py wrote", group="input", metavar="DIR")
     image: str | None = option(
-        "picture of the person, or a video to dub (required)", group="input", metavar="FILE", default=None
+        "picture of the person, or a video to dub (required, but for --batch)",
+        group="input",
+        metavar="FILE",
+        default=None,
     )
     prompt: str | None = option(
-        "what is seen: the person, the scene, the manner (required)", group="input", metavar="TEXT", default=None
+        "what is seen: the person, the scene, the manner (required, but for --batch)",
+        group="input",
+        metavar="TEXT",
+        default=None,
     )
     audio: str | None = option(
-        "sound: wav, mp3, flac, m4a, ogg, or a video's (default: that of the video to dub)",
+        "sound: wav, mp3, flac, m4a, ogg, or a video's (required with a picture; "
+        "default: that of the video to dub)",
         group="input",
         metavar="FILE",
         default=None,
@@ -81,7 +88,7 @@ class SampleOptions(ProcessOptions):
         default="exact",
     )
     dubbing_noise_strength: float = option(
-        "noise over the frames of a video to dub: 1 leaves nothing of them but the reference",
+        "noise over the frames of a video to dub, 0.001 to 1: 1 leaves nothing of them but the reference",
         group="video",
         metavar="X",
         default=0.95,
@@ -92,7 +99,8 @@ class SampleOptions(ProcessOptions):
         default="hold",
     )
     audio_window: int = option(
-        "a sound of more seconds is encoded in overlapping windows of so many; 0: in one pass, whose memory grows",
+        "a sound of more seconds is encoded in overlapping windows of so many (30 or more); "
+        "0: in one pass, whose memory grows",
         group="video",
         metavar="N",
         default=60,
@@ -125,7 +133,9 @@ class SampleOptions(ProcessOptions):
         default=None,
     )
     output_dir: str | None = option(
-        "folder of the batch, on a disk or in a bucket, which its workers share", group="batch", metavar="DIR",
+        "folder of the batch, which its workers share, on a disk or in a bucket (required with --batch)",
+        group="batch",
+        metavar="DIR",
         default=None,
     )
     batch_size: int = option(
@@ -191,6 +201,8 @@ class SampleOptions(ProcessOptions):
         missing = [f"--{name}" for name in ("image", "prompt") if getattr(self, name) is None]
         if missing:
             raise UserError(f"sample.py: {', '.join(missing)} missing; see sample.py --help")
+        if self.output_dir is not None and self.batch is None:
+            raise UserError("--output_dir: is for --batch; a single video takes --output")
         self.clip_settings()
         check_window(self.audio_window)
         if self.mesh is not None:

@@ -58,7 +58,7 @@ def _files(given: str, kinds: set[str], what: str) -> dict[str, Path]:
     if not place.exists():
         raise UserError(f"{given}: no such file or folder; give the {what}")
     inside = sorted(place.iterdir()) if place.is_dir() else [place]
-    files = [file for file in inside if file.suffix.lower() in kinds]
+    files = [file for file in inside if file.suffix.lower() in kinds and not file.name.startswith(".")]
     if not files:
         raise UserError(f"{given}: no {what} in it ({' '.join(sorted(kinds))})")
     found: dict[str, Path] = {}

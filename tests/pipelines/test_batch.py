@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -117,6 +118,8 @@ def test_a_bad_item_is_one_line(flags, tmp_path, monkeypatch):
         {"id": "odd", "image": "face.png", "audio": "0.wav", "prompt": "", "promt": ""},
         {"id": "machine", "image": "face.png", "audio": "0.wav", "prompt": "", "weights": "mine"},
         {"id": "../up", "image": "face.png", "audio": "0.wav", "prompt": ""},
+        {"id": "both", "image": "face.png", "audio": "0.wav", "prompt": "", "seed": 1, "base_seed": 2},
+        {"id": "word", "image": "face.png", "audio": "0.wav", "prompt": "", "seed": "three"},
         ["no object"],
     ]
     flags["batch"].write_text(good + "".join(json.dumps(row) + "\n" for row in bad))
@@ -128,7 +131,9 @@ def test_a_bad_item_is_one_line(flags, tmp_path, monkeypatch):
     assert "--prompt missing" in errors["no-prompt"]
     assert "unknown key 'promt'; did you mean 'prompt'" in errors["odd"]
     assert errors["machine"] == "weights: is the same for the whole batch; give it as --weights"
-    assert "id '../up'" in errors["6"] and "not an object" in errors["7"]
+    assert "id '../up'" in errors["#6"] and "not an object" in errors["#9"]
+    assert errors["both"] == "seed, base_seed: are the same; give one of them"
+    assert errors["word"] == "item: seed: expected int, found 'three'"
     assert len(list(flags["output_dir"].iterdir())) == 5  # no trace of them
     flags["batch"].write_text(good)  # mended
     assert run(flags) == 0 and len(results(flags)) == 2
@@ -193,10 +198,41 @@ def test_in_a_bucket(flags, tmp_path):
 
 
 def test_what_was_made_otherwise_is_not_taken_for_done(flags, tmp_path, capsys):
-    write_items(tmp_path, 1)
+    path = write_items(tmp_path, 2)
     assert run(flags) == 0
-    assert run(flags | {"sample_steps": 3}) == 2
-    assert "video-0.mp4: was made with sample_steps 2, not 3; give the item another id" in capsys.readouterr().err
+    first, second = path.read_text().splitlines()
+    path.write_text(json.dumps(json.loads(first) | {"prompt": "another"}) + "\n\n" + second)
+    assert run(flags) == 1  # the other one is still done
+    error = results(flags)["video-0"]["error"]
+    assert "video-0.mp4: was made with prompt 'number 0', not 'another'; delete" in error
+    path.write_text(first + "\n" + second)
+    (flags["output_dir"] / "video-1.json").write_text("{")
+    assert run(flags) == 1
+    assert "video-1.json: missing or damaged; delete video-1.mp4" in results(flags)["video-1"]["error"]
+    weights = tmp_path / "weights"
+    shutil.copytree(flags["weights"], weights)
+    manifest = weights / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"sha256": "', '"sha256": "0'))
+    assert run(flags | {"weights": weights}) == 1
+    assert "video-0.mp4: was made with other weights; delete" in results(flags)["video-0"]["error"]
+
+
+def test_two_lists_at_once_leave_each_other_alone(flags, tmp_path, monkeypatch):
+    """One that ends while another is at work takes nothing from it."""
+    path = write_items(tmp_path, 1)
+    (tmp_path / "second.jsonl").write_text(path.read_text().replace("video-0", "other-0"))
+    write, ran = workers.write_clip, []
+
+    def meanwhile(*args):
+        if not ran:
+            ran.append(None)
+            assert run(flags | {"batch": tmp_path / "second.jsonl"}) == 0
+        write(*args)
+
+    monkeypatch.setattr(workers, "write_clip", meanwhile)
+    assert run(flags) == 0
+    found = ["other-0.json", "other-0.mp4", "results.jsonl", "video-0.json", "video-0.mp4"]
+    assert sorted(os.listdir(flags["output_dir"])) == found
 
 
 @pytest.mark.parametrize(
@@ -204,21 +240,38 @@ def test_what_was_made_otherwise_is_not_taken_for_done(flags, tmp_path, capsys):
     [
         ({"batch": "none.json"}, "none.json: no such file"),
         ({"output_dir": ""}, "--output_dir: is empty"),
-        ({"batch_size": 0}, "--batch_size, --lease_timeout: give 1 video or more"),
+        ({"batch_size": 0}, "--batch_size 0: give 1 or more"),
+        ({"lease_timeout": 1}, "--lease_timeout 1: give 2 or more"),
+        ({"resume": "true"}, "--resume: is for single videos"),
+        ({"num_processes": 2}, "--batch: its workers are independent"),
+        ({"weights": "nowhere"}, "nowhere: no such folder"),
     ],
 )
 def test_bad_flags(flags, tmp_path, capsys, change, message):
     write_items(tmp_path, 1)
     assert run(flags | change) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.glob("out/.work*"))  # nothing was begun
+
+
+def test_a_folder_without_a_list(flags, tmp_path, capsys):
+    del flags["batch"]
+    assert run(flags | {"image": "a.png", "audio": "a.wav", "prompt": ""}) == 2
+    assert "--output_dir: is for --batch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "text, message",
-    [("[", "neither a JSON list nor JSON lines"), ("[]", "no items"), ('[{"id": "a"}, {"id": "a"}]', "two items")],
+    [
+        (b"[", "neither a JSON list nor JSON lines"),
+        ("{}\né".encode("latin-1"), "neither a JSON list nor JSON lines"),
+        (b'{"id": "a"}\n\nword', "line 3 is no JSON"),
+        (b"[]", "no items"),
+        (b'[{"id": "a"}, {"id": "a"}]', "two items"),
+    ],
 )
 def test_bad_lists(flags, tmp_path, capsys, text, message):
-    flags["batch"].write_text(text)
+    flags["batch"].write_bytes(text)
     assert run(flags) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
 
@@ -266,10 +319,15 @@ def test_two_workers_killed_at_random_times(flags, tmp_path):
 def test_a_video_that_kills_its_workers_fails_in_the_end(flags, tmp_path, monkeypatch):
     write_items(tmp_path, 2)
     monkeypatch.setattr(workers, "MOST_TRIES", 3)
-    store = workers.open_store(str(flags["output_dir"]))
-    gone = json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "1"}).encode()
-    for attempt in range(3):
-        store.create(f".work/video-0+1.{attempt}", gone)
+    enter = workers.Leases.__enter__
+
+    def after_others(leases):
+        gone = json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "1"}).encode()
+        for attempt in range(3):
+            leases.store.create(f"{leases.folder}/video-0+1.{attempt}", gone)
+        return enter(leases)
+
+    monkeypatch.setattr(workers.Leases, "__enter__", after_others)
     assert run(flags) == 1
     found = results(flags)
     assert found["video-0"]["error"] == "3 workers died over it" and found["video-1"]["state"] == "done"

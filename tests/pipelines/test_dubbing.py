@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.pipelines.inputs import read_inputs
 from talkverse_jax.pipelines.long_video import Dubbing
@@ -103,3 +104,9 @@ def test_a_picture_brings_no_sound(arguments, capsys):  # noqa: F811
     with pytest.raises(SystemExit):
         run(arguments | {"dubbing_noise_strength": 0})
     assert "--dubbing_noise_strength 0.0: give a number from 0.001 to 1" in capsys.readouterr().err
+
+
+def test_a_silent_video_needs_a_sound(tmp_path):
+    path = write_video(tmp_path / "silent.mp4", 0.4, sound=None)
+    with pytest.raises(UserError, match="silent.mp4: has no sound of its own; give the one to be spoken"):
+        read_inputs(SampleOptions(weights="", image=str(path), prompt="", size_bucket="tiny-128"))

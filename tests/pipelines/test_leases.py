@@ -12,7 +12,7 @@ import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.pipelines.batch_store import open_store
-from talkverse_jax.pipelines.leases import FOLDER, Leases
+from talkverse_jax.pipelines.leases import Leases
 
 
 @pytest.fixture(params=["disk", "bucket"])
@@ -39,7 +39,7 @@ def test_a_store(store, tmp_path):
 
 
 def test_of_many_one_gets_it(store):
-    workers = [Leases(store, 60.0) for _ in range(16)]
+    workers = [Leases(store, "work", 60.0) for _ in range(16)]
     for name in ("a", "b.1"):
         with ThreadPoolExecutor(16) as pool:
             taken = list(pool.map(lambda worker: worker.take(name, None), workers))  # noqa: B023
@@ -49,9 +49,9 @@ def test_of_many_one_gets_it(store):
 
 def test_a_living_worker_keeps_it_and_a_silent_one_loses_it(store):
     timeout = 0.5
-    with Leases(store, timeout) as living:
+    with Leases(store, "work", timeout) as living:
         lease = living.take("a", None)
-        other = Leases(store, timeout)
+        other = Leases(store, "work", timeout)
         end = time.monotonic() + 4 * timeout
         while time.monotonic() < end:
             assert other.take("a", other.latest()["a"]) is None
@@ -76,18 +76,18 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path):
 import os, sys
 from talkverse_jax.pipelines.batch_store import open_store
 from talkverse_jax.pipelines.leases import Leases
-assert Leases(open_store(sys.argv[1]), 3600.0).take("a", None)
+assert Leases(open_store(sys.argv[1]), "work", 3600.0).take("a", None)
 os._exit(9)
 """
     subprocess.run([sys.executable, "-c", program, str(tmp_path)])
     store = open_store(str(tmp_path))
-    leases = Leases(store, 3600.0)
-    holder = json.loads(store.read(f"{FOLDER}/a.0"))
+    leases = Leases(store, "work", 3600.0)
+    holder = json.loads(store.read("work/a.0"))
     assert leases.take("a", 0).attempt == 1
     # the same number, given to another process since
-    store.create(f"{FOLDER}/b.0", json.dumps(holder | {"pid": os.getpid()}).encode())
+    store.create("work/b.0", json.dumps(holder | {"pid": os.getpid()}).encode())
     assert leases.take("b", 0).attempt == 1
-    store.create(f"{FOLDER}/c.0", json.dumps(holder | {"host": "elsewhere"}).encode())
+    store.create("work/c.0", json.dumps(holder | {"host": "elsewhere"}).encode())
     assert leases.take("c", 0) is None
 
 

@@ -115,3 +115,15 @@ def test_killed_at_any_moment(arguments, tmp_path):  # noqa: F811
         process.wait()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     assert arguments["output"].read_bytes() == whole
+
+
+def test_a_finished_video_is_left_alone(arguments, capsys):  # noqa: F811
+    del arguments["base_seed"]
+    run(arguments)
+    before = arguments["output"].stat().st_mtime_ns
+    run(arguments | {"resume": "true"})
+    assert f"--resume: {arguments['output']} is finished" in capsys.readouterr().err
+    assert arguments["output"].stat().st_mtime_ns == before
+    run(arguments | {"resume": "true", "num_clip": 1})  # another one
+    assert "nothing to go on from" in capsys.readouterr().err
+    assert arguments["output"].stat().st_mtime_ns > before

@@ -99,7 +99,7 @@ class _Batch:
         digest = hashlib.sha256(json.dumps([options.batch_size, told]).encode()).hexdigest()
         self.folder = f".work-{digest[:12]}"
         self.results: dict[str, dict[str, Any]] = {}
-        self._weights = read_manifest(options.weights)
+        self._weights = [read_manifest(options.weights), options.lora_ckpt]
         self._reported = -np.inf
 
     def look(self) -> None:
@@ -126,7 +126,7 @@ class _Batch:
         if other := [key for key, value in asked.items() if made.get(key) != value]:
             was, now = made.get(other[0]), asked[other[0]]
             return failed | {"error": f"{item.id}.mp4: was made with {other[0]} {was!r}, not {now!r}; {remedy}"}
-        if record["weights"] != self._weights:
+        if [record["weights"], record["settings"]["lora_ckpt"]] != self._weights:
             return failed | {"error": f"{item.id}.mp4: was made with other weights; {remedy}"}
         seconds = record["seconds"]["total"]
         shown = record["frames"] / record["fps"]

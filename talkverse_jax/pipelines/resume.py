@@ -9,6 +9,7 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jax.experimental import multihost_utils
@@ -42,7 +43,9 @@ def state_file(output: Path) -> Path:
     return output.with_name(f"{output.stem}.partial.npz")
 
 
-def save(output: Path, options: SampleOptions, source: str, past: Past, written: tuple[int, ...]) -> None:
+def save(
+    output: Path, options: SampleOptions, source: dict[str, Any], past: Past, written: tuple[int, ...]
+) -> None:
     """Note that the clips before `past.clip` are on the disk; atomic.
 
     Args:
@@ -85,7 +88,7 @@ def is_finished(output: Path, record: Path, options: SampleOptions, any_seed: bo
     if is_main() and output.exists() and record.exists():
         told = json.loads(record.read_text(encoding="utf-8"))
         seed = told["settings"]["base_seed"] if any_seed else options.base_seed
-        mine = told.get("made_from") == json.loads(made_from(options, seed))
+        mine = told.get("made_from") == made_from(options, seed)
     return json.loads(from_main("finished", json.dumps(mine)))
 
 
@@ -99,9 +102,8 @@ def _read(output: Path, options: SampleOptions, any_seed: bool) -> Unfinished | 
             meta = json.loads(str(file["meta"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         raise UserError(f"{path}: damaged; leave out --resume to begin again") from None
-    given = json.loads(made_from(options, meta["seed"] if any_seed else options.base_seed))
-    before = json.loads(meta["made_from"])
-    for name, value in before.items():
+    given = made_from(options, meta["seed"] if any_seed else options.base_seed)
+    for name, value in meta["made_from"].items():
         if given.get(name) != value:
             now = given.get(name)
             told = f" was {value!r}, not {now!r}" if name in options.__dataclass_fields__ else " is another"
@@ -109,15 +111,15 @@ def _read(output: Path, options: SampleOptions, any_seed: bool) -> Unfinished | 
     return Unfinished(Past(meta["clip"], **found), tuple(meta["written"]), meta["seed"])
 
 
-def made_from(options: SampleOptions, seed: int) -> str:
-    """All that decides the video, as JSON: settings, and what the files hold."""
+def made_from(options: SampleOptions, seed: int) -> dict[str, Any]:
+    """All that decides the video: settings, and what the files hold."""
     settings = options.video_settings() | {"base_seed": seed}
     files = {
         f"{name}'s file": digest(getattr(options, name))
         for name in ("image", "audio", "lora_ckpt")
         if getattr(options, name) is not None
     }
-    return json.dumps(settings | files | {"weights' files": store.read_manifest(options.weights)})
+    return settings | files | {"weights' files": store.read_manifest(options.weights)}
 
 
 def digest(path: str) -> str:

@@ -221,7 +221,7 @@ def describe(
         "devices": [d.device_kind for d in (mesh.devices.flat if mesh else jax.local_devices()[:1])],
         "mesh": dict(mesh.shape) if mesh else None,
         "settings": dataclasses.asdict(options),
-        "made_from": json.loads(made_from(options, options.base_seed)),
+        "made_from": made_from(options, options.base_seed),
         "size": list(inputs.size),
         "frames": plan.shown,
         "clips": plan.clips,
@@ -356,7 +356,7 @@ def _write_clips(
       UserError: a clip is not finite; those before it stay in the partial file.
     """
     output = Path(options.output)
-    source = made_from(options, options.base_seed) if writer else ""
+    source = made_from(options, options.base_seed) if writer else {}
     past = unfinished.past if unfinished else None
     with _progress(plan.clips, options.sample_steps, past.clip if past else 0) as (count_step, on_clip):
 

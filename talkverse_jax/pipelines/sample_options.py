@@ -27,7 +27,7 @@ DEFAULT_NEGATIVE_PROMPT = (
 
 # Settings of other groups than "video" and "sampling" that decide the video too. (Where and how fast the work is
 # done changes it in the last digits.)
-_DECISIVE = {"prompt", "negative_prompt", "dtype", "vae_dtype"}
+_DECISIVE = {"prompt", "negative_prompt", "lora_rank", "lora_alpha", "dtype", "vae_dtype"}
 
 
 @dataclasses.dataclass(frozen=True)

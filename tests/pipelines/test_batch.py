@@ -50,8 +50,7 @@ def flags(tiny_weights, tmp_path):
         "size_bucket": "tiny-128",
         "infer_frames": 8,
         "sample_steps": 2,
-        "sample_guide_scale": 1,
-        "negative_prompt": "",
+        "negative_prompt": "blurred",
         "dtype": "float32",
     }
 

@@ -19,7 +19,7 @@ from tests.videos import write_video
 def video(tmp_path):
     """0.4 s at 30 frames a second, a beep half-way."""
     beep = lambda t: 0.5 * np.sin(2 * np.pi * 440 * t) * (t > 0.2)  # noqa: E731
-    return write_video(tmp_path / "source.mp4", 0.4, 30, (96, 128), sound=beep)
+    return write_video(tmp_path / "source.mp4", 0.4, 30, sound=beep)
 
 
 def dubbed(arguments, **changes) -> np.ndarray:  # noqa: F811
@@ -29,7 +29,7 @@ def dubbed(arguments, **changes) -> np.ndarray:  # noqa: F811
 
 def test_a_video_is_dubbed_with_its_own_sound_or_another(arguments, video):  # noqa: F811
     other = dubbed(arguments, image=video)
-    assert other.shape == (13, 128, 160, 3)
+    assert other.shape == (13, 128, 128, 3)
     del arguments["audio"], arguments["num_clip"]
     own = dubbed(arguments, image=video)
     record = json.loads(arguments["output"].with_suffix(".json").read_text())
@@ -37,6 +37,7 @@ def test_a_video_is_dubbed_with_its_own_sound_or_another(arguments, video):  # n
     assert np.abs(own - other[:10]).mean() > 0.01
 
 
+@pytest.mark.slow
 def test_less_noise_leaves_more_of_the_video(arguments, video):  # noqa: F811
     """With hardly any, it comes back as the autoencoder shows it."""
     little, much, all_of_it = (
@@ -46,6 +47,7 @@ def test_less_noise_leaves_more_of_the_video(arguments, video):  # noqa: F811
     assert 1 < near < far
 
 
+@pytest.mark.slow
 def test_a_short_video_is_held_or_shown_again(arguments, video):  # noqa: F811
     hold, loop = (
         dubbed(arguments, image=video, dubbing_noise_strength=0.02, num_clip=3, video_end=end)
@@ -85,7 +87,7 @@ def test_the_schedule_is_walked_from_the_noise_level_on():
 def test_each_clip_draws_its_reference_by_the_seed(video, tmp_path):
     options = SampleOptions(weights="", image=str(video), prompt="", size_bucket="tiny-128")
     inputs = read_inputs(options)
-    assert inputs.size == (128, 160) and inputs.sound.duration == pytest.approx(0.4, abs=1e-3)
+    assert inputs.size == (128, 128) and inputs.sound.duration == pytest.approx(0.4, abs=1e-3)
     drawn = [inputs.dubbing(seed).reference(clip, 100) for seed in (1, 2) for clip in range(4)]
     assert len(set(drawn)) > 5 and all(0 <= n < 100 for n in drawn)
 

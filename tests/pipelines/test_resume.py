@@ -35,12 +35,10 @@ def stopped(arguments, monkeypatch, clips, **changes):  # noqa: F811
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"init_first_frame": "true", "infer_frames": 12},
-        {"head_trim_frames": 3},
-        {"dub": True},
+        pytest.param({}, id="plain", marks=pytest.mark.slow),
+        pytest.param({"init_first_frame": "true", "infer_frames": 12}, id="picture", marks=pytest.mark.slow),
+        pytest.param({"dub": True, "head_trim_frames": 3}, id="dubbed and trimmed"),
     ],
-    ids=["plain", "from the picture", "trimmed", "dubbed"],
 )
 def test_a_stopped_video_goes_on_to_the_same_bytes(arguments, monkeypatch, tmp_path, capsys, changes):  # noqa: F811
     changes = dict(changes)

@@ -147,13 +147,13 @@ import sys
 from talkverse_jax.sharding import distributed
 from tests.pipelines.test_sharded_pipeline import keep_clips_of_part
 
-address, folder, me = sys.argv[1:]
+address, folder, dubbed, me = sys.argv[1:]
 with distributed.session(address, 2, int(me), heartbeat_timeout=60):
-    keep_clips_of_part(folder)
+    keep_clips_of_part(folder, dubbed == "True")
 """
 
 
-def keep_clips_of_part(folder: str) -> None:
+def keep_clips_of_part(folder: str, dubbed: bool) -> None:
     """What each of two processes does: load its part of both models, make the clips, save what it has of them."""
     layouts, models = layouts_of("data=2,context=4"), {}
     for name, config in {"dit": DIT, "vae": VAE}.items():
@@ -164,24 +164,25 @@ def keep_clips_of_part(folder: str) -> None:
             for path, leaf in tree.abstract_parameters(module).items()
         }
         models[name] = tree.with_parameters(module, orbax_io.read(Path(folder) / name, leaves))
-    clips = two_clips(models, True, dubbed=True)
+    clips = two_clips(models, True, dubbed)
     # The second clip once more, by a run that goes on from what process 0 has kept of the first.
     kept = clips[0].past and Unfinished(clips[0].past, (8,), 5)
     again = resume.everywhere(kept)
     assert (again.written, again.seed) == ((8,), 5) and resume.everywhere(None) is None
-    clips += two_clips(models, True, dubbed=True, past=again.past)
+    clips += two_clips(models, True, dubbed, again.past)
     frames, latents = zip(*[(clip.frames, clip.latents) for clip in clips])
     arrays = {"latents": latents} | ({"frames": frames} if frames[0] is not None else {})
     np.savez(Path(folder) / f"clips_{jax.process_index()}.npz", **arrays)
 
 
-def test_two_processes_make_what_one_does(tmp_path):
+@pytest.mark.parametrize("dubbed", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_processes_make_what_one_does(tmp_path, dubbed):
     for name, model in unsplit_models().items():
         parameters = {path: blocks.cast(np.asarray(x)) for path, x in tree.parameters(model).items()}
         orbax_io.write(tmp_path / name, parameters)
     address = free_address()
-    run_together(PROGRAM, *([address, tmp_path, me] for me in (0, 1)), within=300)
-    first, second = unsplit_clips(init_first_frame=True, dubbed=True)
+    run_together(PROGRAM, *([address, tmp_path, dubbed, me] for me in (0, 1)), within=300)
+    first, second = unsplit_clips(init_first_frame=True, dubbed=dubbed)
     expected = [first, second, second]
     main, other = (np.load(tmp_path / f"clips_{me}.npz") for me in (0, 1))
     assert other.files == ["latents"]  # frames are process 0's alone

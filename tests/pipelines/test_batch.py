@@ -153,6 +153,7 @@ def test_an_item_that_fails_while_it_is_made_ends_nothing(flags, tmp_path, monke
     assert "no numbers" in results(flags)["video-1"]["error"]
 
 
+@pytest.mark.slow
 def test_packed_videos_do_not_depend_on_their_neighbours(flags, tmp_path):
     write_items(tmp_path, 5)
     flags |= {"batch_size": 2}
@@ -185,6 +186,7 @@ def test_videos_of_one_shape_come_together_and_are_of_one_length(flags, tmp_path
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_in_a_bucket(flags, tmp_path):
     write_items(tmp_path, 2)
     assert run(flags) == 0

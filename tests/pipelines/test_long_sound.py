@@ -26,16 +26,16 @@ def encoder(tiny_weights):
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """95 s of speech-like sound."""
+    """62 s of speech-like sound."""
     path = tmp_path_factory.mktemp("sound") / "long.wav"
-    soundfile.write(path, speak(np.random.default_rng(0), 95.3).sound, RATE)
+    soundfile.write(path, speak(np.random.default_rng(0), 62.3).sound, RATE)
     return open_sound(path)
 
 
 def test_windows_are_near_one_pass(encoder, sound):
     whole = sound_features(encoder, sound, 0)
-    windows = sound_features(encoder, sound, 40)
-    assert len(windows) == len(whole) == 2382
+    windows = sound_features(encoder, sound, 30)
+    assert len(windows) == len(whole) == 1557
     found = windows[np.arange(len(whole))]
     error = np.sqrt(np.mean((found - whole) ** 2, axis=(0, 2)) / np.mean(whole**2, axis=(0, 2)))
     assert error[0] < 1e-3  # the first layer's input sees 2.6 s around it, which every window has
@@ -45,17 +45,17 @@ def test_windows_are_near_one_pass(encoder, sound):
 
 
 def test_rows_are_asked_for_in_clips_and_again(encoder, sound):
-    windows = sound_features(encoder, sound, 40)
-    found = np.concatenate([clip_audio(windows, start, 120) for start in range(-3, 2382, 120)])
-    again = sound_features(encoder, sound, 40)
-    late = clip_audio(again, 1797, 120)  # a run that goes on
-    np.testing.assert_array_equal(late, found[1800:1920])
+    windows = sound_features(encoder, sound, 30)
+    found = np.concatenate([clip_audio(windows, start, 120) for start in range(-3, 1557, 120)])
+    again = sound_features(encoder, sound, 30)
+    late = clip_audio(again, 1197, 120)  # a run that goes on
+    np.testing.assert_array_equal(late, found[1200:1320])
     np.testing.assert_array_equal(clip_audio(again, 117, 120), found[120:240])  # and back
-    assert not found[2386:].any() and found[:3].any()
+    assert not found[1561:].any() and found[:3].any()
 
 
 def test_a_short_sound_is_one_pass(encoder, sound):
-    assert isinstance(sound_features(encoder, sound, 96), np.ndarray)
+    assert isinstance(sound_features(encoder, sound, 63), np.ndarray)
 
 
 def test_a_window_needs_a_middle():

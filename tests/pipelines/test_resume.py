@@ -35,9 +35,9 @@ def stopped(arguments, monkeypatch, clips, **changes):  # noqa: F811
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({}, id="plain", marks=pytest.mark.slow),
+        pytest.param({}, id="plain"),
         pytest.param({"init_first_frame": "true", "infer_frames": 12}, id="picture", marks=pytest.mark.slow),
-        pytest.param({"dub": True, "head_trim_frames": 3}, id="dubbed and trimmed"),
+        pytest.param({"dub": True, "head_trim_frames": 3}, id="dubbed and trimmed", marks=pytest.mark.slow),
     ],
 )
 def test_a_stopped_video_goes_on_to_the_same_bytes(arguments, monkeypatch, tmp_path, capsys, changes):  # noqa: F811

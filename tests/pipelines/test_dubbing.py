@@ -27,6 +27,7 @@ def dubbed(arguments, **changes) -> np.ndarray:  # noqa: F811
     return frames_of(arguments["output"]).astype(int)
 
 
+@pytest.mark.slow
 def test_a_video_is_dubbed_with_its_own_sound_or_another(arguments, video):  # noqa: F811
     other = dubbed(arguments, image=video)
     assert other.shape == (13, 128, 128, 3)

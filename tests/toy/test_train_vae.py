@@ -52,6 +52,7 @@ def test_an_update_is_compiled_once(linear):
     assert not [name for name, x in tree.parameters(linear[0]).items() if x.weak_type]
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_what_is_used(linear):
     vae, video = linear
     latents = in_two_chunks(vae.encode_chunk, video)

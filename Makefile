@@ -30,7 +30,7 @@ convert = $(PY) convert_torch_weights.py --config configs/model_toy.toml --ckpt_
 demo: $(VENV)/installed
 	$(call convert,assets/toy,$(DEMO)/weights)
 	$(PY) sample.py --config configs/demo.toml --weights $(DEMO)/weights --output $(DEMO)/talk.mp4
-	$(PY) -m talkverse_jax.tools.contact_sheet $(DEMO)/talk.mp4 $(DEMO)/contact_sheet.png \
+	$(PY) -m talkverse_jax.media.contact_sheet $(DEMO)/talk.mp4 $(DEMO)/contact_sheet.png \
 	  --title "talkverse_jax demo: the toy model talks"
 	@echo "look at $(DEMO)/contact_sheet.png and $(DEMO)/talk.mp4; more to try: docs/toy.md"
 
@@ -39,7 +39,7 @@ train-toy: $(VENV)/installed $(TOY)/vae/Wan2.2_VAE.pth
 	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
 	  --output $(TOY)/begin
 	$(call convert,$(TOY)/begin,$(TOY)/start)
-	$(PY) -m talkverse_jax.tools.prepare --config configs/prepare_toy.toml
+	$(PY) -m talkverse_jax.training.prepare --config configs/prepare_toy.toml
 	$(PY) train.py --config configs/train_toy.toml --max_steps $(TOY_STEPS)
 	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
 	  --dit $(TOY)/train/step-$(TOY_STEPS).safetensors --output $(TOY)/published
@@ -63,7 +63,7 @@ test-slow: $(VENV)/installed
 
 # Compiles sampling and training for every topology of docs/tpu.md: an hour on two cores.
 plan-table: $(VENV)/installed
-	$(PY) -m talkverse_jax.tools.plan_table docs/tpu.md
+	$(PY) -m talkverse_jax.plan.table docs/tpu.md
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -4,12 +4,12 @@ from talkverse_jax.core.errors import run_command
 
 
 def main(argv: list[str] | None = None) -> None:
-    from talkverse_jax.tools.convert_options import parse
+    from talkverse_jax.cli.convert import parse
 
     args = parse(argv)
 
-    from talkverse_jax.pipelines.components import ModelConfigs
-    from talkverse_jax.tools import convert, export, hub
+    from talkverse_jax.convert import convert, export, hub
+    from talkverse_jax.families.talkverse.components import ModelConfigs
 
     sources = {name: getattr(args, name) for name in ("ckpt_dir", "lora_ckpt", "wav2vec_dir")}
     if args.download:

@@ -7,13 +7,13 @@ from talkverse_jax.core.errors import run_command
 
 def main(argv: list[str] | None = None) -> None:
     from talkverse_jax.core.options import parse_options
-    from talkverse_jax.pipelines.sample_options import SampleOptions
+    from talkverse_jax.families.talkverse.settings import SampleOptions
 
     options = parse_options(SampleOptions, "sample.py", __doc__, argv)
 
     from talkverse_jax.core import compile_cache
-    from talkverse_jax.pipelines.batch import run_batch
-    from talkverse_jax.pipelines.sample import sample
+    from talkverse_jax.run.batch.worker import run_batch
+    from talkverse_jax.run.worker import sample
     from talkverse_jax.sharding import distributed
 
     if options.batch is not None:  # its workers are processes of their own, also where others could be met

@@ -18,10 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from talkverse_jax.convert.random_checkpoint import torch_shapes, write_random_checkpoint
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError, run_command
-from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
-from talkverse_jax.tools.random_checkpoint import torch_shapes, write_random_checkpoint
+from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,9 +31,7 @@ def main() -> None:
     parser.add_argument(
         "--folder", metavar="DIR", default="outputs/bench_convert", help="scratch (default: %(default)s)"
     )
-    parser.add_argument(
-        "--components", metavar="LIST", default=",".join(COMPONENTS), help="default: %(default)s"
-    )
+    parser.add_argument("--components", metavar="LIST", default=",".join(COMPONENTS), help="default: %(default)s")
     parser.add_argument("--layers", metavar="N", type=int, help="blocks of dit and text (default: all)")
     args = parser.parse_args()
     configs, folder = _configs(args.layers), Path(args.folder)
@@ -45,9 +43,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < 1.05 * needed:
-        raise UserError(
-            f"--folder {folder}: {needed / 1e9:.0f} GB needed, {free / 1e9:.0f} free; give another"
-        )
+        raise UserError(f"--folder {folder}: {needed / 1e9:.0f} GB needed, {free / 1e9:.0f} free; give another")
     scratch = Path(tempfile.mkdtemp(dir=folder))
     print(
         "| component | files | result | copy | conversion | peak RssAnon |\n|---|---|---|---|---|---|",
@@ -95,9 +91,7 @@ def _measure(name: str, configs: ModelConfigs, folder: Path) -> str:
         command += [f"--{flag}", path]
     _flush(published)
     begin = time.perf_counter()
-    peak = _run_and_watch(
-        [str(word) if isinstance(word, str) else str(Path(word).resolve()) for word in command]
-    )
+    peak = _run_and_watch([str(word) if isinstance(word, str) else str(Path(word).resolve()) for word in command])
     result = _flush(weights)
     converted = time.perf_counter() - begin
     for path in (published, weights):

@@ -25,19 +25,19 @@ from statistics import median
 import jax
 from tqdm import tqdm
 
+from talkverse_jax.convert.convert import Settings as Conversion
+from talkverse_jax.convert.convert import convert
+from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core.errors import run_command
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data.loader import Loaded, batches
 from talkverse_jax.data.skipped import Skipped
-from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.tools.convert import Settings as Conversion
-from talkverse_jax.tools.convert import convert
-from talkverse_jax.tools.prepare import PrepareOptions, prepare
-from talkverse_jax.tools.random_checkpoint import write_random_checkpoint
 from talkverse_jax.training.feed import Data, Feed, open_data
 from talkverse_jax.training.optimizer import make_optimizer
 from talkverse_jax.training.options import TrainOptions
+from talkverse_jax.training.prepare import PrepareOptions, prepare
 from talkverse_jax.training.state import TrainState, load_network, start, start_abstract
 from talkverse_jax.training.step import TrainingStep
 

@@ -22,8 +22,8 @@ from flax import nnx
 
 from talkverse_jax.core.compilation import model_jit
 from talkverse_jax.core.errors import UserError, run_command
-from talkverse_jax.models.talkverse.config import TalkVerseConfig
-from talkverse_jax.models.talkverse.model import TalkVerse
+from talkverse_jax.families.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.model import TalkVerse
 from talkverse_jax.models.wan.config import WanConfig
 
 SIZES = ((3, 8, 12), (6, 16, 16))  # latent frames, rows, columns

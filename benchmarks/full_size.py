@@ -17,11 +17,11 @@ import numpy as np
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import run_command
+from talkverse_jax.diffusion.denoise import denoising_step
 from talkverse_jax.diffusion.flow import make_schedule
-from talkverse_jax.diffusion.sample_loop import denoising_step
 from talkverse_jax.diffusion.solvers import solver_coefficients, start
-from talkverse_jax.pipelines.components import COMPONENTS
-from talkverse_jax.pipelines.long_video import prepare
+from talkverse_jax.families.talkverse.clips import prepare
+from talkverse_jax.families.talkverse.components import COMPONENTS
 
 FRAMES, HEIGHT, WIDTH = 12, 128, 128
 

@@ -1,6 +1,7 @@
 """The reference bundles of tests/goldens, read with little beside jax, flax and numpy.
 
-`talkverse_jax.tools.parity` compares more of them, and more closely; it wants every package that `sample.py` does.
+`talkverse_jax.parity.compare` compares more of them, and more closely; it wants every package
+that `sample.py` does.
 """
 
 import json
@@ -15,17 +16,17 @@ import numpy as np
 from flax import nnx
 
 from talkverse_jax.core import tree
-from talkverse_jax.models.talkverse import torch_keys as dit_keys
-from talkverse_jax.models.talkverse.config import TalkVerseConfig
-from talkverse_jax.models.talkverse.model import TalkVerse
-from talkverse_jax.models.umt5 import torch_keys as text_keys
+from talkverse_jax.families.talkverse import keys as dit_keys
+from talkverse_jax.families.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.model import TalkVerse
+from talkverse_jax.models.umt5 import keys as text_keys
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.umt5.model import UMT5Encoder
-from talkverse_jax.models.vae import torch_keys as vae_keys
+from talkverse_jax.models.vae import keys as vae_keys
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.models.wan.config import WanConfig
-from talkverse_jax.models.wav2vec2 import torch_keys as audio_keys
+from talkverse_jax.models.wav2vec2 import keys as audio_keys
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
 from talkverse_jax.weights.match import load_torch

@@ -18,18 +18,18 @@ from flax import nnx
 
 from talkverse_jax.core.compilation import model_jit
 from talkverse_jax.core.config import from_dict, read_toml
+from talkverse_jax.diffusion.denoise import denoising_step
 from talkverse_jax.diffusion.flow import make_schedule
-from talkverse_jax.diffusion.sample_loop import denoising_step
 from talkverse_jax.diffusion.solvers import solver_coefficients, start
-from talkverse_jax.models.talkverse.config import TalkVerseConfig
-from talkverse_jax.models.talkverse.model import TalkVerse
+from talkverse_jax.families.talkverse import clips as long_video
+from talkverse_jax.families.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.flops import clip_tokens, decode_flops, encode_flops, step_flops
+from talkverse_jax.families.talkverse.model import TalkVerse
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.attention.cudnn import refusal
 from talkverse_jax.ops.conv import conv3d_by_frames, conv3d_whole
-from talkverse_jax.pipelines import long_video
-from talkverse_jax.pipelines.model_flops import clip_tokens, decode_flops, encode_flops, step_flops
 from talkverse_jax.sharding.topologies import TOPOLOGIES
 
 CLIP_STEPS = 50

@@ -53,16 +53,16 @@ def golden():
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory):
     """A random checkpoint of configs/model_tiny.toml in the published layout: its paths by flag."""
-    from talkverse_jax.pipelines.components import ModelConfigs
-    from talkverse_jax.tools.random_checkpoint import write_random_checkpoint
+    from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
+    from talkverse_jax.families.talkverse.components import ModelConfigs
 
     folder = tmp_path_factory.mktemp("published")
     return write_random_checkpoint(folder, ModelConfigs.from_toml(CONFIGS / "model_tiny.toml"), seed=0)
 
 
 def _converted(folder, files, components, **settings):
-    from talkverse_jax.pipelines.components import ModelConfigs
-    from talkverse_jax.tools.convert import Settings, convert
+    from talkverse_jax.convert.convert import Settings, convert
+    from talkverse_jax.families.talkverse.components import ModelConfigs
 
     configs = ModelConfigs.from_toml(CONFIGS / "model_tiny.toml")
     files = {name: str(path) for name, path in files.items()}
@@ -73,7 +73,7 @@ def _converted(folder, files, components, **settings):
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_checkpoint, tmp_path_factory):
     """The folder of converted weights made from `tiny_checkpoint`. Do not change it."""
-    from talkverse_jax.pipelines.components import COMPONENTS
+    from talkverse_jax.families.talkverse.components import COMPONENTS
 
     settings = dict(dtype="auto", lora_alpha=128.0, lora_merge=True)
     return _converted(tmp_path_factory.mktemp("weights"), tiny_checkpoint, tuple(COMPONENTS), **settings)

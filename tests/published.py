@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from talkverse_jax.tools import published
-from talkverse_jax.tools.random_checkpoint import BASE_FOLDER
+from talkverse_jax.convert import published
+from talkverse_jax.convert.random_checkpoint import BASE_FOLDER
 from talkverse_jax.weights.torch_reader import read_torch
 
 

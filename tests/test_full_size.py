@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from talkverse_jax.tools.parity import run_bundle
+from talkverse_jax.parity.compare import run_bundle
 
 pytestmark = pytest.mark.slow
 

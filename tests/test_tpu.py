@@ -6,10 +6,11 @@ import importlib.util
 
 import pytest
 
-from talkverse_jax.pipelines.components import ModelConfigs
+from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.plan import plan
+from talkverse_jax.plan import table as plan_table
 from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.mesh import MeshConfig
-from talkverse_jax.tools import plan, plan_table
 from tests.conftest import CONFIGS
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from talkverse_jax.core import tree
-from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.wan.config import WanConfig
 
 Module = TypeVar("Module", bound=nnx.Module)

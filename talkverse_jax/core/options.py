@@ -74,9 +74,7 @@ def check_shares(options: Any, *names: str) -> None:
 def build_parser(cls: type, prog: str, description: str) -> argparse.ArgumentParser:
     """The argument parser of the dataclass `cls`, its fields in their groups."""
     parser = CommandParser(prog=prog, description=description, argument_default=argparse.SUPPRESS)
-    parser.add_argument(
-        "--config", metavar="FILE", type=path, help="TOML file of these options; flags win over it"
-    )
+    parser.add_argument("--config", metavar="FILE", type=path, help="TOML file of these options; flags win over it")
     groups: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
     for field in sorted(dataclasses.fields(cls), key=lambda field: field.kw_only):  # a base class's come last
@@ -153,4 +151,3 @@ def boolean(text: str) -> bool:
     if text.lower() in ("false", "0", "no"):
         return False
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-

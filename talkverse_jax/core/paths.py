@@ -40,10 +40,15 @@ def new_folder(path: str | Path) -> Path:
     return Path(path)
 
 
+def json_text(values: Any) -> str:
+    """JSON as our files have it."""
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write a JSON file; an old one stays whole until the new one is."""
     with replacing(path) as partial:
-        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json_text(values), encoding="utf-8")
 
 
 @contextmanager

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from talkverse_jax.core.paths import new_folder, replacing
-from talkverse_jax.data import buckets, roi
+from talkverse_jax.data import masks as roi
 from talkverse_jax.data.batches import Shape
 from talkverse_jax.data.metadata import Row, longest_scene
 from talkverse_jax.data.skipped import BadSample, Skip
-from talkverse_jax.data.video_reader import open_video
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.media import buckets
+from talkverse_jax.media.video_reader import open_video
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data import files
 from talkverse_jax.data.windows import FPS
 
 REQUIRED = ("video_path", "caption")

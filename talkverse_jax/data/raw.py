@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from talkverse_jax.data import roi, windows
+from talkverse_jax.data import masks as roi
+from talkverse_jax.data import windows
 from talkverse_jax.data.batches import SampleId, Shape
 from talkverse_jax.data.catalogue import Catalogue, Entry, Rules
-from talkverse_jax.data.video_reader import SAMPLES_A_FRAME, open_video
 from talkverse_jax.data.windows import FPS, Lengths, Window
+from talkverse_jax.media.video_reader import SAMPLES_A_FRAME, open_video
 
 
 class RawSample(NamedTuple):

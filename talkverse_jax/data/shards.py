@@ -26,16 +26,16 @@ from jaxtyping import Float, UInt8
 
 from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError, naming
+from talkverse_jax.core.files import is_remote
 from talkverse_jax.data.batches import SampleId, Shape
-from talkverse_jax.data.files import is_remote
-from talkverse_jax.data.roi import CELL
+from talkverse_jax.data.masks import CELL
 from talkverse_jax.data.skipped import BadSample
 
 META, INDEX, NULL_TEXT = "meta.json", "index.jsonl", "null_text.msgpack"
 _FORMAT = 1
 _ARRAYS = ("target", "motion", "reference", "audio", "text", "face", "body")
 _OPTIONS = "group_size:1,uncompressed"  # bfloat16 of a network hardly shrinks
-_AGAIN = "run talkverse_jax.tools.prepare again"
+_AGAIN = "run talkverse_jax.training.prepare again"
 
 
 class PreparedSample(NamedTuple):
@@ -167,7 +167,9 @@ def read_recipe(folder: Path) -> Recipe:
     Raises:
       UserError: it is no folder of prepared samples, or of another version of this program.
     """
-    values = _read_json(folder / META, f"{folder}: no prepared samples; make them with talkverse_jax.tools.prepare")
+    values = _read_json(
+        folder / META, f"{folder}: no prepared samples; make them with talkverse_jax.training.prepare"
+    )
     if (found := values.get("format")) != _FORMAT:
         raise UserError(f"{folder / META}: of format {found}, this program reads {_FORMAT}; prepare anew")
     return from_dict(Recipe, values, str(folder / META))

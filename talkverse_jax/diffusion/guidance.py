@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from talkverse_jax.models.talkverse.model import ClipConditions, TalkVerse
+from talkverse_jax.families.talkverse.model import ClipConditions, TalkVerse
 
 
 def guidance_batch(text, negative_text, audio, reference, motion, guided: bool):

@@ -45,14 +45,10 @@ def start(noise: Float[Array, "..."]) -> SolverState:
     return SolverState(noise, *(jnp.zeros_like(noise) for _ in range(3)))
 
 
-def advance(
-    state: SolverState, velocity: Float[Array, "..."], coefficients: StepCoefficients
-) -> SolverState:
+def advance(state: SolverState, velocity: Float[Array, "..."], coefficients: StepCoefficients) -> SolverState:
     """One step, given the velocity at `state.sample`."""
     data = state.sample - coefficients.sigma * velocity
-    corrected = _combine(
-        coefficients.corrector, state.sample, state.corrected, data, state.data1, state.data2
-    )
+    corrected = _combine(coefficients.corrector, state.sample, state.corrected, data, state.data1, state.data2)
     following = _combine(coefficients.predictor, corrected, data, state.data1)
     return SolverState(following, corrected, data, state.data1)
 

@@ -57,8 +57,7 @@ def _sum_over_taps(product, x, kernel, stride: int):
     """Sum of `product(frames seen by a tap, tap)` over the kernel's frames."""
     frames = (x.shape[1] - kernel.shape[0]) // stride + 1
     return sum(
-        product(x[:, tap : tap + stride * (frames - 1) + 1 : stride], kernel[tap])
-        for tap in range(kernel.shape[0])
+        product(x[:, tap : tap + stride * (frames - 1) + 1 : stride], kernel[tap]) for tap in range(kernel.shape[0])
     )
 
 

@@ -58,9 +58,7 @@ def find_launch(
                 f"(or {', '.join(_VARIABLES)})"
             )
         if not 0 <= process < processes:
-            raise UserError(
-                f"--process_id {process}: give 0 to {processes - 1} (--num_processes {processes})"
-            )
+            raise UserError(f"--process_id {process}: give 0 to {processes - 1} (--num_processes {processes})")
         port = re.fullmatch(r".+:(\d{1,5})", address)
         if not port or not 0 < int(port[1]) < 65536:
             raise UserError(f"--coordinator_address {address}: give host:port of process 0, as 10.0.0.1:1234")

@@ -17,9 +17,7 @@ class ProcessOptions:
         default=None,
     )
     num_processes: int | None = option("processes that run together", group="machine", metavar="N", default=None)
-    process_id: int | None = option(
-        "which of them this one is, from 0", group="machine", metavar="N", default=None
-    )
+    process_id: int | None = option("which of them this one is, from 0", group="machine", metavar="N", default=None)
     heartbeat_timeout: int = option(
         "seconds without a sign of life after which a process counts as dead",
         group="machine",

@@ -57,6 +57,4 @@ PREVIEW = dataclasses.replace(SAMPLING, width=TRAINING.width)
 _ALL = ("data", "fsdp", "ring", "ulysses", "tensor")
 
 # An encoder works alone, before the transformer is loaded: all devices split its layers.
-ENCODING = Rules(
-    batch=(), tokens=(), stream=(), heads=_ALL, hidden=_ALL, width=_ALL, rows=(), columns=()
-)
+ENCODING = Rules(batch=(), tokens=(), stream=(), heads=_ALL, hidden=_ALL, width=_ALL, rows=(), columns=())

@@ -1,6 +1,6 @@
 """Draws what the demo speaks with: a person of the toy world's held-out set, and two of its sentences.
 
-    python -m talkverse_jax.toy.demo assets
+python -m talkverse_jax.toy.demo assets
 """
 
 import argparse

@@ -24,8 +24,8 @@ from tqdm import tqdm
 from talkverse_jax.core.errors import UserError, naming, run_command
 from talkverse_jax.core.options import check_shares, option, parse_options
 from talkverse_jax.core.paths import new_folder, write_json
-from talkverse_jax.data.buckets import BUCKETS
-from talkverse_jax.data.video_writer import VideoWriter
+from talkverse_jax.media.buckets import BUCKETS
+from talkverse_jax.media.video_writer import VideoWriter
 from talkverse_jax.toy.film import Film, film
 from talkverse_jax.toy.person import Person, caption, draw_person
 from talkverse_jax.toy.speech import FPS, RATE, Speech, speak
@@ -127,10 +127,10 @@ def write_clip(clip: Clip, path: Path) -> None:
 
 
 def _make_one(options: MakeOptions, number: int) -> dict[str, object]:
-    """Make a video, if it is not there; returns its row."""
+    """Make a video, unless this run did before it was interrupted; returns its row."""
     name = f"videos/{options.set}_{number:05d}.mp4"
     path, size = Path(options.output) / name, SQUARE if options.square else None
-    if path.exists():  # an interrupted run's
+    if path.exists() and path.stat().st_mtime_ns >= _unfinished(options).stat().st_mtime_ns:
         person = draw_person(_streams(options.seed, options.set, number)[1])
     else:
         clip = make_clip(options.seed, options.set, number, options.seconds, size, options.short_share)
@@ -159,8 +159,8 @@ def make(options: MakeOptions) -> Path:
     folder = new_folder(options.output)
     with naming(folder):
         (folder / "videos").mkdir(exist_ok=True)
-    _forget_others(options, folder)
     options = dataclasses.replace(options, output=str(folder))
+    _begin(options)
     bar = tqdm(_rows(options), "videos", options.videos, unit="video", dynamic_ncols=True)
     rows = list(bar)
     path = folder / f"{options.set}.csv"
@@ -168,24 +168,21 @@ def make(options: MakeOptions) -> Path:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    _unfinished(options, folder).unlink()
+    _unfinished(options).unlink()
     return path
 
 
-def _unfinished(options: MakeOptions, folder: Path) -> Path:
-    """Says what an unfinished run is making."""
-    return folder / f"{options.set}.unfinished.json"
+def _unfinished(options: MakeOptions) -> Path:
+    """Says what an unfinished run is making; the videos that it has made are younger."""
+    return Path(options.output) / f"{options.set}.unfinished.json"
 
 
-def _forget_others(options: MakeOptions, folder: Path) -> None:
-    """Remove the set's videos that another run has made, unless it was one with these options, interrupted."""
-    note, asked = _unfinished(options, folder), dataclasses.asdict(options)
+def _begin(options: MakeOptions) -> None:
+    """Note what is being made, unless a run that makes the same was interrupted."""
+    note, asked = _unfinished(options), dataclasses.asdict(options)
     what = {name: asked[name] for name in ("set", "seed", "seconds", "square", "short_share")}
-    if note.exists() and json.loads(note.read_text()) == what:
-        return
-    for video in (folder / "videos").glob(f"{options.set}_*.mp4"):
-        video.unlink()
-    write_json(note, what)
+    if not (note.exists() and json.loads(note.read_text()) == what):
+        write_json(note, what)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from talkverse_jax.convert import published
+from talkverse_jax.convert.random_checkpoint import is_adapter, torch_shapes, write_random_checkpoint
 from talkverse_jax.core.errors import UserError, naming, run_command
 from talkverse_jax.core.options import option, parse_options
 from talkverse_jax.core.paths import existing_file, replacing
-from talkverse_jax.pipelines.components import ModelConfigs
-from talkverse_jax.tools import published
-from talkverse_jax.tools.random_checkpoint import is_adapter, torch_shapes, write_random_checkpoint
+from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.weights import safetensors_io as safetensors
 
 _BF16 = np.dtype(ml_dtypes.bfloat16)

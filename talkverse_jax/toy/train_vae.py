@@ -23,21 +23,21 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 import talkverse_jax
+from talkverse_jax.convert import published
 from talkverse_jax.core import compile_cache, tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.core.options import check_at_least, option, parse_options
 from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.data.batches import BatchPlan
-from talkverse_jax.data.buckets import to_unit
 from talkverse_jax.data.catalogue import Rules
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.models.vae.coders import Cache
 from talkverse_jax.models.vae.model import WanVAE22
-from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
-from talkverse_jax.tools import published
 from talkverse_jax.toy.vae_start import linear_codec
 from talkverse_jax.training.checkpoint import Checkpoints, Record
 from talkverse_jax.training.interruption import Interruption
@@ -102,9 +102,7 @@ def in_two_chunks(coder: Callable[..., tuple[Array, Cache]], x: Float[Array, "B 
     return jnp.concatenate([first, coder(x[:, 1:], cache)[0]], axis=1)
 
 
-def vae_loss(
-    vae: WanVAE22, video: Float[Array, "B T H W 3"], key: jax.Array
-) -> tuple[Float[Array, ""], Losses]:
+def vae_loss(vae: WanVAE22, video: Float[Array, "B T H W 3"], key: jax.Array) -> tuple[Float[Array, ""], Losses]:
     """Mean absolute error of pixels, and of their differences with their neighbours below, on the right and in the
     next frame; pixels that move count more."""
     latents = in_two_chunks(vae.encode_chunk, video)

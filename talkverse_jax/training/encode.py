@@ -16,16 +16,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from talkverse_jax.data.batches import SampleId
-from talkverse_jax.data.buckets import to_unit
 from talkverse_jax.data.raw import RawSample
 from talkverse_jax.data.shards import PreparedSample
+from talkverse_jax.families.talkverse.alignment import AudioAlignment, clip_audio, first_row
+from talkverse_jax.families.talkverse.components import COMPONENTS
+from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.vae.model import WanVAE22
-from talkverse_jax.pipelines.alignment import AudioAlignment, clip_audio, first_row
-from talkverse_jax.pipelines.components import COMPONENTS
-from talkverse_jax.pipelines.encoders import AudioEncoder, TextEncoder, load_tokenizer
-from talkverse_jax.pipelines.placement import component_layouts
-from talkverse_jax.pipelines.residency import host_device
+from talkverse_jax.pipeline.encoders import AudioEncoder, TextEncoder, load_tokenizer
+from talkverse_jax.pipeline.placement import component_layouts
+from talkverse_jax.pipeline.residency import host_device
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.sharding.pictures import split_for
@@ -44,7 +44,7 @@ class SampleEncoder:
     Args:
       text_len: rows of the text, D wide.
       motion_latents: latent frames of the motion context (19).
-      alignment: which audio rows a window without motion context hears, see pipelines/alignment.py.
+      alignment: which audio rows a window without motion context hears, see families/talkverse/alignment.py.
       dtype: of the latents and hidden states that are made.
       text_on_cpu: the text encoder lies there.
     """

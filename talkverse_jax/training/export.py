@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from talkverse_jax.core.paths import replacing
-from talkverse_jax.pipelines.components import COMPONENTS
+from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.sharding.distributed import is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training import lora

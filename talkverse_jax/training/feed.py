@@ -25,7 +25,7 @@ from talkverse_jax.data.batches import Batch, BatchPlan
 from talkverse_jax.data.loader import Loaded, Source, batches
 from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.skipped import Skipped
-from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.sharding.distributed import check_same
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training.batch import TrainingBatch

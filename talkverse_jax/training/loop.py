@@ -20,10 +20,10 @@ from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data.batches import Batch
-from talkverse_jax.data.roi import CELL
+from talkverse_jax.data.masks import CELL
+from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.flops import training_flops
 from talkverse_jax.ops.attention import Attention
-from talkverse_jax.pipelines.components import ModelConfigs
-from talkverse_jax.pipelines.model_flops import training_flops
 from talkverse_jax.sharding.distributed import check_same, from_main, is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh

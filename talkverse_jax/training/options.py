@@ -7,7 +7,7 @@ from typing import Literal
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, check_shares, option
 from talkverse_jax.diffusion.loss import Dropouts
-from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.ops.attention import KernelName
 from talkverse_jax.ops.remat import Remat
 from talkverse_jax.sharding.mesh import MeshConfig
@@ -32,7 +32,7 @@ class TrainOptions(VideoOptions, ProcessOptions):
     )
 
     shards: str | None = option(
-        "prepared data instead of videos: the folder that talkverse_jax.tools.prepare wrote",
+        "prepared data instead of videos: the folder that talkverse_jax.training.prepare wrote",
         group="input",
         metavar="DIR",
         default=None,

@@ -9,14 +9,14 @@ from jaxtyping import UInt8
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.stopwatch import Stopwatch
-from talkverse_jax.data.video_writer import VideoWriter
-from talkverse_jax.pipelines.alignment import FPS
-from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
-from talkverse_jax.pipelines.inputs import read_inputs
-from talkverse_jax.pipelines.long_video import generate_clips
-from talkverse_jax.pipelines.placement import component_layouts
-from talkverse_jax.pipelines.sample import encode_conditions
-from talkverse_jax.pipelines.sample_options import SampleOptions
+from talkverse_jax.families.talkverse.alignment import FPS
+from talkverse_jax.families.talkverse.clips import generate_clips
+from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.inputs import read_inputs
+from talkverse_jax.families.talkverse.settings import SampleOptions
+from talkverse_jax.media.video_writer import VideoWriter
+from talkverse_jax.pipeline.placement import component_layouts
+from talkverse_jax.run.worker import encode_conditions
 from talkverse_jax.sharding.distributed import is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.rules import PREVIEW

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from talkverse_jax.core import tree
 from talkverse_jax.core.compilation import model_jit
 from talkverse_jax.diffusion import loss as flow
-from talkverse_jax.models.talkverse.model import TalkVerse
+from talkverse_jax.families.talkverse.model import TalkVerse
 from talkverse_jax.models.wan.embeddings import PatchEmbedding
 from talkverse_jax.models.wan.linear import Adapter
 from talkverse_jax.training.batch import TrainingBatch

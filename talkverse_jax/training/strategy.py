@@ -14,7 +14,7 @@ import dataclasses
 import fnmatch
 from typing import Literal, get_args
 
-from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.config import TalkVerseConfig
 
 StrategyName = Literal["none", "framepack", "minimal", "lora", "moderate", "aggressive", "full"]
 Group = Literal["lora", "scaled", "rest"]

@@ -1,4 +1,4 @@
-"""A data set of videos, as `train.py` and `talkverse_jax.tools.prepare` are given it: by flags, and opened."""
+"""A data set of videos, as `train.py` and `talkverse_jax.training.prepare` are given it: by flags, and opened."""
 
 import dataclasses
 import sys
@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, check_shares, option
-from talkverse_jax.data.buckets import BUCKETS
 from talkverse_jax.data.catalogue import Catalogue, Rules, describe, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
-from talkverse_jax.pipelines.alignment import AudioAlignment
+from talkverse_jax.families.talkverse.alignment import AudioAlignment
+from talkverse_jax.media.buckets import BUCKETS
 from talkverse_jax.sharding.distributed import barrier, is_main
 from talkverse_jax.training.encode import SampleEncoder
 
@@ -124,9 +124,7 @@ def look_at(
 ) -> tuple[Catalogue, RawSource]:
     """The videos of metadata files that these rules let be used, and their samples; otherwise as `open_videos`."""
     rows = read_metadata(metadata, rules.base)
-    show = partial(
-        tqdm, total=len(rows), desc="videos", unit="video", dynamic_ncols=True, disable=not is_main()
-    )
+    show = partial(tqdm, total=len(rows), desc="videos", unit="video", dynamic_ncols=True, disable=not is_main())
     look = partial(make_catalogue, rows, rules, cache, progress=show)
     found = look() if is_main() else None
     barrier("catalogue", timeout=None)  # the others find what process 0 has seen, where they share the folder

@@ -70,18 +70,14 @@ def split(tensors: Mapping[str, np.ndarray], where: str) -> tuple[dict[str, np.n
     alone = sorted(firsts.keys() ^ seconds.keys())
     if alone:
         has, lacks = ("lora_A", "lora_B") if alone[0] in firsts else ("lora_B", "lora_A")
-        raise UserError(
-            f"{where}: {alone[0]} has {has} but no {lacks} ({len(alone)} such); get the file again"
-        )
+        raise UserError(f"{where}: {alone[0]} has {has} but no {lacks} ({len(alone)} such); get the file again")
     return plain, {layer: Pair(firsts[layer], seconds[layer]) for layer in firsts}
 
 
 def join(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
     """The factors by PyTorch name; `split` gives the pairs back."""
     return {
-        name: factor
-        for layer, pair in pairs.items()
-        for name, factor in ((layer + A, pair.a), (layer + B, pair.b))
+        name: factor for layer, pair in pairs.items() for name, factor in ((layer + A, pair.a), (layer + B, pair.b))
     }
 
 
@@ -98,14 +94,10 @@ def check(pairs: Mapping[str, Pair], shapes: Mapping[str, tuple[int, ...]], rank
     for layer, pair in pairs.items():
         r = pair.a.shape[0]
         if r != rank or pair.b.shape[1:] != (rank,):
-            raise UserError(
-                f"{where}: {layer} has LoRA rank {r}, --lora_rank says {rank}; pass --lora_rank {r}"
-            )
+            raise UserError(f"{where}: {layer} has LoRA rank {r}, --lora_rank says {rank}; pass --lora_rank {r}")
         need = shapes.get(f"{layer}.weight")
         if need is None:
-            raise UserError(
-                f"{where}: has a LoRA pair for {layer}, a layer the model lacks; give the right file"
-            )
+            raise UserError(f"{where}: has a LoRA pair for {layer}, a layer the model lacks; give the right file")
         if need != (len(pair.b), pair.a.shape[1]):
             raise UserError(
                 f"{where}: the LoRA pair of {layer} is for {[len(pair.b), pair.a.shape[1]]}, the model's is "
@@ -146,15 +138,11 @@ def open_trained(
     homes = _homes(parameters, rules)
     for name, value in plain.items():
         if name not in homes:
-            raise UserError(
-                f"{path}: holds {name}, which the model lacks; give a file trained from TalkVerse"
-            )
+            raise UserError(f"{path}: holds {name}, which the model lacks; give a file trained from TalkVerse")
         ours, rule = homes[name]
         need = match.torch_shape(rule, parameters[ours].shape)
         if value.shape != need:
-            raise UserError(
-                f"{path}: {name} is {list(value.shape)}, not {list(need)}; give a file of this size"
-            )
+            raise UserError(f"{path}: {name} is {list(value.shape)}, not {list(need)}; give a file of this size")
     for layer in pairs:
         require_linear(homes[f"{layer}.weight"][1], layer, path)
     return plain, pairs
@@ -162,12 +150,7 @@ def open_trained(
 
 def _homes(parameters: Flat, rules: tuple[Rule, ...]) -> dict[str, tuple[str, Rule]]:
     """Our path and its rule, by PyTorch name."""
-    return {
-        name: (ours, rule)
-        for ours in parameters
-        for rule, names in [find_rule(rules, ours)]
-        for name in names
-    }
+    return {name: (ours, rule) for ours in parameters for rule, names in [find_rule(rules, ours)] for name in names}
 
 
 def lay_over(parameters: Flat, file: TrainedFile, rules: tuple[Rule, ...]) -> None:
@@ -199,6 +182,4 @@ def lay_over(parameters: Flat, file: TrainedFile, rules: tuple[Rule, ...]) -> No
 def require_linear(rule: Rule, layer: str, where: str) -> None:
     """Raises UserError unless the layer is linear; nothing else is known to have pairs."""
     if rule.layout != LINEAR:
-        raise UserError(
-            f"{where}: has a LoRA pair for {layer}, which is no linear layer; give the right file"
-        )
+        raise UserError(f"{where}: has a LoRA pair for {layer}, which is no linear layer; give the right file")

@@ -83,9 +83,7 @@ def read(folder: str | Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: damaged; {conversion(folder)}") from None
     if version != _FORMAT:
-        raise UserError(
-            f"{path}: of format {version}, this program reads {_FORMAT}; {conversion(folder)}"
-        )
+        raise UserError(f"{path}: of format {version}, this program reads {_FORMAT}; {conversion(folder)}")
     return {name: from_dict(Entry, entry, f"{path}: {name}") for name, entry in components}
 
 

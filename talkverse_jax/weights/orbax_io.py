@@ -34,9 +34,7 @@ _IN_FLIGHT_BYTES = 256 * 1024**2  # computed, but not on the disk yet
 _GROUP_BYTES = 256 * 1024**2  # read at once at most
 
 
-def write(
-    path: str | Path, leaves: Mapping[str, RowBlocks], progress: Callable[[int], Any] | None = None
-) -> None:
+def write(path: str | Path, leaves: Mapping[str, RowBlocks], progress: Callable[[int], Any] | None = None) -> None:
     """Write a checkpoint to the new folder `path`, which appears when it is complete.
 
     Args:
@@ -118,14 +116,11 @@ def shapes(path: str | Path) -> dict[str, jax.ShapeDtypeStruct]:
         raise ValueError(f"no list of arrays in {path}")
     leaves, _ = jax.tree.flatten_with_path(metadata.tree)
     return {
-        "/".join(key.key for key in keys): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-        for keys, leaf in leaves
+        "/".join(key.key for key in keys): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for keys, leaf in leaves
     }
 
 
-def groups(
-    leaves: Mapping[str, jax.ShapeDtypeStruct], nbytes: int
-) -> Iterator[dict[str, jax.ShapeDtypeStruct]]:
+def groups(leaves: Mapping[str, jax.ShapeDtypeStruct], nbytes: int) -> Iterator[dict[str, jax.ShapeDtypeStruct]]:
     """The leaves in runs of about `nbytes`, for those who cannot hold all of them at once."""
     total = itertools.accumulate(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves.values())
     for _, run in itertools.groupby(zip(leaves.items(), total), key=lambda pair: pair[1] // nbytes):

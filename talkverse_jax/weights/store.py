@@ -244,9 +244,7 @@ def _read_parameters(
     return orbax_io.read(path, wanted, finish)
 
 
-def _pairs_by_path(
-    folder: Path, component: Component, entry: manifest.Entry
-) -> dict[str, tuple[lora.Pair, float]]:
+def _pairs_by_path(folder: Path, component: Component, entry: manifest.Entry) -> dict[str, tuple[lora.Pair, float]]:
     """Pairs stored beside the weights, and what to multiply them with, by our path of their kernel."""
     if entry.lora is None or entry.lora.merged or not entry.lora.pairs:
         return {}
@@ -301,9 +299,7 @@ def commit(weights_dir: str | Path, name: str, entry: manifest.Entry) -> None:
     Interrupted at any point, it leaves the old one, the new one, or none in the manifest; never a mixture.
     """
     folder, staged = Path(weights_dir) / name, _partial(weights_dir, name)
-    files = {
-        str(path.relative_to(staged)): path.stat().st_size for path in staged.rglob("*") if path.is_file()
-    }
+    files = {str(path.relative_to(staged)): path.stat().st_size for path in staged.rglob("*") if path.is_file()}
     write_json(staged / _FILES, files)
     complete = _complete(weights_dir)
     if complete.pop(name, None):

@@ -133,8 +133,7 @@ class _Unpickler(pickle.Unpickler):
         known = self._known.get((module, name))
         if known is None:
             raise UserError(
-                f"{self._archive.path}: holds code ({module}.{name}); only tensors are read. "
-                + _AGAIN.capitalize()
+                f"{self._archive.path}: holds code ({module}.{name}); only tensors are read. " + _AGAIN.capitalize()
             )
         return known
 
@@ -145,9 +144,7 @@ class _Unpickler(pickle.Unpickler):
         if key not in self._storages:
             data = self._archive.member(f"data/{key}")
             if len(data) != size * dtype.itemsize:
-                raise pickle.UnpicklingError(
-                    f"storage {key} has {len(data)} bytes, not {size * dtype.itemsize}"
-                )
+                raise pickle.UnpicklingError(f"storage {key} has {len(data)} bytes, not {size * dtype.itemsize}")
             self._storages[key] = data.view(dtype)
         return self._storages[key]
 

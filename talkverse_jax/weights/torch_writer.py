@@ -62,8 +62,7 @@ def write_torch(
 def _pickle(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:
     """An OrderedDict of rebuilt tensors, each on a storage of its own."""
     items = b"".join(
-        _text(name) + _tensor(str(key), dtype, shape)
-        for key, (name, (dtype, shape)) in enumerate(shapes.items())
+        _text(name) + _tensor(str(key), dtype, shape) for key, (name, (dtype, shape)) in enumerate(shapes.items())
     )
     return _PROTO + _ORDERED_DICT + _MARK + items + _SETITEMS + _STOP
 
@@ -71,9 +70,7 @@ def _pickle(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:
 def _tensor(key: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     size = int(np.prod(shape))
     strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
-    storage = _tuple(
-        _text("storage"), b"ctorch\n" + _STORAGES[dtype] + b"\n", _text(key), _text("cpu"), _int(size)
-    )
+    storage = _tuple(_text("storage"), b"ctorch\n" + _STORAGES[dtype] + b"\n", _text(key), _text("cpu"), _int(size))
     arguments = _tuple(
         storage + _PERSISTENT,
         _int(0),

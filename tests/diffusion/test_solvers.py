@@ -5,7 +5,7 @@ import pytest
 
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.solvers import advance, solver_coefficients, start
-from talkverse_jax.tools.parity import run_bundle
+from talkverse_jax.parity.compare import run_bundle
 
 
 @pytest.mark.parametrize("name", ["unipc_12", "dpmpp_12"])

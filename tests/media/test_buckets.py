@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.buckets import BUCKETS, choose, fit, to_unit
+from talkverse_jax.media.buckets import BUCKETS, choose, fit, to_unit
 
 
 def test_the_closest_key_is_chosen():

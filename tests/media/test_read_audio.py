@@ -5,8 +5,8 @@ import soundfile
 from PIL import Image
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.audio import read_audio
-from talkverse_jax.data.video_writer import VideoWriter
+from talkverse_jax.media.audio import read_audio
+from talkverse_jax.media.video_writer import VideoWriter
 
 
 def _tone(seconds, rate, channels=2):

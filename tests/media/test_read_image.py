@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.image import read_image
-from talkverse_jax.data.video_writer import VideoWriter
+from talkverse_jax.media.image import read_image
+from talkverse_jax.media.video_writer import VideoWriter
 
 
 @pytest.fixture

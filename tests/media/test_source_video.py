@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.buckets import fit
-from talkverse_jax.data.source_video import SourceVideo
+from talkverse_jax.media.buckets import fit
+from talkverse_jax.media.source_video import SourceVideo
 from tests.videos import picture, read_number, write_video
 
 SIZE = (128, 128)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.media import open_media, video_frames
-from talkverse_jax.data.video_writer import VideoWriter, check_output
+from talkverse_jax.media.media import open_media, video_frames
+from talkverse_jax.media.video_writer import VideoWriter, check_output
 
 HEIGHT, WIDTH, FRAMES = 96, 128, 12
 
@@ -125,7 +125,7 @@ def test_finished_clips_play_after_a_kill(tmp_path):
     child = """
         import sys
         import numpy as np
-        from talkverse_jax.data.video_writer import VideoWriter
+        from talkverse_jax.media.video_writer import VideoWriter
         t = np.arange(20 * 44100) / 44100
         sound = (0.5 * np.cos(2 * np.pi * 440 * (t - 0.81)) * (t >= 0.81)).astype(np.float32)[:, None]
         writer = VideoWriter(sys.argv[1], width=128, height=96, sound=[sound], rate=44100)

@@ -8,12 +8,12 @@ from flax import nnx
 
 from talkverse_jax.core import tree
 from talkverse_jax.models.umt5 import axes as umt5_axes
+from talkverse_jax.models.umt5 import keys as umt5_keys
 from talkverse_jax.models.umt5 import model as umt5
-from talkverse_jax.models.umt5 import torch_keys as umt5_keys
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.umt5.model import UMT5Encoder
 from talkverse_jax.models.wav2vec2 import axes as wav2vec2_axes
-from talkverse_jax.models.wav2vec2 import torch_keys as wav2vec2_keys
+from talkverse_jax.models.wav2vec2 import keys as wav2vec2_keys
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
 from talkverse_jax.sharding.layout import Layout

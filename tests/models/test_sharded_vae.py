@@ -17,8 +17,8 @@ from talkverse_jax.core import tree
 from talkverse_jax.core.config import from_dict
 from talkverse_jax.models.vae.axes import AXES
 from talkverse_jax.models.vae.config import WAN22_LATENT_MEAN, WAN22_LATENT_STD, VAEConfig
+from talkverse_jax.models.vae.keys import RULES
 from talkverse_jax.models.vae.model import WanVAE22
-from talkverse_jax.models.vae.torch_keys import RULES
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.sharding.pictures import picture_layout, split_for
@@ -78,9 +78,7 @@ def test_no_picture_is_whole_anywhere(layout, what):
     """Of a split program the largest array is a share and its borders, and only keys and values are gathered."""
     h, w = 24, 32  # pictures larger than kernels
     video = jnp.zeros((1, 2 * LATENT_FRAMES - 1, 4 * h, 4 * w, 3))
-    function, x = {"encode": (encode, video), "decode": (decode, jnp.zeros((1, LATENT_FRAMES, h, w, Z)))}[
-        what
-    ]
+    function, x = {"encode": (encode, video), "decode": (decode, jnp.zeros((1, LATENT_FRAMES, h, w, Z)))}[what]
     one = random_module(WanVAE22, SMALL)
     many = sharded(one, layout, AXES)
     split = split_for(layout, 1, h, w)
@@ -151,8 +149,7 @@ def test_a_tpu_exchanges_borders_only():
     vae = tree.abstract(WanVAE22, config, layout=layout)
     full = tree.abstract_parameters(vae)
     parts = {
-        path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(path, x.shape))
-        for path, x in full.items()
+        path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(path, x.shape)) for path, x in full.items()
     }
     latents = jax.ShapeDtypeStruct((1, 4, 40, 40, Z), jnp.float32, sharding=NamedSharding(layout.mesh, P()))
     program = decode.lower(tree.with_parameters(vae, parts), latents).compile().as_text()

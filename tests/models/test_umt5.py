@@ -8,8 +8,8 @@ from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.umt5 import model
 from talkverse_jax.models.umt5.config import UMT5Config
+from talkverse_jax.models.umt5.keys import RULES
 from talkverse_jax.models.umt5.model import UMT5Encoder, position_buckets
-from talkverse_jax.models.umt5.torch_keys import RULES
 from talkverse_jax.weights.match import load_torch, torch_shapes
 
 

@@ -15,8 +15,8 @@ from einops import rearrange
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.models.vae.config import WAN22_LATENT_MEAN, WAN22_LATENT_STD, VAEConfig
+from talkverse_jax.models.vae.keys import RULES
 from talkverse_jax.models.vae.model import WanVAE22
-from talkverse_jax.models.vae.torch_keys import RULES
 from talkverse_jax.weights.match import load_torch, torch_shapes
 
 SMALL = VAEConfig(

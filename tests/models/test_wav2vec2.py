@@ -10,8 +10,8 @@ from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.wav2vec2 import features
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
+from talkverse_jax.models.wav2vec2.keys import IGNORED, RULES
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
-from talkverse_jax.models.wav2vec2.torch_keys import IGNORED, RULES
 from talkverse_jax.ops.attention import xla
 from talkverse_jax.weights.match import load_torch, torch_shapes
 

@@ -27,9 +27,7 @@ def _logsumexp(q, k, mask):
 def test_attention_is_softmax_attention():
     q, k, v = inputs(37, 29)
     np.testing.assert_allclose(Attention().cross_attention(q, k, v), plain(q, k, v), atol=1e-6)
-    np.testing.assert_allclose(
-        Attention().cross_attention(q, k, v, SEGMENTS), plain(q, k, v, SEEN), atol=1e-6
-    )
+    np.testing.assert_allclose(Attention().cross_attention(q, k, v, SEGMENTS), plain(q, k, v, SEEN), atol=1e-6)
 
 
 def test_padding_counts_for_nothing():

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
-from talkverse_jax.tools.convert import Settings, convert
-from talkverse_jax.tools.evaluate import main
+from talkverse_jax.convert.convert import Settings, convert
+from talkverse_jax.evaluate.evaluate import main
+from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.toy.make import MakeOptions, make
 from tests.conftest import CONFIGS
 from tests.published import flags

@@ -1,7 +1,7 @@
 import numpy as np
 
-from talkverse_jax.data.audio import read_audio
-from talkverse_jax.data.image import read_image
+from talkverse_jax.media.audio import read_audio
+from talkverse_jax.media.image import read_image
 from talkverse_jax.toy.demo import draw_demo
 from tests.conftest import CONFIGS
 

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from talkverse_jax.data.roi import face_boxes
+from talkverse_jax.data.masks import face_boxes
 from talkverse_jax.toy.film import film
 from talkverse_jax.toy.person import HAIR, STYLES, caption, draw_person
 from talkverse_jax.toy.speech import Speech

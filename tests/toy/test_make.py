@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data import roi
+from talkverse_jax.data import masks as roi
 from talkverse_jax.data.batches import SampleId
 from talkverse_jax.data.catalogue import Rules, make_catalogue
 from talkverse_jax.data.metadata import read_metadata

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from talkverse_jax.convert.convert import Settings, convert
+from talkverse_jax.convert.random_checkpoint import torch_shapes, write_random_checkpoint
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
-from talkverse_jax.tools.convert import Settings, convert
-from talkverse_jax.tools.random_checkpoint import torch_shapes, write_random_checkpoint
+from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.toy.publish import main
 from talkverse_jax.weights import store
 from talkverse_jax.weights.match import load_torch

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from talkverse_jax.convert import published
+from talkverse_jax.convert.convert import Settings, convert
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.buckets import to_unit
-from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
-from talkverse_jax.tools import published
-from talkverse_jax.tools.convert import Settings, convert
+from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.toy import train_vae as module
 from talkverse_jax.toy.make import MakeOptions, make, make_clip
 from talkverse_jax.toy.train_vae import VaeOptions, in_two_chunks, train_vae

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from talkverse_jax.convert.convert import Settings, convert
+from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import tree
-from talkverse_jax.pipelines.components import COMPONENTS, ModelConfigs
-from talkverse_jax.tools.convert import Settings, convert
-from talkverse_jax.tools.random_checkpoint import write_random_checkpoint
+from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.training.checkpoint import Checkpoints
 from talkverse_jax.training.options import TrainOptions
 from tests.conftest import CONFIGS

@@ -7,8 +7,8 @@ import numpy as np
 
 from talkverse_jax.core import tree
 from talkverse_jax.diffusion.loss import Dropouts
-from talkverse_jax.models.talkverse.axes import AXES
-from talkverse_jax.models.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.axes import AXES
+from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training.batch import TrainingBatch
 from talkverse_jax.training.optimizer import Rates, make_optimizer

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from talkverse_jax.data.batches import SampleId
-from talkverse_jax.data.buckets import to_unit
 from talkverse_jax.data.raw import RawSample
-from talkverse_jax.pipelines.components import ModelConfigs
-from talkverse_jax.pipelines.long_video import encode
+from talkverse_jax.families.talkverse.clips import encode
+from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.training.encode import SampleEncoder
 

@@ -7,7 +7,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.pipelines.model_flops import training_flops
+from talkverse_jax.families.talkverse.flops import training_flops
 from talkverse_jax.sharding.topologies import H200, V6E
 from talkverse_jax.training.metrics import Interval, Log, peak_flops
 from tests.training.runs import TINY

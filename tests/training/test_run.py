@@ -18,11 +18,11 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import build_parser
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.skipped import BadSample
-from talkverse_jax.tools.prepare import PrepareOptions, prepare
 from talkverse_jax.training import loop
 from talkverse_jax.training.checkpoint import Checkpoints
 from talkverse_jax.training.feed import Feed
 from talkverse_jax.training.options import TrainOptions
+from talkverse_jax.training.prepare import PrepareOptions, prepare
 from talkverse_jax.weights.safetensors_io import read_file
 from tests.processes import ROOT
 from tests.training import runs

@@ -6,11 +6,11 @@ import importlib.util
 import jax
 import pytest
 
-from talkverse_jax.pipelines.components import ModelConfigs
+from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.plan.hlo_text import Shape, parse
+from talkverse_jax.plan.training import make_training_job, training_programs
 from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
-from talkverse_jax.tools.hlo_text import Shape, parse
-from talkverse_jax.tools.plan_training import make_training_job, training_programs
 from talkverse_jax.training.options import TrainOptions
 
 DIM, FFN, HEADS, DEVICES = 512, 1024, 4, 8
@@ -20,9 +20,7 @@ OPTIONS = TrainOptions(weights="", shards="-", unfreeze_strategy="full", batch_s
 def small() -> ModelConfigs:
     """The published architecture with six narrow blocks: the pattern BIB three times."""
     configs = ModelConfigs.real_size()
-    trunk = dataclasses.replace(
-        configs.dit.trunk, dim=DIM, ffn_dim=FFN, num_heads=HEADS, num_layers=6, text_len=64
-    )
+    trunk = dataclasses.replace(configs.dit.trunk, dim=DIM, ffn_dim=FFN, num_heads=HEADS, num_layers=6, text_len=64)
     return dataclasses.replace(
         configs, dit=dataclasses.replace(configs.dit, trunk=trunk, audio_inject_layers=(0, 2, 4))
     )

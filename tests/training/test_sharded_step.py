@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from talkverse_jax.models.talkverse.axes import AXES
+from talkverse_jax.families.talkverse.axes import AXES
 from talkverse_jax.sharding.distributed import fetch
 from talkverse_jax.sharding.layout import Layout, parameter_axes
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh

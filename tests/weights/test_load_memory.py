@@ -16,7 +16,7 @@ import pytest
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.paths import write_json
-from talkverse_jax.pipelines.components import COMPONENTS
+from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.weights import manifest, orbax_io, store

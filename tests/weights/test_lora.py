@@ -22,10 +22,7 @@ def _normal(*shape: int) -> np.ndarray:
 
 def _parameters(dtype=jnp.float32) -> dict[str, jax.Array]:
     arrays = {"layers/0/kernel": _normal(6, 4), "layers/1/kernel": _normal(4, 6), "layers/0/bias": _normal(4)}
-    return {
-        name: jnp.asarray(value, dtype)
-        for name, value in (arrays | {"conv/kernel": _normal(3, 4, 5)}).items()
-    }
+    return {name: jnp.asarray(value, dtype) for name, value in (arrays | {"conv/kernel": _normal(3, 4, 5)}).items()}
 
 
 def _file(tmp_path, **changes) -> str:
@@ -36,9 +33,7 @@ def _file(tmp_path, **changes) -> str:
         "layers.1.weight": _normal(6, 4) + 1,
     } | {name.replace("__", "."): value for name, value in changes.items()}
     path = tmp_path / "trained.safetensors"
-    save_file(
-        {name: np.ascontiguousarray(value) for name, value in tensors.items() if value is not None}, path
-    )
+    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items() if value is not None}, path)
     return str(path)
 
 

@@ -39,9 +39,7 @@ def test_orbax_alone_restores_every_array(tmp_path):
         "empty": np.zeros((0, 3), np.float32),
     }
     written = []
-    orbax_io.write(
-        tmp_path / "c", {name: blocks.cast(value) for name, value in values.items()}, written.append
-    )
+    orbax_io.write(tmp_path / "c", {name: blocks.cast(value) for name, value in values.items()}, written.append)
     assert sum(written) == sum(value.nbytes for value in values.values())
     tree = ocp.PyTreeCheckpointer().restore(tmp_path / "c")
     restored = {"/".join(key.key for key in path): leaf for path, leaf in jax.tree.flatten_with_path(tree)[0]}

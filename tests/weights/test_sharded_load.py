@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core import tree
-from talkverse_jax.pipelines.components import COMPONENTS
+from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
 from talkverse_jax.weights import lora, store

@@ -1,4 +1,4 @@
-"""The files in tests/data were written by PyTorch 2.13 with
+"""The files in tests/weights/files were written by PyTorch 2.13 with
 
 import os, torch
 from collections import OrderedDict
@@ -48,7 +48,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.weights.torch_reader import read_torch
 from talkverse_jax.weights.torch_writer import write_torch
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parent / "files"
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
 
 
@@ -95,9 +95,7 @@ def test_tensors_inside_a_training_checkpoint():
 
 
 def test_code_is_refused_and_not_run():
-    program = (
-        f"from talkverse_jax.weights.torch_reader import read_torch; read_torch({str(DATA / 'code.pth')!r})"
-    )
+    program = f"from talkverse_jax.weights.torch_reader import read_torch; read_torch({str(DATA / 'code.pth')!r})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "code ran" not in done.stdout
     with pytest.raises(UserError, match=r"code\.pth: holds code \(\w+\.system\); only tensors are read"):

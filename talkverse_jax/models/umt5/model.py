@@ -122,9 +122,7 @@ class UMT5Encoder(nnx.Module):
             Block(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
             for _ in range(config.num_layers)
         )
-        self.norm = nnx.RMSNorm(
-            config.dim, epsilon=EPS, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs
-        )
+        self.norm = nnx.RMSNorm(config.dim, epsilon=EPS, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(self, ids: Int[Array, "B T"], mask: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         """Hidden states after the final norm, float32.

@@ -106,7 +106,6 @@ class Block(nnx.Module):
     def _leave(self, update: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         return leave(self.layout, update)
 
-
     def adaptable(self) -> list[Linear]:
         """The layers that LoRA adapts: all but the values of both attentions."""
         attentions = [getattr(part, name) for part in (self.self_attn, self.cross_attn) for name in "qko"]
@@ -135,7 +134,5 @@ class Head(nnx.Module):
         return self.linear(self.norm(x) * (1 + scale[:, None]) + shift[:, None])
 
 
-def _modulate(
-    x: Float[Array, "B L D"], modulation: Modulation, clean: Bool[Array, " L"]
-) -> Float[Array, "B L D"]:
+def _modulate(x: Float[Array, "B L D"], modulation: Modulation, clean: Bool[Array, " L"]) -> Float[Array, "B L D"]:
     return x * (1 + per_token(modulation.scale, clean)) + per_token(modulation.shift, clean)

@@ -77,9 +77,7 @@ class TimeEmbedding(nnx.Module):
         self.linear_out = nnx.Linear(config.dim, config.dim, kernel_init=init, **kwargs)
         self.projection = nnx.Linear(config.dim, 6 * config.dim, **kwargs)
 
-    def __call__(
-        self, timestep: Float[Array, " B"]
-    ) -> tuple[Float[Array, "B D"], Float[Array, "B 6 D"]]:
+    def __call__(self, timestep: Float[Array, " B"]) -> tuple[Float[Array, "B D"], Float[Array, "B 6 D"]]:
         embedded = self.linear_in(timestep_sinusoid(timestep, self.freq_dim))
         embedded = self.linear_out(nnx.silu(embedded))
         six = self.projection(nnx.silu(embedded))
@@ -111,6 +109,4 @@ def unpatchify(
     """Tokens of width P = (t r s C) back to a latent video."""
     f, y, x = grid
     t, r, s = patch
-    return rearrange(
-        patches, "b (f y x) (t r s c) -> b (f t) (y r) (x s) c", f=f, y=y, x=x, t=t, r=r, s=s
-    )
+    return rearrange(patches, "b (f y x) (t r s c) -> b (f t) (y r) (x s) c", f=f, y=y, x=x, t=t, r=r, s=s)

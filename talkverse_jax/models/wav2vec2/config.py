@@ -56,9 +56,7 @@ class Wav2Vec2Config:
     @property
     def field(self) -> int:
         """Samples one hidden state sees before the transformer (400: 25 ms); shorter sound gives none."""
-        return 1 + sum(
-            (kernel - 1) * math.prod(self.conv_stride[:i]) for i, kernel in enumerate(self.conv_kernel)
-        )
+        return 1 + sum((kernel - 1) * math.prod(self.conv_stride[:i]) for i, kernel in enumerate(self.conv_kernel))
 
     def frames(self, samples):
         """Hidden states of so many samples; an int or an integer array."""

@@ -118,13 +118,9 @@ class Encoder(nnx.Module):
         self.layers = nnx.List(
             EncoderLayer(config, **kwargs, layout=layout) for _ in range(config.num_hidden_layers)
         )
-        self.layer_norm = layer_norm(
-            config.hidden_size, config.layer_norm_eps, rngs=rngs, param_dtype=param_dtype
-        )
+        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs, param_dtype=param_dtype)
 
-    def __call__(
-        self, x: Float[Array, "B T D"], frames: Int[Array, " B"]
-    ) -> tuple[Float[Array, "B T D"], ...]:
+    def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> tuple[Float[Array, "B T D"], ...]:
         """The input of the first layer, the outputs of all layers but the last, and the normed last one."""
         x = x + self.layout.gathered(self.pos_conv_embed, AXES)(x)
         states = [x]

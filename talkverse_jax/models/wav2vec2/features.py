@@ -80,9 +80,7 @@ class FeatureProjection(nnx.Module):
     def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
         width = config.conv_dim[-1]
         self.layer_norm = layer_norm(width, config.layer_norm_eps, rngs=rngs, param_dtype=param_dtype)
-        self.projection = nnx.Linear(
-            width, config.hidden_size, rngs=rngs, dtype=dtype, param_dtype=param_dtype
-        )
+        self.projection = nnx.Linear(width, config.hidden_size, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
     def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T D"]:
         return self.projection(self.layer_norm(x)).astype(jnp.float32)

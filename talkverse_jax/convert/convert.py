@@ -1,0 +1,209 @@
+"""PyTorch files to a folder of converted weights, in little memory: what `convert_torch_weights.py` runs."""
+
+import dataclasses
+import math
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import talkverse_jax
+from talkverse_jax.convert.export import headers_of
+from talkverse_jax.convert.published import Published, open_published
+from talkverse_jax.core import tree
+from talkverse_jax.core.config import to_dict
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import new_folder, write_json
+from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.weights import blocks, lora, manifest, match, orbax_io, store
+
+_SYSTEM_ERROR = re.compile(r"([^: ][^:]*) \[os_error_code=")  # in the ValueError that TensorStore raises
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How weights are converted.
+
+    Attributes:
+      dtype: "auto" (each component's own), "bfloat16", "float32", or "keep" (as it came in).
+      lora_rank, lora_alpha: of the pairs in the TalkVerse file.
+      lora_merge: add them to the kernels, or store them beside.
+    """
+
+    dtype: str
+    lora_rank: int
+    lora_alpha: float
+    lora_merge: bool
+
+
+def convert(
+    output: str | Path,
+    components: tuple[str, ...],
+    configs: ModelConfigs,
+    settings: Settings,
+    *,
+    ckpt_dir: str | None = None,
+    lora_ckpt: str | None = None,
+    wav2vec_dir: str | None = None,
+) -> None:
+    """Convert some components into the folder `output`; what it holds already stays.
+
+    All files are found and checked before the first is converted. A component whose files and settings are
+    those of a conversion that finished is skipped.
+
+    Raises:
+      UserError: a file is missing or damaged, names or shapes differ from the model's (with the report), or
+        the disk is full. Nothing half-written stands in place of a complete component.
+    """
+    output = Path(output)
+    published = [
+        open_published(name, getattr(configs, name), ckpt_dir, lora_ckpt, wav2vec_dir) for name in components
+    ]
+    plans = [_plan(one, settings) for one in published]
+    try:
+        new_folder(output)
+        for plan in plans:
+            if _is_done(output, plan):
+                store.discard(output, plan.name)
+                print(f"{plan.name}: already converted from these files")
+            else:
+                _run(output, plan)
+    except (OSError, ValueError) as error:
+        told = _SYSTEM_ERROR.search(str(error))
+        reason = error.strerror if isinstance(error, OSError) else told and told[1]
+        if not reason:
+            raise
+        raise UserError(
+            f"{output}: cannot be written ({reason}); make room or give another --output, and run this again"
+        ) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What to write for a component: the Orbax checkpoints of its folder, by name."""
+
+    published: Published
+    checkpoints: Mapping[str, Mapping[str, blocks.RowBlocks]]
+    dtype: str
+    lora: manifest.LoRA | None
+
+    @property
+    def name(self) -> str:
+        return self.published.component.name
+
+    @property
+    def nbytes(self) -> int:
+        return sum(leaf.nbytes for leaves in self.checkpoints.values() for leaf in leaves.values())
+
+
+def _plan(published: Published, settings: Settings) -> _Plan:
+    component, where = published.component, published.where
+    parameters = tree.abstract_parameters(component.abstract(published.config))
+    found = match.match(parameters, component.rules, published.tensors, component.ignored)
+    if not found.complete:
+        raise UserError(f"{where}: the files do not fit the model {component.name}:\n{found.report()}")
+    for trained in published.trained:
+        shapes = match.torch_shapes(parameters, component.rules)
+        lora.check(published.pairs, shapes, settings.lora_rank, str(trained.path))
+
+    dtype = component.dtype if settings.dtype == "auto" else settings.dtype
+    to = None if dtype == "keep" else np.dtype(dtype)
+    scale = settings.lora_alpha / settings.lora_rank
+    leaves = {}
+    order = {name: place for place, name in enumerate(published.tensors)}  # as they lie in the files
+    for pair in sorted(found.pairs, key=lambda pair: order[pair.name]):
+        array = pair.rule.layout.from_torch(published.tensors[pair.name])
+        difference = published.pairs.get(pair.name.removesuffix(".weight"))
+        if difference:
+            lora.require_linear(pair.rule, pair.name, where)
+        if difference and settings.lora_merge:
+            leaves[pair.path] = difference.blocks(array, scale, to)
+        else:
+            leaves[pair.path] = blocks.cast(array, to)
+    # what is stored beside the parameters stays as it came
+    checkpoints = {store.PARAMETERS: leaves}
+    if not settings.lora_merge:
+        checkpoints[store.LORA] = {name: blocks.cast(array) for name, array in lora.join(published.pairs).items()}
+        checkpoints[store.REPLACED] = {name: blocks.cast(array) for name, array in published.replaced.items()}
+    return _Plan(
+        published=published,
+        checkpoints={name: leaves for name, leaves in checkpoints.items() if leaves},
+        dtype=dtype,
+        lora=manifest.LoRA(
+            merged=settings.lora_merge,
+            rank=settings.lora_rank,
+            alpha=float(settings.lora_alpha),
+            pairs=len(published.pairs),
+        )
+        if published.trained
+        else None,
+    )
+
+
+def _is_done(output: Path, plan: _Plan) -> bool:
+    try:
+        entry = manifest.read(output)[plan.name]
+        config = store.load_config(output, plan.published.component)
+    except (KeyError, UserError):  # missing, or damaged: make it anew
+        return False
+    wanted = (plan.dtype, plan.lora, talkverse_jax.__version__, plan.published.config)
+    same = (entry.dtype, entry.lora, entry.version, config) == wanted
+    return same and manifest.unchanged(entry.sources, plan.published.files)
+
+
+def _run(output: Path, plan: _Plan) -> None:
+    free = shutil.disk_usage(output).free
+    if plan.nbytes > free:
+        raise UserError(
+            f"{output}: {plan.name} needs {size(plan.nbytes)}, {size(free)} are free; make room, or give "
+            "another --output"
+        )
+    begin = time.perf_counter()
+    hashing = manifest.Hashing(plan.published.files)
+    hashing.start()
+    with store.staging(output, plan.name) as folder:
+        with tqdm(total=plan.nbytes, desc=plan.name, unit="B", unit_scale=True) as bar:
+            for name, leaves in plan.checkpoints.items():
+                orbax_io.write(folder / name, leaves, bar.update)
+        _write_small_files(folder, plan.published)
+        written = time.perf_counter()
+        entry = manifest.Entry(
+            dtype=plan.dtype,
+            bytes=plan.nbytes,
+            sources=hashing.sources(),
+            lora=plan.lora,
+            version=talkverse_jax.__version__,
+        )
+        store.commit(output, plan.name, entry)
+    print(_summary(plan, written - begin, time.perf_counter() - written))
+
+
+def _write_small_files(folder: Path, published: Published) -> None:
+    write_json(folder / store.CONFIG, to_dict(published.config))
+    for place, source in published.copies.items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / place)
+    if published.trained:
+        write_json(folder / store.HEADERS, headers_of(published))
+
+
+def size(nbytes: int) -> str:
+    """A number of bytes for people."""
+    power = min(3, max(0, int(math.log10(max(1, nbytes))) // 3))
+    return f"{nbytes / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
+def _summary(plan: _Plan, writing: float, waiting: float) -> str:
+    source = sum(path.stat().st_size for path in plan.published.files)
+    pairs = ""
+    if plan.lora:
+        pairs = f", {plan.lora.pairs} LoRA pairs {'merged' if plan.lora.merged else 'beside'}"
+    hashing = f" and {waiting:.0f} s more for the files' SHA-256" if waiting > 1 else ""
+    return (
+        f"{plan.name}: {len(plan.checkpoints[store.PARAMETERS])} tensors, {size(source)} -> "
+        f"{size(plan.nbytes)} ({plan.dtype}{pairs}) in {writing:.1f} s{hashing}"
+    )

@@ -1,0 +1,186 @@
+"""What is measured of a video file: does the mouth follow the sound, and does the picture stay what it was."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.evaluate.face import FaceReader
+from talkverse_jax.evaluate.identity import identity
+from talkverse_jax.evaluate.pictures import luma, sharpness
+from talkverse_jax.evaluate.sound import FPS, RATE, Sync, loudness, sync
+from talkverse_jax.media.audio import read_audio
+from talkverse_jax.media.buckets import fit
+from talkverse_jax.media.media import open_media, video_frames
+
+FEWER = 3  # frames that the first clip of a video is shorter by
+STILL = 0.15  # pixels of a picture of 128: a mouth that varies less stands still
+
+_ENDS = 5.0  # seconds at the start and at the end that are compared
+_SHOWN = 12  # frames of the strip
+_LARGEST = 256  # pixels of the short side that are looked at
+
+
+@dataclass(frozen=True, eq=False)
+class Talk:
+    """A video as it was read.
+
+    Attributes:
+      frames: scaled down to a short side of 256 pixels where it is more.
+      loud: of the sound at each frame.
+      reference: the picture of who should be seen, of the frames' size.
+    """
+
+    name: str
+    frames: UInt8[np.ndarray, "T H W 3"]
+    loud: Float[np.ndarray, " T"]
+    reference: UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True)
+class Jumps:
+    """Mean absolute difference of neighbouring frames, 0 to 255: at borders of clips, and elsewhere."""
+
+    borders: int
+    at_borders: float
+    inside: float
+
+    @property
+    def ratio(self) -> float:
+        return self.at_borders / max(self.inside, 1e-6)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The last five seconds against the first five (halves, where a video has not ten).
+
+    Attributes:
+      colour: by which the mean red, green or blue moved at most, of 255.
+      sharpness: the variance of the Laplacian then, as a share of that before.
+      identity_first, identity_last: similarity with the reference.
+    """
+
+    colour: float
+    sharpness: float
+    identity_first: float
+    identity_last: float
+
+    @property
+    def identity(self) -> float:
+        return self.identity_last / max(self.identity_first, 1e-6)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """All that is known of a video; the frames are let go, but for a few to show.
+
+    Attributes:
+      strip: evenly spaced frames.
+      opening: of the mouth in each frame, in pixels.
+      still: pixels that a mouth must vary by, or it stands still.
+      parts: the stretches that sync and identity are told of: "all", and where the length of a clip is known
+        "first" and "later" clips.
+      identity: of each frame.
+      colour: the mean red, green and blue of each frame.
+      sharpness: of each frame.
+      jumps: None where the length of a clip is not known or there is one clip only.
+    """
+
+    name: str
+    strip: UInt8[np.ndarray, "12 H W 3"]
+    loud: Float[np.ndarray, " T"]
+    opening: Float[np.ndarray, " T"]
+    still: float
+    parts: dict[str, slice]
+    identity: Float[np.ndarray, " T"]
+    colour: Float[np.ndarray, "T 3"]
+    sharpness: Float[np.ndarray, " T"]
+    jumps: Jumps | None
+
+    def sync(self, part: str, loud: Float[np.ndarray, " n"] | None = None) -> Sync | None:
+        """How the mouth goes with its own sound in that part, or with another (silence after its end)."""
+        where, count = self.parts[part], len(self.loud)
+        loud = self.loud if loud is None else np.pad(loud, (0, max(0, count - len(loud))))[:count]
+        return sync(self.opening[where], loud[where], self.still)
+
+    def drift(self) -> Drift:
+        """Its end against its start."""
+        count = min(round(_ENDS * FPS), len(self.opening) // 2)
+        start, end = slice(count), slice(-count, None)
+        return Drift(
+            colour=float(np.abs(self.colour[end].mean(0) - self.colour[start].mean(0)).max()),
+            sharpness=float(self.sharpness[end].mean() / max(self.sharpness[start].mean(), 1e-6)),
+            identity_first=float(self.identity[start].mean()),
+            identity_last=float(self.identity[end].mean()),
+        )
+
+
+def read_talk(path: str | Path, reference: UInt8[np.ndarray, "h w 3"] | None = None) -> Talk:
+    """Read a video file with sound.
+
+    Args:
+      reference: who should be seen; brought to the video's size as sample.py does. The first frame where None.
+
+    Raises:
+      UserError: the video cannot be read, is too short, or has no pictures or no sound.
+    """
+    with open_media(path, "a video") as container:
+        if not container.streams.video:
+            raise UserError(f"{path}: has no pictures; give a video")
+        times, frames = [], []
+        for time, picture in video_frames(container):
+            times.append(time)
+            frames.append(_smaller(picture))
+    if len(frames) < FPS:
+        raise UserError(f"{path}: has {len(frames)} frames; give a video of a second or more")
+    shown = np.stack(frames)
+    who = shown[0] if reference is None else fit(reference, *shown.shape[1:3])
+    return Talk(Path(path).stem, shown, loudness(read_audio(path, RATE).samples, np.array(times)), who)
+
+
+def _smaller(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    height, width = picture.shape[:2]
+    scale = _LARGEST / min(height, width)
+    if scale >= 1:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((round(width * scale), round(height * scale)), Image.BOX))
+
+
+def measure(talk: Talk, reader: FaceReader, clip_frames: int | None = None) -> Measured:
+    """Measure a video.
+
+    Args:
+      clip_frames: frames of a clip; the first shows `FEWER` less.
+    """
+    frames, count = talk.frames, len(talk.frames)
+    face = reader(frames)
+    parts, borders = {"all": slice(None)}, []
+    if clip_frames is not None:
+        first = clip_frames - FEWER
+        borders = list(range(first, count, clip_frames))
+        parts |= {"first": slice(first), "later": slice(first, None)} if borders else {"first": slice(None)}
+    return Measured(
+        name=talk.name,
+        strip=frames[np.linspace(0, count - 1, _SHOWN).astype(int)],
+        loud=talk.loud,
+        opening=face.opening,
+        still=STILL * min(frames.shape[1:3]) / 128,
+        parts=parts,
+        identity=identity(frames, talk.reference, face),
+        colour=frames.mean((1, 2)),
+        sharpness=np.array([sharpness(luma(frame)) for frame in frames]),
+        jumps=_jumps(frames, borders),
+    )
+
+
+def _jumps(frames: UInt8[np.ndarray, "T H W 3"], borders: Sequence[int]) -> Jumps | None:
+    if not borders:
+        return None
+    steps = [np.abs(b.astype(np.int16) - a).mean() for a, b in zip(frames, frames[1:])]
+    at = np.zeros(len(steps), bool)
+    at[np.array(borders) - 1] = True
+    return Jumps(len(borders), float(np.mean(steps, where=at)), float(np.mean(steps, where=~at)))

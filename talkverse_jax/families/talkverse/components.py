@@ -1,0 +1,125 @@
+"""The four models of TalkVerse, and their sizes together."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from talkverse_jax.core.config import load_toml
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.families.talkverse import axes as dit_axes
+from talkverse_jax.families.talkverse import keys as dit_keys
+from talkverse_jax.families.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.model import TalkVerse
+from talkverse_jax.models.umt5 import axes as text_axes
+from talkverse_jax.models.umt5 import keys as text_keys
+from talkverse_jax.models.umt5.config import UMT5Config
+from talkverse_jax.models.umt5.model import UMT5Encoder
+from talkverse_jax.models.vae import axes as vae_axes
+from talkverse_jax.models.vae import keys as vae_keys
+from talkverse_jax.models.vae.config import VAEConfig
+from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.wav2vec2 import axes as audio_axes
+from talkverse_jax.models.wav2vec2 import keys as audio_keys
+from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
+from talkverse_jax.models.wav2vec2.model import Wav2Vec2
+from talkverse_jax.weights import store
+from talkverse_jax.weights.component import Component
+
+COMPONENTS: dict[str, Component] = {
+    component.name: component
+    for component in (
+        Component(
+            name="dit",
+            config_type=TalkVerseConfig,
+            model_type=TalkVerse,
+            rules=dit_keys.RULES,
+            axes=dit_axes.AXES,
+            ignored=(),
+            real_size=TalkVerseConfig.talkverse_5b,
+            dtype="bfloat16",
+        ),
+        Component(
+            name="vae",
+            config_type=VAEConfig,
+            model_type=WanVAE22,
+            rules=vae_keys.RULES,
+            axes=vae_axes.AXES,
+            ignored=(),
+            real_size=VAEConfig.wan22,
+            dtype="float32",
+        ),
+        Component(
+            name="text",
+            config_type=UMT5Config,
+            model_type=UMT5Encoder,
+            rules=text_keys.RULES,
+            axes=text_axes.AXES,
+            ignored=(),
+            real_size=UMT5Config.xxl,
+            dtype="bfloat16",
+        ),
+        Component(
+            name="audio",
+            config_type=Wav2Vec2Config,
+            model_type=Wav2Vec2,
+            rules=audio_keys.RULES,
+            axes=audio_axes.AXES,
+            ignored=audio_keys.IGNORED,
+            real_size=Wav2Vec2Config.large_xlsr,
+            dtype="float32",
+        ),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfigs:
+    """The sizes of all four, by component; a `--config` file holds a table for each.
+
+    Raises:
+      UserError: what one gives is not what the next takes.
+    """
+
+    dit: TalkVerseConfig
+    vae: VAEConfig
+    text: UMT5Config
+    audio: Wav2Vec2Config
+
+    def __post_init__(self):
+        trunk = self.dit.trunk
+        for what, gives, takes in (
+            ("latent channels: vae z_dim, dit in_channels", self.vae.z_dim, trunk.in_channels),
+            ("latent channels: vae z_dim, dit out_channels", self.vae.z_dim, trunk.out_channels),
+            ("text width: text dim, dit text_dim", self.text.dim, trunk.text_dim),
+            ("audio width: audio hidden_size, dit audio_dim", self.audio.hidden_size, self.dit.audio_dim),
+            (
+                "audio layers: audio num_hidden_layers + 1, dit audio_layers",
+                self.audio.num_hidden_layers + 1,
+                self.dit.audio_layers,
+            ),
+        ):
+            if gives != takes:
+                raise UserError(f"the models do not fit together ({what}): {gives} and {takes}; make them equal")
+
+    @classmethod
+    def real_size(cls) -> "ModelConfigs":
+        """TalkVerse-5B, Wan2.2's VAE, UMT5-XXL, wav2vec2-large."""
+        return cls(**{name: component.real_size() for name, component in COMPONENTS.items()})
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> "ModelConfigs":
+        """Read a `--config` file."""
+        return load_toml(cls, path)
+
+    @classmethod
+    def from_weights(cls, folder: str | Path) -> "ModelConfigs":
+        """The sizes of converted weights.
+
+        Raises:
+          UserError: a component is missing or unfinished, or they do not fit together.
+        """
+        configs: dict[str, Any] = {n: store.load_config(folder, c) for n, c in COMPONENTS.items()}
+        try:
+            return cls(**configs)
+        except UserError as error:
+            raise UserError(f"{folder}: {error}, by converting them from files that belong together") from None

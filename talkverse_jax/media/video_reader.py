@@ -1,0 +1,226 @@
+"""Reading parts of a video: its pictures at given times, whatever its rate, and its sound by its own clock.
+
+All times are seconds of the file's clock, which pictures and sound share. Only what is needed is decoded: from
+the keyframe before the first picture to the picture after the last.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import av
+import librosa
+import numpy as np
+from av.container import InputContainer
+from jaxtyping import Float32, UInt8
+
+from talkverse_jax.core import files
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.data.windows import FPS
+from talkverse_jax.media.audio import frame_samples
+from talkverse_jax.media.buckets import cover
+from talkverse_jax.media.media import open_media, to_rgb
+
+SAMPLE_RATE = 16000
+SAMPLES_A_FRAME = SAMPLE_RATE // FPS
+
+# Some containers round times to milliseconds. (1 ms would show frame 30 of 29.97 fps at 1.000 s, 1 ms early.)
+_EPSILON = 6e-4
+# Sound decoded on both sides of what is asked for: decoders and the resampling filter need some to settle.
+_MARGIN = 1.0
+_SILENT = 1e-6
+
+
+Bring = Callable[[UInt8[np.ndarray, "h w 3"], tuple[int, int]], UInt8[np.ndarray, "H W 3"]]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is known of a video without decoding more than its first picture.
+
+    Attributes:
+      start: when its first picture is shown.
+      frames: at 25 fps: picture k is the one that is shown at start + k/25.
+      height, width: as it is shown.
+    """
+
+    start: float
+    frames: int
+    height: int
+    width: int
+
+
+class Video:
+    """An open video.
+
+    Attributes:
+      has_sound: whether it has.
+      decoded: frames that were decoded so far.
+    """
+
+    def __init__(self, container: InputContainer, sound: bool = True):
+        """Raises:
+        BadSample: no pictures in it, or no sound where it is needed.
+        """
+        if not container.streams.video:
+            raise BadSample("no video")
+        if sound and not container.streams.audio:
+            raise BadSample("no sound")
+        self._container = container
+        self._stream = container.streams.video[0]
+        self.has_sound = bool(container.streams.audio)
+        self.decoded = 0
+
+    def probe(self) -> Probe:
+        """Raises:
+        BadSample: it is cut short, or has no pictures that can be decoded.
+        """
+        first = next(self._decode(), None)
+        if first is None:
+            raise BadSample("no video", "no picture can be decoded")
+        height, width = (first.width, first.height) if first.rotation % 180 else (first.height, first.width)
+        start = _time(first)
+        return Probe(start, round((self._end() - start) * FPS), height, width)
+
+    def pictures(
+        self, times: Sequence[float], size: tuple[int, int], bring: Bring = cover
+    ) -> UInt8[np.ndarray, "T H W 3"]:
+        """The pictures that are shown at those times (ascending), brought to `size` (H, W).
+
+        Args:
+          bring: how; by default they are scaled to cover it, and cropped.
+
+        Raises:
+          BadSample: there are not so many, or they are damaged.
+        """
+        result = np.empty((len(times), *size, 3), np.uint8)
+        frames = self._decode_from(times[0])
+        shown, following = None, next(frames, None)
+        for place, time in enumerate(times):
+            new = False
+            while following is not None and _time(following) <= time + _EPSILON:
+                shown, following, new = following, next(frames, None), True
+            if shown is None or (following is None and time >= self._until(shown) + _EPSILON):
+                raise BadSample("cut short", f"no picture at {time:.2f} s")
+            if shown.is_corrupt:
+                raise BadSample("damaged", f"picture at {time:.2f} s")
+            if new:
+                result[place] = bring(np.rot90(to_rgb(shown), shown.rotation // 90), size)
+            else:
+                result[place] = result[place - 1]
+        return result
+
+    def sound(self, start: float, samples: int) -> Float32[np.ndarray, " n"]:
+        """So many samples at 16 kHz, mono, from that time on; zeros where the file has no sound.
+
+        Raises:
+          BadSample: it is damaged, holds values that are no numbers, or is silent.
+        """
+        seconds = samples / SAMPLE_RATE
+        native, rate = self._native_sound(start - _MARGIN, seconds + 2 * _MARGIN)
+        inside = slice(round(_MARGIN * rate), round((_MARGIN + seconds) * rate))
+        if not np.isfinite(native[inside]).all():
+            raise BadSample("sound not finite", f"between {start:.2f} and {start + seconds:.2f} s")
+        if np.abs(native[inside]).sum() < _SILENT:
+            raise BadSample("silent window", f"from {start:.2f} to {start + seconds:.2f} s")
+        resampled = librosa.resample(np.nan_to_num(native), orig_sr=rate, target_sr=SAMPLE_RATE)
+        first = round(_MARGIN * SAMPLE_RATE)
+        return resampled[first : first + samples].astype(np.float32)
+
+    def _native_sound(self, start: float, seconds: float) -> tuple[Float32[np.ndarray, " n"], int]:
+        """Mono at the file's rate, every packet at the time it says."""
+        stream = self._container.streams.audio[0]
+        parts = []
+        self._seek(start, stream)  # of AAC, time 0 is not the first packet
+        for packet in self._container.demux(stream):
+            if packet.pts is not None and float(packet.pts * packet.time_base) > start + seconds:
+                break
+            try:
+                parts += [(_time(frame), frame_samples(frame), frame.sample_rate) for frame in packet.decode()]
+            except av.error.InvalidDataError:
+                raise BadSample("damaged", "sound") from None
+        rates = {rate for *_, rate in parts}
+        if len(rates) > 1:
+            raise BadSample("damaged", f"sound of several rates {sorted(rates)}")
+        rate = rates.pop() if rates else SAMPLE_RATE
+        native = np.zeros(round(seconds * rate), np.float32)
+        # Rounded times are off by some samples: what follows on within that follows on exactly.
+        slack = 1 + 2 * float(stream.time_base) * rate
+        at = -math.inf
+        for time, values, _ in parts:
+            place = round((time - start) * rate)
+            at = at if abs(place - at) <= slack else place
+            left, right = max(at, 0), min(at + len(values), len(native))
+            if left < right:
+                native[left:right] = values[left - at : right - at].mean(axis=1)
+            at += len(values)
+        return native, rate
+
+    def _end(self) -> float:
+        """When the last picture is over: its packet is read, not decoded.
+
+        A header's length counts from the first time of decoding, which is not that of showing.
+        """
+        self._seek(math.inf, self._stream)
+        packets = [
+            packet
+            for packet in self._container.demux(self._stream)
+            if packet.pts is not None and packet.size and not packet.is_corrupt
+        ]
+        if not packets:
+            raise BadSample("cut short", "its last pictures are not there")
+        return max(float((packet.pts + (packet.duration or 0)) * packet.time_base) for packet in packets)
+
+    def _until(self, frame: av.VideoFrame) -> float:
+        """When the file's last frame is over."""
+        return _time(frame) + max(float((frame.duration or 0) * frame.time_base), 1 / FPS)
+
+    def _decode_from(self, time: float) -> Iterator[av.VideoFrame]:
+        """Frames in order of showing; the first is shown at that time or before, if any is."""
+        back = 0.0
+        while True:
+            self._seek(time - back, self._stream)
+            frames = self._decode()
+            first = next(frames, None)
+            if (first is not None and _time(first) <= time + _EPSILON) or back > time:
+                break
+            back = 2 * back + 0.5  # some containers find keyframes by the time of decoding, or not quite
+        if first is not None:
+            yield first
+            yield from frames
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        try:
+            for frame in self._container.decode(self._stream):
+                self.decoded += 1
+                yield frame
+        except av.error.InvalidDataError as error:
+            raise BadSample("damaged", str(error)) from None
+
+    def _seek(self, time: float, stream: av.stream.Stream) -> None:
+        """To the keyframe before; to the last one for infinity."""
+        ticks = 2**62 if math.isinf(time) else math.floor(time / stream.time_base)
+        self._container.seek(ticks, stream=stream)
+
+
+def _time(frame: av.VideoFrame | av.AudioFrame) -> float:
+    if frame.pts is None:
+        raise BadSample("damaged", "frames without times")
+    return float(frame.pts * frame.time_base)
+
+
+@contextmanager
+def open_video(path: str, sound: bool = True) -> Iterator[Video]:
+    """Open a video, which must have sound unless told otherwise; what goes wrong, in the body too, becomes a
+    `BadSample`."""
+    try:
+        if not files.exists(path):
+            raise BadSample("no such file")
+        with open_media(path, "a video") as container:
+            yield Video(container, sound)
+    except UserError as error:
+        raise BadSample("cannot be read", str(error)) from None
+    except OSError as error:  # a bucket that does not answer
+        raise BadSample("cannot be read", str(error)) from None

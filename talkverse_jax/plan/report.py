@@ -1,0 +1,186 @@
+"""A plan as a person reads it, and as JSON."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from talkverse_jax.plan.compile import Planned
+from talkverse_jax.plan.sampling import Job
+from talkverse_jax.plan.training import TrainingJob
+from talkverse_jax.sharding.mesh import MeshSizes
+from talkverse_jax.sharding.topologies import Topology
+
+GB = 1e9
+_WHEN = {"clip": "a clip", "first": "in the first", "video": "a video", "update": "an update"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A job on a topology.
+
+    Attributes:
+      dtype: of the transformer's products.
+    """
+
+    topology: Topology
+    devices: int
+    mesh: MeshSizes
+    job: Job | TrainingJob
+    dtype: str
+    programs: tuple[Planned, ...]
+
+    @property
+    def fits(self) -> bool:
+        return all(program.fits for program in self.programs)
+
+    @property
+    def faults(self) -> list[str]:
+        return [fault for program in self.programs for fault in program.faults]
+
+    @property
+    def step(self) -> Planned | None:
+        """The sampling step that makes up most of a clip."""
+        steps = [p for p in self.programs if p.name.startswith("step")]
+        return max(steps, key=lambda p: p.when == "clip", default=None)
+
+    @property
+    def clip_seconds(self) -> float | None:
+        """Of one clip at best; None where a program of it is missing from the plan or its time unknown."""
+        wanted = [p for p in self.programs if p.when == "clip"]
+        if {"step", "prepare", "decode", "encode"} - {p.name for p in wanted}:
+            return None
+        times = [p.best for p in wanted]
+        return None if None in times else sum(p.times * best for p, best in zip(wanted, times))
+
+    @property
+    def update_seconds(self) -> float | None:
+        """Of an update of training at best; None where it is no plan of training, or not a whole one."""
+        wanted = [p for p in self.programs if p.when == "update"]
+        times = [p.best for p in wanted]
+        if {p.name for p in wanted} != {"gradients", "update"} or None in times:
+            return None
+        return sum(p.times * best for p, best in zip(wanted, times))
+
+    def sentence(self) -> str:
+        """What a person needs to know."""
+        if self.faults:
+            return f"no verdict: {self.faults[0]}"
+        worst = max(self.programs, key=lambda p: p.total)
+        mark = "estimate: " if worst.estimated else ""
+        if not self.fits:
+            over = [p for p in self.programs if not p.fits]
+            worst = max(over, key=lambda p: p.total)
+            return f"{mark}does not fit: {worst.name} takes {worst.total / GB:.1f} of {worst.limit / GB:.1f} GB" + (
+                f"; nor do {', '.join(p.name for p in over if p is not worst)}" if len(over) > 1 else ""
+            )
+        parts = [f"{mark}takes {worst.total / GB:.1f} GB ({worst.name})"]
+        if worst.limit:
+            parts = [f"{mark}fits: {worst.total / GB:.1f} of {worst.limit / GB:.1f} GB ({worst.name})"]
+        if self.step and self.step.bound:
+            parts.append(f"{self.step.bound}-bound")
+            best = f"at best {_seconds(self.step.best)} a step"
+            if self.clip_seconds:
+                best += f", {_seconds(self.clip_seconds)} a clip of {self.job.frames / 25:.1f} s"
+            parts.append(best)
+        if seconds := self.update_seconds:
+            samples = self.job.batch * self.job.accumulation
+            parts.append(f"at best {_seconds(seconds)} an update of {samples} sample{'s' * (samples > 1)}")
+        return "; ".join(parts)
+
+    def as_json(self) -> dict[str, Any]:
+        record = dataclasses.asdict(self)
+        record["topology"] = {
+            "name": self.topology.name,
+            "chips": self.topology.chips,
+            "devices": self.devices,
+            "device_kind": self.topology.generation.device_kind,
+        }
+        for program, values in zip(self.programs, record["programs"]):
+            values |= {name: getattr(program, name) for name in ("total", "fits", "waste", "bound", "best")}
+        return record | {
+            "faults": self.faults,
+            "fits": self.fits and not self.faults,
+            "clip_seconds": self.clip_seconds,
+            "update_seconds": self.update_seconds,
+            "sentence": self.sentence(),
+        }
+
+
+def report(plan: Plan) -> str:
+    """The plan in lines of at most 116 characters."""
+    estimated = any(program.estimated for program in plan.programs)
+    unit = "device" if plan.topology.generation.devices_per_chip > 1 else "chip"
+    unit = {"gpu": "card", "cpu": "device"}.get(plan.topology.generation.platform, unit)
+    lines = [_heading(plan), ""]
+    memory = [["GB a " + unit, "weights", "inputs", "temporary", "outputs", "beside", "total", "of", "fits"]]
+    work = [["a " + unit, "TFLOP", "waste", "compute", "memory", "links", "at best", "times"]]
+    for p in plan.programs:
+        name = f"~ {p.name}" if p.estimated else p.name
+        sizes = (p.weights, p.inputs, p.temporaries, p.outputs, sum(p.beside.values()), p.total)
+        shown = [f"{size / GB:.2f}" for size in sizes]
+        if p.complaint:  # the compiler gives one figure for everything
+            shown[3] = "-"
+        memory.append([name, *shown, f"{p.limit / GB:.2f}" if p.limit else "?", "yes" if p.fits else "NO"])
+        times = [_seconds(t) if t else "-" for t in (p.compute, p.memory, p.interconnect, p.best)]
+        waste = "-" if p.estimated else f"{p.waste:.1%}"
+        count = f"{p.times} {_WHEN[p.when]}"
+        work.append([name, _significant(p.cost.flops / 1e12), waste, *times, count])
+    lines += [*_table(memory), "", *_table(work), "", *_received(plan, unit)]
+    for p in plan.programs:
+        if not p.fits:
+            lines += _complaint(p)
+    lines += [f"fault: {fault}" for fault in plan.faults]
+    if estimated:
+        lines.append("~ an estimate from the model's sizes: nothing was compiled, links and waste are not counted")
+    return "\n".join([*lines, f"{plan.topology.name}: {plan.sentence()}"])
+
+
+def _heading(plan: Plan) -> str:
+    axes = dataclasses.asdict(plan.mesh)
+    mesh = " ".join(f"{name}={size}" for name, size in axes.items() if size > 1) or "one device"
+    chips = "" if plan.topology.generation.platform == "cpu" else f"{plan.topology.generation.device_kind}, "
+    count = f"{plan.devices} device{'s' * (plan.devices > 1)}"
+    return f"{plan.topology.name}  ({chips}{count}: {mesh})  {plan.job}, {plan.dtype}"
+
+
+def _complaint(p: Planned) -> list[str]:
+    lines = [f"{p.name} does not fit" + (f": {p.complaint}" if p.complaint else "")]
+    if p.beside:
+        beside = ", ".join(f"{name} {size / GB:.2f} GB" for name, size in p.beside.items())
+        lines.append(f"  beside it in memory: {beside}")
+    lines += [f"  {buffer.nbytes / GB:8.3f} GB  {buffer.shape}  {buffer.op_name}"[:116] for buffer in p.buffers]
+    return [*lines, ""]
+
+
+def _received(plan: Plan, unit: str) -> list[str]:
+    """Bytes through collectives by kind, if there are any."""
+    kinds = sorted({kind for p in plan.programs for kind, size in p.cost.received.items() if size})
+    if not kinds:
+        return []
+    rows = [[f"GB received a {unit}", *kinds, "all"]]
+    for p in plan.programs:
+        sizes = [p.cost.received.get(kind, 0.0) for kind in kinds]
+        rows.append([p.name, *(_significant(size / GB) if size else "-" for size in (*sizes, sum(sizes)))])
+    return [*_table(rows), ""]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns two spaces apart, names to the left, the rest to the right; a line under the heads."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        for row in rows
+    ]
+    return [lines[0].rstrip(), "-" * len(lines[0].rstrip()), *(line.rstrip() for line in lines[1:])]
+
+
+def _seconds(seconds: float) -> str:
+    return f"{_significant(1000 * seconds)} ms" if seconds < 0.1 else f"{_significant(seconds)} s"
+
+
+def _significant(value: float) -> str:
+    """Three significant digits, no exponent, nothing below a ten-thousandth."""
+    if abs(value) < 1e-4:
+        return "0"
+    return f"{value:.{min(4, max(0, 2 - math.floor(math.log10(abs(value)))))}f}"

@@ -1,0 +1,200 @@
+"""Write docs/tpu.md: what a sampling step and an update of training cost on each topology, compiled for each.
+
+python -m talkverse_jax.plan.table docs/tpu.md
+"""
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+
+import jax
+import jaxlib
+
+from talkverse_jax.core.errors import run_command
+from talkverse_jax.core.options import CommandParser
+from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.plan import plan
+from talkverse_jax.plan.report import GB, Plan
+from talkverse_jax.plan.training import make_training_job
+from talkverse_jax.sharding import topologies
+from talkverse_jax.sharding.mesh import MeshConfig
+
+TOPOLOGIES = (
+    "v5e-4", "v5e-8", "v5e-16", "v5e-64", "v6e-1", "v6e-8", "v6e-16", "v6e-64", "v5p-8", "v5p-64", "tpu7x-8",
+    "H100-1", "H100-8", "H200-1",
+)  # fmt: skip
+JOBS = {"640x640": "configs/sample_480.toml", "1280x704": "configs/sample_720.toml"}
+
+# Meshes beside the presets: what one would try first, and why it is not the preset.
+OTHERS = (
+    ("v5e-4", "data=2,context=2"),
+    ("v5e-8", "data=2,context=4"),
+    ("v6e-8", "context=8"),
+    ("v6e-8", "data=2,context=4,ulysses=1"),
+    ("v6e-8", "data=2,fsdp=4"),
+    ("v6e-8", "data=2,tensor=4"),
+)
+
+# Updates of training at 640x640, 193 frames: topology, strategy, mesh, batch.
+UPDATES = (
+    ("v5e-16", "lora", "fsdp=8,context=2", 8),
+    ("v5p-8", "lora", "fsdp=4", 4),
+    ("v6e-8", "lora", "fsdp=8", 8),
+    ("v6e-64", "lora", "fsdp=64", 64),
+    ("v5e-16", "full", "fsdp=8,context=2", 8),
+    ("v5p-8", "full", "fsdp=4", 4),
+    ("v6e-8", "full", "fsdp=8", 8),
+    ("v6e-64", "full", "fsdp=64", 64),
+)
+
+_UPDATE_HEAD = ["topology", "trained", "mesh", "batch", "GB a device", "fits", "again", "GB received", "bound"]
+_UPDATE_HEAD += ["an update", "device-s a sample"]
+
+_HEAD = ["topology", "mesh", "GB a device", "fits", "waste", "GB received", "bound", "a step", "50 steps"]
+_HEAD += ["device-s"]
+
+_PAGE = """\
+# What fits where
+
+Written by `make plan-table`: the sampling step of the published model (5.7 billion parameters, bfloat16, both
+branches of guidance, a clip of 120 frames with motion context) with the presets of `configs/mesh/`, compiled by
+XLA:TPU for machines that were not there (jaxlib {jaxlib}, libtpu {libtpu}). Rows with `~` are GPUs, estimated from
+the model's sizes alone. `python -m talkverse_jax.plan.plan` does the same for one machine, with every program of a
+run; `make test-slow` compiles a row again and compares.
+
+- **GB a device**: weights, inputs and temporaries of the step with the VAE's weights beside them, of what the
+  compiler can use.
+- **waste**: products computed beyond the model's own (padding, what several devices do alike).
+- **GB received**: by one device through collectives, a step.
+- **a step**: below this it cannot be: the longest of products at the data sheet's rate, memory traffic and links.
+  Nothing here was timed on a TPU.
+- **device-s**: devices x seconds of 50 steps, which is what a clip of 4.8 s costs.
+
+{tables}
+## Which mesh
+
+The same on other meshes, at 640x640:
+
+{others}
+- **Up to eight devices**: each branch of guidance has half of them (`data=2`), and they share its sequence by heads
+  (Ulysses, `context`). No padding to speak of, few bytes.
+- **16 GB a chip (v5e)**: `fsdp=2` keeps half of the transformer's weights and gathers them block by block: the step
+  would fit without, but the VAE's decode beside it has to fit too.
+- **More devices**: heads allow 2, 3, 4, 6, 8, 12 or 24 to share them; beyond, rings of such groups.
+- **`tensor`** moves the most and saves little here; **a ring alone** (`ulysses=1`) moves the keys and values of all
+  tokens to everybody.
+
+## Training 640x640, 193 frames
+
+An update (`gradients` and `update` of `plan --train`, `configs/train_lora.toml` and `train_full.toml`): bfloat16
+products, float32 parameters, gradients and Adam's moments, `remat full`, ROI loss in `full`, no accumulation.
+
+{updates}
+- **GB a device**: the most at once, of `gradients` with Adam's moments beside it or of `update`.
+- **again**: products beyond the model's own (three times the forward pass for what is trained, twice for what is
+  not): `remat full` makes the forward pass again, splash attention its scores twice more, and adapters are 8% of a
+  layer.
+- **v5e-16**: each sample lies on two chips (`context=2`), which halves what it leaves behind for the way back (a
+  residual stream in float32 for each block).
+- A larger batch is better made by `--gradient_accumulation_steps`: it costs no memory beside the gradients.
+
+## How the cost grows
+
+A step's products are fixed, so time falls with the number of devices and device-seconds stay, until what every
+device does alike or what it receives outweighs its share. The column device-s shows where: more chips than that buy
+little time for their price. For many videos give each slice its own, not more chips to one.
+"""
+
+
+def row(topology: str, mesh: str | None, size: str) -> list[str]:
+    """The cells of one row of the table.
+
+    Args:
+      mesh: as `--mesh` takes it; by default the topology's preset.
+      size: of `JOBS`.
+    """
+    options, where = plan.load_options(JOBS[size]), topologies.find(topology)
+    config = MeshConfig.read(mesh) if mesh else plan.preset(where)
+    made = plan.plan(where, config, ModelConfigs.real_size(), options, plan.make_job(options, size), ("step",))
+    return _cells(made)
+
+
+def _cells(made: Plan) -> list[str]:
+    step = next(program for program in made.programs if program.name == "step")
+    return [
+        ("~ " if step.estimated else "") + made.topology.name,
+        _axes(made) or "one device",
+        f"{step.total / GB:.1f} of {step.limit / GB:.1f}",
+        "yes" if step.fits else "**no**",
+        "" if step.estimated else f"{step.waste:.1%}",
+        "" if step.estimated else f"{step.cost.all_received / GB:.2f}",
+        step.bound or "",
+        f"{_three(1000 * step.best)} ms",
+        f"{_three(50 * step.best)} s",
+        _three(50 * step.best * made.devices),
+    ]
+
+
+def _axes(made: Plan) -> str:
+    return ", ".join(f"{name}={n}" for name, n in dataclasses.asdict(made.mesh).items() if n > 1)
+
+
+def _three(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
+
+
+def update_row(topology: str, strategy: str, mesh: str, batch: int) -> list[str]:
+    """The cells of one row of the table of training: see `UPDATES`."""
+    options = plan.load_train_options(f"configs/train_{strategy}.toml")
+    options = dataclasses.replace(options, batch_size=batch)
+    where, configs = topologies.find(topology), ModelConfigs.real_size()
+    job = make_training_job(configs, options, 640, 640)
+    return _update_cells(plan.plan(where, MeshConfig.read(mesh), configs, options, job))
+
+
+def _update_cells(made: Plan) -> list[str]:
+    gradients, worst = made.programs[0], max(made.programs, key=lambda program: program.total)
+    received = sum(program.cost.all_received for program in made.programs)
+    return [
+        made.topology.name,
+        made.job.strategy,
+        _axes(made),
+        str(made.job.batch),
+        f"{worst.total / GB:.1f} of {worst.limit / GB:.1f}",
+        "yes" if made.fits else "**no**",
+        f"{gradients.waste:.0%}",
+        f"{received / GB:.1f}",
+        gradients.bound or "",
+        f"{_three(made.update_seconds)} s",
+        _three(made.update_seconds * made.devices / made.job.batch),
+    ]
+
+
+def table(rows: list[list[str]], head: list[str] = _HEAD) -> str:
+    """As Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def main() -> None:
+    parser = CommandParser(prog="python -m talkverse_jax.plan.table", description=__doc__.partition("\n")[0])
+    parser.add_argument("output", metavar="FILE", help="the page to write")
+    path = Path(parser.parse_args().output)
+    tables = ""
+    for size in JOBS:
+        rows = [row(topology, None, size) for topology in TOPOLOGIES]
+        tables += f"## Sampling {size}\n\n{table(rows)}\n"
+    updates = table([update_row(*update) for update in UPDATES], _UPDATE_HEAD)
+    others = table([row(topology, mesh, "640x640") for topology, mesh in OTHERS])
+    versions = dict(jaxlib=jaxlib.__version__, libtpu=plan.libtpu_version())
+    page = _PAGE.format(**versions, tables=tables, others=others, updates=updates)
+    path.write_text(page, encoding="utf-8")
+    print(path, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    # What was compiled for devices that are not there cannot be read back.
+    jax.config.update("jax_enable_compilation_cache", False)
+    run_command(main)

@@ -1,0 +1,109 @@
+import pytest
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.data import catalogue
+from talkverse_jax.data.batches import Shape
+from talkverse_jax.data.catalogue import Rules, describe, make_catalogue
+from talkverse_jax.data.metadata import Row, read_metadata
+from talkverse_jax.data.windows import Lengths
+from tests.videos import write_dataset, write_video
+
+LENGTHS = Lengths(num_frames=16, motion_frames=9)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Three good videos of three shapes, and one of each fault."""
+    folder = tmp_path_factory.mktemp("data")
+    good = write_dataset(folder, 3, [2.0, 0.8, 2.0], [(128, 128), (128, 128), (160, 128)])
+    cut = write_video(folder / "videos" / "cut.mp4", 2.0, options={"movflags": "faststart"})
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 2 // 3])
+    write_video(folder / "videos" / "mute.mp4", 2.0, sound=None)
+    write_video(folder / "videos" / "brief.mp4", 0.6)
+    write_video(folder / "videos" / "unmarked.mp4", 2.0)
+    (folder / "videos" / "text.mp4").write_text("no video\n" * 99)
+    bad = folder / "bad.csv"
+    names = ["cut", "mute", "brief", "unmarked", "text", "none"]
+    bad.write_text("video_path,caption\n" + "".join(f"videos/{name}.mp4,c\n" for name in names) + ",no path\n")
+    return read_metadata([str(good), str(bad)], str(folder))
+
+
+def test_what_is_taken_and_what_is_not(rows):
+    made = make_catalogue(rows, Rules("tiny-128", LENGTHS, roi=True))
+    assert [(entry.name, entry.frames, entry.shape) for entry in made.entries] == [
+        ("clip0", 50, Shape(128, 128, "motion")),
+        ("clip1", 20, Shape(128, 128, "short")),
+        ("clip2", 50, Shape(160, 128, "motion")),
+    ]
+    assert made.entries[0].masks.endswith("videos/clip0.npz")
+    assert made.entries[0].scene == (0, 49)
+    assert [(skip.name, skip.reason) for skip in made.rejected[:-1]] == [
+        ("videos/cut.mp4", "cut short"),
+        ("videos/mute.mp4", "no sound"),
+        ("videos/brief.mp4", "too short"),
+        ("videos/unmarked.mp4", "no mask file"),
+        ("videos/text.mp4", "cannot be read"),
+        ("videos/none.mp4", "no such file"),
+    ]
+    assert made.rejected[-1].reason == "no video_path"
+    assert made.rejected[-1].name.endswith("bad.csv line 8")
+    assert describe(made).startswith("3 videos in 3 shapes, 2 with motion frames; 7 left out (cut short: 1, ")
+
+
+def test_masks_are_asked_for_only_where_they_are_needed(rows):
+    names = [entry.name for entry in make_catalogue(rows, Rules("tiny-128", LENGTHS)).entries]
+    assert "unmarked" in names
+    detected = make_catalogue(rows, Rules("tiny-128", LENGTHS, roi=True, detector="tests.videos:face_box"))
+    assert [entry.masks for entry in detected.entries if entry.name == "unmarked"] == [""]
+
+
+def test_always_motion(rows):
+    made = make_catalogue(rows[:3], Rules("tiny-128", Lengths(16, 9, always_motion=True)))
+    assert [entry.name for entry in made.entries] == ["clip0", "clip2"]
+    assert [skip.reason for skip in made.rejected] == ["too short"]
+
+
+def test_the_longest_scene_decides(rows, tmp_path):
+    path = write_video(tmp_path / "scenes.mp4", 3.0, fps=50)
+
+    def entry(scenes):
+        row = Row("", "scenes.mp4", str(path), "c", fps=50.0, scenes=scenes)
+        made = make_catalogue([row], Rules("tiny-128", LENGTHS))
+        return made.entries[0] if made.entries else made.rejected[0].reason
+
+    assert (entry("").scene, entry("").shape.kind) == ((0, 74), "motion")
+    assert (entry("0,19;20,69;70,149").scene, entry("0,19;20,69;70,149").shape.kind) == ((37, 74), "motion")
+    assert entry("0,49;50,99;100,149").shape.kind == "short"  # 23 frames
+    assert entry("0,9;10,42;43,52") == "too short"  # of 150 frames none shows more
+
+
+def test_a_later_run_looks_at_nothing(rows, tmp_path, monkeypatch):
+    rules, cache = Rules("tiny-128", LENGTHS, roi=True), tmp_path / "cache" / "catalogue.jsonl"
+    made = make_catalogue(rows, rules, cache)
+    looked = []
+    look = catalogue._look
+    monkeypatch.setattr(catalogue, "_look", lambda row, rules: looked.append(row) or look(row, rules))
+    again = make_catalogue(rows, rules, cache)
+    assert again == made
+    assert again.digest == made.digest
+    assert looked == []
+    other = make_catalogue(rows[:2], rules, cache)  # other rows: made anew
+    assert len(looked) == 2
+    assert other.digest != made.digest
+    make_catalogue(rows[:2], Rules("tiny-128", Lengths(16, 5), roi=True), cache)
+    assert len(looked) == 4
+
+
+def test_a_torn_cache_is_made_anew(rows, tmp_path):
+    rules, cache = Rules("tiny-128", LENGTHS), tmp_path / "catalogue.jsonl"
+    made = make_catalogue(rows[:3], rules, cache)
+    whole = cache.read_text()
+    for torn in ("", whole[:20], whole[: len(whole) // 2], "[]\n"):
+        cache.write_text(torn)
+        assert make_catalogue(rows[:3], rules, cache) == made
+        assert cache.read_text() == whole
+
+
+def test_a_bucket_that_is_not_there(rows):
+    with pytest.raises(UserError, match="fasttalk-460"):
+        make_catalogue(rows, Rules("fasttalk-460"))

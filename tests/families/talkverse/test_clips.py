@@ -1,0 +1,109 @@
+import weakref
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.stopwatch import Stopwatch
+from talkverse_jax.families.talkverse import clips as long_video
+from talkverse_jax.families.talkverse.alignment import clip_audio
+from talkverse_jax.families.talkverse.clips import ClipSettings, Subject, generate_clips, seeded_noise
+from talkverse_jax.families.talkverse.components import COMPONENTS
+from talkverse_jax.weights import store
+
+SETTINGS = dict(
+    infer_frames=8,
+    sample_steps=2,
+    sample_shift=5.0,
+    sample_guide_scale=4.5,
+    sample_solver="unipc",
+    init_first_frame=False,
+    audio_alignment="exact",
+)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_weights):
+    return [store.load_module(tiny_weights, COMPONENTS[name], dtype="float32") for name in ("dit", "vae")]
+
+
+def clips_of(models, on_step=lambda: None, num_clips=2, image=None, dubbing=None, **changes):
+    dit, vae = models
+    rng, trunk = np.random.default_rng(0), dit.config.trunk
+    drawn = rng.uniform(-1, 1, (128, 128, 3)).astype(np.float32)
+    image = drawn if image is None else image
+    text = jnp.asarray(rng.standard_normal((1, trunk.text_len, trunk.text_dim)), jnp.float32)
+    features = rng.standard_normal((30, dit.config.audio_layers, dit.config.audio_dim)).astype(np.float32)
+    audio = partial(clip_audio, features)
+    subject = Subject(image, text, jnp.zeros_like(text), audio, num_clips, seeded_noise(5), dubbing)
+    return generate_clips(
+        dit,
+        vae,
+        [subject],
+        settings=ClipSettings(**SETTINGS | changes),
+        stopwatch=Stopwatch("encoding", "denoising", "decoding"),
+        on_step=on_step,
+    )
+
+
+def test_a_finished_clip_is_not_kept_while_the_next_is_made(models):
+    kept, alive = [], []
+    steps = clips_of(models, on_step=lambda: alive.append([ref() is not None for ref in kept]), num_clips=3)
+    for clip in steps:
+        kept.append(weakref.ref(clip))
+        assert clip.frames.shape == ((5, 8, 8)[clip.index], 128, 128, 3)
+        assert np.abs(clip.frames).max() <= 1
+        del clip
+    assert alive == [[], [], [False], [False], [False, False], [False, False]]
+
+
+def test_more_clips_do_not_change_the_ones_before(models):
+    one, two = ([clip.frames for clip in clips_of(models, num_clips=n)] for n in (1, 2))
+    np.testing.assert_array_equal(one[0], two[0])
+
+
+def test_the_first_clip_hears_what_it_shows(models):
+    """Row 0 three times early in `exact`; the same rows as the original's in `upstream`."""
+    exact, upstream = (
+        next(clips_of(models, num_clips=1, audio_alignment=how)).frames for how in ("exact", "upstream")
+    )
+    assert np.abs(exact - upstream).max() > 1e-4
+
+
+def test_starting_from_the_picture_encodes_it_into_the_history(models, monkeypatch):
+    seen = []
+    encode = long_video.encode
+
+    def spy(vae, video):
+        seen.append(np.asarray(video))
+        return encode(vae, video)
+
+    monkeypatch.setattr(long_video, "encode", spy)
+    clip = next(clips_of(models, num_clips=1, init_first_frame=True))
+    picture, history = seen
+    assert len(clip.frames) == 8 and history.shape[1] == 73
+    assert not history[:, :-6].any()
+    np.testing.assert_array_equal(history[:, -6:], np.repeat(picture, 6, axis=1))
+
+
+def test_guidance_off_is_the_conditional_branch(models):
+    frames = [next(clips_of(models, num_clips=1, sample_guide_scale=scale)).frames for scale in (1.0, 0.0, 1.001)]
+    np.testing.assert_array_equal(frames[0], frames[1])
+    np.testing.assert_allclose(frames[0], frames[2], atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"infer_frames": 6}, "--infer_frames 6: a latent frame holds 4 frames; give a multiple of 4, such as 8"),
+        ({"infer_frames": 0}, "such as 4"),
+        ({"sample_steps": 0}, "--sample_steps 0: give at least 1"),
+        ({"sample_shift": -1.0}, "--sample_shift -1.0"),
+    ],
+)
+def test_settings_that_cannot_work_say_so(changes, message):
+    with pytest.raises(UserError) as error:
+        ClipSettings(**SETTINGS | changes)
+    assert message in str(error.value)

@@ -1,0 +1,222 @@
+"""Videos become shards: whole, in parts, killed, with what cannot be read left out."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import parse_options
+from talkverse_jax.data.batches import SampleId, Shape
+from talkverse_jax.data.catalogue import Rules, make_catalogue
+from talkverse_jax.data.metadata import read_metadata
+from talkverse_jax.data.raw import RawSource
+from talkverse_jax.data.shards import ShardSource
+from talkverse_jax.data.windows import Lengths
+from talkverse_jax.training.encode import SampleEncoder, prepared_batch, prepared_samples
+from talkverse_jax.training.prepare import PrepareOptions, divide, prepare
+from tests.videos import write_csv, write_dataset
+
+LENGTHS = Lengths(num_frames=8, motion_frames=73)
+ARRAYS = ("target", "motion", "reference", "audio", "text", "face", "body")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Clips 0 and 2 have motion frames, clips 1 and 3 are too short for them."""
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(folder, 4, [5.0, 2.0])
+    return folder
+
+
+def make_options(weights, data, output, /, **more) -> PrepareOptions:
+    flags = {
+        "weights": weights,
+        "dataset_metadata_path": data / "metadata.csv",
+        "dataset_base_path": data,
+        "output": output,
+        "size_bucket": "tiny-128",
+        "num_frames": 8,
+        "enable_roi_loss": True,
+        "windows": 2,
+        "shard_size": 2,
+        "num_workers": 0,
+    } | more
+    return parse_options(PrepareOptions, "prepare", "", arguments(flags))
+
+
+def arguments(flags: dict) -> list[str]:
+    return [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_weights, data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("prepared")
+    assert prepare(make_options(tiny_weights, data, output))
+    return output
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.array_record")}
+
+
+def test_shards_hold_windows_of_one_shape():
+    a, b = Shape(32, 32, "motion"), Shape(32, 32, "short")
+    made = divide([b, a, b, a, a], windows=2, size=4)
+    assert [shard.shape for shard in made] == [a, a, b]
+    assert [shard.number for shard in made] == [0, 1, 2]
+    assert made[0].ids == ((0, 1), (1, 1), (0, 3), (1, 3))
+    assert made[1].ids == ((0, 4), (1, 4))
+    assert [len(part) for part in made[0].batches(3)] == [3, 3]
+    assert made[0].batches(3)[1][0] == (1, 3) and len(set(made[0].batches(3)[1][1:])) == 1
+
+
+def test_samples_are_those_of_the_videos(prepared, tiny_weights, data):
+    rows = read_metadata([str(data / "metadata.csv")], str(data))
+    catalogue = make_catalogue(rows, Rules("tiny-128", LENGTHS, roi=True, base=str(data)))
+    raw = RawSource(catalogue.entries, 0, LENGTHS, roi=True)
+    encoder, source = SampleEncoder.load(tiny_weights), ShardSource(prepared)
+    assert [(r.sample, r.window) for r in source.records] == [(s, w) for s in range(4) for w in range(2)]
+    assert [r.kind for r in source.records] == ["motion", "motion", "short", "short"] * 2
+    for number in (5, 2):
+        record, shape = source.records[number], source.shapes[number]
+        sample = source.load(SampleId(7, number), shape)
+        expected = encoder.encode(raw.stack([raw.load(SampleId(record.window, record.sample), shape)]))
+        for name in ARRAYS:
+            ours, theirs = getattr(sample, name), getattr(expected, name)[0]
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)
+        assert sample.face.any() and sample.text.any() and sample.motion.any() == (record.kind == "motion")
+        batch = prepared_batch(source.stack([sample, source.blank(SampleId(7, number), shape)]), source.null_text)
+        np.testing.assert_array_equal(batch.null_text, expected.null_text)
+        np.testing.assert_array_equal(batch.weight, [1, 0])
+        [again] = prepared_samples(batch, ("clip", "nobody"))
+        assert (again.id, again.name) == ((7, number), "clip")
+        np.testing.assert_array_equal(again.target, sample.target)
+
+
+def test_windows_of_a_video_differ(prepared):
+    source = ShardSource(prepared)
+    first, second = (source.load(SampleId(0, place), source.shapes[place]) for place in (0, 1))
+    assert first.name == second.name == "clip0"
+    assert (first.target != second.target).any() and (first.audio != second.audio).any()
+    np.testing.assert_array_equal(first.text, second.text)
+
+
+def test_processes_share_the_work(prepared, tiny_weights, data, tmp_path):
+    parts = [make_options(tiny_weights, data, tmp_path, num_processes=2, process_id=i) for i in range(2)]
+    assert not prepare(parts[0])
+    with pytest.raises(UserError, match="not all shards are there"):
+        ShardSource(tmp_path)
+    alone = set(contents(tmp_path))
+    assert prepare(parts[1])
+    assert alone == {"shard-00000.array_record", "shard-00002.array_record"}
+    assert contents(tmp_path) == contents(prepared)
+    assert (tmp_path / "index.jsonl").read_text() == (prepared / "index.jsonl").read_text()
+
+
+def test_a_killed_run_goes_on(prepared, tiny_weights, data, tmp_path):
+    flags = vars(make_options(tiny_weights, data, tmp_path)) | {"dataset_metadata_path": data / "metadata.csv"}
+    flags = {name: value for name, value in flags.items() if value is not None}
+    command = [sys.executable, "-m", "talkverse_jax.training.prepare", *arguments(flags)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        while not (tmp_path / "shard-00000.json").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.communicate()
+    done = {path.name for path in tmp_path.glob("shard-*.json")}
+    assert 1 <= len(done) < 4 and not (tmp_path / "index.jsonl").exists()
+    written = {name: (tmp_path / name).stat().st_mtime_ns for name in done}
+    assert prepare(make_options(tiny_weights, data, tmp_path))
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in done} == written
+    assert contents(tmp_path) == contents(prepared)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_run_that_is_done_makes_nothing(prepared, tiny_weights, data):
+    before = {path.name: path.stat().st_mtime_ns for path in prepared.glob("shard-*")}
+    assert prepare(make_options(tiny_weights, data, prepared))
+    assert {path.name: path.stat().st_mtime_ns for path in prepared.glob("shard-*")} == before
+
+
+def test_a_lost_shard_is_made_again(prepared, tiny_weights, data):
+    before = contents(prepared)
+    lost = prepared / "shard-00003.array_record"
+    lost.write_bytes(lost.read_bytes()[:-1])
+    assert prepare(make_options(tiny_weights, data, prepared))
+    assert contents(prepared) == before
+
+
+def test_what_cannot_be_read_is_left_out_and_listed(tiny_weights, tmp_path):
+    data, output = tmp_path / "data", tmp_path / "shards"
+    write_dataset(data, 3, 2.0)
+    broken = data / "videos" / "clip1.mp4"
+    content = broken.read_bytes()
+    middle = content.index(b"mdat") + len(content) // 4
+    broken.write_bytes(content[:middle] + bytes(len(content) // 2) + content[middle + len(content) // 2 :])
+    (data / "videos" / "clip2.npz").unlink()
+    prepare(make_options(tiny_weights, data, output))
+    source = ShardSource(output)
+    assert {record.name for record in source.records} == {"clip0"} and len(source.records) == 2
+    lines = [json.loads(line) for line in (output / "skipped.jsonl").read_text().splitlines()]
+    assert {os.path.basename(line["name"]) for line in lines} == {"clip1.mp4", "clip2.mp4"}
+    assert {line["reason"] for line in lines if "clip2" in line["name"]} == {"no mask file"}
+
+
+def test_the_program_of_the_guide_makes_a_csv(data, tmp_path):
+    guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    program = textwrap.dedent(re.search(r"```python\n(.*?)```", guide, re.DOTALL)[1])
+    theirs = tmp_path / "rows.csv"
+    names = ["videos/clip0.mp4", "videos/gone.mp4", "videos/clip1.mp4"]
+    rest = {"caption": "a, b", "fps": 25, "scenes": "0,9;10,20", "score": 1}
+    write_csv(theirs, [{"video_path": name} | rest for name in names])
+    target = tmp_path / "talkverse.csv"
+    subprocess.run([sys.executable, "-c", program, theirs, data, target], check=True)
+    rows = read_metadata([str(target)], str(data))
+    assert [(row.name, row.caption, row.fps, row.scenes) for row in rows] == [
+        ("clip0", "a, b", 25, "0,9;10,20"),
+        ("clip1", "a, b", 25, "0,9;10,20"),
+    ]
+
+
+def test_other_flags_are_refused(prepared, tiny_weights, data):
+    for more, message in (
+        ({"windows": 3}, "made with --windows 2, not 3"),
+        ({"seed": 1}, "made with --seed 0, not 1"),
+        ({"num_frames": 12}, "made with --num_frames 8, not 12"),
+        ({"dtype": "float32"}, "made with --dtype bfloat16, not float32"),
+        ({"enable_roi_loss": False}, "made with masks of face and body"),
+    ):
+        with pytest.raises(UserError, match=message):
+            prepare(make_options(tiny_weights, data, prepared, **more))
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        ({"shard_size": 0}, "--shard_size 0: give 1 or more"),
+        ({"process_id": 1}, "--process_id 1: give 0 to 0"),
+        ({"max_skipped_share": 2}, "--max_skipped_share 2.0: give a number from 0 to 1"),
+        ({"seed": -1}, "--seed -1: give a number from 0"),
+        ({"output": "gs://bucket/shards"}, "mount the bucket"),
+        ({"num_frames": 7}, "--num_frames 7: .* multiple of 4"),
+        ({"weights": "nowhere"}, "nowhere: no such folder"),
+        ({"dataset_metadata_path": "none.csv"}, "none.csv: no such file"),
+        ({"size_bucket": "none"}, "--size_bucket none: unknown; give one of"),
+    ],
+)
+def test_what_cannot_be_is_one_line(tiny_weights, data, tmp_path, more, message):
+    with pytest.raises(UserError, match=message):
+        prepare(make_options(tiny_weights, data, tmp_path / "shards", **more))

@@ -10,7 +10,7 @@ from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.plan import plan
 from talkverse_jax.plan import table as plan_table
 from talkverse_jax.sharding import topologies
-from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from tests.conftest import CONFIGS
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")

@@ -24,7 +24,15 @@ class UserError(Exception):
 
     The message is one line: the file or flag, what is wrong with it, and what to do. Where tensors do not fit a
     model, a list of them follows.
+
+    Attributes:
+      field: the option that is wrong, where it is one: a command shows it as a flag, a server as a parameter.
+      reason: the message without it.
     """
+
+    def __init__(self, reason: str, *, field: str | None = None):
+        super().__init__(f"--{field} {reason}" if field else reason)
+        self.reason, self.field = reason, field
 
 
 @contextmanager

@@ -21,9 +21,75 @@ from talkverse_jax.core.errors import UserError
 Options = TypeVar("Options")
 
 
-def option(help: str, *, group: str, default: Any = dataclasses.MISSING, metavar: str | None = None) -> Any:
-    """A dataclass field with its line of help; without a default it is required."""
-    return dataclasses.field(default=default, metadata={"help": help, "group": group, "metavar": metavar})
+def option(
+    help: str,
+    *,
+    group: str,
+    default: Any = dataclasses.MISSING,
+    metavar: str | None = None,
+    decides: bool = False,
+) -> Any:
+    """A dataclass field with its line of help; without a default it is required.
+
+    Args:
+      metavar: what help shows for the value; FILE and DIR are paths.
+      decides: the value changes a video beyond rounding. Of a FILE its contents count.
+    """
+    metadata = {"help": help, "group": group, "metavar": metavar, "decides": decides}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def build(groups: dict[str, type], values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Options in several groups from values by name.
+
+    Args:
+      groups: frozen dataclasses of `option` fields, by a name for each.
+      where: the file or command the values come from, for error messages.
+
+    Raises:
+      UserError: a value is unknown, missing, or of the wrong type.
+    """
+    known = {field.name: name for name, cls in groups.items() for field in dataclasses.fields(cls)}
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
+            raise UserError(f"{where}: unknown key {key!r}; {hint}")
+    return {
+        name: from_dict(cls, {key: value for key, value in values.items() if known[key] == name}, where)
+        for name, cls in groups.items()
+    }
+
+
+def defaults(*groups: Any) -> dict[str, Any]:
+    """Of the options that decide a video, what they are unless given."""
+    return {
+        field.name: field.default
+        for group in groups
+        for field in dataclasses.fields(group)
+        if field.metadata["decides"] and field.metadata["metavar"] != "FILE"
+    }
+
+
+def parse(groups: dict[str, type], prog: str, description: str, argv: list[str] | None = None) -> dict[str, Any]:
+    """Read options in several groups from `--config FILE.toml` and the flags given beside it.
+
+    Raises:
+      UserError: a value is unknown, of the wrong type, or a required one is missing. The message names the flag or
+        the file's key.
+    """
+    fields = [(f.name, hint, f) for cls in groups.values() for f, hint in _hinted(cls)]
+    everything = dataclasses.make_dataclass("_Options", fields, kw_only=True)
+    parsed = parse_options(everything, prog, description, argv)
+    return build(groups, {name: getattr(parsed, name) for name, *_ in fields}, prog)
+
+
+def _hinted(cls: type) -> list[tuple[dataclasses.Field, Any]]:
+    hints = typing.get_type_hints(cls)
+    return [
+        (dataclasses.field(default=field.default, metadata=field.metadata), hints[field.name])
+        for field in dataclasses.fields(cls)
+    ]
 
 
 def parse_options(cls: type[Options], prog: str, description: str, argv: list[str] | None = None) -> Options:

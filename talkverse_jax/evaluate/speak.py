@@ -5,7 +5,7 @@ from pathlib import Path
 from talkverse_jax.core.config import from_dict, read_toml
 from talkverse_jax.core.paths import existing_file, new_folder
 from talkverse_jax.data.metadata import read_metadata
-from talkverse_jax.families.talkverse.settings import SampleOptions
+from talkverse_jax.run.sample_options import SampleOptions
 from talkverse_jax.run.worker import sample
 
 

@@ -1,11 +1,10 @@
 """Rematerialisation policies by name: what a backward pass finds kept, and what it computes again."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 
-Remat = Literal["none", "dots", "full"]
+from talkverse_jax.ops.names import Remat
 
 _POLICIES = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,

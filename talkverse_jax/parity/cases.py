@@ -28,7 +28,8 @@ from talkverse_jax.models.wan.config import WanConfig
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipeline.encoders import AudioEncoder, normalise
 from talkverse_jax.pipeline.placement import Layouts, component_layouts
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights import lora
 from talkverse_jax.weights.bundle import Bundle
 from talkverse_jax.weights.match import load_torch

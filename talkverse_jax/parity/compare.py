@@ -17,7 +17,7 @@ import numpy as np
 from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.parity.cases import CASES as FORWARD_CASES
 from talkverse_jax.parity.training_cases import run_train_loss
-from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights.bundle import Bundle
 
 CASES = {**FORWARD_CASES, "train_loss": run_train_loss}

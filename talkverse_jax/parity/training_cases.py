@@ -16,7 +16,7 @@ from talkverse_jax.parity.cases import (
     load,
     vae_config,
 )
-from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.training.batch import TrainingBatch
 from talkverse_jax.training.step import batch_losses
 from talkverse_jax.weights.bundle import Bundle

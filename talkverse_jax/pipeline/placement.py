@@ -5,7 +5,8 @@ from jax.sharding import Mesh
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.pictures import picture_layout
 from talkverse_jax.sharding.rules import ENCODING
 

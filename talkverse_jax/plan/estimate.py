@@ -11,13 +11,13 @@ from jax.sharding import AbstractMesh
 
 from talkverse_jax.core import tree
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
-from talkverse_jax.families.talkverse.settings import SampleOptions
 from talkverse_jax.ops.attention.xla import SCORE_BYTES
 from talkverse_jax.plan.compile import Planned, bounds
 from talkverse_jax.plan.hlo_cost import Cost
 from talkverse_jax.plan.sampling import Job, Work, sampling_work
+from talkverse_jax.run.sample_options import SampleOptions
 from talkverse_jax.sharding.layout import Layout, parameter_axes
-from talkverse_jax.sharding.mesh import AXES, MeshSizes
+from talkverse_jax.sharding.mesh_config import AXES, MeshSizes
 from talkverse_jax.sharding.rules import ENCODING, SAMPLING
 from talkverse_jax.sharding.topologies import Topology
 

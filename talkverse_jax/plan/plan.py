@@ -20,15 +20,16 @@ from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.core.options import CommandParser
 from talkverse_jax.core.paths import write_json
 from talkverse_jax.families.talkverse.components import ModelConfigs
-from talkverse_jax.families.talkverse.settings import SampleOptions
 from talkverse_jax.media.buckets import BUCKETS
 from talkverse_jax.plan.compile import Planned, compile_program
 from talkverse_jax.plan.estimate import estimate
 from talkverse_jax.plan.report import Plan, report
 from talkverse_jax.plan.sampling import Job, sampling_programs, sampling_work
 from talkverse_jax.plan.training import TrainingJob, make_training_job, training_programs
+from talkverse_jax.run.sample_options import SampleOptions
 from talkverse_jax.sharding import topologies
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.topologies import TOPOLOGIES, Topology
 from talkverse_jax.training.options import TrainOptions
 

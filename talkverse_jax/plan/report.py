@@ -8,7 +8,7 @@ from typing import Any
 from talkverse_jax.plan.compile import Planned
 from talkverse_jax.plan.sampling import Job
 from talkverse_jax.plan.training import TrainingJob
-from talkverse_jax.sharding.mesh import MeshSizes
+from talkverse_jax.sharding.mesh_config import MeshSizes
 from talkverse_jax.sharding.topologies import Topology
 
 GB = 1e9

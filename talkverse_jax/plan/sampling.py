@@ -16,9 +16,9 @@ from talkverse_jax.families.talkverse import clips as long_video
 from talkverse_jax.families.talkverse import flops as model_flops
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.model import ClipConditions
-from talkverse_jax.families.talkverse.settings import SampleOptions
 from talkverse_jax.pipeline import encoders
 from talkverse_jax.pipeline.placement import component_layouts
+from talkverse_jax.run.sample_options import SampleOptions
 from talkverse_jax.sharding.layout import Layout
 
 SOUND_SECONDS = 60  # of the audio encoder's program

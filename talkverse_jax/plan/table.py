@@ -18,7 +18,7 @@ from talkverse_jax.plan import plan
 from talkverse_jax.plan.report import GB, Plan
 from talkverse_jax.plan.training import make_training_job
 from talkverse_jax.sharding import topologies
-from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.sharding.mesh_config import MeshConfig
 
 TOPOLOGIES = (
     "v5e-4", "v5e-8", "v5e-16", "v5e-64", "v6e-1", "v6e-8", "v6e-16", "v6e-64", "v5p-8", "v5p-64", "tpu7x-8",

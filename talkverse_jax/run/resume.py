@@ -18,8 +18,8 @@ from jax.experimental import multihost_utils
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import replacing
 from talkverse_jax.families.talkverse.clips import Past
-from talkverse_jax.families.talkverse.settings import SampleOptions
 from talkverse_jax.media.video_writer import unfinished_files
+from talkverse_jax.run.sample_options import SampleOptions
 from talkverse_jax.sharding.distributed import from_main, is_main, process_count
 from talkverse_jax.weights import store
 

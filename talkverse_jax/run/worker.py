@@ -24,7 +24,6 @@ from talkverse_jax.families.talkverse.clips import Clip, Subject, generate_clips
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.inputs import Inputs, read_inputs
 from talkverse_jax.families.talkverse.model import TalkVerse
-from talkverse_jax.families.talkverse.settings import SampleOptions
 from talkverse_jax.media.audio import SoundFile
 from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.media.video_writer import VideoWriter, check_output
@@ -35,6 +34,7 @@ from talkverse_jax.pipeline.long_sound import WindowedFeatures, sound_features
 from talkverse_jax.pipeline.placement import Layouts, choose_mesh, component_layouts
 from talkverse_jax.pipeline.residency import host_device, to_host
 from talkverse_jax.run.resume import Unfinished, is_finished, load, made_from, save, state_file
+from talkverse_jax.run.sample_options import SampleOptions
 from talkverse_jax.sharding.distributed import check_same, from_main, is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.weights import lora, store

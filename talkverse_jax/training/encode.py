@@ -27,7 +27,8 @@ from talkverse_jax.pipeline.encoders import AudioEncoder, TextEncoder, load_toke
 from talkverse_jax.pipeline.placement import component_layouts
 from talkverse_jax.pipeline.residency import host_device
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.pictures import split_for
 from talkverse_jax.training.batch import TrainingBatch
 from talkverse_jax.weights import manifest, store

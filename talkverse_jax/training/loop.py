@@ -26,7 +26,8 @@ from talkverse_jax.families.talkverse.flops import training_flops
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.sharding.distributed import check_same, from_main, is_main
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.rules import TRAINING
 from talkverse_jax.training.checkpoint import Checkpoints, Record
 from talkverse_jax.training.export import export

@@ -8,9 +8,8 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, check_shares, option
 from talkverse_jax.diffusion.loss import Dropouts
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
-from talkverse_jax.ops.attention import KernelName
-from talkverse_jax.ops.remat import Remat
-from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.ops.names import KernelName, Remat
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
 from talkverse_jax.training.optimizer import Rates
 from talkverse_jax.training.state import Beginning, Settings

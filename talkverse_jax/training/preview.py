@@ -13,9 +13,9 @@ from talkverse_jax.families.talkverse.alignment import FPS
 from talkverse_jax.families.talkverse.clips import generate_clips
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.inputs import read_inputs
-from talkverse_jax.families.talkverse.settings import SampleOptions
 from talkverse_jax.media.video_writer import VideoWriter
 from talkverse_jax.pipeline.placement import component_layouts
+from talkverse_jax.run.sample_options import SampleOptions
 from talkverse_jax.run.worker import encode_conditions
 from talkverse_jax.sharding.distributed import is_main
 from talkverse_jax.sharding.layout import Layout

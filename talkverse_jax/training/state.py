@@ -17,8 +17,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.model import TalkVerse
-from talkverse_jax.ops.attention import KernelName
-from talkverse_jax.ops.remat import Remat
+from talkverse_jax.ops.names import KernelName, Remat
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training import lora
 from talkverse_jax.training.strategy import OWN, Group, Strategy, matches

@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError
@@ -67,6 +68,50 @@ def read(folder: str | Path) -> Manifest:
       UserError: the folder or its manifest is missing, or damaged, or of a later version.
     """
     path = Path(folder) / FILE
+    values = _values(folder)
+    try:
+        components = values["components"].items()
+        version = values["format"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: damaged; {conversion(folder)}") from None
+    if version != _FORMAT:
+        raise UserError(f"{path}: of format {version}, this program reads {_FORMAT}; {conversion(folder)}")
+    return {name: from_dict(Entry, entry, f"{path}: {name}") for name, entry in components}
+
+
+def family(folder: str | Path) -> str | None:
+    """The name of the family that the weights are of; None where an older program wrote the manifest.
+
+    Raises:
+      UserError: the folder or its manifest is missing, or damaged.
+    """
+    return _values(folder).get("family")
+
+
+def identity(folder: str | Path) -> dict[str, Any]:
+    """What decides the weights' numbers, by component: the contents of the files they came from, and how they were
+    converted. Names and times of files do not count.
+
+    Raises:
+      UserError: the folder or its manifest is missing, or damaged.
+    """
+    return comparable({name: to_dict(entry) for name, entry in read(folder).items()})
+
+
+def comparable(components: Any) -> Any:
+    """The same of a manifest's components as plain values, which older records hold whole."""
+    if not isinstance(components, dict):
+        return components
+    found = {}
+    for name, entry in components.items():
+        files = entry["sources"]
+        digests = sorted(file if isinstance(file, str) else file["sha256"] for file in files)
+        found[name] = {"dtype": entry["dtype"], "lora": entry["lora"], "sources": digests}
+    return found
+
+
+def _values(folder: str | Path) -> dict[str, Any]:
+    path = Path(folder) / FILE
     if path.parent.is_file():
         raise UserError(f"{folder}: is a file; give the folder that convert_torch_weights.py wrote")
     if not path.parent.is_dir():
@@ -78,13 +123,10 @@ def read(folder: str | Path) -> Manifest:
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        components = values["components"].items()
-        version = values["format"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        values["components"], values["format"]
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: damaged; {conversion(folder)}") from None
-    if version != _FORMAT:
-        raise UserError(f"{path}: of format {version}, this program reads {_FORMAT}; {conversion(folder)}")
-    return {name: from_dict(Entry, entry, f"{path}: {name}") for name, entry in components}
+    return values
 
 
 def conversion(folder: str | Path, component: str | None = None) -> str:

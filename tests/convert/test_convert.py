@@ -25,7 +25,8 @@ from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights import match, orbax_io, store
 from talkverse_jax.weights.torch_writer import write_torch
 from tests.published import float32_tensors

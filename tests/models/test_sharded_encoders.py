@@ -17,7 +17,8 @@ from talkverse_jax.models.wav2vec2 import keys as wav2vec2_keys
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.rules import ENCODING
 from talkverse_jax.weights.match import load_torch
 from tests.sharded import arrays, collectives, error, sharded, share_of_all, shares

@@ -20,7 +20,8 @@ from talkverse_jax.models.vae.config import WAN22_LATENT_MEAN, WAN22_LATENT_STD,
 from talkverse_jax.models.vae.keys import RULES
 from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.pictures import picture_layout, split_for
 from talkverse_jax.weights.match import load_torch
 from tests.models.test_vae import SMALL

@@ -14,7 +14,8 @@ from talkverse_jax.ops.attention.context_parallel import shared_attention
 from talkverse_jax.ops.attention.splash import splash_attention
 from talkverse_jax.ops.attention.tiles import Tiles
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from tests.ops.attention_cases import inputs, plain
 
 HEADS = 24

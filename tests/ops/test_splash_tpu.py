@@ -11,7 +11,8 @@ import pytest
 
 from talkverse_jax.ops.attention import Attention, Segments
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 slow = pytest.mark.slow

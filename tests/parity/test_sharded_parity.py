@@ -4,7 +4,7 @@ import pytest
 
 from talkverse_jax.parity import compare as parity
 from talkverse_jax.parity.cases import CASES
-from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.sharding.mesh_config import MeshConfig
 
 MESHES = ("data=2,context=4", "data=2,fsdp=2,tensor=2")
 slow = pytest.mark.slow

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from talkverse_jax.pipeline import placement
-from talkverse_jax.sharding.mesh import MeshConfig
+from talkverse_jax.sharding.mesh_config import MeshConfig
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from talkverse_jax.plan.report import report
 from talkverse_jax.plan.sampling import Job, Program, Work, weight_bytes
 from talkverse_jax.plan.training import make_training_job, training_programs
 from talkverse_jax.sharding import topologies
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.topologies import TOPOLOGIES, find
 from tests.conftest import CONFIGS
 

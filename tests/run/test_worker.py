@@ -19,8 +19,8 @@ from talkverse_jax.core.errors import run_command
 from talkverse_jax.core.options import build_parser
 from talkverse_jax.diffusion.denoise import denoising_step
 from talkverse_jax.families.talkverse.components import ModelConfigs
-from talkverse_jax.families.talkverse.settings import SampleOptions
 from talkverse_jax.run import worker as pipeline
+from talkverse_jax.run.sample_options import SampleOptions
 
 ROOT = Path(__file__).parents[2]
 

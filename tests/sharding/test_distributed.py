@@ -16,7 +16,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.sharding import distributed
 from talkverse_jax.sharding.launch import Launch, find_launch
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 
 PROGRAM = """
 import os, sys, time
@@ -24,7 +25,8 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.sharding import distributed
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 
 def main():
     address, me, timeout = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -3,7 +3,8 @@ import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.sharding.layout import Layout, check_divides
-from talkverse_jax.sharding.mesh import MeshConfig, MeshSizes, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig, MeshSizes
 from talkverse_jax.sharding.rules import ENCODING, PREVIEW, SAMPLING, TRAINING, Rules
 from tests.conftest import CONFIGS
 

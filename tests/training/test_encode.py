@@ -12,7 +12,8 @@ from talkverse_jax.data.raw import RawSample
 from talkverse_jax.families.talkverse.clips import encode
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.media.buckets import to_unit
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.training.encode import SampleEncoder
 
 FRAMES, MOTION, SIZE = 8, 73, 32  # to be learnt, before them, pixels

@@ -10,7 +10,8 @@ from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.plan.hlo_text import Shape, parse
 from talkverse_jax.plan.training import make_training_job, training_programs
 from talkverse_jax.sharding import topologies
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.training.options import TrainOptions
 
 DIM, FFN, HEADS, DEVICES = 512, 1024, 4, 8

@@ -11,7 +11,8 @@ import pytest
 from talkverse_jax.families.talkverse.axes import AXES
 from talkverse_jax.sharding.distributed import fetch
 from talkverse_jax.sharding.layout import Layout, parameter_axes
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.rules import TRAINING
 from talkverse_jax.training.batch import TrainingBatch
 from talkverse_jax.training.step import Objective

@@ -8,8 +8,8 @@ import pytest
 
 from talkverse_jax.core import tree
 from talkverse_jax.families.talkverse.components import COMPONENTS
-from talkverse_jax.families.talkverse.settings import SampleOptions
 from talkverse_jax.media.media import open_media, video_frames
+from talkverse_jax.run.sample_options import SampleOptions
 from talkverse_jax.run.worker import sample
 from talkverse_jax.training import loop
 from talkverse_jax.training.encode import SampleEncoder

@@ -18,7 +18,8 @@ from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.paths import write_json
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights import manifest, orbax_io, store
 from talkverse_jax.weights.blocks import RowBlocks
 from tests.processes import free_address, run_together

@@ -9,7 +9,8 @@ import pytest
 from talkverse_jax.core import tree
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights import lora, store
 from tests.processes import free_address, run_together
 

@@ -28,8 +28,9 @@ from talkverse_jax.families.talkverse.run import Run, RunConditions
 from talkverse_jax.models.wan.attention import KeyValues
 from talkverse_jax.models.wan.block import Block, Head
 from talkverse_jax.models.wan.embeddings import PatchEmbedding, TextEmbedding, TimeEmbedding, unpatchify
-from talkverse_jax.ops.attention import Attention, KernelName
-from talkverse_jax.ops.remat import Remat, rematerialised
+from talkverse_jax.ops.attention import Attention
+from talkverse_jax.ops.names import KernelName, Remat
+from talkverse_jax.ops.remat import rematerialised
 from talkverse_jax.ops.rope import RopeTables, grid_positions, rope_tables
 from talkverse_jax.sharding.layout import Layout, check_divides
 

@@ -21,7 +21,8 @@ from talkverse_jax.families.talkverse.config import RunShape, TalkVerseConfig
 from talkverse_jax.models.wan.attention import KeyValues
 from talkverse_jax.models.wan.block import Block
 from talkverse_jax.ops.attention import Attention
-from talkverse_jax.ops.remat import Remat, rematerialised
+from talkverse_jax.ops.names import Remat
+from talkverse_jax.ops.remat import rematerialised
 
 Stream = Float[Array, "B L D"]
 

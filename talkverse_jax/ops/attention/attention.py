@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import logging
 import math
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +19,8 @@ from talkverse_jax.ops.attention.context_parallel import shared_attention, whole
 from talkverse_jax.ops.attention.kernel import Kernel, Segments
 from talkverse_jax.ops.attention.tiles import TILES
 from talkverse_jax.ops.attention.xla import xla_attention
+from talkverse_jax.ops.names import KernelName
 from talkverse_jax.sharding.layout import Layout
-
-KernelName = Literal["auto", "splash", "cudnn", "xla"]
 
 _FUSED = {"tpu": "splash", "gpu": "cudnn"}
 

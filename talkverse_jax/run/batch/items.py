@@ -15,7 +15,7 @@ from talkverse_jax.core.files import join
 from talkverse_jax.core.paths import existing_file
 from talkverse_jax.families.talkverse.alignment import frames_in_sound
 from talkverse_jax.families.talkverse.inputs import read_inputs
-from talkverse_jax.families.talkverse.settings import SampleOptions
+from talkverse_jax.run.sample_options import SampleOptions
 
 # Short names beside those of the flags.
 _ALIASES = {"seed": "base_seed", "bucket": "size_bucket"}

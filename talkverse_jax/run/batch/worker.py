@@ -28,7 +28,6 @@ from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.families.talkverse.clips import Clip, generate_clips
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.inputs import Inputs, read_inputs
-from talkverse_jax.families.talkverse.settings import SampleOptions
 from talkverse_jax.media.video_writer import VideoWriter
 from talkverse_jax.pipeline.long_sound import sound_features
 from talkverse_jax.pipeline.placement import Layouts
@@ -36,6 +35,7 @@ from talkverse_jax.run.batch.items import BatchPlan, Item, make_plan, read_list
 from talkverse_jax.run.batch.leases import MOST_TRIES, Lease, Leases
 from talkverse_jax.run.batch.store import Store, open_store
 from talkverse_jax.run.resume import made_from
+from talkverse_jax.run.sample_options import SampleOptions
 from talkverse_jax.run.worker import (
     Conditions,
     Plan,

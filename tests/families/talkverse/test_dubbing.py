@@ -9,7 +9,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.families.talkverse.clips import Dubbing
 from talkverse_jax.families.talkverse.inputs import read_inputs
-from talkverse_jax.families.talkverse.settings import SampleOptions
+from talkverse_jax.run.sample_options import SampleOptions
 from tests.families.talkverse.test_clips import clips_of, models  # noqa: F401
 from tests.run.test_worker import arguments, frames_of, run  # noqa: F401
 from tests.videos import write_video

@@ -16,7 +16,8 @@ from talkverse_jax.families.talkverse.axes import AXES
 from talkverse_jax.families.talkverse.config import RunShape, TalkVerseConfig
 from talkverse_jax.families.talkverse.model import TalkVerse
 from talkverse_jax.sharding.layout import Layout, parameter_axes
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from tests.families.talkverse.test_model import call, random_inputs
 from tests.sharded import sharded
 from tests.tiny import TINY, random_module

@@ -21,7 +21,8 @@ from talkverse_jax.models.vae.model import WanVAE22
 from talkverse_jax.pipeline.placement import Layouts, component_layouts
 from talkverse_jax.run import resume
 from talkverse_jax.run.resume import Unfinished
-from talkverse_jax.sharding.mesh import MeshConfig, make_mesh
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights import blocks, orbax_io
 from tests.processes import free_address, run_together
 from tests.sharded import error, sharded

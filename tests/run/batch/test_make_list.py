@@ -5,9 +5,9 @@ import json
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.families.talkverse.settings import SampleOptions
 from talkverse_jax.run.batch.items import read_list
 from talkverse_jax.run.batch.make_list import list_batch, main
+from talkverse_jax.run.sample_options import SampleOptions
 
 
 @pytest.fixture

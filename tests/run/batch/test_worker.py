@@ -18,9 +18,9 @@ import soundfile
 
 import sample
 from talkverse_jax.core.errors import UserError, run_command
-from talkverse_jax.families.talkverse.settings import SampleOptions
 from talkverse_jax.run.batch import worker as workers
 from talkverse_jax.run.batch.items import make_plan, read_list
+from talkverse_jax.run.sample_options import SampleOptions
 from tests.processes import ROOT
 from tests.run.test_worker import frames_of
 from tests.videos import write_video

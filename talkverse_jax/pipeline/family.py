@@ -1,0 +1,58 @@
+"""What the program knows of a family: one record, found through `registry`.
+
+To add a family, write a package with `settings.py` and `family.py` and a line in the registry (CONTRIBUTING.md).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from talkverse_jax.core.config import load_toml
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.pipeline.job import Job
+from talkverse_jax.pipeline.pipeline import Inputs, Pipeline
+from talkverse_jax.weights import store
+from talkverse_jax.weights.component import Component
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A family of models that make talking videos.
+
+    Attributes:
+      name: in the registry and in a manifest.
+      title: for people.
+      components: its models by name, in the order of conversion.
+      configs_type: a frozen dataclass of their sizes, a field for each component; refuses those that do not fit
+        together.
+      load_pipeline: (weights, machine, **how) -> Pipeline.
+      read: a job's files, read and checked; no model is needed.
+    """
+
+    name: str
+    title: str
+    components: Mapping[str, Component]
+    configs_type: type
+    load_pipeline: Callable[..., Pipeline]
+    read: Callable[[Job], Inputs]
+
+    def real_size(self) -> Any:
+        """The published sizes."""
+        return self.configs_type(**{name: component.real_size() for name, component in self.components.items()})
+
+    def configs_from_toml(self, path: str | Path) -> Any:
+        """The sizes of a TOML file, which holds a table for each component."""
+        return load_toml(self.configs_type, path)
+
+    def configs_from_weights(self, folder: str | Path) -> Any:
+        """The sizes of converted weights.
+
+        Raises:
+          UserError: a component is missing or unfinished, or they do not fit together.
+        """
+        configs = {name: store.load_config(folder, component) for name, component in self.components.items()}
+        try:
+            return self.configs_type(**configs)
+        except UserError as error:
+            raise UserError(f"{folder}: {error}, by converting them from files that belong together") from None

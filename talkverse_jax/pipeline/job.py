@@ -1,0 +1,110 @@
+"""What is to be made, and nothing of how it is shown. Imports no JAX."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import random
+import zlib
+from pathlib import Path
+from typing import Any
+
+from talkverse_jax.core import options
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.weights import manifest
+
+_WEIGHTS = "weights' files"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One video.
+
+    Attributes:
+      family: its name.
+      files, settings: the family's own, see its module `settings`; `settings.base_seed` is what was asked for.
+      output: the video file.
+      seed: that is used.
+    """
+
+    family: str
+    weights: Weights
+    machine: Machine
+    files: Any
+    settings: Any
+    output: str
+    seed: int
+
+    @classmethod
+    def make(cls, family: str, weights: Weights, machine: Machine, files: Any, settings: Any, output: str) -> "Job":
+        """The job; where no seed is asked for (-1), one is drawn, here and nowhere else."""
+        asked = settings.base_seed
+        if not -1 <= asked < 2**32:
+            raise UserError(f"{asked}: give -1 or a number below 2**32", field="base_seed")
+        seed = random.SystemRandom().randrange(2**31) if asked == -1 else asked
+        return cls(family, weights, machine, files, settings, output, seed)
+
+    @property
+    def any_seed(self) -> bool:
+        """Whether no seed was asked for: a video of another seed is this one too."""
+        return self.settings.base_seed == -1
+
+    def with_seed(self, seed: int) -> "Job":
+        """The same job with another seed."""
+        return dataclasses.replace(self, seed=seed)
+
+    @functools.cached_property
+    def made_from(self) -> dict[str, Any]:
+        """All that decides the video, by name: settings, and digests of what the files hold, wherever they lie."""
+        found: dict[str, Any] = {}
+        for group in (self.weights, self.machine, self.files, self.settings):
+            for field in dataclasses.fields(group):
+                value = getattr(group, field.name)
+                if not field.metadata.get("decides"):
+                    continue
+                if field.metadata["metavar"] != "FILE":
+                    found[field.name] = value
+                elif value is not None:
+                    found[f"{field.name}'s file"] = _digests(value)
+        return found | {"base_seed": self.seed, _WEIGHTS: manifest.identity(self.weights.weights)}
+
+    def identity(self) -> str:
+        """The digest of all that decides the video: of two jobs with one identity, one need not be made."""
+        text = json.dumps(self.made_from, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def differences(self, before: dict[str, Any]) -> list[str]:
+        """What decides the video and was otherwise, in order of name.
+
+        Args:
+          before: `made_from` of a video that is there, maybe of an older program: what that one did not know of
+            counts as the default.
+        """
+        now, before = dict(self.made_from), dict(before)
+        before[_WEIGHTS] = manifest.comparable(before.get(_WEIGHTS))
+        for name, default in options.defaults(self.weights, self.machine, self.files, self.settings).items():
+            before.setdefault(name, default)
+        if self.any_seed:
+            del now["base_seed"], before["base_seed"]
+        return sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
+
+    def with_seed_of(self, name: str) -> "Job":
+        """Where no seed was asked for, that of a name: the same name has the same video."""
+        if not self.any_seed:
+            return self
+        seed = zlib.crc32(name.encode()) & 2**31 - 1
+        settings = dataclasses.replace(self.settings, base_seed=seed)
+        return dataclasses.replace(self, settings=settings, seed=seed)
+
+
+def _digests(value: str | tuple[str, ...]) -> Any:
+    if isinstance(value, str):
+        return digest(value)
+    return [digest(path) for path in value]
+
+
+def digest(path: str) -> str:
+    """SHA-256 of a file."""
+    with open(Path(path).expanduser(), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

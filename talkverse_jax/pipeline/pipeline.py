@@ -1,0 +1,142 @@
+"""The contract that a family keeps and every caller relies on: models loaded once, jobs come and go.
+
+    encoded = pipeline.encode(job, events)          # files read; text and sound encoded
+    timeline = pipeline.timeline(encoded)
+    state = pipeline.start(encoded, events)
+    while state.clip < timeline.clips:
+        [(clip, state)] = pipeline.advance([state], [events])
+
+Between two calls of `advance` a caller may stop, make another pack, or wait. `run/worker.py` is the loop.
+"""
+
+import abc
+from collections.abc import Hashable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from flax import nnx
+
+from talkverse_jax.core import options
+from talkverse_jax.pipeline.clip import Clip, State, Timeline
+from talkverse_jax.pipeline.events import Events
+from talkverse_jax.pipeline.job import Job
+from talkverse_jax.pipeline.machine import Machine, Weights
+
+Saved = dict[str, np.ndarray]  # what the next clip must know, by name
+
+
+class Track(Protocol):
+    """The sound of a video file, a block at a time (see `media.audio.SoundFile`)."""
+
+    rate: int
+    notices: tuple[str, ...]
+
+    def native(self) -> Any:
+        """The samples, in blocks [n, channels] at `rate` Hz."""
+        ...
+
+
+class Inputs(Protocol):
+    """A job's files, read and checked; a family's own class has more.
+
+    Attributes:
+      size: (H, W) of the video.
+      track: what the video file plays.
+      shape: jobs of one shape can be denoised together.
+      clips: how many clips the job has, where that is known before encoding; for ordering.
+    """
+
+    size: tuple[int, int]
+    track: Track
+    shape: Hashable
+    clips: int
+
+
+class Encoded(Protocol):
+    """A job, encoded: all that its clips need; a family's own class has more.
+
+    Attributes:
+      notices: lines for the person, such as a prompt that was cut.
+    """
+
+    job: Job
+    inputs: Inputs
+    notices: tuple[str, ...]
+
+
+class Pipeline(abc.ABC):
+    """A family's models on this machine.
+
+    Attributes:
+      family: its name.
+      weights, machine: what was loaded, and how.
+      pack: how many states `advance` takes at once.
+    """
+
+    family: str
+    weights: Weights
+    machine: Machine
+    pack: int = 1
+
+    def job(self, *, output: str = "talk.mp4", **values: Any) -> Job:
+        """A job for this pipeline, from files and settings by their flags' names.
+
+        Raises:
+          UserError: a value is unknown, missing or cannot be used.
+        """
+        from talkverse_jax.pipeline.registry import settings_of
+
+        module = settings_of(self.family)
+        groups = options.build({"files": module.Files, "settings": module.Settings}, values, "job")
+        return Job.make(self.family, self.weights, self.machine, groups["files"], groups["settings"], output)
+
+    @abc.abstractmethod
+    def encode(self, job: Job, events: Events, inputs: Inputs | None = None) -> Encoded:
+        """Read the job's files and run the encoders; may run beside `advance`, on another thread.
+
+        Args:
+          inputs: the files, where they have been read already.
+
+        Raises:
+          UserError: a file or a setting cannot be used.
+        """
+
+    @abc.abstractmethod
+    def timeline(self, encoded: Encoded) -> Timeline:
+        """The clips that the job takes.
+
+        Raises:
+          UserError: nothing would be shown.
+        """
+
+    @abc.abstractmethod
+    def start(self, encoded: Encoded, events: Events) -> State:
+        """The state before the first clip."""
+
+    @abc.abstractmethod
+    def advance(
+        self, states: Sequence[State | None], events: Sequence[Events | None]
+    ) -> list[tuple[Clip, State] | None]:
+        """One clip of each state, all of one shape, denoised together; None where a state is None.
+
+        What a state gets depends on the number of states in the last digits, and on nothing else of the others.
+
+        Raises:
+          Cancelled: every caller asked to stop; the states are as they were.
+        """
+
+    @abc.abstractmethod
+    def save(self, state: State) -> Saved | None:
+        """What a later run needs to go on, in process 0; all processes must ask."""
+
+    @abc.abstractmethod
+    def restore(self, encoded: Encoded, clip: int, saved: Saved, events: Events) -> State:
+        """The state that `save` described, before clip number `clip`; all processes have `saved`."""
+
+    @abc.abstractmethod
+    def replace(self, **modules: nnx.Module) -> None:
+        """Take other models, by component: such as the network as training has it now."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Devices and mesh, for the record."""

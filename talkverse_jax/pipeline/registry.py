@@ -1,0 +1,59 @@
+"""The families by name: the one table that names them.
+
+A family is a package. Its module `settings` says what a person may set (`Files`, `Settings`, `Sources`) and imports no
+JAX; its module `family` holds the record `FAMILY`, with the models.
+"""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.pipeline.family import Family
+from talkverse_jax.weights import manifest
+
+DEFAULT = "talkverse"  # also of weights that an older program converted, which name no family
+_PACKAGES = {DEFAULT: "talkverse_jax.families.talkverse"}
+
+
+def register(name: str, package: str) -> None:
+    """Add a family that lives in another package."""
+    _PACKAGES[name] = package
+
+
+def names() -> list[str]:
+    """Of all families."""
+    return list(_PACKAGES)
+
+
+def settings_of(name: str) -> ModuleType:
+    """What a person may set of a family; imports no JAX.
+
+    Raises:
+      UserError: there is no such family.
+    """
+    return importlib.import_module(f"{_package(name)}.settings")
+
+
+def find(name: str) -> Family:
+    """A family's record.
+
+    Raises:
+      UserError: there is no such family.
+    """
+    return importlib.import_module(f"{_package(name)}.family").FAMILY
+
+
+def family_of(weights_dir: str | Path) -> str:
+    """The name of the family that converted weights are of.
+
+    Raises:
+      UserError: there are no converted weights there.
+    """
+    return manifest.family(weights_dir) or DEFAULT
+
+
+def _package(name: str) -> str:
+    if name not in _PACKAGES:
+        raise UserError(f"{name}: no such family; there are {', '.join(_PACKAGES)}", field="family")
+    return _PACKAGES[name]

@@ -1,0 +1,53 @@
+"""What a run of jobs can be told, whatever the family. Imports no JAX."""
+
+import dataclasses
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import option
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where a single video goes."""
+
+    output: str = option("the video to write (.mp4)", group="output", metavar="FILE", default="talk.mp4")
+    resume: bool = option(
+        "go on with the video that a stopped run of the same command left unfinished", group="output", default=False
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchOptions:
+    """Many videos by many workers."""
+
+    batch: str | None = option(
+        "make many videos: a JSON list, or JSON lines, of objects with image, audio, prompt and other flags "
+        "(docs/sampling.md)",
+        group="batch",
+        metavar="FILE",
+        default=None,
+    )
+    output_dir: str | None = option(
+        "folder of the batch, which its workers share, on a disk or in a bucket (required with --batch)",
+        group="batch",
+        metavar="DIR",
+        default=None,
+    )
+    batch_size: int = option(
+        "videos of one shape that are denoised together", group="batch", metavar="N", default=1
+    )
+    lease_timeout: int = option(
+        "seconds without a sign of life after which another worker's videos are taken over",
+        group="batch",
+        metavar="S",
+        default=120,
+    )
+
+    def __post_init__(self):
+        for name, least in (("batch_size", 1), ("lease_timeout", 2)):
+            if (value := getattr(self, name)) < least:
+                raise UserError(f"{value}: give {least} or more", field=name)
+        if self.output_dir is not None and self.batch is None:
+            raise UserError("is for --batch; a single video takes --output", field="output_dir")
+        if self.batch is not None and not self.output_dir:
+            raise UserError("needs --output_dir, where the videos go", field="batch")

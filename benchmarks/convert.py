@@ -138,8 +138,7 @@ def _toml(table: dict, name: str = "") -> str:
     values = {key: value for key, value in table.items() if not isinstance(value, dict)}
     lines = [f"[{name}]"] if name else []
     lines += [
-        f"{key} = {str(value).lower() if isinstance(value, bool | list) else value}"
-        for key, value in values.items()
+        f"{key} = {str(value).lower() if isinstance(value, bool | list) else value}" for key, value in values.items()
     ]
     tables = [(key, value) for key, value in table.items() if isinstance(value, dict)]
     return "\n".join(lines + [_toml(value, f"{name}.{key}".strip(".")) for key, value in tables]) + "\n"

@@ -22,9 +22,7 @@ def four_blocks() -> ModelConfigs:
     """The published widths, four blocks and two audio injections."""
     configs = ModelConfigs.real_size()
     trunk = dataclasses.replace(configs.dit.trunk, num_layers=4)
-    return dataclasses.replace(
-        configs, dit=dataclasses.replace(configs.dit, trunk=trunk, audio_inject_layers=(0, 2))
-    )
+    return dataclasses.replace(configs, dit=dataclasses.replace(configs.dit, trunk=trunk, audio_inject_layers=(0, 2)))
 
 
 @functools.cache

@@ -60,9 +60,7 @@ def convert(
         the disk is full. Nothing half-written stands in place of a complete component.
     """
     output = Path(output)
-    published = [
-        open_published(name, getattr(configs, name), ckpt_dir, lora_ckpt, wav2vec_dir) for name in components
-    ]
+    published = [open_published(name, getattr(configs, name), ckpt_dir, lora_ckpt, wav2vec_dir) for name in components]
     plans = [_plan(one, settings) for one in published]
     try:
         new_folder(output)

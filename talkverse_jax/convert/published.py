@@ -128,9 +128,7 @@ def _open_text(config: Any, folder: Path) -> Published:
     tensors = read_torch(path)
     copies = {f"tokenizer/{name}": tokenizer / name for name in TOKENIZER_FILES if (tokenizer / name).is_file()}
     if "tokenizer/tokenizer.json" not in copies:
-        raise UserError(
-            f"{tokenizer / 'tokenizer.json'}: no such file; download the folder {TOKENIZER_FOLDER} again"
-        )
+        raise UserError(f"{tokenizer / 'tokenizer.json'}: no such file; download the folder {TOKENIZER_FOLDER} again")
     return Published(COMPONENTS["text"], config, tensors, (path, *copies.values()), copies=copies)
 
 
@@ -145,9 +143,7 @@ def _open_audio(config: Wav2Vec2Config, folder: Path) -> Published:
     extractor = _read_json(folder / EXTRACTOR_FILE)
     for key, value in _EXTRACTOR.items():
         if extractor.get(key) != value:
-            raise UserError(
-                f"{folder / EXTRACTOR_FILE}: {key} is {extractor.get(key)}, not {value}; download it again"
-            )
+            raise UserError(f"{folder / EXTRACTOR_FILE}: {key} is {extractor.get(key)}, not {value}; download it again")
     torch_file = folder / WAV2VEC_TORCH
     if torch_file.is_file() and not (folder / f"{WAV2VEC_STEM}.safetensors").is_file():
         tensors, paths = read_torch(torch_file), [torch_file]

@@ -35,9 +35,7 @@ def from_dict(cls: type[Config], values: dict[str, Any], where: str) -> Config:
     missing = [
         name
         for name, field in fields.items()
-        if name not in values
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise UserError(f"{where}: missing {', '.join(map(repr, missing))}; add a value for each")

@@ -99,9 +99,7 @@ class RawSource:
             boxes = [np.full((len(chosen), 4), np.nan)] * 2
         elif entry.masks:
             boxes = [
-                roi.scaled(
-                    roi.at_frames(found, window.start + chosen, entry.frames), entry.height, entry.width, size
-                )
+                roi.scaled(roi.at_frames(found, window.start + chosen, entry.frames), entry.height, entry.width, size)
                 for found in roi.read_boxes(entry.masks)
             ]
         else:

@@ -167,9 +167,7 @@ def read_recipe(folder: Path) -> Recipe:
     Raises:
       UserError: it is no folder of prepared samples, or of another version of this program.
     """
-    values = _read_json(
-        folder / META, f"{folder}: no prepared samples; make them with talkverse_jax.training.prepare"
-    )
+    values = _read_json(folder / META, f"{folder}: no prepared samples; make them with talkverse_jax.training.prepare")
     if (found := values.get("format")) != _FORMAT:
         raise UserError(f"{folder / META}: of format {found}, this program reads {_FORMAT}; prepare anew")
     return from_dict(Recipe, values, str(folder / META))

@@ -142,9 +142,7 @@ def open_sound(path: str | Path, since: float | None = None) -> SoundFile:
         length = min(length, round(promised * rate))
     duration = length / rate
     if duration < FRAME_SECONDS:
-        raise UserError(
-            f"{path}: {_seconds(duration)} long; one frame needs {FRAME_SECONDS} s, give a longer sound"
-        )
+        raise UserError(f"{path}: {_seconds(duration)} long; one frame needs {FRAME_SECONDS} s, give a longer sound")
     notices = []
     if decoder.damaged or duration < 0.98 * promised - FRAME_SECONDS:
         notices.append(

@@ -23,9 +23,7 @@ _PEAK, _LOUD = "#a9c6d3", "#2f6f8a"
 _NOTE_PAPER, _NOTE_INK = "#fbe9c6", "#7a4b00"
 
 
-def contact_sheet(
-    video: str | Path, output: str | Path, *, title: str | None = None, note: str | None = None
-) -> None:
+def contact_sheet(video: str | Path, output: str | Path, *, title: str | None = None, note: str | None = None) -> None:
     """Write a PNG with 18 evenly spaced frames of the video, their times, and the sound under them.
 
     Args:

@@ -55,9 +55,7 @@ def check_sides(path: str | Path, width: int, height: int, what: str) -> None:
       UserError: its short side is too short.
     """
     if min(width, height) < SHORTEST_SIDE:
-        raise UserError(
-            f"{path}: {width}x{height} pixels; the short side needs {SHORTEST_SIDE}, give a larger {what}"
-        )
+        raise UserError(f"{path}: {width}x{height} pixels; the short side needs {SHORTEST_SIDE}, give a larger {what}")
 
 
 def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:

@@ -208,8 +208,7 @@ class VideoWriter:
                     packet = next(packets, None)
                     if packet is None:
                         raise UserError(
-                            f"{self.partial}: has {index} frames where {sum(written)} were written; "
-                            "leave out --resume"
+                            f"{self.partial}: has {index} frames where {sum(written)} were written; leave out --resume"
                         )
                     self._mux(self._video, [_start_codes(packet, index, self._fps)])
                 self._follow(frames)

@@ -76,9 +76,7 @@ def run_bundle(bundle: Bundle, taps: bool, mesh: MeshConfig | None = None) -> li
     """
     run = CASES.get(bundle.component)
     if run is None:
-        raise UserError(
-            f"{bundle.path}: component {bundle.component!r} cannot be run; known are {', '.join(CASES)}"
-        )
+        raise UserError(f"{bundle.path}: component {bundle.component!r} cannot be run; known are {', '.join(CASES)}")
     try:
         case = run(bundle, mesh)
     except KeyError as error:

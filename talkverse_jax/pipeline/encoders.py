@@ -133,9 +133,7 @@ class AudioEncoder:
             )
         return self.encode_normalised(normalise(waveform), -(-samples // _SAMPLES) * _SAMPLES)
 
-    def encode_normalised(
-        self, waveform: Float[np.ndarray, " samples"], room: int
-    ) -> Float[np.ndarray, "T layers D"]:
+    def encode_normalised(self, waveform: Float[np.ndarray, " samples"], room: int) -> Float[np.ndarray, "T layers D"]:
         """As `encode`, of a sound that is normalised already, by the program for sounds of up to `room` samples."""
         samples, put = len(waveform), self.model.layout.put
         padded = np.zeros((1, room), np.float32)

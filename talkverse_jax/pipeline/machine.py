@@ -21,9 +21,7 @@ class Weights:
         default=None,
         decides=True,
     )
-    lora_rank: int = option(
-        "rank of the pairs in --lora_ckpt", group="input", metavar="N", default=128, decides=True
-    )
+    lora_rank: int = option("rank of the pairs in --lora_ckpt", group="input", metavar="N", default=128, decides=True)
     lora_alpha: float = option(
         "alpha of the pairs in --lora_ckpt", group="input", metavar="X", default=128.0, decides=True
     )

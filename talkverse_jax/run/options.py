@@ -33,9 +33,7 @@ class BatchOptions:
         metavar="DIR",
         default=None,
     )
-    batch_size: int = option(
-        "videos of one shape that are denoised together", group="batch", metavar="N", default=1
-    )
+    batch_size: int = option("videos of one shape that are denoised together", group="batch", metavar="N", default=1)
     lease_timeout: int = option(
         "seconds without a sign of life after which another worker's videos are taken over",
         group="batch",

@@ -48,8 +48,7 @@ class SampleOptions(ProcessOptions):
         default=None,
     )
     audio: str | None = option(
-        "sound: wav, mp3, flac, m4a, ogg, or a video's (required with a picture; "
-        "default: that of the video to dub)",
+        "sound: wav, mp3, flac, m4a, ogg, or a video's (required with a picture; default: that of the video to dub)",
         group="input",
         metavar="FILE",
         default=None,
@@ -103,14 +102,10 @@ class SampleOptions(ProcessOptions):
         metavar="N",
         default=60,
     )
-    head_trim_frames: int = option(
-        "frames cut from the start, with their sound", group="video", metavar="N", default=0
-    )
+    head_trim_frames: int = option("frames cut from the start, with their sound", group="video", metavar="N", default=0)
     sample_solver: SolverName = option("solver", group="sampling", default="unipc")
     sample_steps: int = option("denoising steps a clip", group="sampling", metavar="N", default=50)
-    sample_shift: float = option(
-        "shift of the noise levels towards noise", group="sampling", metavar="X", default=5.0
-    )
+    sample_shift: float = option("shift of the noise levels towards noise", group="sampling", metavar="X", default=5.0)
     sample_guide_scale: float = option(
         "guidance by prompt and sound; 1 or less turns it off and halves the work",
         group="sampling",
@@ -136,9 +131,7 @@ class SampleOptions(ProcessOptions):
         metavar="DIR",
         default=None,
     )
-    batch_size: int = option(
-        "videos of one shape that are denoised together", group="batch", metavar="N", default=1
-    )
+    batch_size: int = option("videos of one shape that are denoised together", group="batch", metavar="N", default=1)
     lease_timeout: int = option(
         "seconds without a sign of life after which another worker's videos are taken over",
         group="batch",

@@ -108,9 +108,7 @@ class Plan:
         lost = 0 if history else FRAMES_LOST
         frames = min(wanted, clips * options.infer_frames - lost)
         if options.head_trim_frames >= frames:
-            raise UserError(
-                f"--head_trim_frames {options.head_trim_frames}: the video has {frames} frames; trim fewer"
-            )
+            raise UserError(f"--head_trim_frames {options.head_trim_frames}: the video has {frames} frames; trim fewer")
         return cls(clips, options.infer_frames, lost, frames, options.head_trim_frames)
 
 

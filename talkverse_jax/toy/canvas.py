@@ -30,9 +30,7 @@ class Canvas:
             draw.polygon([tuple(point) for point in np.asarray(shape) * self.scale], fill=255)
         return mask.filter(ImageFilter.GaussianBlur(blur * self.scale)) if blur else mask
 
-    def paint(
-        self, colour: Colour, mask: Image.Image, opacity: float = 1.0, within: Image.Image | None = None
-    ) -> None:
+    def paint(self, colour: Colour, mask: Image.Image, opacity: float = 1.0, within: Image.Image | None = None) -> None:
         """Lay the colour on where the mask is, and only inside the mask `within`."""
         if within is not None:
             mask = ImageChops.multiply(mask, within)

@@ -208,9 +208,7 @@ def _filtered(
     return spectra, len(source)
 
 
-def _resonance(
-    hertz: Float[np.ndarray, " freqs"], centre: Float[np.ndarray, "hops 1"], bandwidth: float
-) -> np.ndarray:
+def _resonance(hertz: Float[np.ndarray, " freqs"], centre: Float[np.ndarray, "hops 1"], bandwidth: float) -> np.ndarray:
     """The response of a pair of poles, 1 at 0 Hz."""
     shift = np.exp(-2j * np.pi * hertz / RATE)
     pole = np.exp((-np.pi * bandwidth + 2j * np.pi * centre) / RATE)

@@ -75,9 +75,7 @@ class VaeOptions:
     crop: int = option("rows and columns of a window, a multiple of 16", group="training", metavar="N", default=64)
     crops: int = option("crops of each window that is read", group="training", metavar="N", default=2)
     steps: int = option("updates", group="training", metavar="N", default=5000)
-    learning_rate: float = option(
-        "the highest; falls to 0 as a cosine", group="training", metavar="X", default=2e-3
-    )
+    learning_rate: float = option("the highest; falls to 0 as a cosine", group="training", metavar="X", default=2e-3)
     seed: int = option("of everything random", group="training", metavar="N", default=0)
 
     def __post_init__(self):

@@ -113,9 +113,7 @@ class Checkpoints:
         Raises:
           UserError: this one or the one before it cannot be written.
         """
-        items = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(flatten(state)), meta=ocp.args.JsonSave(to_dict(record))
-        )
+        items = ocp.args.Composite(state=ocp.args.PyTreeSave(flatten(state)), meta=ocp.args.JsonSave(to_dict(record)))
         with self._telling("written"):
             self._manager.save(record.step, args=items, force=True)
 

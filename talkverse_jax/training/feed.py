@@ -54,9 +54,7 @@ class Data:
 
     def describe(self, batch: Batch) -> list[dict[str, Any]]:
         """The samples of a batch, for a file that people read."""
-        return [
-            {"name": self.source.name(id.sample), "epoch": id.epoch, "sample": id.sample} for id in batch.samples
-        ]
+        return [{"name": self.source.name(id.sample), "epoch": id.epoch, "sample": id.sample} for id in batch.samples]
 
 
 def open_data(options: TrainOptions, config: TalkVerseConfig) -> Data:

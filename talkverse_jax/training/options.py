@@ -44,9 +44,7 @@ class TrainOptions(VideoOptions, ProcessOptions):
     )
     finetune_all: bool = option("train every parameter of the transformer", group="model", default=False)
     lora_rank: int = option("rank of the adapters of lora", group="model", metavar="N", default=128)
-    lora_alpha: float = option(
-        "their alpha: they count alpha/rank times", group="model", metavar="X", default=128.0
-    )
+    lora_alpha: float = option("their alpha: they count alpha/rank times", group="model", metavar="X", default=128.0)
     init: Beginning = option(
         "what is drawn anew: nothing; what the base model lacks, as the original's training begins; everything",
         group="model",
@@ -100,9 +98,7 @@ class TrainOptions(VideoOptions, ProcessOptions):
     )
     save_steps: int = option("steps between checkpoints", group="output", metavar="N", default=500)
     keep_checkpoints: int = option("the last N are kept", group="output", metavar="N", default=3)
-    keep_every: int = option(
-        "and all whose step is a multiple of M; 0: none", group="output", metavar="M", default=0
-    )
+    keep_every: int = option("and all whose step is a multiple of M; 0: none", group="output", metavar="M", default=0)
     log_interval: int = option("steps of a line in metrics.jsonl", group="output", metavar="N", default=10)
     use_tensorboard: bool = option("write OUTPUT/tensorboard", group="output", default=True)
     use_wandb: bool = option("log to Weights & Biases (pip install wandb)", group="output", default=False)
@@ -114,9 +110,7 @@ class TrainOptions(VideoOptions, ProcessOptions):
     preview_audio: str | None = option(
         "its sound; one clip of it is shown", group="output", metavar="FILE", default=None
     )
-    preview_prompt: str = option(
-        "its prompt", group="output", metavar="TEXT", default="A person talks to the camera."
-    )
+    preview_prompt: str = option("its prompt", group="output", metavar="TEXT", default="A person talks to the camera.")
     preview_sample_steps: int = option("its denoising steps", group="output", metavar="N", default=20)
     export: str | None = option(
         "write the trained tensors of the run in --output_path as the original names them, and stop",

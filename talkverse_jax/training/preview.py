@@ -53,9 +53,7 @@ class Preview:
         self._inputs = read_inputs(self._options)
         layouts = component_layouts(mesh)
         self._stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding")
-        self._conditions, _ = encode_conditions(
-            self._options, configs, layouts, self._inputs.sound, self._stopwatch
-        )
+        self._conditions, _ = encode_conditions(self._options, configs, layouts, self._inputs.sound, self._stopwatch)
         self._vae = store.load_module(
             options.weights, COMPONENTS["vae"], dtype=self._options.vae_dtype, layout=layouts["vae"]
         )

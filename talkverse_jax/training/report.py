@@ -135,9 +135,7 @@ class Report:
         """What was done since the last update was settled is no part of training's time."""
         self._clock = time.perf_counter(), self._waited()
 
-    def _refusal(
-        self, update: Update, norms: dict[Group, float], samples: list[tuple[Batch, Samples]]
-    ) -> Exception:
+    def _refusal(self, update: Update, norms: dict[Group, float], samples: list[tuple[Batch, Samples]]) -> Exception:
         batches = [
             {
                 "batch": batch.number,
@@ -175,8 +173,7 @@ class Report:
         rates, batch = self._options.rates, update.batches[-1][0]
         values = self._interval.means() | speed
         values |= {
-            f"learning_rate/{group}": float(rates.schedule(group)(update.number - 1))
-            for group in update.metrics.norms
+            f"learning_rate/{group}": float(rates.schedule(group)(update.number - 1)) for group in update.metrics.norms
         }
         values["epoch"] = max(id.epoch for id in batch.samples)
         values["samples"] = (batch.number + 1) * len(batch.samples)

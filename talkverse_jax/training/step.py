@@ -97,9 +97,7 @@ class TrainingStep:
         """Both jitted functions, for devices of a platform that need not be there."""
         return self._add.jitted(platform), self._update.jitted(platform)
 
-    def add_gradients(
-        self, params: tree.Flat, batch: TrainingBatch, sums: Sums | None = None
-    ) -> tuple[Sums, Samples]:
+    def add_gradients(self, params: tree.Flat, batch: TrainingBatch, sums: Sums | None = None) -> tuple[Sums, Samples]:
         """The gradients of a batch, added to those of others, whose buffers are reused."""
         return self._add(params, self.network.frozen, batch, sums=sums)
 

@@ -118,8 +118,7 @@ def _values(folder: str | Path) -> dict[str, Any]:
         raise UserError(f"{folder}: no such folder; to make it, {conversion(folder)}")
     if not path.is_file():
         raise UserError(
-            f"{folder}: no {FILE}: not converted weights, or a conversion that did not finish; "
-            + conversion(folder)
+            f"{folder}: no {FILE}: not converted weights, or a conversion that did not finish; " + conversion(folder)
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

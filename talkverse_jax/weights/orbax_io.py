@@ -115,9 +115,7 @@ def shapes(path: str | Path) -> dict[str, jax.ShapeDtypeStruct]:
     if metadata is None:
         raise ValueError(f"no list of arrays in {path}")
     leaves, _ = jax.tree.flatten_with_path(metadata.tree)
-    return {
-        "/".join(key.key for key in keys): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for keys, leaf in leaves
-    }
+    return {"/".join(key.key for key in keys): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for keys, leaf in leaves}
 
 
 def groups(leaves: Mapping[str, jax.ShapeDtypeStruct], nbytes: int) -> Iterator[dict[str, jax.ShapeDtypeStruct]]:

@@ -76,8 +76,7 @@ def read_file(path: str | Path) -> SafetensorsFile:
             raise UserError(f"{path}: {size:,} bytes long, {needed:,} by its header (truncated?); {_AGAIN}")
         mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)[8 + length :]
     tensors = {
-        name: mapped[entry.start : entry.end].view(entry.dtype).reshape(entry.shape)
-        for name, entry in entries.items()
+        name: mapped[entry.start : entry.end].view(entry.dtype).reshape(entry.shape) for name, entry in entries.items()
     }
     return SafetensorsFile(path, header, tensors)
 

@@ -114,9 +114,7 @@ def load_module(
     config, entry = load_config(weights_dir, component), manifest.read(weights_dir)[component.name]
     if compute_dtype is None:
         compute_dtype = dtype or ("float32" if entry.dtype == "keep" else entry.dtype)
-    module = component.abstract(
-        config, jnp.dtype(dtype or jnp.float32), jnp.dtype(compute_dtype), layout, **options
-    )
+    module = component.abstract(config, jnp.dtype(dtype or jnp.float32), jnp.dtype(compute_dtype), layout, **options)
     if trained:
         with_lora = with_lora and not trained.has_all_pairs
     parameters = load_parameters(

@@ -60,9 +60,7 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         magic = file.read(4)
         if magic[:2] == b"\x80\x02":
-            raise UserError(
-                f"{path}: written in PyTorch's format of before 1.6; save it again with a newer PyTorch"
-            )
+            raise UserError(f"{path}: written in PyTorch's format of before 1.6; save it again with a newer PyTorch")
         if magic != b"PK\x03\x04":
             raise UserError(f"{path}: not a PyTorch file; {_AGAIN}")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -148,9 +146,7 @@ class _Unpickler(pickle.Unpickler):
             self._storages[key] = data.view(dtype)
         return self._storages[key]
 
-    def _tensor(
-        self, storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None
-    ) -> np.ndarray:
+    def _tensor(self, storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None) -> np.ndarray:
         if metadata:
             raise pickle.UnpicklingError(f"a tensor with {metadata}")
         last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))

@@ -64,9 +64,7 @@ def test_a_folder_that_cannot_be_written_is_a_notice(tmp_path):
     assert said.startswith("compile cache: off (") and said.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "environ", [{"JAX_ENABLE_COMPILATION_CACHE": "false"}, {"JAX_COMPILATION_CACHE_DIR": "here"}]
-)
+@pytest.mark.parametrize("environ", [{"JAX_ENABLE_COMPILATION_CACHE": "false"}, {"JAX_COMPILATION_CACHE_DIR": "here"}])
 def test_settings_of_jax_win(tmp_path, environ):
     environ = {key: value.replace("here", str(tmp_path / "here")) for key, value in environ.items()}
     folder, compiled, _, said = _run(XDG_CACHE_HOME=str(tmp_path / "default"), **environ)

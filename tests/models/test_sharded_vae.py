@@ -149,9 +149,7 @@ def test_a_tpu_exchanges_borders_only():
     where = layout.parameter_sharding(AXES)
     vae = tree.abstract(WanVAE22, config, layout=layout)
     full = tree.abstract_parameters(vae)
-    parts = {
-        path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(path, x.shape)) for path, x in full.items()
-    }
+    parts = {path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(path, x.shape)) for path, x in full.items()}
     latents = jax.ShapeDtypeStruct((1, 4, 40, 40, Z), jnp.float32, sharding=NamedSharding(layout.mesh, P()))
     program = decode.lower(tree.with_parameters(vae, parts), latents).compile().as_text()
     assert collectives(program, "collective-permute") and not collectives(program, "all-to-all")

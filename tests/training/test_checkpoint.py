@@ -94,9 +94,7 @@ def test_a_checkpoint_comes_back_on_another_mesh(tmp_path):
         assert len(found.params["head/linear/kernel"].addressable_shards) == target
 
 
-@pytest.mark.parametrize(
-    "victims", ["state/manifest.ocdbt", "state/d/*", "state/ocdbt.process_0/d/*", "meta/metadata"]
-)
+@pytest.mark.parametrize("victims", ["state/manifest.ocdbt", "state/d/*", "state/ocdbt.process_0/d/*", "meta/metadata"])
 @pytest.mark.parametrize("harm", ["cut", "gone"])
 def test_a_damaged_one_is_set_aside_and_the_one_before_taken(tmp_path, capsys, victims, harm):
     checkpoints = write(tmp_path, [1, 2])

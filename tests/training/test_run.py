@@ -138,9 +138,7 @@ def test_sigterm_saves_and_ends_well(place, tmp_path):
 
 def test_it_goes_on_as_the_same_run_only(place, straight, tmp_path):
     begun(straight, tmp_path)
-    with pytest.raises(
-        UserError, match=r"--batch_size was 2, now 1; .*--seed was 0, now 7\); give what it was begun"
-    ):
+    with pytest.raises(UserError, match=r"--batch_size was 2, now 1; .*--seed was 0, now 7\); give what it was begun"):
         loop.train(place.options(tmp_path, ema_decay=0.5, batch_size=1, seed=7))
     with pytest.raises(UserError, match="--ema_decay was on, now off"):
         loop.train(place.options(tmp_path))
@@ -172,9 +170,7 @@ def test_any_checkpoint_can_be_exported(place, straight, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_it(place, tmp_path):
-    with pytest.raises(
-        UserError, match=r"step 2: the loss is nan; the update was not made; .*stopped-2.json names"
-    ):
+    with pytest.raises(UserError, match=r"step 2: the loss is nan; the update was not made; .*stopped-2.json names"):
         loop.train(place.options(tmp_path, learning_rate=1e30, save_steps=1))
     told = json.loads((tmp_path / "stopped-2.json").read_text())
     [batch] = told["batches"]

@@ -71,9 +71,7 @@ class ClipSettings:
         if not math.isfinite(self.sample_guide_scale):
             raise UserError(f"--sample_guide_scale {self.sample_guide_scale}: give a number, such as 4.5")
         if not 0.001 <= self.dubbing_noise_strength <= 1:
-            raise UserError(
-                f"--dubbing_noise_strength {self.dubbing_noise_strength}: give a number from 0.001 to 1"
-            )
+            raise UserError(f"--dubbing_noise_strength {self.dubbing_noise_strength}: give a number from 0.001 to 1")
 
     @property
     def guided(self) -> bool:
@@ -186,9 +184,7 @@ def generate_clips(
             rows = put(np.stack([subject.audio(start, settings.infer_frames) for subject in subjects]))
             samples = _batch([video.begin(index, start, target) for video in videos])
         with resident(dit, settings.offload_model) as model, stopwatch.phase("denoising"):
-            reference, motion = (
-                _batch([getattr(video, name) for video in videos]) for name in ("reference", "motion")
-            )
+            reference, motion = (_batch([getattr(video, name) for video in videos]) for name in ("reference", "motion"))
             conditions = prepare(model, text, negative_text, rows, reference, motion, settings.guided)
             del reference, motion
             batch = denoise(
@@ -225,9 +221,7 @@ class _Video:
       reference, motion: latents that the transformer sees; no motion before the first clip.
     """
 
-    def __init__(
-        self, vae: WanVAE22, subject: Subject, settings: ClipSettings, motion_frames: int, past: Past | None
-    ):
+    def __init__(self, vae: WanVAE22, subject: Subject, settings: ClipSettings, motion_frames: int, past: Past | None):
         self.subject, self._vae, self._settings = subject, vae, settings
         self.reference = jax.block_until_ready(encode(vae, vae.layout.put(subject.image[None, None])))
         # Split as the VAE's own frames are, on the VAE's own mesh: `remember` joins both.
@@ -253,9 +247,7 @@ class _Video:
             return noise
         frames = dubbing.frames(start, count)[None].astype(np.float32)
         chosen = dubbing.reference(index, count)
-        self.reference = jax.block_until_ready(
-            encode(self._vae, self._vae.layout.put(frames[:, chosen : chosen + 1]))
-        )
+        self.reference = jax.block_until_ready(encode(self._vae, self._vae.layout.put(frames[:, chosen : chosen + 1])))
         strength = noise_level(self._settings.dubbing_noise_strength)
         shown = self._split.put(frames, *PICTURES)
         noise = self._split.put(np.asarray(noise), *PICTURES)

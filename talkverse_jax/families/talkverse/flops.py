@@ -44,9 +44,7 @@ def step_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, motion: 
     noisy, tokens = clip_tokens(config, frames, h, w, motion)
     dim, patch = trunk.dim, trunk.patch_size[0] * trunk.patch_size[1] * trunk.patch_size[2]
     time = _linear(1, trunk.freq_dim, dim, dim, 6 * dim)
-    block = (
-        _block_layers(config, tokens) + _attention(tokens, tokens, dim) + _attention(tokens, trunk.text_len, dim)
-    )
+    block = _block_layers(config, tokens) + _attention(tokens, tokens, dim) + _attention(tokens, trunk.text_len, dim)
     injection = 2 * _linear(noisy, dim, dim) + _attention(noisy, config.audio_tokens + 1, dim)
     ends = _linear(noisy, patch * trunk.in_channels, dim) + _linear(noisy, dim, patch * trunk.out_channels)
     return branches * (time + ends + trunk.num_layers * block + len(config.audio_inject_layers) * injection)
@@ -78,9 +76,7 @@ def training_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, trai
 def prepare_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, motion: bool, branches: int) -> int:
     """What a clip's steps share: text and audio keys and values, reference and motion tokens."""
     trunk, dim, audio = config.trunk, config.trunk.dim, config.audio_dim
-    text = _linear(trunk.text_len, trunk.text_dim, dim, dim) + trunk.num_layers * 2 * _linear(
-        trunk.text_len, dim, dim
-    )
+    text = _linear(trunk.text_len, trunk.text_dim, dim, dim) + trunk.num_layers * 2 * _linear(trunk.text_len, dim, dim)
     rows = config.motion_frames + 4 * frames
     half, quarter = (rows + 1) // 2, (rows + 3) // 4
     streams = config.audio_tokens + 1
@@ -191,8 +187,5 @@ def audio_flops(config: Wav2Vec2Config, samples: int) -> int:
         + _linear(length, dim, config.intermediate_size, dim)
     )
     return (
-        total
-        + _linear(length, channels, dim)
-        + 2 * pairs * dim * (dim // groups)
-        + (config.num_hidden_layers * layer)
+        total + _linear(length, channels, dim) + 2 * pairs * dim * (dim // groups) + (config.num_hidden_layers * layer)
     )

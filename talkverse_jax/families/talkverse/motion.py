@@ -23,9 +23,7 @@ class FramePacker(nnx.Module):
     def __init__(self, config: WanConfig, *, rngs: nnx.Rngs, dtype, param_dtype):
         self.embeddings = nnx.List(
             [
-                PatchEmbedding(
-                    patch, config.in_channels, config.dim, rngs=rngs, dtype=dtype, param_dtype=param_dtype
-                )
+                PatchEmbedding(patch, config.in_channels, config.dim, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
                 for _, patch in BUCKETS
             ]
         )

@@ -40,9 +40,7 @@ class Files:
 class Settings:
     """How a video is made."""
 
-    prompt: str = option(
-        "what is seen: the person, the scene, the manner", group="input", metavar="TEXT", decides=True
-    )
+    prompt: str = option("what is seen: the person, the scene, the manner", group="input", metavar="TEXT", decides=True)
     negative_prompt: str = option(
         "what to avoid", group="input", metavar="TEXT", default=DEFAULT_NEGATIVE_PROMPT, decides=True
     )

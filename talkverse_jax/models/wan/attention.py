@@ -26,9 +26,7 @@ class _Projections(nnx.Module):
     """q, k, v, o with bias; q and k pass an RMS norm over the whole width before the split into heads."""
 
     def __init__(self, dim: int, num_heads: int, eps: float, attention: Attention, *, rngs, dtype, param_dtype):
-        linear = dict(
-            kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
-        )
+        linear = dict(kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         norm = dict(epsilon=eps, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
         self.num_heads = num_heads
         self.dtype = dtype

@@ -46,9 +46,7 @@ class FeedForward(nnx.Module):
     """Linear, tanh-GELU, Linear."""
 
     def __init__(self, config: WanConfig, layout: Layout, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(
-            kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
-        )
+        kwargs = dict(kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.layout = layout
         self.linear_in = Linear(config.dim, config.ffn_dim, **kwargs)
         self.linear_out = Linear(config.ffn_dim, config.dim, **kwargs)

@@ -91,9 +91,7 @@ class Wav2Vec2Config:
                 raise UserError(f"{where}: {key} is {values[key]!r}, not {right!r}; use {ENGLISH_CTC}")
         heads = values.get("architectures")  # published files name them, reference bundles do not
         if heads and heads != ["Wav2Vec2ForCTC"]:
-            raise UserError(
-                f"{where}: a {heads[0]} (the multilingual base?), whose features differ; use {ENGLISH_CTC}"
-            )
+            raise UserError(f"{where}: a {heads[0]} (the multilingual base?), whose features differ; use {ENGLISH_CTC}")
         if heads and values.get("vocab_size") != ENGLISH_LETTERS:
             raise UserError(
                 f"{where}: a CTC vocabulary of {values.get('vocab_size')}, not {ENGLISH_LETTERS} (another "

@@ -115,9 +115,7 @@ class Encoder(nnx.Module):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.layout = layout
         self.pos_conv_embed = PositionEmbedding(config, **kwargs)
-        self.layers = nnx.List(
-            EncoderLayer(config, **kwargs, layout=layout) for _ in range(config.num_hidden_layers)
-        )
+        self.layers = nnx.List(EncoderLayer(config, **kwargs, layout=layout) for _ in range(config.num_hidden_layers))
         self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs, param_dtype=param_dtype)
 
     def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> tuple[Float[Array, "B T D"], ...]:

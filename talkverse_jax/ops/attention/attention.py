@@ -137,9 +137,7 @@ class Attention:
 
     def _shard_map(self, function, in_specs, out_specs):
         # kernels do not say over which axes their results vary
-        return jax.shard_map(
-            function, mesh=self.layout.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
-        )
+        return jax.shard_map(function, mesh=self.layout.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 @functools.cache

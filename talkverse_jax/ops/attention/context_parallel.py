@@ -40,9 +40,7 @@ def shared_attention(
       tokens: of the whole sequence; what comes after them is padding.
     """
     if ulysses:
-        to_heads = functools.partial(
-            lax.all_to_all, axis_name=tuple(ulysses), split_axis=2, concat_axis=1, tiled=True
-        )
+        to_heads = functools.partial(lax.all_to_all, axis_name=tuple(ulysses), split_axis=2, concat_axis=1, tiled=True)
         q, k, v = to_heads(q), to_heads(k), to_heads(v)
     out = _ring(kernel, q, k, v, tokens, tuple(ring)) if ring else whole_attention(kernel, q, k, v, tokens)
     if ulysses:

@@ -24,9 +24,7 @@ def load(name: str) -> types.ModuleType:
         with mock.patch.object(torch.cuda, "current_device", return_value=0):
             module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{error.name}: {name} of the original needs it; install the original's requirements"
-        ) from None
+        raise UserError(f"{error.name}: {name} of the original needs it; install the original's requirements") from None
     for loaded in [m for key, m in sys.modules.items() if key.startswith("wan.")]:
         if hasattr(loaded, "flash_attention"):
             loaded.flash_attention = _attention

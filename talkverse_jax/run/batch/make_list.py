@@ -37,8 +37,7 @@ def list_batch(pictures: str, sounds: str, prompt: str | None, output: str) -> l
         if alone:
             shown = ", ".join(alone[:5]) + ", ..." * (len(alone) > 5)
             raise UserError(
-                f"{len(alone)} without a partner of the same name: {shown}; "
-                "mend the names, or give one file for all"
+                f"{len(alone)} without a partner of the same name: {shown}; mend the names, or give one file for all"
             )
         pairs = {name: (seen[name], heard[name]) for name in seen}
     base = Path(output).absolute().parent

@@ -175,9 +175,7 @@ class _Ready:
 class _Worker:
     """One worker: the models, and the loop that takes packs and makes them."""
 
-    def __init__(
-        self, options: SampleOptions, batch: _Batch, leases: Leases, configs: ModelConfigs, layouts: Layouts
-    ):
+    def __init__(self, options: SampleOptions, batch: _Batch, leases: Leases, configs: ModelConfigs, layouts: Layouts):
         self._options, self._batch, self._leases, self._configs = options, batch, leases, configs
         self._scratch = batch.store.scratch(f"{batch.folder}/{leases.worker}")
         self._plan = self._find_plan()

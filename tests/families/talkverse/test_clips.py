@@ -66,9 +66,7 @@ def test_more_clips_do_not_change_the_ones_before(models):
 
 def test_the_first_clip_hears_what_it_shows(models):
     """Row 0 three times early in `exact`; the same rows as the original's in `upstream`."""
-    exact, upstream = (
-        next(clips_of(models, num_clips=1, audio_alignment=how)).frames for how in ("exact", "upstream")
-    )
+    exact, upstream = (next(clips_of(models, num_clips=1, audio_alignment=how)).frames for how in ("exact", "upstream"))
     assert np.abs(exact - upstream).max() > 1e-4
 
 

@@ -130,9 +130,7 @@ def test_eight_devices_make_what_one_does(mesh, init_first_frame, monkeypatch):
     for name in shards:
         monkeypatch.setattr(long_video, name, partial(record, name, getattr(long_video, name)))
     layouts = layouts_of(mesh)
-    models = {
-        name: sharded(model, layouts[name], COMPONENTS[name].axes) for name, model in unsplit_models().items()
-    }
+    models = {name: sharded(model, layouts[name], COMPONENTS[name].axes) for name, model in unsplit_models().items()}
     for found, clip in zip(two_clips(models, init_first_frame), expected, strict=True):
         assert error(found.latents, clip.latents) < 1e-4
         assert error(found.frames, clip.frames) < 1e-4

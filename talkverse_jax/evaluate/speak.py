@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from talkverse_jax.core.config import from_dict, read_toml
+from talkverse_jax.core import presets
+from talkverse_jax.core.config import from_dict
 from talkverse_jax.core.paths import existing_file, new_folder
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.run.sample_options import SampleOptions
@@ -23,7 +24,7 @@ def speak(weights: str, metadata: str, config: str | None, folder: str | Path) -
     Raises:
       UserError: a file is missing or cannot be used.
     """
-    settings, target, made = read_toml(config) if config else {}, new_folder(folder), []
+    settings, target, made = presets.read(config) if config else {}, new_folder(folder), []
     for row in read_metadata([metadata], str(Path(metadata).parent)):
         picture = existing_file(Path(row.video).with_suffix(".png"), "the picture of a person of the set")
         own = {

@@ -9,10 +9,14 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from talkverse_jax.cli.flags import parse
+from talkverse_jax.cli import sample
+from talkverse_jax.cli.flags import Given, parse
+from talkverse_jax.core import presets
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import Groups, option
+from talkverse_jax.core.options import Groups, check_known, describe, option
+from talkverse_jax.pipeline import registry
 
 READER = "talkverse_jax.evaluate.face:read_face"
 
@@ -88,22 +92,37 @@ def groups(family: str) -> Groups:
 
 def main(argv: Sequence[str] | None, prog: str) -> None:
     asked = parse(groups(""), prog, __doc__ or "", argv, config=False)["evaluate"]
+    made = _settings(asked, prog) if asked.weights else None
 
     from tqdm import tqdm
 
     from talkverse_jax.evaluate.evaluate import evaluate, write
     from talkverse_jax.evaluate.report import table
 
-    videos, reference, clip_frames = asked.videos, asked.reference, asked.clip_frames
-    if asked.weights:
+    videos, reference, starts = asked.videos, asked.reference, {}
+    if made is not None:
+        from talkverse_jax.cli.progress import TerminalEvents
         from talkverse_jax.core import compile_cache
         from talkverse_jax.evaluate.speak import speak
 
         compile_cache.enable()
-        made = speak(asked.weights, asked.set, asked.config, Path(asked.output) / "videos")
-        videos, reference, clip_frames = [m.output for m in made], Path(made[0].image).parent, made[0].infer_frames
+        spoken = speak(**made, metadata=asked.set, folder=Path(asked.output) / "videos", listen=TerminalEvents)
+        videos, reference = [one.video for one in spoken], spoken[0].picture.parent
+        starts = {one.video.stem: one.starts for one in spoken}
     watch = partial(tqdm, desc="videos", unit="video", dynamic_ncols=True)
-    evaluation = evaluate(videos, reference, clip_frames, asked.reader, watch)
+    evaluation = evaluate(videos, reference, asked.clip_frames, starts, asked.reader, watch)
     print(table(evaluation.summary))
     if asked.output:
         write(evaluation, asked.output)
+
+
+def _settings(asked: EvaluateOptions, prog: str) -> dict[str, Any]:
+    """What the videos are made with: a config of `sample`, but for what it says of a single video."""
+    family = registry.family_of(asked.weights or "")
+    every = sample.groups(family)
+    values = presets.read(asked.config) if asked.config else {}
+    check_known(every, values, str(asked.config))
+    given = Given(prog, values | {"weights": asked.weights}, frozenset({"weights"}), asked.config)
+    made = given.build({"weights": every["weights"], "machine": every["machine"]})
+    of_jobs = describe({"files": every["files"], "settings": every["settings"]})
+    return made | {"settings": {each.name: values[each.name] for each in of_jobs if each.name in values}}

@@ -32,15 +32,18 @@ class FamilyChoice:
             raise UserError(f"{self.family}: the weights in {weights} are of {found}; leave it out", field="family")
 
 
-def family_named(argv: Sequence[str] | None) -> str:
-    """The family by `--family`, else by the manifest of `--weights`, else the default; a config counts too.
+def family_named(argv: Sequence[str] | None, folder: str = "weights") -> str:
+    """The family by `--family`, else by the manifest of the converted weights, else the default; a config counts too.
+
+    Args:
+      folder: the option that names the weights.
 
     Raises:
       UserError: there is no such family or config.
     """
-    given = peek(("family", "weights"), argv)
+    given = peek(("family", folder), argv)
     name = given.get("family")
-    if name is None and isinstance(weights := given.get("weights"), str):
+    if name is None and isinstance(weights := given.get(folder), str):
         with contextlib.suppress(UserError):  # what is wrong with the folder is told when the weights are read
             name = registry.family_of(weights)
     registry.settings_of(name := name or registry.DEFAULT)

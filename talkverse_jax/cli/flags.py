@@ -43,7 +43,7 @@ class Given:
             its key.
         """
         found = describe(groups)
-        missing = [_label(each) for each in found if each.required and each.name not in self.values]
+        missing = [label(each) for each in found if each.required and each.name not in self.values]
         if missing:
             raise UserError(f"{self.prog}: {', '.join(missing)} missing; see {self.prog} --help")
         mine = {each.name: self.values[each.name] for each in found if each.name in self.values}
@@ -181,7 +181,8 @@ def _shown(each: Option) -> str:
     return "{" + ",".join(each.choices) + "}" if each.choices else each.metavar or each.name.upper()
 
 
-def _label(each: Option) -> str:
+def label(each: Option) -> str:
+    """How a person gives it."""
     return _shown(each) if each.positional else f"--{each.name}"
 
 

@@ -2,14 +2,14 @@
 
 import importlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.evaluate.face import FaceReader, read_face
-from talkverse_jax.evaluate.measures import FEWER, Measured, measure, read_talk
+from talkverse_jax.evaluate.measures import FEWER, Measured, measure, read_talk, starts_of
 from talkverse_jax.evaluate.page import draw_page
 from talkverse_jax.evaluate.report import Record, record, summary
 from talkverse_jax.media.image import read_image
@@ -28,6 +28,7 @@ def evaluate(
     videos: Sequence[str | Path],
     reference: str | Path | None = None,
     clip_frames: int | None = None,
+    starts: Mapping[str, Sequence[int]] | None = None,
     reader: str | FaceReader = read_face,
     watch: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> Evaluation:
@@ -37,7 +38,8 @@ def evaluate(
       videos: files, and folders whose mp4s are meant.
       reference: a picture, or a folder with a picture NAME.png for each NAME.mp4; each video's first frame
         where None.
-      clip_frames: frames of a clip (the first shows 3 less); makes figures for first and later clips and borders.
+      clip_frames: frames of a clip (the first shows 3 less); gives figures of first and later clips and of borders.
+      starts: the same where clips are otherwise: by a video's name, the frames at which they begin, but for the first.
       reader: finds face and mouth, itself or as `module:function`.
       watch: passes the files on, one after the other as they are measured.
 
@@ -50,7 +52,9 @@ def evaluate(
     measured = []
     for file in watch(_files(videos)):
         picture = None if reference is None else read_image(_reference(Path(reference), file))
-        measured.append(measure(read_talk(file, picture), read, clip_frames))
+        talk = read_talk(file, picture)
+        begin = starts_of(clip_frames, len(talk.frames)) if clip_frames else (starts or {}).get(file.stem)
+        measured.append(measure(talk, read, begin))
     others = measured[1:] + measured[:1] if len(measured) > 1 else [None]
     records = tuple(record(*pair) for pair in zip(measured, others))
     return Evaluation(tuple(measured), records, summary(records))

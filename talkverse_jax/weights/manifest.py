@@ -1,4 +1,4 @@
-"""What a folder of converted weights holds, and what it was made from: `manifest.json`.
+"""What a folder of converted weights holds, of which family, and what it was made from: `manifest.json`.
 
 A component is in the manifest when it is complete, and only then.
 """
@@ -113,7 +113,7 @@ def comparable(components: Any) -> Any:
 def _values(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / FILE
     if path.parent.is_file():
-        raise UserError(f"{folder}: is a file; give the folder that convert_torch_weights.py wrote")
+        raise UserError(f"{folder}: is a file; give the folder of converted weights")
     if not path.parent.is_dir():
         raise UserError(f"{folder}: no such folder; to make it, {conversion(folder)}")
     if not path.is_file():
@@ -132,14 +132,19 @@ def conversion(folder: str | Path, component: str | None = None) -> str:
     """What to type to convert into a folder, for messages; where the files to convert lie is not known."""
     only = f" --components {component}" if component else ""
     return (
-        f"run convert_torch_weights.py --output {folder}{only} with --ckpt_dir and the other flags that name "
+        f"run convert_torch_weights.py (or talkverse-jax convert) --output {folder}{only} with the flags that name "
         "the published files (and --config, where the sizes are others)"
     )
 
 
-def write(folder: str | Path, manifest: Manifest) -> None:
-    """Put a manifest in place of the old one, in one step."""
-    values = {"format": _FORMAT, "components": {name: to_dict(entry) for name, entry in manifest.items()}}
+def write(folder: str | Path, manifest: Manifest, family: str) -> None:
+    """Put a manifest in place of the old one, in one step.
+
+    Args:
+      family: that all components are of.
+    """
+    components = {name: to_dict(entry) for name, entry in manifest.items()}
+    values = {"format": _FORMAT, "family": family, "components": components}
     write_json(Path(folder) / FILE, values)
 
 

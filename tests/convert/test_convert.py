@@ -388,7 +388,7 @@ def test_wav2vec2_from_a_torch_file_with_the_older_names(own, tmp_path):
         (lambda f: shutil.rmtree(f / "Wan2.2-TI2V-5B"), "--ckpt_dir .*: no such folder"),
         (lambda f: (f / published.WAV2VEC_FOLDER / "config.json").unlink(), r"config\.json: no such file"),
         (
-            lambda f: shutil.copy(ROOT / "tests/data/code.pth", f / "Wan2.2-TI2V-5B" / published.VAE_FILE),
+            lambda f: shutil.copy(ROOT / "tests/weights/files/code.pth", f / "Wan2.2-TI2V-5B" / published.VAE_FILE),
             r"Wan2.2_VAE\.pth: holds code \(\w+\.system\); only tensors are read",
         ),
     ],

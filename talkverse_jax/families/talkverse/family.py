@@ -2,6 +2,7 @@
 
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.pipeline import load_pipeline, read
+from talkverse_jax.families.talkverse.published import SOURCES
 from talkverse_jax.pipeline.family import Family
 
 FAMILY = Family(
@@ -9,6 +10,7 @@ FAMILY = Family(
     title="TalkVerse-5B",
     components=COMPONENTS,
     configs_type=ModelConfigs,
+    sources=SOURCES,
     load_pipeline=load_pipeline,
     read=read,
 )

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 import typing
 from typing import Any
 
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from talkverse_jax.convert.run import run
 
-    run(registry.find(name), options, sources(**values[sources]), TerminalReporter())
+    run(registry.find(name), options, sources(**values[sources]), TerminalReporter(sys.stdout))
 
 
 def _family(argv: list[str] | None) -> str | None:

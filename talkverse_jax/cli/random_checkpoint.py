@@ -1,6 +1,7 @@
 """Random weights in the published layout: `python -m talkverse_jax.cli.random_checkpoint --output DIR`."""
 
 import argparse
+import sys
 
 from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.core.errors import run_command
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     family = registry.find(args.family or registry.DEFAULT)
     configs = family.configs_from_toml(args.config) if args.config else family.real_size()
     write_random_checkpoint(
-        family, args.output, configs, args.seed, lora_rank=args.lora_rank, reporter=TerminalReporter()
+        family, args.output, configs, args.seed, lora_rank=args.lora_rank, reporter=TerminalReporter(sys.stdout)
     )
 
 

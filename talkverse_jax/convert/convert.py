@@ -160,7 +160,7 @@ def _run(output: Path, family: str, plan: _Conversion, reporter: Reporter) -> No
     hashing = manifest.Hashing(plan.published.files)
     hashing.start()
     with store.staging(output, plan.name) as folder:
-        with reporter.bar(plan.nbytes, plan.name) as bar:
+        with reporter.bar(plan.nbytes, plan.name, "B") as bar:
             for name, leaves in plan.checkpoints.items():
                 orbax_io.write(folder / name, leaves, bar.update)
         _write_small_files(folder, plan.published)

@@ -70,7 +70,7 @@ def _export(family: Family, weights: Path, name: str, target: Path, reporter: Re
     for part, place in (("base", home), ("trained", target)):
         new_folder(place)
         for file, header in headers[part].items():
-            with replacing(place / file) as partial, reporter.bar(_data_bytes(header), file) as bar:
+            with replacing(place / file) as partial, reporter.bar(_data_bytes(header), file, "B") as bar:
                 safetensors.write_file(partial, header, tensors.tensors(part, header, bar.update))
                 if manifest.sha256(partial) != sha256[file]:
                     raise UserError(

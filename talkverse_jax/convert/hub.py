@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HTTPError,  # of the HTTP client that the hub's library uses; HfHubHTTPError is one
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of the HTTP client that the hub's library uses; HfHubHTTPError is one
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
@@ -38,11 +39,11 @@ def download(
     """
     bars, flags = _bars(reporter), {}
     for name in components:
-        flags |= family.sources[name].download(Path(folder), lambda *file: _fetch(*file, bars))
+        flags |= family.sources[name].download(Path(folder), partial(_fetch, bars))
     return flags
 
 
-def _fetch(repository: str, file: str, folder: Path, bars: type[tqdm]) -> Path:
+def _fetch(bars: type[tqdm], repository: str, file: str, folder: Path) -> Path:
     """One file of a repository into `folder`, under its own path."""
     endpoint = os.environ.get("HF_ENDPOINT")
     try:
@@ -68,13 +69,12 @@ def _bars(reporter: Reporter) -> type[tqdm]:
 
     class Forwarding(tqdm):
         def __init__(self, *_: Any, total: int | None = None, initial: int = 0, desc: str = "", **_more: Any):
-            self._shown = reporter.bar(total, desc)
+            self._shown = reporter.bar(total, desc, "B", initial)
             self._bar = self._shown.__enter__()
             super().__init__(total=total, initial=initial, desc=desc, disable=True)
-            self.update(initial)
 
         def update(self, n: float | None = 1) -> bool | None:
-            self._bar.update(int(n or 0))
+            self._bar.update(n or 0)
             return super().update(n)
 
         def close(self) -> None:

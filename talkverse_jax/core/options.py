@@ -71,23 +71,28 @@ def defaults(*groups: Any) -> dict[str, Any]:
     }
 
 
-def parse(groups: dict[str, type], prog: str, description: str, argv: list[str] | None = None) -> dict[str, Any]:
-    """Read options in several groups from `--config FILE.toml` and the flags given beside it.
+def read(groups: dict[str, type], prog: str, description: str, argv: list[str] | None = None) -> dict[str, Any]:
+    """The values given for options in several groups, by `--config FILE.toml` and by the flags beside it.
 
     Raises:
-      UserError: a value is unknown, of the wrong type, or a required one is missing. The message names the flag or
-        the file's key.
+      UserError: a flag is unknown or its value of the wrong type.
     """
-    fields = [(f.name, hint, f) for cls in groups.values() for f, hint in _hinted(cls)]
+    fields = [one for cls in groups.values() for one in _hinted(cls)]
     everything = dataclasses.make_dataclass("_Options", fields, kw_only=True)
-    parsed = parse_options(everything, prog, description, argv)
-    return build(groups, {name: getattr(parsed, name) for name, *_ in fields}, prog)
+    given = vars(build_parser(everything, prog, description).parse_args(argv))
+    file = given.pop("config", None)
+    return (read_toml(file) if file else {}) | given
 
 
-def _hinted(cls: type) -> list[tuple[dataclasses.Field, Any]]:
+def names(groups: dict[str, type]) -> set[str]:
+    """Of all options."""
+    return {field.name for cls in groups.values() for field in dataclasses.fields(cls)}
+
+
+def _hinted(cls: type) -> list[tuple[str, Any, Any]]:
     hints = typing.get_type_hints(cls)
     return [
-        (dataclasses.field(default=field.default, metadata=field.metadata), hints[field.name])
+        (field.name, hints[field.name], dataclasses.field(default=field.default, metadata=field.metadata))
         for field in dataclasses.fields(cls)
     ]
 

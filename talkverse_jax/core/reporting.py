@@ -1,38 +1,34 @@
-"""How long work tells a person what it does, wherever that person is; nothing below `cli` prints."""
+"""How long work tells a person what it does. Only doors draw on a terminal; they pass a `Reporter` down."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
 
 
-class Bar(Protocol):
-    """Work under way, of which more and more is done."""
+class Bar:
+    """Progress towards a total. This one shows nothing."""
 
-    def update(self, n: int, /) -> Any:
+    def update(self, count: float = 1) -> None:
         """So much more is done."""
+
+    def note(self, text: str) -> None:
+        """A few words behind the bar."""
 
 
 class Reporter:
-    """Listens to long work. This one says nothing; override what you need."""
+    """Listens to long work. This one says nothing."""
 
     def say(self, text: str) -> None:
-        """A line for the person who asked for the work."""
+        """A line for the person."""
 
     @contextmanager
-    def bar(self, total: int | None, what: str, unit: str = "B") -> Iterator[Bar]:
-        """Progress of the work in the block.
+    def bar(self, total: float | None, what: str, unit: str = "", done: float = 0) -> Iterator[Bar]:
+        """Progress of the block.
 
         Args:
-          total: units of all of it, where that is known.
-          what: its name, for people.
-          unit: what is counted; B: bytes.
+          total: None where it is not known.
+          done: how much of it was there before.
         """
-        yield _Unseen()
-
-
-class _Unseen:
-    def update(self, n: int, /) -> None:
-        pass
+        yield Bar()
 
 
 SILENT = Reporter()

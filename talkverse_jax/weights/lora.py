@@ -37,12 +37,12 @@ class Pair:
     def add_to(self, kernel: Float[Array, "in out"], scale: float, dtype) -> Float[Array, "in out"]:
         """The same for an array on devices, which keeps its sharding; each process computes its part."""
 
-        def part(index: tuple[slice, slice]) -> Float[np.ndarray, "rows columns"]:
+        def part(index: tuple[slice, ...]) -> Float[np.ndarray, "rows columns"]:
             rows, columns = index
             product = self.a.T[rows].astype(np.float32) @ self.b.T[:, columns].astype(np.float32)
             return product * np.float32(scale)
 
-        product = jax.make_array_from_callback(kernel.shape, kernel.sharding, part)
+        product = jax.make_array_from_callback(kernel.shape, kernel.sharding, part)  # pyright: ignore[reportArgumentType]  # never None
         return _add(kernel, product, jnp.dtype(dtype))
 
 

@@ -69,14 +69,12 @@ def read(folder: str | Path) -> Manifest:
     """
     path = Path(folder) / FILE
     values = _values(folder)
-    try:
-        components = values["components"].items()
-        version = values["format"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: damaged; {conversion(folder)}") from None
+    version, components = values["format"], values["components"]
     if version != _FORMAT:
         raise UserError(f"{path}: of format {version}, this program reads {_FORMAT}; {conversion(folder)}")
-    return {name: from_dict(Entry, entry, f"{path}: {name}") for name, entry in components}
+    if not isinstance(components, dict):
+        raise UserError(f"{path}: damaged; {conversion(folder)}")
+    return {name: from_dict(Entry, entry, f"{path}: {name}") for name, entry in components.items()}
 
 
 def family(folder: str | Path) -> str | None:
@@ -122,9 +120,10 @@ def _values(folder: str | Path) -> dict[str, Any]:
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        values["components"], values["format"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: damaged; {conversion(folder)}") from None
+    except ValueError:
+        values = None
+    if not isinstance(values, dict) or not {"components", "format"} <= values.keys():
+        raise UserError(f"{path}: damaged; {conversion(folder)}")
     return values
 
 

@@ -19,7 +19,8 @@ from talkverse_jax.weights.rule import Rule, find_rule
 class TensorInfo(Protocol):
     """What matching needs to know of a tensor: numpy arrays and lazily read tensors have it."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 @dataclasses.dataclass(frozen=True)

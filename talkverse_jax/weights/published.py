@@ -41,7 +41,7 @@ class Repository:
     @property
     def folder(self) -> str:
         """Its own name."""
-        return self.name.split("/")[1]
+        return self.name.rpartition("/")[2]
 
     def locate(self, sources: Any, component: str) -> Path:
         """The folder on this machine.
@@ -210,12 +210,13 @@ class Origin:
         for small in self.beside:
             copies |= small.read(folder, config)
         base = self.tensors.read(folder)
+        first, *more = base.paths
         published = Published(
             component=component,
             config=config,
             tensors=base.tensors,
             files=(*base.paths, *copies.values()),
-            where=str(folder if len(base.paths) > 1 else base.paths[0]),
+            where=str(folder if more else first),
             base=base.files,
             index=base.index,
             copies=copies,

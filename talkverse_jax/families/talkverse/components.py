@@ -17,7 +17,7 @@ from talkverse_jax.models.umt5.model import UMT5Encoder
 from talkverse_jax.models.vae import axes as vae_axes
 from talkverse_jax.models.vae import keys as vae_keys
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.models.wav2vec2 import axes as audio_axes
 from talkverse_jax.models.wav2vec2 import keys as audio_keys
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
@@ -41,7 +41,7 @@ COMPONENTS: dict[str, Component] = {
         Component(
             name="vae",
             config_type=VAEConfig,
-            model_type=WanVAE22,
+            model_type=WanVAE,
             rules=vae_keys.RULES,
             axes=vae_axes.AXES,
             ignored=(),

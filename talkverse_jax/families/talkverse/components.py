@@ -22,6 +22,7 @@ from talkverse_jax.models.wav2vec2 import axes as audio_axes
 from talkverse_jax.models.wav2vec2 import keys as audio_keys
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
+from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
 
@@ -70,6 +71,11 @@ COMPONENTS: dict[str, Component] = {
         ),
     )
 }
+
+
+def dtypes(machine: Machine) -> dict[str, str]:
+    """Of each component's parameters and products."""
+    return {"dit": machine.dtype, "vae": machine.vae_dtype, "text": machine.dtype, "audio": "float32"}
 
 
 @dataclasses.dataclass(frozen=True)

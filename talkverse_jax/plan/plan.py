@@ -35,7 +35,7 @@ from talkverse_jax.sharding.topologies import TOPOLOGIES, Topology
 _PRESETS = Path(talkverse_jax.__file__).parent.parent / "configs" / "mesh"
 
 
-def run(options: PlanOptions, reporter: Reporter = Reporter()) -> list[TopologyPlan]:
+def run(options: PlanOptions, reporter: Reporter) -> list[TopologyPlan]:
     """Plan what the options ask for; say it, and write it where a file was named.
 
     Raises:
@@ -71,7 +71,7 @@ def plan(
     mesh_config: MeshConfig,
     planned: SamplingRun | TrainingRun,
     wanted: tuple[str, ...] = (),
-    reporter: Reporter = Reporter(),
+    reporter: Reporter | None = None,
 ) -> TopologyPlan:
     """Plan a run on a topology.
 
@@ -95,7 +95,7 @@ def plan(
     names = [work.name for work in planned.work if _is_wanted(work.name, wanted)]
     with (
         jax.default_matmul_precision(planned.matmul_precision),
-        reporter.bar(total=len(names), what=f"compiling for {topology.name}", unit="program") as bar,
+        (reporter or Reporter()).bar(total=len(names), what=f"compiling for {topology.name}", unit="program") as bar,
     ):
         for program in planned.programs(mesh):
             if program.work.name in names:

@@ -172,7 +172,7 @@ def table(rows: list[list[str]], head: list[str] = _HEAD) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def run(options: TableOptions, reporter: Reporter = Reporter()) -> Path:
+def run(options: TableOptions, reporter: Reporter) -> Path:
     """Write the page."""
     path, tables = Path(options.output), ""
     for size in JOBS:

@@ -23,7 +23,6 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 import talkverse_jax
-from talkverse_jax.convert import published
 from talkverse_jax.core import compile_cache, tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError, run_command
@@ -35,6 +34,7 @@ from talkverse_jax.data.loader import batches
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.published import VAE_FILE
 from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.models.vae.coders import Cache
 from talkverse_jax.models.vae.model import WanVAE22
@@ -246,7 +246,7 @@ def train_vae(options: VaeOptions) -> Path | None:
     Returns:
       The published file; None where the run was asked to stop.
     """
-    run, target = _Run(options), Path(options.output_path) / published.VAE_FILE
+    run, target = _Run(options), Path(options.output_path) / VAE_FILE
     checkpoints = Checkpoints(f"{options.output_path}/checkpoints")
     try:
         state = run.train(checkpoints)

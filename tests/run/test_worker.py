@@ -19,6 +19,7 @@ from talkverse_jax.core.errors import run_command
 from talkverse_jax.core.options import build_parser
 from talkverse_jax.diffusion.denoise import denoising_step
 from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.run import worker as pipeline
 from talkverse_jax.run.sample_options import SampleOptions
 
@@ -157,7 +158,7 @@ def test_two_programs_serve_all_steps_and_clips_and_the_next_run(arguments, made
 def other_checkpoint(tmp_path_factory):
     """A DiT of the same size with other numbers, as published: its paths by flag."""
     configs = ModelConfigs.from_toml(ROOT / "configs/model_tiny.toml")
-    return write_random_checkpoint(tmp_path_factory.mktemp("other"), configs, seed=7, components=("dit",))
+    return write_random_checkpoint(FAMILY, tmp_path_factory.mktemp("other"), configs, seed=7, components=("dit",))
 
 
 def test_a_trained_file_is_laid_over_the_weights(arguments, made, other_checkpoint):

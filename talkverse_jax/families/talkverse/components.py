@@ -15,7 +15,7 @@ from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae import axes as vae_axes
 from talkverse_jax.models.vae import keys as vae_keys
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.models.wav2vec2.component import wav2vec2
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipeline.machine import Machine
@@ -38,7 +38,7 @@ COMPONENTS: dict[str, Component] = {
         Component(
             name="vae",
             config_type=VAEConfig,
-            model_type=WanVAE22,
+            model_type=WanVAE,
             rules=vae_keys.RULES,
             axes=vae_axes.AXES,
             ignored=(),

@@ -1,16 +1,13 @@
 """The floating-point operations of the models themselves, from their sizes alone.
 
 Matrix products, convolutions and attention; a multiply-add is two. What a program computes besides (padding,
-borders computed twice, tokens no result needs) is its waste. Convolutions count the products with pixels, not those
-with the zeros around them.
+borders computed twice, tokens no result needs) is its waste.
 
 Shapes: L tokens, S noisy tokens, D width, T rows or frames, F latent frames, H W pixels, h w latent grid.
 """
 
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.motion import BUCKETS
-from talkverse_jax.models.vae.coders import PIXEL_CHANNELS
-from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.ops.flops import attention, linear
 
 
@@ -82,69 +79,3 @@ def prepare_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, motio
     if motion:
         clean += sum(linear(n, values * trunk.in_channels, dim) for n, values in motion_tokens(h, w))
     return branches * (text + sound + len(config.audio_inject_layers) * injection + clean)
-
-
-def _conv(frames: int, h: int, w: int, in_dim: int, out_dim: int, taps: int, size: int = 3) -> int:
-    """A convolution of `taps` frames by `size` x `size` pixels that keeps rows and columns."""
-    edge = size // 2 * (size // 2 + 1)  # products of an axis that meet zeros
-    return 2 * frames * taps * (size * h - edge) * (size * w - edge) * in_dim * out_dim
-
-
-def _residual(frames: int, h: int, w: int, in_dim: int, out_dim: int, taps: int) -> int:
-    shortcut = linear(frames * h * w, in_dim, out_dim) if in_dim != out_dim else 0
-    return _conv(frames, h, w, in_dim, out_dim, taps) + _conv(frames, h, w, out_dim, out_dim, taps) + shortcut
-
-
-def _middle(frames: int, h: int, w: int, dim: int, taps: int) -> int:
-    attend = frames * (linear(h * w, dim, 4 * dim) + attention(h * w, h * w, dim))
-    return 2 * _residual(frames, h, w, dim, dim, taps) + attend
-
-
-def _encode_chunk(config: VAEConfig, height: int, width: int, first: bool) -> int:
-    """One latent frame's worth of pixels; the first frame of a video meets one tap in time of three."""
-    t, h, w, taps = (1 if first else config.time_stride), height // 2, width // 2, (1 if first else 3)
-    dims = [config.dim * multiple for multiple in (1, *config.dim_mult)]
-    total = _conv(t, h, w, PIXEL_CHANNELS, dims[0], taps)
-    for level, (in_dim, out_dim) in enumerate(zip(dims, dims[1:])):
-        for block in range(config.num_res_blocks):
-            total += _residual(t, h, w, out_dim if block else in_dim, out_dim, taps)
-        if level < len(config.temporal_downsample):
-            h, w = h // 2, w // 2
-            total += 2 * t * (3 * h - 1) * (3 * w - 1) * out_dim**2  # zeros on one side only
-            if config.temporal_downsample[level] and not first:
-                t //= 2
-                total += _conv(t, h, w, out_dim, out_dim, 3, size=1)
-    total += _middle(t, h, w, dims[-1], taps) + _conv(t, h, w, dims[-1], 2 * config.z_dim, taps)
-    return total + linear(t * h * w, 2 * config.z_dim, config.z_dim)
-
-
-def _decode_chunk(config: VAEConfig, h: int, w: int, first: bool) -> int:
-    """One latent frame."""
-    t, taps = 1, 1 if first else 3
-    dims = [config.dec_dim * multiple for multiple in (config.dim_mult[-1], *reversed(config.dim_mult))]
-    times = list(reversed(config.temporal_downsample))
-    total = linear(h * w, config.z_dim, config.z_dim) + _conv(t, h, w, config.z_dim, dims[0], taps)
-    total += _middle(t, h, w, dims[0], taps)
-    for level, (in_dim, out_dim) in enumerate(zip(dims, dims[1:])):
-        for block in range(config.num_res_blocks + 1):
-            total += _residual(t, h, w, out_dim if block else in_dim, out_dim, taps)
-        if level < len(times):
-            if times[level] and not first:
-                total += _conv(t, h, w, out_dim, 2 * out_dim, 3, size=1)
-                t *= 2
-            h, w = 2 * h, 2 * w
-            total += _conv(t, h, w, out_dim, out_dim, 1)
-    return total + _conv(t, h, w, dims[-1], PIXEL_CHANNELS, taps)
-
-
-def encode_flops(config: VAEConfig, frames: int, height: int, width: int) -> int:
-    """The VAE's encoder on a video."""
-    rest = config.latent_frames(frames) - 1
-    first, later = (_encode_chunk(config, height, width, is_first) for is_first in (True, False))
-    return first + rest * later
-
-
-def decode_flops(config: VAEConfig, frames: int, h: int, w: int) -> int:
-    """The VAE's decoder on `frames` latent frames, those included whose pictures are dropped."""
-    first, later = (_decode_chunk(config, h, w, is_first) for is_first in (True, False))
-    return first + (frames - 1) * later

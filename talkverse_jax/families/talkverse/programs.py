@@ -13,16 +13,11 @@ from talkverse_jax.diffusion.denoise import denoising_step
 from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
 from talkverse_jax.families.talkverse import clips
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs, dtypes
-from talkverse_jax.families.talkverse.flops import (
-    clip_tokens,
-    decode_flops,
-    encode_flops,
-    prepare_flops,
-    step_flops,
-)
+from talkverse_jax.families.talkverse.flops import clip_tokens, prepare_flops, step_flops
 from talkverse_jax.families.talkverse.model import ClipConditions
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.umt5.flops import text_flops
+from talkverse_jax.models.vae.flops import decode_flops, encode_flops
 from talkverse_jax.models.wav2vec2.flops import audio_flops
 from talkverse_jax.ops.attention.xla import SCORE_BYTES
 from talkverse_jax.pipeline.encoders import SAMPLE_RATE, every_second_state
@@ -55,7 +50,7 @@ def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, s
         return Work(name, own, times, when, "dit", ("vae",), float32, widest)
 
     def pictures(name: str, flops: int, channels: int) -> Work:
-        widest = 10 * vae.time_stride * (height * width // 4) * 2 * channels * vae_item
+        widest = 10 * vae.time_stride * (height * width // vae.pixel_patch**2) * 2 * channels * vae_item
         return Work(name, flops, 1, "clip", "vae", models, machine.vae_dtype == "float32", widest)
 
     samples, widest = SOUND_SECONDS * SAMPLE_RATE, 2 * rows * (4 * 4 * text.dim + 2 * item * text.dim_ffn)

@@ -8,10 +8,6 @@ Shapes: L tokens, S noisy tokens, D width, T rows or frames, F latent frames, H 
 
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.motion import BUCKETS
-from talkverse_jax.models.umt5.config import UMT5Config
-from talkverse_jax.models.vae.flops import decode_flops as decode_flops
-from talkverse_jax.models.vae.flops import encode_flops as encode_flops
-from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.ops.flops import attention, linear
 
 
@@ -83,33 +79,3 @@ def prepare_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, motio
     if motion:
         clean += sum(linear(n, values * trunk.in_channels, dim) for n, values in motion_tokens(h, w))
     return branches * (text + sound + len(config.audio_inject_layers) * injection + clean)
-
-
-def text_flops(config: UMT5Config, prompts: int, tokens: int) -> int:
-    """The text encoder."""
-    layer = (
-        4 * linear(tokens, config.dim, config.dim_attn)
-        + attention(tokens, tokens, config.dim_attn)
-        + 3 * linear(tokens, config.dim, config.dim_ffn)
-    )
-    return prompts * config.num_layers * layer
-
-
-def audio_flops(config: Wav2Vec2Config, samples: int) -> int:
-    """wav2vec2 on a sound."""
-    total, length, channels = 0, samples, 1
-    for out, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride):
-        length = (length - kernel) // stride + 1
-        total += linear(length, kernel * channels, out)
-        channels = out
-    dim, taps, groups = config.hidden_size, config.num_conv_pos_embeddings, config.num_conv_pos_embedding_groups
-    before, after = taps // 2, taps - 1 - taps // 2
-    pairs = sum(min(length, t + after + 1) - max(0, t - before) for t in range(length))
-    layer = (
-        4 * linear(length, dim, dim)
-        + attention(length, length, dim)
-        + linear(length, dim, config.intermediate_size, dim)
-    )
-    return (
-        total + linear(length, channels, dim) + 2 * pairs * dim * (dim // groups) + (config.num_hidden_layers * layer)
-    )

@@ -7,6 +7,7 @@ import pytest
 from talkverse_jax.core import tree
 from talkverse_jax.families.talkverse import flops as model_flops
 from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.models.wav2vec2.flops import audio_flops
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
 from talkverse_jax.plan.hlo_cost import program_cost
 from tests.conftest import CONFIGS
@@ -46,4 +47,4 @@ def test_a_step_is_mostly_twice_its_weights_a_token():
 
 def test_wav2vec2_as_compiled(tiny):
     flops = _compiled_flops(Wav2Vec2.states, _abstract(Wav2Vec2, tiny.audio), (1, 16_000))
-    assert flops == pytest.approx(model_flops.audio_flops(tiny.audio, 16_000), rel=1e-3)
+    assert flops == pytest.approx(audio_flops(tiny.audio, 16_000), rel=1e-3)

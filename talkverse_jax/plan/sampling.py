@@ -10,11 +10,12 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from talkverse_jax.core import tree
-from talkverse_jax.diffusion.denoise import denoising_step
+from talkverse_jax.diffusion.denoise import LoopState, Step, denoising_step
 from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
 from talkverse_jax.families.talkverse import clips as long_video
 from talkverse_jax.families.talkverse import flops as model_flops
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.guidance import guidance
 from talkverse_jax.families.talkverse.model import ClipConditions
 from talkverse_jax.pipeline import encoders
 from talkverse_jax.pipeline.placement import component_layouts
@@ -129,8 +130,9 @@ def sampling_programs(configs: ModelConfigs, options: SampleOptions, job: Job, m
     def put(layout: Layout, *shape: int, axes: tuple[str | None, ...] = (), dtype=jnp.float32):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=layout.sharding(*axes))
 
-    state = SolverState(*[put(layout, 1, latents, h, w, channels)] * 4)
-    row = StepCoefficients(put(layout), put(layout, 5), put(layout, 3))
+    state = LoopState(SolverState(*[put(layout, 1, latents, h, w, channels)] * 4))
+    row = StepCoefficients(put(layout), put(layout), put(layout, 5), put(layout, 3))
+    one = Step(put(layout, dtype=jnp.int32), put(layout), row)
     conditions = (
         *[put(layout, 1, trunk.text_len, trunk.text_dim)] * 2,
         put(layout, 1, 4 * latents, configs.dit.audio_layers, configs.dit.audio_dim),
@@ -143,7 +145,8 @@ def sampling_programs(configs: ModelConfigs, options: SampleOptions, job: Job, m
             lambda *x: long_video.prepare.__wrapped__(*x, guided=job.guided), models["dit"], *conditions, motion
         )
         clip = _placed_conditions(made, layout)
-        return denoising_step.jitted(platform), (models["dit"], state, put(layout), row, clip, put(layout)), {}
+        static = {"guidance": guidance(job.guided)}
+        return denoising_step.jitted(platform), (models["dit"], state, one, clip, put(layout)), static
 
     prepare = long_video.prepare.jitted(platform)
     video = put(pictures, 1, configs.dit.motion_frames, job.height, job.width, 3)

@@ -7,7 +7,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from talkverse_jax.core.config import read_toml
+from talkverse_jax.core import presets
 from talkverse_jax.core.options import build
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
@@ -86,5 +86,5 @@ def sampling_options(family: str, path: str | Path) -> tuple[Any, Machine]:
     groups |= {"processes": ProcessOptions}
     fields = [field for group in groups.values() for field in dataclasses.fields(group)]
     missing = {field.name: "" for field in fields if field.default is dataclasses.MISSING}
-    made = build(groups, missing | read_toml(path), str(path))
+    made = build(groups, missing | presets.read(path), str(path))
     return made["settings"], made["machine"]

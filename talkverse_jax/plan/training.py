@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from talkverse_jax.core import tree
-from talkverse_jax.core.config import from_dict, read_toml
+from talkverse_jax.core import presets, tree
+from talkverse_jax.core.config import from_dict
 from talkverse_jax.families.talkverse.axes import AXES
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.flops import training_flops
@@ -143,7 +143,7 @@ def training_options(path: str | Path) -> TrainOptions:
       UserError: the file is none, or an option cannot be used.
     """
     no_data: dict[str, Any] = dict(weights="", shards="-", dataset_metadata_path=[])
-    return from_dict(TrainOptions, read_toml(path) | no_data, str(path)).checked()
+    return from_dict(TrainOptions, presets.read(path) | no_data, str(path)).checked()
 
 
 def _step(configs: ModelConfigs, options: TrainOptions, layout: Layout):

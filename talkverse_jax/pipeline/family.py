@@ -12,6 +12,7 @@ from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.pipeline import Inputs, Pipeline
+from talkverse_jax.pipeline.training import FamilyTraining
 from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
 
@@ -28,6 +29,7 @@ class Family:
         together.
       load_pipeline: (weights, machine, **how) -> Pipeline.
       read: a job's files, read and checked; no model is needed.
+      training: how it is trained.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Family:
     configs_type: type
     load_pipeline: Callable[..., Pipeline]
     read: Callable[[Job], Inputs]
+    training: FamilyTraining
 
     def real_size(self) -> Any:
         """The published sizes."""

@@ -6,6 +6,7 @@ from collections import OrderedDict
 import jax
 import numpy as np
 import pytest
+from talkverse_jax.training.encode import SampleEncoder
 
 from talkverse_jax.data.batches import SampleId
 from talkverse_jax.data.raw import RawSample
@@ -14,7 +15,6 @@ from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.training.encode import SampleEncoder
 
 FRAMES, MOTION, SIZE = 8, 73, 32  # to be learnt, before them, pixels
 LEARNT = FRAMES // 4

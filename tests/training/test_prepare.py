@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from talkverse_jax.training.encode import SampleEncoder, prepared_batch, prepared_samples
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import parse_options
@@ -21,7 +22,6 @@ from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.windows import Lengths
-from talkverse_jax.training.encode import SampleEncoder, prepared_batch, prepared_samples
 from talkverse_jax.training.prepare import PrepareOptions, divide, prepare
 from tests.videos import write_csv, write_dataset
 

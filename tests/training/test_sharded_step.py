@@ -7,6 +7,7 @@ import pickle
 import jax
 import numpy as np
 import pytest
+from talkverse_jax.training.batch import TrainingBatch
 
 from talkverse_jax.families.talkverse.axes import AXES
 from talkverse_jax.sharding.distributed import fetch
@@ -14,7 +15,6 @@ from talkverse_jax.sharding.layout import Layout, parameter_axes
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.rules import TRAINING
-from talkverse_jax.training.batch import TrainingBatch
 from talkverse_jax.training.step import Objective
 from tests.processes import free_address, run_together
 from tests.sharded import error

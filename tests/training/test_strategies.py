@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from talkverse_jax.training.encode import SampleEncoder
 
 from talkverse_jax.core import tree
 from talkverse_jax.families.talkverse.components import COMPONENTS
@@ -12,7 +13,6 @@ from talkverse_jax.media.media import open_media, video_frames
 from talkverse_jax.run.sample_options import SampleOptions
 from talkverse_jax.run.worker import sample
 from talkverse_jax.training import loop
-from talkverse_jax.training.encode import SampleEncoder
 from talkverse_jax.training.export import torch_tensor
 from talkverse_jax.weights import store
 from talkverse_jax.weights.lora import TrainedFile

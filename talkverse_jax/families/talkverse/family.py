@@ -3,6 +3,7 @@
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.inputs import read
 from talkverse_jax.families.talkverse.pipeline import TalkVersePipeline
+from talkverse_jax.families.talkverse.training import TRAINING
 from talkverse_jax.pipeline.family import Family
 
 FAMILY = Family(
@@ -12,4 +13,5 @@ FAMILY = Family(
     configs_type=ModelConfigs,
     load_pipeline=TalkVersePipeline,
     read=read,
+    training=TRAINING,
 )

@@ -4,18 +4,24 @@ from talkverse_jax.core.errors import run_command
 
 
 def main(argv: list[str] | None = None) -> None:
-    from talkverse_jax.core.options import parse_options
-    from talkverse_jax.training.options import TrainOptions
+    from talkverse_jax.core.options import read
+    from talkverse_jax.pipeline import registry
+    from talkverse_jax.training.options import TrainOptions, train_groups
 
-    options = parse_options(TrainOptions, "train.py", __doc__, argv)
+    module = registry.settings_of(registry.DEFAULT)
+    values = read(train_groups(module), "train.py", __doc__ or "", argv)
+    options = TrainOptions.build(module, values, "train.py")
 
+    from talkverse_jax.cli.progress import TerminalReporter
     from talkverse_jax.core import compile_cache
+    from talkverse_jax.run.worker import make_video
     from talkverse_jax.sharding import distributed
     from talkverse_jax.training.loop import train
 
-    with distributed.session(*options.processes, heartbeat_timeout=options.heartbeat_timeout, preemption=True):
+    processes = options.processes
+    with distributed.session(*processes.processes, heartbeat_timeout=processes.heartbeat_timeout, preemption=True):
         compile_cache.enable()
-        train(options)
+        train(options, TerminalReporter(), make_video)
 
 
 if __name__ == "__main__":

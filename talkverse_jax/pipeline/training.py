@@ -134,6 +134,8 @@ class FamilyTraining:
       trainable: its parameters.
       losses: by name: (settings, masks) -> Loss, where `masks` asks for face and body to count more.
       samples: how prepared samples are stored.
+      wanted: (configs, settings) -> the recipe's values that training asks of prepared samples, by field, besides
+        those that all families have.
       recipe: (configs, settings, values) -> what samples are made with: these values, and the family's own.
       lengths: (configs, frames to be learnt, whether motion frames are a must) -> frames of a window.
       load_encoder: (weights, settings, dtype=, text_on_cpu=) -> SampleEncoder.
@@ -148,6 +150,7 @@ class FamilyTraining:
     trainable: Trainable
     losses: Mapping[str, Callable[[Any, bool], Loss]]
     samples: SampleFormat
+    wanted: Callable[[Any, Any], dict[str, Any]]
     recipe: Callable[[Any, Any, Mapping[str, Any]], Recipe]
     lengths: Callable[[Any, int, bool], Lengths]
     load_encoder: Callable[..., SampleEncoder]

@@ -256,7 +256,7 @@ class TrainOptions:
         Raises:
           UserError: a value is unknown, missing, or cannot be used.
         """
-        return cls(**build(groups(family_settings), dict(values), where))
+        return cls(**build(train_groups(family_settings), dict(values), where))
 
     def flat(self) -> dict[str, Any]:
         """All values by flag."""
@@ -264,16 +264,25 @@ class TrainOptions:
         return {name: value for part in parts for name, value in dataclasses.asdict(part).items()}
 
 
-def groups(family_settings: ModuleType) -> dict[str, type]:
+def train_groups(family_settings: ModuleType) -> dict[str, type]:
     """The options of training by group, as `TrainOptions` has them.
 
     Args:
       family_settings: the family's module `settings`.
     """
     return {
-        field.name: family_settings.TrainingSettings if field.name == "settings" else field.type
-        for field in dataclasses.fields(TrainOptions)
-    }  # pyright: ignore[reportReturnType]  # the annotations above are classes
+        "input": TrainInput,
+        "videos": VideoOptions,
+        "settings": family_settings.TrainingSettings,
+        "tuning": Tuning,
+        "optimization": Optimization,
+        "folder": RunFolder,
+        "curves": Curves,
+        "preview": PreviewOptions,
+        "export": ExportOptions,
+        "machine": TrainMachine,
+        "processes": ProcessOptions,
+    }
 
 
 def _check_positive(options: Any, *names: str) -> None:

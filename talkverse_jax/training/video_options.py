@@ -1,4 +1,5 @@
-"""Which videos are trained on, and what of them makes a sample: options of training and of preparing. Imports no JAX."""
+"""Which videos are trained on, and what of them makes a sample: options of training and of preparing. Imports no
+JAX."""
 
 import dataclasses
 

@@ -8,6 +8,7 @@ import numpy as np
 from talkverse_jax.convert.convert import Settings, convert
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import tree
+from talkverse_jax.families.talkverse import settings as family_settings
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.training.checkpoint import Checkpoints
 from talkverse_jax.training.options import TrainOptions
@@ -50,7 +51,7 @@ class Place:
             log_interval=1,
             use_tensorboard=False,
         )
-        return TrainOptions(**values | changes)
+        return TrainOptions.build(family_settings, values | changes, "here")
 
     def convert(self, output: Path, trained: Path | str, *components: str) -> Path:
         """Convert the base model with a trained file."""

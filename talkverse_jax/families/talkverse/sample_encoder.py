@@ -121,7 +121,11 @@ class WindowEncoder:
         if alone:
             motion = np.zeros((len(window), self.motion_latents, *window.shape[2:]), window.dtype)
         frames = self.vae.config.time_stride * learnt
-        start = first_row(0, frames, self.alignment, False) if alone else batch.video.shape[1] - frames
+        start = (
+            first_row(0, frames, self.alignment, self.vae.config.time_stride - 1)
+            if alone
+            else batch.video.shape[1] - frames
+        )
         return PreparedSample(
             arrays={
                 "target": target,

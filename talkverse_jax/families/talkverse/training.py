@@ -185,12 +185,15 @@ class TalkVerseRecipe:
     format: int = FORMAT
 
 
+def _wanted(configs: ModelConfigs, settings: WindowSettings) -> dict[str, Any]:
+    return {"motion_frames": configs.dit.motion_frames, "audio_alignment": settings.audio_alignment}
+
+
 def _recipe(configs: ModelConfigs, settings: WindowSettings, values: Mapping[str, Any]) -> TalkVerseRecipe:
     dit = configs.dit
     return TalkVerseRecipe(
         **values,
-        audio_alignment=settings.audio_alignment,
-        motion_frames=dit.motion_frames,
+        **_wanted(configs, settings),
         channels=configs.vae.z_dim,
         audio_layers=dit.audio_layers,
         audio_dim=dit.audio_dim,
@@ -272,6 +275,7 @@ TRAINING = FamilyTraining(
         recipe_type=TalkVerseRecipe,
         arrays=_stored,
     ),
+    wanted=_wanted,
     recipe=_recipe,
     lengths=lambda configs, frames, always: Lengths(frames, configs.dit.motion_frames, always),
     load_encoder=WindowEncoder.load,

@@ -1,16 +1,24 @@
-"""Turns videos into shards of what the training step takes."""
+"""Encode a data set of videos once: shards of latents, audio features, text states and masks, for training."""
 
-from talkverse_jax.core.errors import run_command
+from collections.abc import Sequence
+
+from talkverse_jax.cli.families import family_named
+from talkverse_jax.cli.flags import parse
+from talkverse_jax.core.options import Groups
+from talkverse_jax.pipeline import registry
 
 
-def main(argv: list[str] | None = None) -> None:
-    from talkverse_jax.core.options import read
-    from talkverse_jax.pipeline import registry
-    from talkverse_jax.training.prepare_options import PrepareOptions, prepare_groups
+def groups(family: str) -> Groups:
+    """The options, where the model is of that family."""
+    from talkverse_jax.training.prepare_options import prepare_groups
 
-    module = registry.settings_of(registry.DEFAULT)
-    values = read(prepare_groups(module), "prepare", __doc__ or "", argv)
-    options = PrepareOptions.build(module, values, "prepare")
+    return prepare_groups(registry.settings_of(family))
+
+
+def main(argv: Sequence[str] | None, prog: str) -> None:
+    from talkverse_jax.training.prepare_options import PrepareOptions
+
+    options = PrepareOptions(**parse(groups(family_named(argv)), prog, __doc__ or "", argv))
 
     from talkverse_jax.cli.progress import TerminalReporter
     from talkverse_jax.core import compile_cache
@@ -18,7 +26,3 @@ def main(argv: list[str] | None = None) -> None:
 
     compile_cache.enable()
     prepare(options, TerminalReporter())
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -35,7 +35,7 @@ from talkverse_jax.data.skipped import BadSample
 
 META, INDEX = "meta.json", "index.jsonl"
 _OPTIONS = "group_size:1,uncompressed"  # bfloat16 of a network hardly shrinks
-_AGAIN = "run talkverse_jax.training.prepare again"
+_AGAIN = "run talkverse-jax prepare again"
 
 
 class IndexLine(NamedTuple):
@@ -93,7 +93,7 @@ def read_recipe(folder: Path, form: SampleFormat) -> Any:
     Raises:
       UserError: it is no folder of prepared samples of the family, or of another version of this program.
     """
-    values = _read_json(folder / META, f"{folder}: no prepared samples; make them with talkverse_jax.training.prepare")
+    values = _read_json(folder / META, f"{folder}: no prepared samples; make them with talkverse-jax prepare")
     if (found := values.get("format")) != FORMAT:
         raise UserError(f"{folder / META}: of format {found}, this program reads {FORMAT}; prepare anew")
     return from_dict(form.recipe_type, values, str(folder / META))

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from talkverse_jax.convert.published import open_published
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.solvers import advance, solver_coefficients, start
@@ -20,7 +19,8 @@ from talkverse_jax.families.talkverse.alignment import clip_audio
 from talkverse_jax.families.talkverse.clips import ClipMaker, Dubbing, Subject
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
-from talkverse_jax.families.talkverse.settings import Settings
+from talkverse_jax.families.talkverse.published import SOURCES
+from talkverse_jax.families.talkverse.settings import Settings, Sources
 from talkverse_jax.media.buckets import fit, to_unit
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.config import WAN22_LATENT_MEAN, WAN22_LATENT_STD, VAEConfig
@@ -103,7 +103,8 @@ def load(bundle: Bundle, name: str, config, layouts: Layouts, part: str | None =
     component, where = COMPONENTS[name], str(bundle.path)
     paths = bundle.meta.get("weights")
     if paths:
-        published = open_published(name, config, *map(paths.get, ("ckpt_dir", "lora_ckpt", "wav2vec_dir")))
+        sources = Sources(*map(paths.get, ("ckpt_dir", "lora_ckpt", "wav2vec_dir")))
+        published = SOURCES[name].open(component, config, sources)
         for file in published.tensor_files:
             if file.stat().st_size != paths["bytes"].get(file.name):
                 raise UserError(f"{file}: not the file {bundle.path.name} was made with; make the bundle again")

@@ -15,6 +15,7 @@ from talkverse_jax.pipeline.pipeline import Inputs, Pipeline
 from talkverse_jax.pipeline.training import FamilyTraining
 from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
+from talkverse_jax.weights.published import Origin, Published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Family:
       components: its models by name, in the order of conversion.
       configs_type: a frozen dataclass of their sizes, a field for each component; refuses those that do not fit
         together.
+      sources: where each component is published.
       load_pipeline: (weights, machine, **how) -> Pipeline.
       read: a job's files, read and checked; no model is needed.
       training: how it is trained.
@@ -36,6 +38,7 @@ class Family:
     title: str
     components: Mapping[str, Component]
     configs_type: type
+    sources: Mapping[str, Origin]
     load_pipeline: Callable[..., Pipeline]
     read: Callable[[Job], Inputs]
     training: FamilyTraining
@@ -43,6 +46,18 @@ class Family:
     def real_size(self) -> Any:
         """The published sizes."""
         return self.configs_type(**{name: component.real_size() for name, component in self.components.items()})
+
+    def published(self, name: str, config: Any, sources: Any) -> Published:
+        """A component's published files, found and mapped.
+
+        Args:
+          config: its size.
+          sources: the flags that name the files, the family's own `Sources`.
+
+        Raises:
+          UserError: a flag or file is missing, or a file is damaged or another one than it should be.
+        """
+        return self.sources[name].open(self.components[name], config, sources)
 
     def configs_from_toml(self, path: str | Path) -> Any:
         """The sizes of a TOML file, which holds a table for each component."""

@@ -24,7 +24,7 @@ class TrainInput:
 
     weights: str = option("folder that convert_torch_weights.py wrote", group="input", metavar="DIR")
     shards: str | None = option(
-        "prepared data instead of videos: the folder that talkverse_jax.training.prepare wrote",
+        "prepared data instead of videos: the folder that talkverse-jax prepare wrote",
         group="input",
         metavar="DIR",
         default=None,

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, Wav2Vec2FeatureExtractor
 
-from talkverse_jax.convert.tiny_tokenizer import save_tiny_tokenizer
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.umt5 import keys as umt5_keys
@@ -22,6 +21,7 @@ from talkverse_jax.pipeline.encoders import (
     normalise,
 )
 from talkverse_jax.weights.match import load_torch
+from talkverse_jax.weights.tiny_tokenizer import save_tiny_tokenizer
 
 
 @pytest.fixture

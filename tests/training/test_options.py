@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from talkverse_jax.cli.flags import parse as parse_flags
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import read
 from talkverse_jax.families.talkverse import settings
 from talkverse_jax.families.talkverse.training import Dropouts
 from talkverse_jax.training.options import TrainOptions, train_groups
@@ -19,8 +19,7 @@ NEEDED = ["--weights", "w", "--dataset_metadata_path", "a.csv"]
 
 
 def parse(*flags: object) -> TrainOptions:
-    values = read(train_groups(settings), "train.py", "", [*map(str, flags)])
-    return TrainOptions.build(settings, values, "train.py")
+    return TrainOptions(**parse_flags(train_groups(settings), "train.py", "", [*map(str, flags)]))
 
 
 def test_the_originals_flags_and_defaults():

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from talkverse_jax.cli.flags import parse
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import read
 from talkverse_jax.data.batches import SampleId, WindowShape
 from talkverse_jax.data.catalogue import Rules, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
@@ -59,8 +59,7 @@ def make_flags(weights, data, output, /, **more) -> dict:
 
 def make_options(*where, **more) -> PrepareOptions:
     flags = make_flags(*where, **more)
-    values = read(prepare_groups(settings), "prepare", "", arguments(flags))
-    return PrepareOptions.build(settings, values, "prepare")
+    return PrepareOptions(**parse(prepare_groups(settings), "prepare", "", arguments(flags)))
 
 
 def open_shards(folder, weights) -> ShardSource:
@@ -141,7 +140,7 @@ def test_processes_share_the_work(prepared, tiny_weights, data, tmp_path):
 
 
 def test_a_killed_run_goes_on(prepared, tiny_weights, data, tmp_path):
-    command = [sys.executable, "-m", "talkverse_jax.cli.prepare", *arguments(make_flags(tiny_weights, data, tmp_path))]
+    command = [sys.executable, "-m", "talkverse_jax", "prepare", *arguments(make_flags(tiny_weights, data, tmp_path))]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         while not (tmp_path / "shard-00000.json").exists():

@@ -10,18 +10,14 @@ from talkverse_jax.families.talkverse import axes as dit_axes
 from talkverse_jax.families.talkverse import keys as dit_keys
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.model import TalkVerse
-from talkverse_jax.models.umt5 import axes as text_axes
-from talkverse_jax.models.umt5 import keys as text_keys
+from talkverse_jax.models.umt5.component import umt5
 from talkverse_jax.models.umt5.config import UMT5Config
-from talkverse_jax.models.umt5.model import UMT5Encoder
 from talkverse_jax.models.vae import axes as vae_axes
 from talkverse_jax.models.vae import keys as vae_keys
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.model import WanVAE22
-from talkverse_jax.models.wav2vec2 import axes as audio_axes
-from talkverse_jax.models.wav2vec2 import keys as audio_keys
+from talkverse_jax.models.wav2vec2.component import wav2vec2
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
-from talkverse_jax.models.wav2vec2.model import Wav2Vec2
 from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
 
@@ -48,26 +44,8 @@ COMPONENTS: dict[str, Component] = {
             real_size=VAEConfig.wan22,
             dtype="float32",
         ),
-        Component(
-            name="text",
-            config_type=UMT5Config,
-            model_type=UMT5Encoder,
-            rules=text_keys.RULES,
-            axes=text_axes.AXES,
-            ignored=(),
-            real_size=UMT5Config.xxl,
-            dtype="bfloat16",
-        ),
-        Component(
-            name="audio",
-            config_type=Wav2Vec2Config,
-            model_type=Wav2Vec2,
-            rules=audio_keys.RULES,
-            axes=audio_axes.AXES,
-            ignored=audio_keys.IGNORED,
-            real_size=Wav2Vec2Config.large_xlsr,
-            dtype="float32",
-        ),
+        umt5(),
+        wav2vec2(),
     )
 }
 

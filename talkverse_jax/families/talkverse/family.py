@@ -3,6 +3,7 @@
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.inputs import read
 from talkverse_jax.families.talkverse.pipeline import TalkVersePipeline
+from talkverse_jax.families.talkverse.published import SOURCES
 from talkverse_jax.families.talkverse.training import TRAINING
 from talkverse_jax.pipeline.family import Family
 
@@ -11,6 +12,7 @@ FAMILY = Family(
     title="TalkVerse-5B",
     components=COMPONENTS,
     configs_type=ModelConfigs,
+    sources=SOURCES,
     load_pipeline=TalkVersePipeline,
     read=read,
     training=TRAINING,

@@ -1,12 +1,12 @@
 """The weight table of the Wan2.2 VAE (`Wan2.2_VAE.pth`)."""
 
-from talkverse_jax.weights.rule import CONV2D, CONV3D, POINTWISE2D, POINTWISE3D, Layout, Rule
+from talkverse_jax.weights.rule import CONV2D, CONV3D, POINTWISE2D, POINTWISE3D, Rule, TensorLayout
 
-GAMMA2D = Layout(squeeze=(1, 2))  # [C, 1, 1] -> [C]
-GAMMA3D = Layout(squeeze=(1, 2, 3))  # [C, 1, 1, 1] -> [C]
+GAMMA2D = TensorLayout(squeeze=(1, 2))  # [C, 1, 1] -> [C]
+GAMMA3D = TensorLayout(squeeze=(1, 2, 3))  # [C, 1, 1, 1] -> [C]
 
 
-def _layer(path: str, name: str, layout: Layout) -> tuple[Rule, Rule]:
+def _layer(path: str, name: str, layout: TensorLayout) -> tuple[Rule, Rule]:
     return Rule(f"{path}/kernel", f"{name}.weight", layout), Rule(f"{path}/bias", f"{name}.bias")
 
 

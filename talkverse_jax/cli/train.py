@@ -1,0 +1,32 @@
+"""Train the transformer on videos of people who talk, whole or by LoRA."""
+
+from collections.abc import Sequence
+
+from talkverse_jax.cli.families import family_named
+from talkverse_jax.cli.flags import parse
+from talkverse_jax.core.options import Groups
+from talkverse_jax.pipeline import registry
+
+
+def groups(family: str) -> Groups:
+    """The options, where the model is of that family."""
+    from talkverse_jax.training.options import train_groups
+
+    return train_groups(registry.settings_of(family))
+
+
+def main(argv: Sequence[str] | None, prog: str) -> None:
+    from talkverse_jax.training.options import TrainOptions
+
+    options = TrainOptions(**parse(groups(family_named(argv)), prog, __doc__ or "", argv))
+
+    from talkverse_jax.cli.progress import TerminalReporter
+    from talkverse_jax.core import compile_cache
+    from talkverse_jax.run.worker import make_video
+    from talkverse_jax.sharding import distributed
+    from talkverse_jax.training.loop import train
+
+    processes = options.processes
+    with distributed.session(*processes.processes, heartbeat_timeout=processes.heartbeat_timeout, preemption=True):
+        compile_cache.enable()
+        train(options, TerminalReporter(), make_video)

@@ -20,7 +20,7 @@ from talkverse_jax.data.batches import Batch
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
-from talkverse_jax.pipeline.training import FLOW_MATCHING, BatchShape
+from talkverse_jax.pipeline.training import BatchShape
 from talkverse_jax.sharding.distributed import check_same, from_main, is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
@@ -32,14 +32,14 @@ from talkverse_jax.training.feed import Data, Feed, open_data
 from talkverse_jax.training.fingerprints import fingerprint
 from talkverse_jax.training.interruption import Interruption
 from talkverse_jax.training.metrics import peak_flops
-from talkverse_jax.training.network import NetworkSettings, load_network
-from talkverse_jax.training.optimizer import Rates, make_optimizer
+from talkverse_jax.training.network import load_network
+from talkverse_jax.training.optimizer import make_optimizer
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.preview import MakeVideo, Preview
 from talkverse_jax.training.report import Report, Update
+from talkverse_jax.training.setup import learning_rates, network_settings, phases
 from talkverse_jax.training.state import States, from_stored, start, start_abstract, stored
-from talkverse_jax.training.step import Phase, Trained, TrainingStep
-from talkverse_jax.training.strategy import Strategy
+from talkverse_jax.training.step import Trained, TrainingStep
 from talkverse_jax.training.watch import Watch
 
 
@@ -89,38 +89,6 @@ def training_mesh(asked: str | None, heads: int) -> Mesh | None:
             return None
         return make_mesh(MeshConfig(fsdp=-1), devices, heads)
     return make_mesh(MeshConfig.read(asked), devices, heads)
-
-
-def network_settings(options: TrainOptions, family: Family, configs: Any) -> NetworkSettings:
-    """What the options say of the network that is trained."""
-    training, tuning = family.training, options.tuning
-    config = getattr(configs, training.component)
-    return NetworkSettings(
-        strategy=Strategy.of(tuning.unfreeze_strategy, training.trainable, config, tuning.finetune_all),
-        rank=tuning.lora_rank,
-        alpha=tuning.lora_alpha,
-        beginning=tuning.init,
-        seed=options.videos.seed,
-        dtype=options.machine.dtype,
-        kernel=options.machine.attention,
-        remat=options.machine.remat,
-    )
-
-
-def learning_rates(options: TrainOptions) -> Rates:
-    """Of every group."""
-    return Rates(
-        base=options.optimization.learning_rate,
-        lora=options.optimization.lora_lr_scale,
-        scaled=options.settings.raised_rate,
-        warmup=options.optimization.warmup_steps,
-    )
-
-
-def phases(options: TrainOptions, family: Family) -> list[Phase]:
-    """What is trained, by which loss."""
-    make_loss = family.training.losses[FLOW_MATCHING]
-    return [Phase(family.training.component, make_loss(options.settings, options.videos.enable_roi_loss))]
 
 
 def _unchanging(options: TrainOptions, family: Family, digest: str) -> dict[str, Any]:

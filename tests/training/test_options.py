@@ -65,7 +65,7 @@ def test_options_survive_json():
     [
         (["--batch_size", 0], "--batch_size 0: give 1 or more"),
         (["--text_dropout_prob", 1.5], "--text_dropout_prob 1.5: give a number from 0 to 1"),
-        (["--learning_rate", "nan"], "--learning_rate nan: give a number above 0"),
+        (["--learning_rate", "nan"], "--learning_rate nan: give a number"),
         (["--ema_decay", 1], "--ema_decay 1.0: give a number from 0 to below 1"),
         (["--num_frames", 6], "--num_frames 6: a latent frame holds 4 frames"),
         (["--size_bucket", "big"], "--size_bucket big: unknown; give one of"),

@@ -26,7 +26,7 @@ from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.flops import clip_tokens, decode_flops, encode_flops, step_flops
 from talkverse_jax.families.talkverse.model import TalkVerse
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.attention.cudnn import refusal
 from talkverse_jax.ops.conv import conv3d_by_frames, conv3d_whole
@@ -243,7 +243,7 @@ def step(job: Job, report: Report) -> None:
 def decode(job: Job, report: Report) -> None:
     dtype = jnp.dtype(job.vae_dtype)
     report.add(f"{job.frames} frames at {job.width}x{job.height} in {dtype}", dtype=job.vae_dtype)
-    vae = random_model(report, lambda rngs: WanVAE22(job.vae, rngs=rngs, dtype=dtype, param_dtype=dtype))
+    vae = random_model(report, lambda rngs: WanVAE(job.vae, rngs=rngs, dtype=dtype, param_dtype=dtype))
     motion_frames, key = job.dit.motion_latent_frames, keys(4)
     motion, latents = (normal(next(key), job.latents(n)) for n in (motion_frames, job.frames // 4))
     total, h, w = motion_frames + latents.shape[1], *latents.shape[2:4]

@@ -142,7 +142,7 @@ class FamilyTraining:
       to_batch: (stacked samples, constants) -> what its losses take.
       inputs_spec: (configs, shape) -> the same, of shapes and dtypes alone.
       flops: (configs, shape, trained blocks) -> floating-point operations of a batch, forward and backward.
-      heads: (configs) -> attention heads of the trained network, and their width.
+      head_dim: (configs) -> the width of the trained network's attention heads.
       preview: (request, settings) -> the values of a job, by flag.
     """
 
@@ -157,5 +157,5 @@ class FamilyTraining:
     to_batch: Callable[[PreparedSample, Mapping[str, Any]], Any]
     inputs_spec: Callable[[Any, BatchShape], Any]
     flops: Callable[[Any, BatchShape, int], float]
-    heads: Callable[[Any], tuple[int, int]]
+    head_dim: Callable[[Any], int]
     preview: Callable[[PreviewRequest, Any], dict[str, Any]]

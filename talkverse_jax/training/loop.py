@@ -63,9 +63,9 @@ def train(options: TrainOptions, reporter: Reporter | None = None, make_video: M
         _export(options, family, configs, options.export.export, reporter)
         return
     new_folder(options.folder.output_path)
-    heads, head_dim = family.training.heads(configs)
-    layout = Layout(training_mesh(options.machine.mesh, heads), TRAINING)
-    Attention(layout, options.machine.attention).check(jnp.dtype(options.machine.dtype), head_dim)
+    layout = Layout(training_mesh(options.machine.mesh, family.heads(configs)), TRAINING)
+    attention = Attention(layout, options.machine.attention)
+    attention.check(jnp.dtype(options.machine.dtype), family.training.head_dim(configs))
     with jax.default_matmul_precision(options.machine.matmul_precision):
         folder = options.folder
         checkpoints = Checkpoints(folder.checkpoints, folder.keep_checkpoints, folder.keep_every, reporter=reporter)

@@ -26,7 +26,7 @@ from talkverse_jax.families.talkverse.model import ClipConditions, TalkVerse
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.layers import PICTURES
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.clip import Clip
 from talkverse_jax.pipeline.events import Cancelled, Events
 from talkverse_jax.pipeline.residency import resident
@@ -103,7 +103,7 @@ class ClipMaker:
       offload: the transformer waits in host memory while the VAE works.
     """
 
-    def __init__(self, dit: TalkVerse, vae: WanVAE22, offload: bool = False):
+    def __init__(self, dit: TalkVerse, vae: WanVAE, offload: bool = False):
         self.dit, self.vae, self._offload = dit, vae, offload
 
     def start(self, subject: Subject, settings: Settings, events: Events) -> VideoState:
@@ -328,13 +328,13 @@ def prepare(dit, text, negative_text, audio, reference, motion, guided: bool) ->
 
 
 @jax.jit
-def encode(vae: WanVAE22, video: Float[Array, "1 T H W 3"]) -> Float[Array, "1 F h w C"]:
+def encode(vae: WanVAE, video: Float[Array, "1 T H W 3"]) -> Float[Array, "1 F h w C"]:
     return vae.encode(video)
 
 
 @jax.jit
 def cover_with_noise(
-    vae: WanVAE22,
+    vae: WanVAE,
     history: Float[Array, "1 M H W 3"],
     frames: Float[Array, "1 n H W 3"],
     noise: Float[Array, "1 F h w C"],
@@ -353,7 +353,7 @@ def remember(history: Float[Array, "1 M H W 3"], frames: Float[Array, "1 n H W 3
 
 @jax.jit
 def decode(
-    vae: WanVAE22, motion: Float[Array, "1 M h w C"] | None, latents: Float[Array, "1 F h w C"]
+    vae: WanVAE, motion: Float[Array, "1 M h w C"] | None, latents: Float[Array, "1 F h w C"]
 ) -> Float[Array, "1 n H W 3"]:
     """Decode a clip behind its motion latents, whose own frames are dropped; clamp to [-1, 1]."""
     if motion is None:

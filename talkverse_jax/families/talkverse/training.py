@@ -282,6 +282,6 @@ TRAINING = FamilyTraining(
     to_batch=to_batch,
     inputs_spec=inputs_spec,
     flops=_flops,
-    heads=lambda configs: (configs.dit.trunk.num_heads, configs.dit.trunk.head_dim),
+    head_dim=lambda configs: configs.dit.trunk.head_dim,
     preview=_preview,
 )

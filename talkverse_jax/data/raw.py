@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -128,15 +128,6 @@ class RawSource:
     @staticmethod
     def stack(samples: Sequence[RawSample]) -> RawSample:
         """A batch: the same fields with the samples first."""
-        fields = RawSample(*zip(*samples))
-        return RawSample(
-            video=np.stack(fields.video),
-            reference=np.stack(fields.reference),
-            waveform=np.stack(fields.waveform),
-            caption=fields.caption,
-            face=np.stack(fields.face),
-            body=np.stack(fields.body),
-            id=np.array(fields.id, np.uint32),
-            name=fields.name,
-            weight=np.array(fields.weight, np.float32),
-        )
+        fields: Any = RawSample._make(zip(*samples))
+        pixels = {name: np.stack(getattr(fields, name)) for name in ("video", "reference", "waveform", "face", "body")}
+        return fields._replace(**pixels, id=np.array(fields.id, np.uint32), weight=np.array(fields.weight, np.float32))

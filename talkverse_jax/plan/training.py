@@ -95,7 +95,7 @@ class TrainingRun:
         step, states = abstract_step(options, self.family, self.configs, layout)
         [(name, state)] = states.items()
         frozen, batch = step.frozen, abstract_batch(options, self.family, self.configs, self.size, layout)
-        scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=layout.sharding())
+        scalar: Any = jax.ShapeDtypeStruct((), jnp.float32, sharding=layout.sharding())
         sums = Sums(state.params, scalar, scalar)
         gradients, update = step.programs(layout.platform)
         # what the last batches of an update find; the first one begins the sums

@@ -173,9 +173,9 @@ def test_a_blank_stacks_with_samples(folder):
         for name, array in batch.arrays.items():
             assert array.dtype == loaded.arrays[name].dtype and not array[1].any()
             np.testing.assert_array_equal(array[0], loaded.arrays[name])
-        np.testing.assert_array_equal(batch.id, np.array([[0, place], [5, place]], np.uint32))
-        np.testing.assert_array_equal(batch.weight, np.array([1, 0], np.float32))
-        assert batch.name == (loaded.name, loaded.name)
+        np.testing.assert_array_equal(batch.ids, np.array([[0, place], [5, place]], np.uint32))
+        np.testing.assert_array_equal(batch.weights, np.array([1, 0], np.float32))
+        assert batch.names == (loaded.name, loaded.name)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -189,7 +189,7 @@ def test_the_loader_reads_them(folder, workers):
         for row, id in enumerate(loaded.batch.samples):
             expected = source.load(id, loaded.batch.shape)
             np.testing.assert_array_equal(loaded.samples.arrays["target"][row], expected.arrays["target"])
-        np.testing.assert_array_equal(loaded.samples.weight, [1, 1])
+        np.testing.assert_array_equal(loaded.samples.weights, [1, 1])
     stream.close()
     assert skipped.seen == 8 and not skipped.counts
 

@@ -28,11 +28,11 @@ from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.files import is_remote
 from talkverse_jax.data.batches import SampleId, Shape
-from talkverse_jax.data.masks import CELL
 from talkverse_jax.data.skipped import BadSample
 
 META, INDEX, NULL_TEXT = "meta.json", "index.jsonl", "null_text.msgpack"
 _FORMAT = 1
+_CELL = 16  # pixels a side of a cell of the latent grid
 _ARRAYS = ("target", "motion", "reference", "audio", "text", "face", "body")
 _OPTIONS = "group_size:1,uncompressed"  # bfloat16 of a network hardly shrinks
 _AGAIN = "run talkverse_jax.training.prepare again"
@@ -292,7 +292,7 @@ class ShardSource:
     def blank(self, id: SampleId, shape: Shape) -> PreparedSample:
         """What stands for a sample that cannot be read: zeros, of weight 0."""
         recipe, dtype = self.recipe, self.null_text.dtype
-        frames, grid = recipe.num_frames // 4, (shape.height // CELL, shape.width // CELL)
+        frames, grid = recipe.num_frames // 4, (shape.height // _CELL, shape.width // _CELL)
         latents = lambda count: np.zeros((count, *grid, recipe.channels), dtype)  # noqa: E731
         return PreparedSample(
             target=latents(frames),

@@ -1,7 +1,7 @@
 """Windows of video to what a training step is given, by the three frozen models.
 
-Shapes: B windows of T frames, of which 4F are to be learnt; H W pixels, h w latent grid, C latent channels,
-A audio width.
+Shapes: B windows of T frames, of which F latent frames are to be learnt; H W pixels, h w latent grid,
+C latent channels, A audio width.
 """
 
 import hashlib
@@ -117,7 +117,7 @@ class SampleEncoder:
         alone = motion.shape[1] == 0
         if alone:
             motion = np.zeros((len(window), self.motion_latents, *window.shape[2:]), window.dtype)
-        frames = 4 * learnt
+        frames = self.vae.config.time_stride * learnt
         start = first_row(0, frames, self.alignment, False) if alone else batch.video.shape[1] - frames
         return TrainingBatch(
             target=target,

@@ -20,7 +20,6 @@ from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data.batches import Batch
-from talkverse_jax.data.masks import CELL
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.flops import training_flops
 from talkverse_jax.ops.attention import Attention
@@ -214,11 +213,12 @@ class _Run:
         return Update(self.step, metrics, batches, limit, flops)
 
     def _flops(self, batch: Batch) -> float:
+        strides = self.configs.vae.strides
         return len(batch.samples) * training_flops(
             self.configs.dit,
-            self.options.num_frames // 4,
-            batch.shape.height // CELL,
-            batch.shape.width // CELL,
+            self.options.num_frames // strides.time,
+            batch.shape.height // strides.space,
+            batch.shape.width // strides.space,
             trained_blocks=self.settings.strategy.whole_blocks,
         )
 

@@ -16,9 +16,11 @@ from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.families.talkverse.alignment import AudioAlignment
+from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.media.buckets import BUCKETS
 from talkverse_jax.sharding.distributed import barrier, is_main
 from talkverse_jax.training.encode import SampleEncoder
+from talkverse_jax.weights import store
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,9 +110,10 @@ def open_videos(
     Raises:
       UserError: the metadata cannot be used, too many videos cannot, or none is left.
     """
+    vae = store.load_config(options.weights, COMPONENTS["vae"])
     rules = Rules(
         bucket=options.size_bucket,
-        lengths=Lengths(options.num_frames, motion_frames, options.always_use_motion_frames),
+        lengths=Lengths(options.num_frames, motion_frames, options.always_use_motion_frames, strides=vae.strides),
         roi=options.enable_roi_loss,
         detector=options.roi_detector or "",
         base=options.dataset_base_path,

@@ -21,11 +21,12 @@ from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.training.encode import SampleEncoder, prepared_batch, prepared_samples
 from talkverse_jax.training.prepare import PrepareOptions, divide, prepare
 from tests.videos import write_csv, write_dataset
 
-LENGTHS = Lengths(num_frames=8, motion_frames=73)
+LENGTHS = Lengths(num_frames=8, motion_frames=73, strides=VAEConfig.wan22().strides)
 ARRAYS = ("target", "motion", "reference", "audio", "text", "face", "body")
 
 

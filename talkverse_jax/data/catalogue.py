@@ -58,7 +58,7 @@ class Rules:
     """
 
     bucket: str
-    lengths: Lengths = Lengths()
+    lengths: Lengths
     roi: bool = False
     detector: str = ""
     base: str = ""
@@ -103,7 +103,9 @@ def make_catalogue(
     buckets.choose(rules.bucket, 1, 1)
     if rules.roi and rules.detector:
         roi.load_detector(rules.detector)
-    header = {"rules": asdict(rules), "rows": len(rows), "digest": _digest(asdict(row) for row in rows)}
+    decisive = asdict(rules)
+    del decisive["lengths"]["strides"]  # they leave no video out
+    header = {"rules": decisive, "rows": len(rows), "digest": _digest(asdict(row) for row in rows)}
     found = _read_cache(cache, header) if cache else None
     if found is None:
         with ThreadPoolExecutor(threads) as pool:

@@ -43,7 +43,7 @@ class IndexLine(NamedTuple):
 
     Attributes:
       file, position: the shard and the record within it.
-      height, width, kind: the sample's `Shape`.
+      height, width, kind: the sample's `WindowShape`.
       name: the video's.
       sample, window: the video's number in the metadata, and which of its windows.
     """

@@ -122,7 +122,8 @@ class _Run:
         self.folder = new_folder(options.output_path)
         self.config = ModelConfigs.from_toml(presets.find(options.model)).vae
         self.skipped = Skipped(self.folder / "skipped.jsonl")
-        rules = Rules(options.size_bucket, Lengths(options.num_frames, 1, True), base=options.dataset_base_path)
+        lengths = Lengths(options.num_frames, 1, True, strides=self.config.strides)
+        rules = Rules(options.size_bucket, lengths, base=options.dataset_base_path)
         cache = self.folder / "catalogue.jsonl"
         found, self.source = look_at(
             options.dataset_metadata_path, rules, options.seed, cache, self.skipped, TerminalReporter()
@@ -131,10 +132,13 @@ class _Run:
         end = max(options.steps, _WARMUP + 1)
         rate = optax.warmup_cosine_decay_schedule(0, options.learning_rate, _WARMUP, end)
         self.optimizer = _optimizer(rate)
+        sizes = to_dict(self.config)
+        for name in ("pixel_patch", "shortcuts"):  # always the same, and runs of before do not know them
+            del sizes[name]
         self.unchanging = {
             f"--{name}": getattr(options, name)
             for name in ("steps", "num_frames", "crop", "crops", "learning_rate", "seed")
-        } | {"data": found.digest[:12], "vae": str(to_dict(self.config))}
+        } | {"data": found.digest[:12], "vae": str(sizes)}
         self.update = jax.jit(self._update, donate_argnums=0)
 
     def model(self, params: tree.Flat) -> WanVAE:

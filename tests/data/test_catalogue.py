@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from talkverse_jax.core.errors import UserError
@@ -6,9 +8,10 @@ from talkverse_jax.data.batches import WindowShape
 from talkverse_jax.data.catalogue import Rules, describe, make_catalogue
 from talkverse_jax.data.metadata import Row, read_metadata
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.models.vae.config import VAEConfig
 from tests.videos import write_dataset, write_video
 
-LENGTHS = Lengths(num_frames=16, motion_frames=9)
+LENGTHS = Lengths(num_frames=16, motion_frames=9, strides=VAEConfig.wan22().strides)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,9 @@ def test_masks_are_asked_for_only_where_they_are_needed(rows):
 
 
 def test_always_motion(rows):
-    made = make_catalogue(rows[:3], Rules("tiny-128", Lengths(16, 9, always_motion=True)))
+    made = make_catalogue(
+        rows[:3], Rules("tiny-128", Lengths(16, 9, always_motion=True, strides=VAEConfig.wan22().strides))
+    )
     assert [entry.name for entry in made.entries] == ["clip0", "clip2"]
     assert [skip.reason for skip in made.rejected] == ["too short"]
 
@@ -90,8 +95,16 @@ def test_a_later_run_looks_at_nothing(rows, tmp_path, monkeypatch):
     other = make_catalogue(rows[:2], rules, cache)  # other rows: made anew
     assert len(looked) == 2
     assert other.digest != made.digest
-    make_catalogue(rows[:2], Rules("tiny-128", Lengths(16, 5), roi=True), cache)
+    make_catalogue(rows[:2], Rules("tiny-128", Lengths(16, 5, strides=VAEConfig.wan22().strides), roi=True), cache)
     assert len(looked) == 4
+
+
+def test_a_cache_of_before_is_read(rows, tmp_path):
+    """It knows the lengths without what a latent stands for."""
+    rules, cache = Rules("tiny-128", LENGTHS), tmp_path / "catalogue.jsonl"
+    make_catalogue(rows[:3], rules, cache)
+    lengths = {"num_frames": 16, "motion_frames": 9, "always_motion": False}
+    assert json.loads(cache.read_text().splitlines()[0])["rules"]["lengths"] == lengths
 
 
 def test_a_torn_cache_is_made_anew(rows, tmp_path):
@@ -106,4 +119,4 @@ def test_a_torn_cache_is_made_anew(rows, tmp_path):
 
 def test_a_bucket_that_is_not_there(rows):
     with pytest.raises(UserError, match="fasttalk-460"):
-        make_catalogue(rows, Rules("fasttalk-460"))
+        make_catalogue(rows, Rules("fasttalk-460", LENGTHS))

@@ -21,9 +21,10 @@ from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.skipped import BadSample, Skipped
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.models.vae.config import VAEConfig
 from tests.videos import write_dataset
 
-LENGTHS = Lengths(num_frames=8, motion_frames=9)
+LENGTHS = Lengths(num_frames=8, motion_frames=9, strides=VAEConfig.wan22().strides)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ def test_workers_end_with_a_killed_program(tmp_path):
         from talkverse_jax.data.batches import BatchPlan
         from talkverse_jax.data.loader import batches
         from talkverse_jax.data.skipped import Skipped
-        from tests.data_training.test_loader import Numbers, SHAPES
+        from tests.data.test_loader import Numbers, SHAPES
         if __name__ == "__main__":
             reading = batches(Numbers(), BatchPlan(SHAPES, 4, seed=0), Skipped(None), workers=2)
             seen = [next(reading) for _ in range(3)]

@@ -26,11 +26,12 @@ from talkverse_jax.families.talkverse import settings
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.sample_encoder import WindowEncoder
 from talkverse_jax.families.talkverse.training import TRAINING, to_batch
+from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.training.prepare import divide, prepare
 from talkverse_jax.training.prepare_options import PrepareOptions, prepare_groups
 from tests.videos import write_csv, write_dataset
 
-LENGTHS = Lengths(num_frames=8, motion_frames=73)
+LENGTHS = Lengths(num_frames=8, motion_frames=73, strides=VAEConfig.wan22().strides)
 ARRAYS = ("target", "motion", "reference", "audio", "text", "face", "body")
 
 

@@ -1,7 +1,7 @@
 """Windows of video to prepared samples, by the three frozen models.
 
-Shapes: B windows of T frames, of which 4F are to be learnt; H W pixels, h w latent grid, C latent channels,
-A audio width.
+Shapes: B windows of T frames, of which F latent frames are to be learnt; H W pixels, h w latent grid,
+C latent channels, A audio width.
 """
 
 from collections import OrderedDict

@@ -185,6 +185,10 @@ class TalkVerseRecipe:
     format: int = FORMAT
 
 
+def _lengths(configs: ModelConfigs, frames: int, always_motion: bool) -> Lengths:
+    return Lengths(frames, configs.dit.motion_frames, always_motion, strides=configs.vae.strides)
+
+
 def _wanted(configs: ModelConfigs, settings: WindowSettings) -> dict[str, Any]:
     return {"motion_frames": configs.dit.motion_frames, "audio_alignment": settings.audio_alignment}
 
@@ -277,7 +281,7 @@ TRAINING = FamilyTraining(
     ),
     wanted=_wanted,
     recipe=_recipe,
-    lengths=lambda configs, frames, always: Lengths(frames, configs.dit.motion_frames, always),
+    lengths=_lengths,
     load_encoder=WindowEncoder.load,
     to_batch=to_batch,
     inputs_spec=inputs_spec,

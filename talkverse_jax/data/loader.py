@@ -50,7 +50,7 @@ class SampleSource(Protocol):
 
 
 class Numbered(Protocol):
-    """Batches by number, without end; `BatchPlan` is one."""
+    """Batches by number, without end; `BatchOrder` is one."""
 
     @property
     def batch_size(self) -> int: ...

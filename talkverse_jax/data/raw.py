@@ -10,7 +10,7 @@ from jaxtyping import Float32, UInt8
 from talkverse_jax.data import masks as roi
 from talkverse_jax.data import windows
 from talkverse_jax.data.batches import SampleId, WindowShape
-from talkverse_jax.data.catalogue import Catalogue, Entry, Rules
+from talkverse_jax.data.catalogue import Catalogue, VideoEntry, VideoRules
 from talkverse_jax.data.windows import Lengths, Window
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.video_reader import SAMPLES_A_FRAME, open_video
@@ -55,14 +55,14 @@ class RawSource:
         box.
     """
 
-    entries: Sequence[Entry]
+    entries: Sequence[VideoEntry]
     seed: int
     lengths: Lengths
     roi: bool = False
     detector: str = ""
 
     @classmethod
-    def of(cls, catalogue: Catalogue, rules: Rules, seed: int) -> "RawSource":
+    def of(cls, catalogue: Catalogue, rules: VideoRules, seed: int) -> "RawSource":
         """The samples of a catalogue that was made by these rules."""
         return cls(catalogue.entries, seed, rules.lengths, rules.roi, rules.detector)
 
@@ -92,7 +92,7 @@ class RawSource:
         return RawSample(pictures, reference, waveform, entry.caption, face, body, id, entry.name, 1.0)
 
     def _masks(
-        self, entry: Entry, window: Window, shape: WindowShape, pictures: UInt8[np.ndarray, "T H W 3"]
+        self, entry: VideoEntry, window: Window, shape: WindowShape, pictures: UInt8[np.ndarray, "T H W 3"]
     ) -> tuple[UInt8[np.ndarray, "F h w"], UInt8[np.ndarray, "F h w"]]:
         size = (shape.height, shape.width)
         lengths = self.lengths

@@ -30,8 +30,8 @@ from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.core.options import check_at_least, option
 from talkverse_jax.core.paths import new_folder, replacing
-from talkverse_jax.data.batches import BatchPlan
-from talkverse_jax.data.catalogue import Rules
+from talkverse_jax.data.batches import BatchOrder
+from talkverse_jax.data.catalogue import VideoRules
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
@@ -123,12 +123,12 @@ class _Run:
         self.config = ModelConfigs.from_toml(presets.find(options.model)).vae
         self.skipped = Skipped(self.folder / "skipped.jsonl")
         lengths = Lengths(options.num_frames, 1, True, strides=self.config.strides)
-        rules = Rules(options.size_bucket, lengths, base=options.dataset_base_path)
+        rules = VideoRules(options.size_bucket, lengths, base=options.dataset_base_path)
         cache = self.folder / "catalogue.jsonl"
         found, self.source = look_at(
             options.dataset_metadata_path, rules, options.seed, cache, self.skipped, TerminalReporter()
         )
-        self.plan = BatchPlan(found.shapes, 1, options.seed)
+        self.plan = BatchOrder(found.shapes, 1, options.seed)
         end = max(options.steps, _WARMUP + 1)
         rate = optax.warmup_cosine_decay_schedule(0, options.learning_rate, _WARMUP, end)
         self.optimizer = _optimizer(rate)

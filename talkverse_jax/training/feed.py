@@ -19,7 +19,7 @@ from jaxtyping import Array, Shaped
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
-from talkverse_jax.data.batches import Batch, BatchPlan
+from talkverse_jax.data.batches import Batch, BatchOrder
 from talkverse_jax.data.loader import Loaded, SampleSource, batches
 from talkverse_jax.data.prepared import PreparedBatch
 from talkverse_jax.data.shards import ShardSource
@@ -46,7 +46,7 @@ class Data:
     """
 
     source: SampleSource
-    plan: BatchPlan
+    plan: BatchOrder
     skipped: Skipped
     digest: str
     encode: Callable[[Any], TrainingInputs]
@@ -84,7 +84,7 @@ def _open_shards(options: TrainOptions, folder: str, training: FamilyTraining, c
     if videos.enable_roi_loss:
         wanted["roi"] = True
     training.samples.require(source.recipe, folder, **wanted)
-    plan = BatchPlan(source.shapes, options.optimization.batch_size, videos.seed)
+    plan = BatchOrder(source.shapes, options.optimization.batch_size, videos.seed)
 
     def encode(samples: PreparedBatch) -> TrainingInputs:
         return training.to_batch(samples, source.constants)
@@ -97,7 +97,7 @@ def _open_videos(
 ) -> Data:
     cache = Path(options.folder.output_path) / "catalogue.jsonl"
     catalogue, source = open_videos(options.videos, training, configs, cache, skipped, reporter)
-    plan = BatchPlan(catalogue.shapes, options.optimization.batch_size, options.videos.seed)
+    plan = BatchOrder(catalogue.shapes, options.optimization.batch_size, options.videos.seed)
 
     @functools.cache
     def encoder():

@@ -72,7 +72,7 @@ def train(options: TrainOptions, reporter: Reporter | None = None, make_video: M
         try:
             data = open_data(options, family.training, configs, reporter)
             with Interruption() as interruption:
-                _Run(options, family, configs, layout, data, checkpoints, reporter, make_video).go(interruption)
+                _Loop(options, family, configs, layout, data, checkpoints, reporter, make_video).go(interruption)
         finally:
             checkpoints.close()
 
@@ -126,7 +126,7 @@ def _export(options: TrainOptions, family: Family, configs: Any, target: str, re
     reporter.say(f"{path}: step {step}")
 
 
-class _Run:
+class _Loop:
     """A run between its beginning, which may be a checkpoint, and its end.
 
     Attributes:

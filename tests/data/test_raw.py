@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from talkverse_jax.data.batches import SampleId, WindowShape
-from talkverse_jax.data.catalogue import Rules, make_catalogue
+from talkverse_jax.data.catalogue import VideoRules, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.skipped import BadSample
@@ -20,7 +20,7 @@ LENGTHS = Lengths(num_frames=16, motion_frames=9, strides=VAEConfig.wan22().stri
 def source(folder, lengths=LENGTHS, seed=0, detector="", **dataset):
     """A dataset of one video, its source, and the shape of its samples."""
     metadata = write_dataset(folder, 1, **dataset)
-    rules = Rules("tiny-128", lengths, roi=True, detector=detector, base=str(folder))
+    rules = VideoRules("tiny-128", lengths, roi=True, detector=detector, base=str(folder))
     [entry] = make_catalogue(read_metadata([str(metadata)], str(folder)), rules).entries
     return RawSource([entry], seed, lengths, roi=True, detector=detector), entry.shape
 

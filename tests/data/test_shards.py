@@ -13,7 +13,7 @@ import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data import shards
-from talkverse_jax.data.batches import BatchPlan, SampleId, WindowShape
+from talkverse_jax.data.batches import BatchOrder, SampleId, WindowShape
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.prepared import PreparedSample, SampleFormat, StoredArray
 from talkverse_jax.data.shards import ShardSource, ShardWriter
@@ -181,7 +181,7 @@ def test_a_blank_stacks_with_samples(folder):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_loader_reads_them(folder, workers):
     source = ShardSource(folder, FORMAT, CELL)
-    plan, skipped = BatchPlan(source.shapes, 2, seed=0), Skipped(None)
+    plan, skipped = BatchOrder(source.shapes, 2, seed=0), Skipped(None)
     stream = batches(source, plan, skipped, workers=workers, threads=2)
     for number in range(4):
         loaded = next(stream)

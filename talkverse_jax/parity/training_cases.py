@@ -7,6 +7,7 @@ import numpy as np
 from talkverse_jax.core import tree
 from talkverse_jax.diffusion import loss as flow
 from talkverse_jax.families.talkverse.keys import RULES
+from talkverse_jax.families.talkverse.training import Dropouts, TrainingBatch, batch_losses
 from talkverse_jax.parity.cases import (
     Case,
     channels_last,
@@ -17,8 +18,6 @@ from talkverse_jax.parity.cases import (
     vae_config,
 )
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.training.batch import TrainingBatch
-from talkverse_jax.training.step import batch_losses
 from talkverse_jax.weights.bundle import Bundle
 from talkverse_jax.weights.rule import torch_tensor
 
@@ -33,7 +32,7 @@ def run_train_loss(bundle: Bundle, mesh: MeshConfig | None) -> Case:
     batch = _batch(bundle, inputs, transformer, layouts)
     no = jnp.zeros(len(inputs["timestep"]), bool)
     noise = jnp.moveaxis(jnp.asarray(inputs["noise"]), 1, -1)
-    draw = flow.Draw(jnp.asarray(inputs["timestep"]), noise, flow.Dropped(no, no, no, no))
+    draw = flow.Draw(jnp.asarray(inputs["timestep"]), noise, Dropouts(no, no, no, no))
     graphdef, params, frozen, _ = tree.divide(dit, lambda _: True)
 
     @jax.jit

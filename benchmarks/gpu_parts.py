@@ -18,9 +18,10 @@ from flax import nnx
 
 from talkverse_jax.core.compilation import model_jit
 from talkverse_jax.core.config import from_dict, read_toml
-from talkverse_jax.diffusion.denoise import denoising_step
+from talkverse_jax.diffusion.denoise import LoopState, denoising_step, steps_of
 from talkverse_jax.diffusion.flow import make_schedule
-from talkverse_jax.diffusion.solvers import solver_coefficients, start
+from talkverse_jax.diffusion.guidance import CLASSIFIER_FREE
+from talkverse_jax.diffusion.solvers import start
 from talkverse_jax.families.talkverse import clips as long_video
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.flops import clip_tokens, decode_flops, encode_flops, step_flops
@@ -202,25 +203,21 @@ def step(job: Job, report: Report) -> None:
     report.add(f"conditions of a clip: {min(seconds):.3f} s", prepare_seconds=seconds)
     conditions = prepare(model, *inputs)
 
-    schedule = make_schedule("unipc", CLIP_STEPS, 5.0)
-    levels = zip(schedule.timesteps, solver_coefficients("unipc", schedule), strict=True)
-    state = start(normal(next(keys(3)), shape))
-    timestep, row = next(levels)
-    run = report.compiled(
-        "step", denoising_step.jitted(), model, state, np.float32(timestep), row, conditions, np.float32(4.5)
-    )
+    steps = iter(steps_of("unipc", make_schedule("unipc", CLIP_STEPS, 5.0)))
+    state, scale = LoopState(start(normal(next(keys(3)), shape))), np.float32(4.5)
+    arguments = model, state, next(steps), conditions, scale
+    run = report.compiled("step", denoising_step.jitted(), *arguments, guidance=CLASSIFIER_FREE)
 
     def one() -> jax.Array:
         nonlocal state
-        timestep, row = next(levels)
-        state = run(model, state, np.float32(timestep), row, conditions, np.float32(4.5))
-        return state.sample
+        state = run(model, state, next(steps), conditions, scale)
+        return state.solver.sample
 
     seconds = timed(one, job.steps)
     median = statistics.median(seconds)
     spread = f"{min(seconds):.3f} to {max(seconds):.3f}, {job.steps} steps"
     report.add(f"{median:.3f} s a step ({spread})", step_seconds=seconds, seconds_a_step=median)
-    assert jnp.isfinite(state.sample).all(), "the sample is not finite"
+    assert jnp.isfinite(state.solver.sample).all(), "the sample is not finite"
     report.peak()
 
     rate = max(rate, product_rate(job))

@@ -20,8 +20,8 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.heap import give_back
 from talkverse_jax.diffusion.denoise import denoise
 from talkverse_jax.diffusion.flow import make_schedule, noise_level
-from talkverse_jax.diffusion.guidance import guidance_batch
 from talkverse_jax.families.talkverse.alignment import first_row, frames_lost
+from talkverse_jax.families.talkverse.guidance import branches, guidance
 from talkverse_jax.families.talkverse.model import ClipConditions, TalkVerse
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.vae.config import VAEConfig
@@ -178,8 +178,9 @@ class ClipMaker:
                 conditions,
                 solver=settings.sample_solver,
                 schedule=schedule,
-                guide_scale=settings.sample_guide_scale,
-                on_step=together.counting(schedule.steps),
+                guidance=guidance(settings.guided),
+                scales=settings.sample_guide_scale,
+                on_step=together.stepped,
             )
             del conditions, noisy  # gigabytes that the VAE can use
         wanted = [place for place, state in enumerate(states) if state is not None]
@@ -279,18 +280,12 @@ class _Together(Events):
                 stack.enter_context(one.phase(name))
             yield
 
-    def counting(self, steps: int) -> Callable[[], None]:
-        """What to call after each of so many steps; it raises `Cancelled` once everybody asks to stop."""
-        numbers = iter(range(steps))
-
-        def on_step() -> None:
-            number = next(numbers)
-            for one in self._listening:
-                one.step(number, steps)
-            if all([one.cancelled() for one in self._listening]):  # each must be asked
-                raise Cancelled
-
-        return on_step
+    def stepped(self, number: int, steps: int) -> None:
+        """To be called after each step; raises `Cancelled` once everybody asks to stop."""
+        for one in self._listening:
+            one.step(number, steps)
+        if all([one.cancelled() for one in self._listening]):  # each must be asked
+            raise Cancelled
 
 
 def check_frames(settings: Settings, config: VAEConfig) -> None:
@@ -324,7 +319,7 @@ def seeded_noise(seed: int) -> Callable[[int, tuple[int, ...]], Array]:
 @partial(model_jit, static_argnames="guided")
 def prepare(dit, text, negative_text, audio, reference, motion, guided: bool) -> ClipConditions:
     """The conditions of a clip, for both branches of guidance where it is on."""
-    return dit.prepare(*guidance_batch(text, negative_text, audio, reference, motion, guided))
+    return dit.prepare(*branches(text, negative_text, audio, reference, motion, guided))
 
 
 @jax.jit

@@ -74,6 +74,7 @@ class ModelConfigs:
         for what, gives, takes in (
             ("latent channels: vae z_dim, dit in_channels", self.vae.z_dim, trunk.in_channels),
             ("latent channels: vae z_dim, dit out_channels", self.vae.z_dim, trunk.out_channels),
+            ("frames a latent frame: vae, dit time_stride", self.vae.time_stride, self.dit.time_stride),
             ("text width: text dim, dit text_dim", self.text.dim, trunk.text_dim),
             ("audio width: audio hidden_size, dit audio_dim", self.audio.hidden_size, self.dit.audio_dim),
             (

@@ -14,8 +14,10 @@ from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.published import SOURCES
 from talkverse_jax.families.talkverse.settings import Settings, Sources
+from talkverse_jax.families.talkverse.taps import as_the_original
 from talkverse_jax.media.buckets import fit, to_unit
 from talkverse_jax.models.wan.config import WanConfig
+from talkverse_jax.models.wan.taps import Taps
 from talkverse_jax.pipeline.cases import (
     BundleModels,
     ParityCase,
@@ -64,11 +66,11 @@ def dit_case(bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
 
     @jax.jit
     def call(model, text, audio, reference, motion, latents, timestep):
-        taps: dict[str, jax.Array] = {}
-        conditions = model.prepare(text, audio, reference, motion, taps.__setitem__)
-        velocity = model.velocity(latents, timestep, conditions, taps.__setitem__)
-        order.extend(taps)
-        return velocity, taps
+        taps = Taps()
+        conditions = model.prepare(text, audio, reference, motion, taps)
+        velocity = model.velocity(latents, timestep, conditions, taps)
+        order.extend(taps.values)
+        return velocity, taps.values
 
     velocity, taps = call(
         model,
@@ -79,7 +81,10 @@ def dit_case(bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
         channels_last(inputs["latents"]),
         inputs["timestep"],
     )
-    return ParityCase({"velocity": channels_second(velocity)}, {k: np.asarray(taps[k]) for k in order})
+    kept = {name: np.asarray(taps[name]) for name in order}
+    grid = tuple(n // p for n, p in zip(inputs["latents"].shape[2:], config.trunk.patch_size))
+    named = as_the_original(kept, config, grid, len(inputs["latents"]))
+    return ParityCase({"velocity": channels_second(velocity)}, named)
 
 
 def pipeline_case(bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from talkverse_jax.diffusion.denoise import denoising_step
+from talkverse_jax.diffusion.denoise import LoopState, Step, denoising_step
 from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
 from talkverse_jax.families.talkverse import clips
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs, dtypes
 from talkverse_jax.families.talkverse.flops import clip_tokens, prepare_flops, step_flops
+from talkverse_jax.families.talkverse.guidance import guidance
 from talkverse_jax.families.talkverse.model import ClipConditions
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.umt5.flops import text_flops
@@ -88,10 +89,10 @@ def programs(
 
     def step(motion: Any) -> Call:
         made = prepare.eval_shape(models["dit"], *inputs, motion, guided=settings.guided)
-        state = SolverState(*[put(1, latents, h, w, channels)] * 4)
-        row = StepCoefficients(put(), put(5), put(3))
-        conditions = _placed_conditions(made, layout)
-        return Call(denoising_step.jitted(platform), (models["dit"], state, put(), row, conditions, put()))
+        state = LoopState(SolverState(*[put(1, latents, h, w, channels)] * 4))
+        one = Step(put(dtype=jnp.int32), put(), StepCoefficients(put(), put(), put(5), put(3)))
+        arrays = models["dit"], state, one, _placed_conditions(made, layout), put()
+        return Call(denoising_step.jitted(platform), arrays, {"guidance": guidance(settings.guided)})
 
     tokens, samples = encoding(2, trunk.text_len, dtype=jnp.int32), encoding(1, SOUND_SECONDS * SAMPLE_RATE)
     lengths, latent = encoding(1, dtype=jnp.int32), [of_vae(1, n, h, w, channels) for n in (history, latents)]

@@ -39,7 +39,7 @@ train-toy: $(VENV)/installed $(TOY)/vae/Wan2.2_VAE.pth
 	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
 	  --output $(TOY)/begin
 	$(call convert,$(TOY)/begin,$(TOY)/start)
-	$(PY) -m talkverse_jax.training.prepare --config configs/prepare_toy.toml
+	$(PY) -m talkverse_jax prepare --config configs/prepare_toy.toml
 	$(PY) train.py --config configs/train_toy.toml --max_steps $(TOY_STEPS)
 	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
 	  --dit $(TOY)/train/step-$(TOY_STEPS).safetensors --output $(TOY)/published

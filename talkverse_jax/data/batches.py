@@ -25,7 +25,7 @@ Kind = Literal["motion", "short"]
 _ORDER, _SHUFFLE = 1, 2
 
 
-class Shape(NamedTuple):
+class WindowShape(NamedTuple):
     """What a batch's samples have in common.
 
     Attributes:
@@ -54,7 +54,7 @@ class Batch:
     """One batch of the plan, over all processes."""
 
     number: int
-    shape: Shape
+    shape: WindowShape
     samples: tuple[SampleId, ...]
 
 
@@ -70,17 +70,17 @@ class BatchPlan:
       UserError: there are no samples.
     """
 
-    shapes: Sequence[Shape]
+    shapes: Sequence[WindowShape]
     batch_size: int
     seed: int
-    _groups: dict[Shape, Int64[np.ndarray, " n"]] = field(init=False, repr=False)
+    _groups: dict[WindowShape, Int64[np.ndarray, " n"]] = field(init=False, repr=False)
 
     def __post_init__(self):
         if not self.shapes:
             raise UserError("no sample is left to train on; see skipped.jsonl for what is wrong with each")
-        members: dict[Shape, list[int]] = {}
+        members: dict[WindowShape, list[int]] = {}
         for sample, shape in enumerate(self.shapes):
-            members.setdefault(Shape(*shape), []).append(sample)
+            members.setdefault(WindowShape(*shape), []).append(sample)
         object.__setattr__(self, "_groups", {shape: np.array(members[shape]) for shape in sorted(members)})
 
     def __getitem__(self, number: int) -> Batch:

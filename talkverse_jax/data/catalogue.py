@@ -10,7 +10,7 @@ from pathlib import Path
 
 from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.data import masks as roi
-from talkverse_jax.data.batches import Shape
+from talkverse_jax.data.batches import WindowShape
 from talkverse_jax.data.metadata import Row, longest_scene
 from talkverse_jax.data.skipped import BadSample, Skip
 from talkverse_jax.data.windows import Lengths
@@ -41,7 +41,7 @@ class Entry:
     height: int
     width: int
     scene: tuple[int, int]
-    shape: Shape
+    shape: WindowShape
     masks: str
 
 
@@ -73,7 +73,7 @@ class Catalogue:
     rejected: tuple[Skip, ...]
 
     @property
-    def shapes(self) -> tuple[Shape, ...]:
+    def shapes(self) -> tuple[WindowShape, ...]:
         """Of the samples, by number."""
         return tuple(entry.shape for entry in self.entries)
 
@@ -153,7 +153,7 @@ def _look(row: Row, rules: Rules) -> Entry:
         height=probe.height,
         width=probe.width,
         scene=scene,
-        shape=Shape(*buckets.choose(rules.bucket, probe.height, probe.width), kind),
+        shape=WindowShape(*buckets.choose(rules.bucket, probe.height, probe.width), kind),
         masks=masks,
     )
 
@@ -186,4 +186,4 @@ def _read_cache(path: str | Path, header: dict) -> list[Entry | Skip] | None:
 def _parse(values: dict) -> Entry | Skip:
     if "reason" in values:
         return Skip(**values)
-    return Entry(**values | {"scene": tuple(values["scene"]), "shape": Shape(*values["shape"])})
+    return Entry(**values | {"scene": tuple(values["scene"]), "shape": WindowShape(*values["shape"])})

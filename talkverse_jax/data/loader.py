@@ -17,7 +17,7 @@ import grain
 from absl import flags
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.batches import Batch, BatchPlan, SampleId, Shape
+from talkverse_jax.data.batches import Batch, BatchPlan, SampleId, WindowShape
 from talkverse_jax.data.skipped import BadSample, Skipped
 
 _RESTARTS = 3  # running, with no batch between them
@@ -25,20 +25,20 @@ _RESTARTS = 3  # running, with no batch between them
 _AHEAD = 2
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Random access to samples; is sent to the workers by pickling."""
 
     def name(self, sample: int) -> str:
         """For messages."""
 
-    def load(self, id: SampleId, shape: Shape) -> Any:
+    def load(self, id: SampleId, shape: WindowShape) -> Any:
         """Read a sample (a tree of arrays).
 
         Raises:
           BadSample: it cannot be read.
         """
 
-    def blank(self, id: SampleId, shape: Shape) -> Any:
+    def blank(self, id: SampleId, shape: WindowShape) -> Any:
         """What stands for a sample that cannot be read: zeros, of weight 0."""
 
     def stack(self, samples: Sequence[Any]) -> Any:
@@ -53,7 +53,7 @@ class Loaded(NamedTuple):
 
 
 def batches(
-    source: Source,
+    source: SampleSource,
     plan: BatchPlan,
     skipped: Skipped,
     *,
@@ -61,7 +61,7 @@ def batches(
     rows: Sequence[int] | None = None,
     workers: int = 0,
     threads: int = 4,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Loaded]:
     """The batches from number `first` on, without end.
 
@@ -111,7 +111,7 @@ class _Fault(NamedTuple):
     detail: str
 
 
-def _or_blank(read: Any, source: Source, id: SampleId, shape: Shape, skipped: Skipped) -> Any:
+def _or_blank(read: Any, source: SampleSource, id: SampleId, shape: WindowShape, skipped: Skipped) -> Any:
     if not isinstance(read, _Fault):
         skipped.used()
         return read
@@ -123,7 +123,7 @@ def _or_blank(read: Any, source: Source, id: SampleId, shape: Shape, skipped: Sk
 class _Read:
     """Sample number n of the rows of all batches."""
 
-    source: Source
+    source: SampleSource
     plan: BatchPlan
     rows: Sequence[int]
 
@@ -137,7 +137,7 @@ class _Read:
 
 
 def _samples(
-    source: Source, plan: BatchPlan, first: int, rows: Sequence[int], workers: int, threads: int
+    source: SampleSource, plan: BatchPlan, first: int, rows: Sequence[int], workers: int, threads: int
 ) -> Iterator[Any]:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain asks absl's flags, and the command line is not absl's

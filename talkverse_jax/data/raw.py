@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from talkverse_jax.data import masks as roi
 from talkverse_jax.data import windows
-from talkverse_jax.data.batches import SampleId, Shape
+from talkverse_jax.data.batches import SampleId, WindowShape
 from talkverse_jax.data.catalogue import Catalogue, Entry, Rules
 from talkverse_jax.data.windows import FPS, Lengths, Window
 from talkverse_jax.media.video_reader import SAMPLES_A_FRAME, open_video
@@ -75,7 +75,7 @@ class RawSource:
         length = self.lengths.window(entry.shape.kind)
         return windows.choose(id.rng(self.seed), entry.scene, length, entry.frames)
 
-    def load(self, id: SampleId, shape: Shape) -> RawSample:
+    def load(self, id: SampleId, shape: WindowShape) -> RawSample:
         """Read a sample.
 
         Raises:
@@ -91,7 +91,7 @@ class RawSource:
         return RawSample(pictures, reference, waveform, entry.caption, face, body, id, entry.name, 1.0)
 
     def _masks(
-        self, entry: Entry, window: Window, shape: Shape, pictures: UInt8[np.ndarray, "T H W 3"]
+        self, entry: Entry, window: Window, shape: WindowShape, pictures: UInt8[np.ndarray, "T H W 3"]
     ) -> tuple[UInt8[np.ndarray, "F h w"], UInt8[np.ndarray, "F h w"]]:
         size = (shape.height, shape.width)
         chosen = self.lengths.motion(shape.kind) + roi.target_frames(self.lengths.num_frames)
@@ -108,7 +108,7 @@ class RawSource:
         face, body = (roi.latent_masks(found, size) for found in boxes)
         return face, body
 
-    def blank(self, id: SampleId, shape: Shape) -> RawSample:
+    def blank(self, id: SampleId, shape: WindowShape) -> RawSample:
         """What stands for a sample that cannot be read."""
         length, latent = self.lengths.window(shape.kind), self.lengths.num_frames // 4
         picture = (shape.height, shape.width, 3)

@@ -14,7 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
+from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.solvers import advance, solver_coefficients, start
@@ -30,6 +32,7 @@ from talkverse_jax.weights.bundle import Bundle
 from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.match import load_torch
 from talkverse_jax.weights.published import Origin
+from talkverse_jax.weights.rule import torch_tensor
 
 Arrays = dict[str, np.ndarray]
 
@@ -174,3 +177,14 @@ def scheduler_case(bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
         {"latents": trajectory[-1], "trajectory": np.stack(trajectory)},
         {"sigmas": schedule.sigmas, "timesteps": schedule.timesteps},
     )
+
+
+def loss_and_gradients(component: Component, model: nnx.Module, loss: Callable[[Any], jax.Array]) -> Arrays:
+    """`loss`; `grad/NAME`, its gradient for every tensor by PyTorch name and layout; `grad_norms`, sorted by name."""
+    graphdef, params, frozen, _ = tree.divide(model, lambda _: True)
+    value, gradients = jax.jit(jax.value_and_grad(lambda params: loss(tree.join(graphdef, params, frozen))))(params)
+    flat = tree.parameters(tree.join(graphdef, gradients, frozen))
+    by_name = dict(torch_tensor(component.rules, path, np.asarray(gradient)) for path, gradient in flat.items())
+    norms = np.array([np.linalg.norm(by_name[name].ravel()) for name in sorted(by_name)])
+    named = {f"grad/{name}": gradient for name, gradient in by_name.items()}
+    return {"loss": np.asarray(value), **named, "grad_norms": norms}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from tensorboardX import SummaryWriter
 
 from talkverse_jax.core.errors import UserError, naming
@@ -39,9 +39,17 @@ class Interval:
     norms: list[Mapping[str, float]] = dataclasses.field(default_factory=list)
 
     def add_samples(
-        self, losses: Float[np.ndarray, " B"], timesteps: Int[np.ndarray, " B"], weights: Float[np.ndarray, " B"]
+        self,
+        losses: Float[np.ndarray, " B"],
+        weights: Float[np.ndarray, " B"],
+        known: Mapping[str, Shaped[np.ndarray, " B"]],
     ) -> None:
-        """A batch; samples of weight 0 are not counted."""
+        """A batch; samples of weight 0 are not counted.
+
+        Args:
+          known: what else the loss told of each sample; its timestep, where it has one.
+        """
+        timesteps = known.get("timestep", np.full(len(losses), -1))
         self.losses.append(losses[weights > 0])
         self.timesteps.append(timesteps[weights > 0])
 
@@ -147,7 +155,7 @@ def _open_tensorboard(folder: Path, step: int) -> SummaryWriter:
 
 def _open_wandb(folder: Path, project: str, config: dict[str, Any]):
     if importlib.util.find_spec("wandb") is None:
-        raise UserError("--use_wandb: wandb is not installed; pip install wandb, or leave the flag out")
+        raise UserError("wandb is not installed; pip install wandb, or leave the flag out", field="use_wandb")
     import wandb
 
     name = folder.resolve().name

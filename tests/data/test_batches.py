@@ -4,9 +4,9 @@ from collections import Counter
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.batches import BatchPlan, SampleId, Shape
+from talkverse_jax.data.batches import BatchPlan, SampleId, WindowShape
 
-LONG, SHORT, WIDE = Shape(128, 128, "motion"), Shape(128, 128, "short"), Shape(128, 160, "motion")
+LONG, SHORT, WIDE = WindowShape(128, 128, "motion"), WindowShape(128, 128, "short"), WindowShape(128, 160, "motion")
 SHAPES = [LONG, SHORT, LONG, WIDE, LONG, LONG, SHORT, LONG, WIDE, LONG, LONG]  # 7, 2, 2
 SIZES = [1, 2, 3, 4, 8]
 

@@ -2,7 +2,7 @@ import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data import catalogue
-from talkverse_jax.data.batches import Shape
+from talkverse_jax.data.batches import WindowShape
 from talkverse_jax.data.catalogue import Rules, describe, make_catalogue
 from talkverse_jax.data.metadata import Row, read_metadata
 from talkverse_jax.data.windows import Lengths
@@ -31,9 +31,9 @@ def rows(tmp_path_factory):
 def test_what_is_taken_and_what_is_not(rows):
     made = make_catalogue(rows, Rules("tiny-128", LENGTHS, roi=True))
     assert [(entry.name, entry.frames, entry.shape) for entry in made.entries] == [
-        ("clip0", 50, Shape(128, 128, "motion")),
-        ("clip1", 20, Shape(128, 128, "short")),
-        ("clip2", 50, Shape(160, 128, "motion")),
+        ("clip0", 50, WindowShape(128, 128, "motion")),
+        ("clip1", 20, WindowShape(128, 128, "short")),
+        ("clip2", 50, WindowShape(160, 128, "motion")),
     ]
     assert made.entries[0].masks.endswith("videos/clip0.npz")
     assert made.entries[0].scene == (0, 49)

@@ -14,7 +14,7 @@ import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data import loader
-from talkverse_jax.data.batches import BatchPlan, SampleId, Shape
+from talkverse_jax.data.batches import BatchPlan, SampleId, WindowShape
 from talkverse_jax.data.catalogue import Rules, make_catalogue
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.metadata import read_metadata
@@ -112,7 +112,7 @@ class Numbers:
         return Facts(*map(np.array, zip(*samples)))
 
 
-SHAPES = [Shape(128, 128, "motion")] * 40
+SHAPES = [WindowShape(128, 128, "motion")] * 40
 
 
 def test_bad_samples_weigh_nothing_and_are_listed(tmp_path):

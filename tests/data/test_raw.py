@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from talkverse_jax.data.batches import SampleId, Shape
+from talkverse_jax.data.batches import SampleId, WindowShape
 from talkverse_jax.data.catalogue import Rules, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
@@ -80,7 +80,7 @@ def test_a_sample_is_a_function_of_the_seed_and_its_id(made):
 
 def test_a_window_without_motion_frames(tmp_path):
     raw, shape = source(tmp_path, seconds=0.8)
-    assert shape == Shape(128, 128, "short")
+    assert shape == WindowShape(128, 128, "short")
     sample, window = raw.load(SampleId(0, 0), shape), raw.window(SampleId(0, 0))
     assert [read_number(picture) for picture in sample.video] == list(range(window.start, window.start + 16))
     assert len(sample.waveform) == 15 * 640

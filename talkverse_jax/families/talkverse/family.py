@@ -6,6 +6,7 @@ from talkverse_jax.families.talkverse.parity import PARITY_CASES
 from talkverse_jax.families.talkverse.pipeline import TalkVersePipeline
 from talkverse_jax.families.talkverse.programs import programs, sampling_work
 from talkverse_jax.families.talkverse.published import SOURCES
+from talkverse_jax.families.talkverse.training import TRAINING
 from talkverse_jax.media.buckets import sizes
 from talkverse_jax.pipeline.family import Family
 
@@ -21,5 +22,6 @@ FAMILY = Family(
     sizes=lambda settings: sizes(settings.size_bucket),
     sampling_work=sampling_work,
     programs=programs,
+    training=TRAINING,
     parity_cases=PARITY_CASES,
 )

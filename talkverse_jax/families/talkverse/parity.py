@@ -9,17 +9,14 @@ import numpy as np
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.alignment import clip_audio
+from talkverse_jax.families.talkverse.bundles import MODELS, dit_config
 from talkverse_jax.families.talkverse.clips import ClipMaker, Dubbing, Subject
-from talkverse_jax.families.talkverse.components import COMPONENTS
-from talkverse_jax.families.talkverse.config import TalkVerseConfig
-from talkverse_jax.families.talkverse.published import SOURCES
-from talkverse_jax.families.talkverse.settings import Settings, Sources
+from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.families.talkverse.taps import as_the_original
+from talkverse_jax.families.talkverse.training_parity import train_loss_case
 from talkverse_jax.media.buckets import fit, to_unit
-from talkverse_jax.models.wan.config import WanConfig
 from talkverse_jax.models.wan.taps import Taps
 from talkverse_jax.pipeline.cases import (
-    BundleModels,
     ParityCase,
     RunCase,
     channels_last,
@@ -32,27 +29,6 @@ from talkverse_jax.pipeline.cases import (
 )
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights.bundle import Bundle
-
-MODELS = BundleModels(COMPONENTS, SOURCES, Sources)
-
-
-def dit_config(sizes: Mapping[str, Any], motion_frames: int, channels: int, audio_layers: int) -> TalkVerseConfig:
-    """The transformer's config from a bundle's and its inputs; what no version changes is filled in."""
-    names = ("dim", "ffn_dim", "freq_dim", "text_dim", "text_len", "num_heads", "num_layers")
-    return TalkVerseConfig(
-        trunk=WanConfig(
-            **{name: sizes[name] for name in names},
-            in_channels=channels,
-            out_channels=channels,
-            patch_size=(1, 2, 2),
-            eps=1e-6,
-        ),
-        audio_dim=sizes["audio_dim"],
-        audio_layers=audio_layers,
-        audio_tokens=4,
-        audio_inject_layers=tuple(sizes["audio_inject_layers"]),
-        motion_frames=motion_frames,
-    )
 
 
 def dit_case(bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
@@ -155,4 +131,5 @@ PARITY_CASES: dict[str, RunCase] = {
     "wav2vec2": partial(wav2vec2_case, MODELS),
     "scheduler": scheduler_case,
     "pipeline": pipeline_case,
+    "train_loss": train_loss_case,
 }

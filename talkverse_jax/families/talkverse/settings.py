@@ -5,7 +5,7 @@ import math
 from typing import Literal
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import option
+from talkverse_jax.core.options import check_shares, option
 from talkverse_jax.diffusion.flow import SolverName
 
 AudioAlignment = Literal["exact", "upstream"]
@@ -140,6 +140,45 @@ class Settings:
     def guided(self) -> bool:
         """Whether the branch without prompt and sound runs too."""
         return self.sample_guide_scale > 1
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSettings:
+    """What a sample of a video is made of, when it is prepared for training."""
+
+    audio_alignment: AudioAlignment = option(
+        "exact: every frame is given its own sound; upstream: short windows hear 3 frames ahead, as originally",
+        group="input",
+        default="exact",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(WindowSettings):
+    """How the model is trained."""
+
+    text_dropout_prob: float = option("how often a caption is left out", group="loss", metavar="X", default=0.1)
+    audio_dropout_prob: float = option("how often the sound is left out", group="loss", metavar="X", default=0.1)
+    img_dropout_prob: float = option("how often the picture is left out", group="loss", metavar="X", default=0.1)
+    framepack_dropout_prob: float = option(
+        "how often the motion frames are left out", group="loss", metavar="X", default=0.1
+    )
+    audio_zero_init_lr_scaling: float = option(
+        "rate of the frame packer (with --finetune_all of the audio adapter), times that",
+        group="optimizer",
+        metavar="X",
+        default=10.0,
+    )
+
+    def __post_init__(self):
+        check_shares(self, "text_dropout_prob", "audio_dropout_prob", "img_dropout_prob", "framepack_dropout_prob")
+        if not 0 < (value := self.audio_zero_init_lr_scaling) < math.inf:
+            raise UserError(f"{value}: give a number above 0", field="audio_zero_init_lr_scaling")
+
+    @property
+    def raised_rate(self) -> float:
+        """Times the base rate: that of the parameters with a raised one."""
+        return self.audio_zero_init_lr_scaling
 
 
 @dataclasses.dataclass(frozen=True)

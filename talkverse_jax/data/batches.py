@@ -59,7 +59,7 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class BatchPlan:
+class BatchOrder:
     """`plan[n]` is batch n, for any n >= 0, in any order.
 
     Attributes:
@@ -106,11 +106,11 @@ class BatchPlan:
         return bisect_right(range(most + 1), number, key=self.first) - 1
 
     def __reduce__(self):
-        return BatchPlan, (tuple(self.shapes), self.batch_size, self.seed)
+        return BatchOrder, (tuple(self.shapes), self.batch_size, self.seed)
 
 
 @lru_cache(maxsize=4)
-def _order(plan: BatchPlan, epoch: int) -> list[tuple[int, int]]:
+def _order(plan: BatchOrder, epoch: int) -> list[tuple[int, int]]:
     """The epoch's batches as (group, which of the group's)."""
     size = plan.batch_size
     batches = [
@@ -123,6 +123,6 @@ def _order(plan: BatchPlan, epoch: int) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=256)  # of each of 42 shapes, two epochs at least
-def _permutation(plan: BatchPlan, epoch: int, group: int) -> Int64[np.ndarray, " n"]:
+def _permutation(plan: BatchOrder, epoch: int, group: int) -> Int64[np.ndarray, " n"]:
     members = list(plan._groups.values())[group]
     return np.random.default_rng([plan.seed, epoch, group, _ORDER]).permutation(len(members))

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +17,7 @@ import grain
 from absl import flags
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.batches import Batch, BatchPlan, SampleId, WindowShape
+from talkverse_jax.data.batches import Batch, SampleId, WindowShape
 from talkverse_jax.data.skipped import BadSample, Skipped
 
 _RESTARTS = 3  # running, with no batch between them
@@ -30,6 +30,7 @@ class SampleSource(Protocol):
 
     def name(self, sample: int) -> str:
         """For messages."""
+        ...
 
     def load(self, id: SampleId, shape: WindowShape) -> Any:
         """Read a sample (a tree of arrays).
@@ -37,12 +38,24 @@ class SampleSource(Protocol):
         Raises:
           BadSample: it cannot be read.
         """
+        ...
 
     def blank(self, id: SampleId, shape: WindowShape) -> Any:
         """What stands for a sample that cannot be read: zeros, of weight 0."""
+        ...
 
     def stack(self, samples: Sequence[Any]) -> Any:
         """A batch."""
+        ...
+
+
+class Numbered(Protocol):
+    """Batches by number, without end; `BatchOrder` is one."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Batch: ...
 
 
 class Loaded(NamedTuple):
@@ -54,7 +67,7 @@ class Loaded(NamedTuple):
 
 def batches(
     source: SampleSource,
-    plan: BatchPlan,
+    plan: Numbered,
     skipped: Skipped,
     *,
     first: int = 0,
@@ -62,7 +75,7 @@ def batches(
     workers: int = 0,
     threads: int = 4,
     say: Callable[[str], None] = lambda _: None,
-) -> Iterator[Loaded]:
+) -> Generator[Loaded, None, None]:
     """The batches from number `first` on, without end.
 
     A sample that cannot be read is entered in `skipped`, and a blank one stands in its place. When a worker
@@ -124,7 +137,7 @@ class _Read:
     """Sample number n of the rows of all batches."""
 
     source: SampleSource
-    plan: BatchPlan
+    plan: Numbered
     rows: Sequence[int]
 
     def __call__(self, number: int) -> Any:
@@ -136,9 +149,7 @@ class _Read:
             return _Fault(fault.reason, fault.detail)
 
 
-def _samples(
-    source: SampleSource, plan: BatchPlan, first: int, rows: Sequence[int], workers: int, threads: int
-) -> Iterator[Any]:
+def _samples(source: SampleSource, plan: Numbered, first: int, rows: Sequence[int], workers: int, threads: int) -> Any:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain asks absl's flags, and the command line is not absl's
     read = grain.MapDataset.range(first * len(rows), sys.maxsize).map(_Read(source, plan, rows))
@@ -153,6 +164,7 @@ def _samples(
 def _end_with_parent(*_) -> None:
     """In a worker: end when the program that started it does, which may be killed; Grain's would stay."""
     parent = multiprocessing.parent_process()
+    assert parent is not None, "only a worker comes here"
 
     def watch() -> None:
         parent.join()

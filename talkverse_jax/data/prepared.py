@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped, UInt32
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.batches import SampleId, WindowShape
@@ -15,8 +15,7 @@ FORMAT = 1  # of the files of shards
 
 
 class PreparedSample(NamedTuple):
-    """A sample as a training step takes it, but for what all samples share. A batch has the samples first, `name` as
-    a tuple, `id` as uint32 [B, 2] and `weight` as float32 [B].
+    """A sample as a training step takes it, but for what all samples share.
 
     Attributes:
       arrays: the family's own, by name.
@@ -29,23 +28,32 @@ class PreparedSample(NamedTuple):
     weight: float
 
 
-def stack(samples: Sequence[PreparedSample]) -> PreparedSample:
-    """A batch of samples of one shape."""
+class PreparedBatch(NamedTuple):
+    """Samples of one shape; arrays have them first."""
+
+    arrays: dict[str, Shaped[np.ndarray, "B ..."]]
+    ids: UInt32[np.ndarray, "B 2"]
+    names: tuple[str, ...]
+    weights: Float32[np.ndarray, " B"]
+
+
+def stack(samples: Sequence[PreparedSample]) -> PreparedBatch:
+    """A batch of samples."""
     arrays, ids, names, weights = zip(*samples)
     stacked = {name: np.stack([each[name] for each in arrays]) for name in arrays[0]}
-    return PreparedSample(stacked, np.array(ids, np.uint32), names, np.array(weights, np.float32))
+    return PreparedBatch(stacked, np.array(ids, np.uint32), names, np.array(weights, np.float32))
 
 
-def unstack(batch: PreparedSample) -> list[PreparedSample]:
+def unstack(batch: PreparedBatch) -> list[PreparedSample]:
     """The samples of a batch, one by one; those of weight 0 are left out."""
     return [
         PreparedSample(
             {name: array[row] for name, array in batch.arrays.items()},
-            SampleId(*map(int, batch.id[row])),
-            batch.name[row],
-            float(batch.weight[row]),
+            SampleId(*map(int, batch.ids[row])),
+            batch.names[row],
+            float(batch.weights[row]),
         )
-        for row in np.flatnonzero(batch.weight)
+        for row in np.flatnonzero(batch.weights)
     ]
 
 
@@ -87,28 +95,6 @@ class StoredArray:
         return stored
 
 
-class Recipe(Protocol):
-    """What prepared samples were made with: a frozen dataclass of a family's own, with these fields and others.
-
-    Attributes:
-      size_bucket, num_frames, seed, windows, shard_size: as the flags.
-      dtype: of latents and hidden states.
-      roi: masks of face and body were made.
-      samples: hash of the videos and what is known of them.
-      format: of the files.
-    """
-
-    size_bucket: str
-    num_frames: int
-    seed: int
-    windows: int
-    shard_size: int
-    dtype: str
-    roi: bool
-    samples: str
-    format: int
-
-
 @dataclasses.dataclass(frozen=True)
 class SampleFormat:
     """How a family's prepared samples are stored.
@@ -116,7 +102,10 @@ class SampleFormat:
     Attributes:
       encoders: components that make the samples; the recipe has a hash of the weights of each, by name.
       constants: names of the arrays that all samples share; each is a file.
-      recipe_type: a frozen dataclass (see `Recipe`), its fields in the order in which they are written.
+      recipe_type: a frozen dataclass, what samples were made with, its fields in the order in which they are
+        written. All have these: size_bucket, num_frames, seed, windows and shard_size as the flags; dtype of latents
+        and hidden states; roi: masks of face and body were made; samples, a hash of the videos and what is known of
+        them; format, of the files; and a hash for each of the encoders.
       arrays: (configs of all components, recipe, shape) -> the arrays of a sample of that shape, in the order in
         which they are written. A function of a module: it is sent to other processes.
     """

@@ -29,8 +29,8 @@ from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.files import is_remote
 from talkverse_jax.data import prepared
-from talkverse_jax.data.batches import SampleId, WindowShape
-from talkverse_jax.data.prepared import FORMAT, PreparedSample, Recipe, SampleFormat, StoredArray
+from talkverse_jax.data.batches import Kind, SampleId, WindowShape
+from talkverse_jax.data.prepared import FORMAT, PreparedBatch, PreparedSample, SampleFormat, StoredArray
 from talkverse_jax.data.skipped import BadSample
 
 META, INDEX = "meta.json", "index.jsonl"
@@ -43,7 +43,7 @@ class IndexLine(NamedTuple):
 
     Attributes:
       file, position: the shard and the record within it.
-      height, width, kind: the sample's `Shape`.
+      height, width, kind: the sample's `WindowShape`.
       name: the video's.
       sample, window: the video's number in the metadata, and which of its windows.
     """
@@ -52,13 +52,13 @@ class IndexLine(NamedTuple):
     position: int
     height: int
     width: int
-    kind: str
+    kind: Kind
     name: str
     sample: int
     window: int
 
 
-def begin(folder: Path, form: SampleFormat, recipe: Recipe) -> None:
+def begin(folder: Path, form: SampleFormat, recipe: Any) -> None:
     """Make an empty folder that of a recipe, or make sure that it is.
 
     Raises:
@@ -227,7 +227,7 @@ class ShardSource:
         """
         record = self.records[id.sample]
         try:
-            values = serialization.msgpack_restore(self._source[self._starts[record.file] + record.position])
+            values: Any = serialization.msgpack_restore(self._source[self._starts[record.file] + record.position])
             arrays = {name: known.unpack(values.get(name)) for name, known in self._arrays(shape).items()}
         except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -240,7 +240,7 @@ class ShardSource:
         return PreparedSample(arrays, id, self.records[id.sample].name, 0.0)
 
     @staticmethod
-    def stack(samples: Sequence[PreparedSample]) -> PreparedSample:
+    def stack(samples: Sequence[PreparedSample]) -> PreparedBatch:
         """A batch."""
         return prepared.stack(samples)
 

@@ -7,7 +7,7 @@ Shapes: B samples, F latent frames, h w latent grid, C latent channels.
 """
 
 import math
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt
 
 from talkverse_jax.diffusion.flow import NUM_TRAIN_TIMESTEPS
-
-Shares = TypeVar("Shares", bound=tuple)
 
 _HIGHEST_SIGMA = 1 - 1 / NUM_TRAIN_TIMESTEPS
 
@@ -53,7 +51,7 @@ def sample_keys(seed: int, ids: UInt[Array, "B n"]) -> Key[Array, " B"]:
     return jax.vmap(of_sample)(ids)
 
 
-def draw(keys: Key[Array, " B"], shape: tuple[int, ...], dropouts: Shares) -> Draw:
+def draw(keys: Key[Array, " B"], shape: tuple[int, ...], dropouts: Any) -> Draw:
     """Timestep, noise and dropouts of every sample, each of its own key.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key, Shaped, UInt
 
-from talkverse_jax.data.prepared import PreparedSample, Recipe, SampleFormat
+from talkverse_jax.data.prepared import PreparedBatch, SampleFormat
 from talkverse_jax.data.raw import RawSample
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.models.wan.linear import Linear
@@ -68,7 +68,7 @@ class SampleEncoder(Protocol):
     @property
     def constants(self) -> Mapping[str, Shaped[np.ndarray, "..."]]: ...
 
-    def encode(self, batch: RawSample) -> PreparedSample:
+    def encode(self, batch: RawSample) -> PreparedBatch:
         """A batch of windows of one size and kind; a slot without a sample (weight 0) holds finite values."""
         ...
 
@@ -151,10 +151,10 @@ class FamilyTraining:
     losses: Mapping[str, Callable[[Any, bool], Loss]]
     samples: SampleFormat
     wanted: Callable[[Any, Any], dict[str, Any]]
-    recipe: Callable[[Any, Any, Mapping[str, Any]], Recipe]
+    recipe: Callable[[Any, Any, Mapping[str, Any]], Any]
     lengths: Callable[[Any, int, bool], Lengths]
     load_encoder: Callable[..., SampleEncoder]
-    to_batch: Callable[[PreparedSample, Mapping[str, Any]], Any]
+    to_batch: Callable[[PreparedBatch, Mapping[str, Any]], Any]
     inputs_spec: Callable[[Any, BatchShape], Any]
     flops: Callable[[Any, BatchShape, int], float]
     head_dim: Callable[[Any], int]

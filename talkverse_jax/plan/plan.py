@@ -44,9 +44,10 @@ def run(options: PlanOptions, reporter: Reporter) -> list[TopologyPlan]:
     family = _family(options)
     configs = _configs(family, options)
     if options.train:
-        asked = training_options(options.train)
-        planned = TrainingRun(configs, asked, choose_size(buckets.sizes(asked.size_bucket), options.size))
-        mesh = options.mesh or asked.mesh
+        asked = training_options(options.train, family.name)
+        sizes = buckets.sizes(asked.videos.size_bucket)
+        planned = TrainingRun(family, configs, asked, choose_size(sizes, options.size))
+        mesh = options.mesh or asked.machine.mesh
     else:
         settings, machine = sampling_options(family.name, str(options.config))
         planned = SamplingRun(family, configs, settings, machine, choose_size(family.sizes(settings), options.size))

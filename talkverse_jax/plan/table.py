@@ -143,8 +143,10 @@ def _three(value: float) -> str:
 
 def update_row(topology: str, strategy: str, mesh: str, batch: int) -> list[str]:
     """The cells of one row of the table of training: see `UPDATES`."""
-    options = dataclasses.replace(training_options(f"configs/train_{strategy}.toml"), batch_size=batch)
-    run = TrainingRun(registry.find(registry.DEFAULT).real_size(), options, (640, 640))
+    family = registry.find(registry.DEFAULT)
+    options = training_options(f"configs/train_{strategy}.toml", family.name)
+    options = dataclasses.replace(options, optimization=dataclasses.replace(options.optimization, batch_size=batch))
+    run = TrainingRun(family, family.real_size(), options, (640, 640))
     return _update_cells(plan.plan(topologies.find(topology), MeshConfig.read(mesh), run))
 
 

@@ -97,7 +97,7 @@ class Checkpoints:
         if "://" not in str(folder):
             self.folder = epath.Path(Path(folder).resolve())
         with self._telling("made"):
-            self._manager = ocp.CheckpointManager(
+            self._manager: Any = ocp.CheckpointManager(
                 self.folder,
                 options=ocp.CheckpointManagerOptions(
                     max_to_keep=None if read_only else keep,
@@ -166,7 +166,7 @@ class Checkpoints:
         Raises:
           UserError: it was begun with something else, or all are damaged.
         """
-        steps = self.steps()
+        steps, state = self.steps(), None
         for step in reversed(steps):
             record, trouble = self._attempt(lambda step=step: self.read_record(step))
             if not trouble:

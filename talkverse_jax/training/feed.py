@@ -19,8 +19,9 @@ from jaxtyping import Array, Shaped
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
-from talkverse_jax.data.batches import Batch, BatchPlan
+from talkverse_jax.data.batches import Batch, BatchOrder
 from talkverse_jax.data.loader import Loaded, SampleSource, batches
+from talkverse_jax.data.prepared import PreparedBatch
 from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.pipeline.training import FamilyTraining, TrainingInputs
@@ -45,7 +46,7 @@ class Data:
     """
 
     source: SampleSource
-    plan: BatchPlan
+    plan: BatchOrder
     skipped: Skipped
     digest: str
     encode: Callable[[Any], TrainingInputs]
@@ -83,8 +84,11 @@ def _open_shards(options: TrainOptions, folder: str, training: FamilyTraining, c
     if videos.enable_roi_loss:
         wanted["roi"] = True
     training.samples.require(source.recipe, folder, **wanted)
-    plan = BatchPlan(source.shapes, options.optimization.batch_size, videos.seed)
-    encode = functools.partial(training.to_batch, constants=source.constants)
+    plan = BatchOrder(source.shapes, options.optimization.batch_size, videos.seed)
+
+    def encode(samples: PreparedBatch) -> TrainingInputs:
+        return training.to_batch(samples, source.constants)
+
     return Data(source, plan, skipped, source.digest, encode, training.samples.constants)
 
 
@@ -93,7 +97,7 @@ def _open_videos(
 ) -> Data:
     cache = Path(options.folder.output_path) / "catalogue.jsonl"
     catalogue, source = open_videos(options.videos, training, configs, cache, skipped, reporter)
-    plan = BatchPlan(catalogue.shapes, options.optimization.batch_size, options.videos.seed)
+    plan = BatchOrder(catalogue.shapes, options.optimization.batch_size, options.videos.seed)
 
     @functools.cache
     def encoder():
@@ -186,7 +190,7 @@ class Feed:
         if self._sharding is None:
             return jax.device_put(rows)
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             start, stop, _ = index[0].indices(self._size)
             at = self._rows.index(start)
             return rows[at : at + stop - start]
@@ -223,4 +227,4 @@ def local_rows(sharding: Sharding | None, size: int) -> Sequence[int]:
     if sharding is None:
         return range(size)
     parts = sharding.addressable_devices_indices_map((size,)).values()
-    return sorted({row for (part,) in parts for row in range(*part.indices(size))})
+    return sorted({row for index in parts if index for row in range(*index[0].indices(size))})

@@ -72,7 +72,7 @@ def train(options: TrainOptions, reporter: Reporter | None = None, make_video: M
         try:
             data = open_data(options, family.training, configs, reporter)
             with Interruption() as interruption:
-                _Run(options, family, configs, layout, data, checkpoints, reporter, make_video).go(interruption)
+                _Loop(options, family, configs, layout, data, checkpoints, reporter, make_video).go(interruption)
         finally:
             checkpoints.close()
 
@@ -126,7 +126,7 @@ def _export(options: TrainOptions, family: Family, configs: Any, target: str, re
     reporter.say(f"{path}: step {step}")
 
 
-class _Run:
+class _Loop:
     """A run between its beginning, which may be a checkpoint, and its end.
 
     Attributes:
@@ -159,8 +159,9 @@ class _Run:
         self.step, self.batch, self.watch = 0, 0, Watch()
         if checkpoints.steps():
             del params  # the checkpoint's take their place
-            found, record = checkpoints.latest(stored(abstract), self.unchanging)
-            self.states = from_stored(found, abstract)
+            latest = checkpoints.latest(stored(abstract), self.unchanging)
+            assert latest is not None, "there are checkpoints"
+            self.states, record = from_stored(latest[0], abstract), latest[1]
             self.step, self.batch, self.watch = record.step, record.batch, Watch(record.norms)
             reporter.say(f"{self.output}: goes on from step {self.step}")
         else:
@@ -168,7 +169,7 @@ class _Run:
         self.saved = self.step
         trained = {name: Trained(self.network, optimizer, decay)}
         self.programs = TrainingStep(trained, phases(options, family), abstract, seed=options.videos.seed)
-        self.latest: jax.Array = self.states[name].step
+        self.latest: Any = self.states[name].step
         asked = options.optimization
         left = (data.plan.first(asked.num_epochs) - self.batch) // asked.gradient_accumulation_steps
         self.last = min(self.step + max(0, left), asked.max_steps or sys.maxsize)
@@ -229,16 +230,16 @@ class _Run:
         """Begin the next update."""
         phase = self.programs.phase_of(self.step)
         sums, batches, flops, limit = None, [], 0.0, self.watch.limit
-        batch = None
         for _ in range(self.options.optimization.gradient_accumulation_steps):
             batch, arrays = feed.next(lambda: self.latest.is_ready())
             sums, samples = self.programs.add_gradients(phase, self.states, arrays, sums)
             self.latest = samples.loss
             batches.append((batch, samples))
             flops += self._flops(batch)
+        assert sums is not None, "an update has a batch"
         self.states, metrics = self.programs.update(phase, self.states, sums, limit)
         self.latest = metrics.loss
-        self.step, self.batch = self.step + 1, batch.number + 1
+        self.step, self.batch = self.step + 1, batches[-1][0].number + 1
         return Update(self.step, metrics, batches, limit, flops)
 
     def _flops(self, batch: Batch) -> float:

@@ -126,11 +126,10 @@ class Log:
 def peak_flops(device_kinds: list[str], dtype: str) -> float | None:
     """FLOP/s of products that devices of these kinds make at most together; None: not known of one of them."""
     known = {t.generation.device_kind: t.generation for t in TOPOLOGIES.values()}
-    peaks = [
-        (known[kind].flops if dtype == "bfloat16" else known[kind].float32_flops) if kind in known else None
-        for kind in device_kinds
-    ]
-    return None if None in peaks else sum(peaks)
+    if not known.keys() >= set(device_kinds):
+        return None
+    peaks = [known[kind].flops if dtype == "bfloat16" else known[kind].float32_flops for kind in device_kinds]
+    return sum(peak for peak in peaks if peak is not None) if None not in peaks else None
 
 
 def _cut(path: Path, step: int) -> None:
@@ -156,7 +155,7 @@ def _open_tensorboard(folder: Path, step: int) -> SummaryWriter:
 def _open_wandb(folder: Path, project: str, config: dict[str, Any]):
     if importlib.util.find_spec("wandb") is None:
         raise UserError("wandb is not installed; pip install wandb, or leave the flag out", field="use_wandb")
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]  # an extra
 
     name = folder.resolve().name
     return wandb.init(project=project, name=name, id=name, dir=str(folder), config=config, resume="allow")

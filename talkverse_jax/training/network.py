@@ -124,7 +124,7 @@ def abstract(
 def divide(module: nnx.Module, strategy: Strategy, layout: Layout) -> tuple[Network, tree.Flat]:
     """A network in two parts, and the trained parameters by key."""
     graphdef, params, frozen, paths = tree.divide(module, strategy.trains)
-    groups = {key: strategy.group(names[0]) for key, names in paths.items()}
+    groups: dict[str, Group] = {key: strategy.group(names[0]) for key, names in paths.items()}
     return Network(graphdef, frozen, paths, groups, layout), params
 
 
@@ -146,8 +146,10 @@ def _drawn(
     if not dtypes:
         return {}
 
+    make: Any = component.model_type
+
     def draw() -> tree.Flat:
-        model = component.model_type(config, rngs=nnx.Rngs(settings.seed), layout=layout, scan=True)
+        model = make(config, rngs=nnx.Rngs(settings.seed), layout=layout, scan=True)
         drawn = tree.parameters(model)
         return {path: drawn[path].astype(dtype) for path, dtype in dtypes.items()}
 
@@ -159,7 +161,7 @@ def _adapters(
     weights_dir: str, component: Component, settings: NetworkSettings, module: nnx.Module, place: Callable
 ) -> tree.Flat:
     """The values that the adapters begin with: of the pairs beside the weights, or new ones."""
-    values = {}
+    values, rank, alpha = {}, settings.rank, settings.alpha
     if settings.beginning == "weights":
         pairs, rank, alpha = store.stored_pairs(weights_dir, component)
         values = lora.factors(pairs)

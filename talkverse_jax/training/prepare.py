@@ -18,7 +18,7 @@ from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data import shards
 from talkverse_jax.data.batches import Batch, SampleId, WindowShape
 from talkverse_jax.data.loader import batches
-from talkverse_jax.data.prepared import PreparedSample, Recipe, unstack
+from talkverse_jax.data.prepared import PreparedSample, unstack
 from talkverse_jax.data.raw import RawSample, RawSource
 from talkverse_jax.data.skipped import BadSample, Skipped
 from talkverse_jax.pipeline import registry
@@ -96,7 +96,7 @@ def prepare(options: PrepareOptions, reporter: Reporter | None = None) -> bool:
 
 def _recipe(
     options: PrepareOptions, training: FamilyTraining, configs: Any, encoders: dict[str, str], samples: str
-) -> Recipe:
+) -> Any:
     videos = options.videos
     values = dict(
         size_bucket=videos.size_bucket,
@@ -115,7 +115,7 @@ def _make(
     options: PrepareOptions,
     training: FamilyTraining,
     configs: Any,
-    recipe: Recipe,
+    recipe: Any,
     folder: Path,
     source: RawSource,
     skipped: Skipped,

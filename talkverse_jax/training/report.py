@@ -7,7 +7,9 @@ import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +23,6 @@ from talkverse_jax.training.metrics import Interval, Log
 from talkverse_jax.training.optimizer import Rates
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.step import Metrics, Samples
-from talkverse_jax.training.strategy import Group
 from talkverse_jax.training.watch import Watch, refuse
 
 
@@ -113,7 +114,7 @@ class Report:
         if self._pending is None:
             return
         update, self._pending = self._pending, None
-        everywhere = lambda x: fetch(x, everywhere=True)  # noqa: E731
+        everywhere: Any = partial(fetch, everywhere=True)
         norms = {group: float(everywhere(norm)) for group, norm in update.metrics.norms.items()}
         samples = [(batch, jax.tree.map(everywhere, known)) for batch, known in update.batches]
         if not everywhere(update.metrics.applied):
@@ -133,7 +134,7 @@ class Report:
         """What was done since the last update was settled is no part of training's time."""
         self._clock = time.perf_counter(), self._waited()
 
-    def _refusal(self, update: Update, norms: dict[Group, float], samples: list[tuple[Batch, Samples]]) -> Exception:
+    def _refusal(self, update: Update, norms: dict[str, float], samples: list[tuple[Batch, Samples]]) -> Exception:
         batches = [
             {
                 "batch": batch.number,
@@ -141,8 +142,8 @@ class Report:
             }
             for batch, known in samples
         ]
-        loss = float(fetch(update.metrics.loss, everywhere=True))
-        return refuse(self._folder, update.number, loss, norms, update.limit, batches)
+        loss: Any = fetch(update.metrics.loss, everywhere=True)
+        return refuse(self._folder, update.number, float(loss), norms, update.limit, batches)
 
     def _show(self, update: Update, loss: float) -> None:
         if self._began:
@@ -168,7 +169,7 @@ class Report:
         batch = update.batches[-1][0]
         values = self._interval.means() | speed
         for group in update.metrics.norms:
-            values[f"learning_rate/{group}"] = float(self._rates.schedule(group)(update.number - 1))
+            values[f"learning_rate/{group}"] = float(np.asarray(self._rates.schedule(group)(update.number - 1)))
         values["epoch"] = max(id.epoch for id in batch.samples)
         values["samples"] = (batch.number + 1) * len(batch.samples)
         values |= {f"skipped/{reason}": count for reason, count in self._data.skipped.counts.items()}

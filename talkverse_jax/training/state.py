@@ -57,11 +57,12 @@ def start_abstract(params: tree.Flat, optimizer: optax.GradientTransformation, e
     whole = _replicated(next(iter(params.values())).sharding)
 
     def placed(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        param = params.get(getattr(path[-1], "key", None))  # a moment stands under its parameter's key
+        param = params.get(getattr(path[-1], "key", ""))  # a moment stands under its parameter's key
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=param.sharding if param else whole)
 
     moments = jax.tree.map_with_path(placed, jax.eval_shape(optimizer.init, params))
-    return TrainState(params, moments, jax.ShapeDtypeStruct((), jnp.int32, sharding=whole), params if ema else None)
+    step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    return TrainState(params, moments, step, params if ema else None)
 
 
 def _replicated(sharding: Sharding) -> Sharding:

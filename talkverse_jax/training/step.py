@@ -114,8 +114,8 @@ class TrainingStep:
         self.networks, self.phases, self.seed = dict(networks), tuple(phases), seed
         self._all = {name: trained.network for name, trained in networks.items()} | dict(frozen or {})
         self._shardings = {name: jax.tree.map(lambda leaf: leaf.sharding, state) for name, state in states.items()}
-        self._gradients = [self._gradient_program(phase) for phase in self.phases]
-        self._updates = {name: self._update_program(name) for name in self.networks}
+        self._gradients: list[Any] = [self._gradient_program(phase) for phase in self.phases]
+        self._updates: dict[str, Any] = {name: self._update_program(name) for name in self.networks}
 
     def phase_of(self, update: int) -> int:
         """The number of the phase of an update, of which so many were made before."""
@@ -181,23 +181,26 @@ class TrainingStep:
 
     def _update_program(self, name: str):
         network, optimizer, ema_decay = self.networks[name]
-        present = [group for group in GROUPS if group in network.groups.values()]
+        present: list[Group] = [group for group in GROUPS if group in network.groups.values()]
 
         def update(state: TrainState, sums: Sums, limit) -> tuple[TrainState, Metrics]:
             weight = jnp.where(sums.weight > 0, sums.weight, 1)  # without any sample the gradient is zero
             gradients = jax.tree.map(lambda x: x / weight, sums.gradients)
-            loss, norms = sums.loss / weight, {}
+            loss = sums.loss / weight
+            norms: dict[Group, Any] = {}
             for group in present:
                 norms[group] = optax.global_norm([x for key, x in gradients.items() if network.groups[key] == group])
             both = jnp.stack([loss, *norms.values()])
             applied = jnp.isfinite(both).all() & (both[1:] <= limit).all()
             changes, moments = optimizer.update(gradients, state.optimizer, state.params)
-            params, ema = optax.apply_updates(state.params, changes), state.ema
+            params: Any = optax.apply_updates(state.params, changes)
+            ema: Any = state.ema
             if ema is not None:
                 ema = optax.incremental_update(params, ema, 1 - ema_decay)
             new = TrainState(params, moments, state.step + 1, ema)
             return jax.tree.map(lambda a, b: jnp.where(applied, a, b), new, state), Metrics(loss, norms, applied)
 
         whole = self._shardings[name].step
-        metrics = Metrics(whole, dict.fromkeys(present, whole), whole)
+        norms: dict[Any, Any] = dict.fromkeys(present, whole)
+        metrics = Metrics(whole, norms, whole)
         return model_jit(update, donate_argnames="state", out_shardings=(self._shardings[name], metrics))

@@ -57,12 +57,8 @@ class VideoOptions:
     t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False)
 
     def __post_init__(self):
-        check_at_least(self, num_workers=0)
+        check_at_least(self, num_workers=0, num_frames=1)
         check_shares(self, "max_skipped_share")
-        if self.num_frames < 4 or self.num_frames % 4:
-            raise UserError(
-                f"{self.num_frames}: a latent frame holds 4 frames; give a multiple of 4", field="num_frames"
-            )
         if self.size_bucket not in BUCKETS:
             raise UserError(f"{self.size_bucket}: unknown; give one of {', '.join(BUCKETS)}", field="size_bucket")
         if not 0 <= self.seed < 2**31:

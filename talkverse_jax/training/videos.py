@@ -7,7 +7,7 @@ from typing import Any
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
-from talkverse_jax.data.catalogue import Catalogue, Rules, describe, make_catalogue
+from talkverse_jax.data.catalogue import Catalogue, VideoRules, describe, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.skipped import Skipped
@@ -28,7 +28,7 @@ def open_videos(
     Raises:
       UserError: the metadata cannot be used, too many videos cannot, or none is left.
     """
-    rules = Rules(
+    rules = VideoRules(
         bucket=options.size_bucket,
         lengths=training.lengths(configs, options.num_frames, options.always_use_motion_frames),
         roi=options.enable_roi_loss,
@@ -40,7 +40,7 @@ def open_videos(
 
 
 def look_at(
-    metadata: Sequence[str], rules: Rules, seed: int, cache: Path, skipped: Skipped, reporter: Reporter
+    metadata: Sequence[str], rules: VideoRules, seed: int, cache: Path, skipped: Skipped, reporter: Reporter
 ) -> tuple[Catalogue, RawSource]:
     """The videos of metadata files that these rules let be used, and their samples; otherwise as `open_videos`."""
     rows = read_metadata(metadata, rules.base)
@@ -56,7 +56,7 @@ def look_at(
     return found, RawSource.of(found, rules, seed)
 
 
-def _look(rows: Sequence[Any], rules: Rules, cache: Path, reporter: Reporter) -> Catalogue:
+def _look(rows: Sequence[Any], rules: VideoRules, cache: Path, reporter: Reporter) -> Catalogue:
     def counted(videos):
         with reporter.bar(len(rows), "videos", "video") as bar:
             for video in videos:

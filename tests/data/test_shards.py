@@ -13,7 +13,7 @@ import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data import shards
-from talkverse_jax.data.batches import BatchPlan, SampleId, WindowShape
+from talkverse_jax.data.batches import BatchOrder, SampleId, WindowShape
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.prepared import PreparedSample, SampleFormat, StoredArray
 from talkverse_jax.data.shards import ShardSource, ShardWriter
@@ -173,15 +173,15 @@ def test_a_blank_stacks_with_samples(folder):
         for name, array in batch.arrays.items():
             assert array.dtype == loaded.arrays[name].dtype and not array[1].any()
             np.testing.assert_array_equal(array[0], loaded.arrays[name])
-        np.testing.assert_array_equal(batch.id, np.array([[0, place], [5, place]], np.uint32))
-        np.testing.assert_array_equal(batch.weight, np.array([1, 0], np.float32))
-        assert batch.name == (loaded.name, loaded.name)
+        np.testing.assert_array_equal(batch.ids, np.array([[0, place], [5, place]], np.uint32))
+        np.testing.assert_array_equal(batch.weights, np.array([1, 0], np.float32))
+        assert batch.names == (loaded.name, loaded.name)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_loader_reads_them(folder, workers):
     source = ShardSource(folder, FORMAT, CELL)
-    plan, skipped = BatchPlan(source.shapes, 2, seed=0), Skipped(None)
+    plan, skipped = BatchOrder(source.shapes, 2, seed=0), Skipped(None)
     stream = batches(source, plan, skipped, workers=workers, threads=2)
     for number in range(4):
         loaded = next(stream)
@@ -189,7 +189,7 @@ def test_the_loader_reads_them(folder, workers):
         for row, id in enumerate(loaded.batch.samples):
             expected = source.load(id, loaded.batch.shape)
             np.testing.assert_array_equal(loaded.samples.arrays["target"][row], expected.arrays["target"])
-        np.testing.assert_array_equal(loaded.samples.weight, [1, 1])
+        np.testing.assert_array_equal(loaded.samples.weights, [1, 1])
     stream.close()
     assert skipped.seen == 8 and not skipped.counts
 

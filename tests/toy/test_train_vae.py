@@ -65,6 +65,7 @@ def test_what_is_trained_is_what_is_used(linear):
     ({"dim": 8}, "dim 8: one of its levels has 8 channels, 12 are needed"),
     ({"z_dim": 64}, "dec_dim 16: one of its levels has 64 channels, 84 are needed"),
     ({"dim_mult": (1, 2, 4, 4)}, "dim_mult"),
+    ({"pixel_patch": 1}, "pixel_patch"),
 ])  # fmt: skip
 def test_sizes_that_it_cannot_begin_with(change, message):
     with pytest.raises(UserError, match=message):

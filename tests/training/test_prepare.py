@@ -16,7 +16,7 @@ import pytest
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.batches import SampleId, WindowShape
-from talkverse_jax.data.catalogue import Rules, make_catalogue
+from talkverse_jax.data.catalogue import VideoRules, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.prepared import unstack
 from talkverse_jax.data.raw import RawSource
@@ -26,11 +26,12 @@ from talkverse_jax.families.talkverse import settings
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.sample_encoder import WindowEncoder
 from talkverse_jax.families.talkverse.training import TRAINING, to_batch
+from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.training.prepare import divide, prepare
 from talkverse_jax.training.prepare_options import PrepareOptions, prepare_groups
 from tests.videos import write_csv, write_dataset
 
-LENGTHS = Lengths(num_frames=8, motion_frames=73)
+LENGTHS = Lengths(num_frames=8, motion_frames=73, strides=VAEConfig.wan22().strides)
 ARRAYS = ("target", "motion", "reference", "audio", "text", "face", "body")
 
 
@@ -94,7 +95,7 @@ def test_shards_hold_windows_of_one_shape():
 
 def test_samples_are_those_of_the_videos(prepared, tiny_weights, data):
     rows = read_metadata([str(data / "metadata.csv")], str(data))
-    catalogue = make_catalogue(rows, Rules("tiny-128", LENGTHS, roi=True, base=str(data)))
+    catalogue = make_catalogue(rows, VideoRules("tiny-128", LENGTHS, roi=True, base=str(data)))
     raw = RawSource(catalogue.entries, 0, LENGTHS, roi=True)
     encoder, source = WindowEncoder.load(tiny_weights, settings.WindowSettings()), open_shards(prepared, tiny_weights)
     assert [(r.sample, r.window) for r in source.records] == [(s, w) for s in range(4) for w in range(2)]

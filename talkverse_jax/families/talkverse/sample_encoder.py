@@ -1,12 +1,13 @@
 """Windows of video to prepared samples, by the three frozen models.
 
-Shapes: B windows of T frames, of which 4F are to be learnt; H W pixels, h w latent grid, C latent channels,
-A audio width.
+Shapes: B windows of T frames, of which F latent frames are to be learnt; H W pixels, h w latent grid,
+C latent channels, A audio width.
 """
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from talkverse_jax.data.prepared import PreparedSample
+from talkverse_jax.data.prepared import PreparedBatch
 from talkverse_jax.data.raw import RawSample
 from talkverse_jax.families.talkverse.alignment import clip_audio, first_row
 from talkverse_jax.families.talkverse.components import COMPONENTS
@@ -62,7 +63,8 @@ class WindowEncoder:
     ):
         self.vae, self.audio, self.text = vae, audio, text
         self.text_len, self.motion_latents = text_len, motion_latents
-        self.alignment, self.dtype = alignment, jnp.dtype(dtype)
+        self.alignment: AudioAlignment = alignment
+        self.dtype = jnp.dtype(dtype)
         self._text_on_cpu = text_on_cpu
         self._precision = "highest" if self.dtype == jnp.float32 else "high"  # of float32, on accelerators
         self._captions: OrderedDict[str, Float[np.ndarray, "tokens D"]] = OrderedDict()
@@ -84,9 +86,10 @@ class WindowEncoder:
         """
         layouts = component_layouts(_local_mesh())
         config = store.load_config(weights_dir, COMPONENTS["dit"])
-        load = lambda name, dtype, layout: store.load_module(  # noqa: E731
-            weights_dir, COMPONENTS[name], dtype=dtype, layout=layout
-        )
+
+        def load(name: str, dtype: str, layout: Layout) -> Any:
+            return store.load_module(weights_dir, COMPONENTS[name], dtype=dtype, layout=layout)
+
         with _on_cpu(text_on_cpu):
             text = load("text", dtype, Layout() if text_on_cpu else layouts["text"])
         return cls(
@@ -105,7 +108,7 @@ class WindowEncoder:
         """The hidden states of the empty caption."""
         return {"null_text": self._null_text}
 
-    def encode(self, batch: RawSample) -> PreparedSample:
+    def encode(self, batch: RawSample) -> PreparedBatch:
         """A batch of windows of one size and kind, encoded; all arrays are in host memory.
 
         A slot without a sample (weight 0) holds finite values that mean nothing.
@@ -126,7 +129,7 @@ class WindowEncoder:
             if alone
             else batch.video.shape[1] - frames
         )
-        return PreparedSample(
+        return PreparedBatch(
             arrays={
                 "target": target,
                 "motion": motion,
@@ -136,9 +139,9 @@ class WindowEncoder:
                 "face": batch.face,
                 "body": batch.body,
             },
-            id=np.asarray(batch.id, np.uint32),  # pyright: ignore[reportArgumentType]  # a batch's, see PreparedSample
-            name=batch.name,
-            weight=np.asarray(batch.weight, np.float32),  # pyright: ignore[reportArgumentType]  # as above
+            ids=np.asarray(batch.id, np.uint32),
+            names=tuple(batch.name),
+            weights=np.asarray(batch.weight, np.float32),
         )
 
     def _latents(self, video: UInt8[np.ndarray, "B T H W 3"]) -> Float[Array, "B F h w C"]:
@@ -165,7 +168,7 @@ class WindowEncoder:
 
 @jax.jit
 def _encode_pictures(vae: WanVAE, video: UInt8[Array, "B T H W 3"]) -> Float[Array, "B F h w C"]:
-    return vae.encode(to_unit(video))
+    return vae.encode(to_unit(video))  # pyright: ignore[reportArgumentType]  # to_unit takes arrays of both kinds
 
 
 def _local_mesh() -> Mesh | None:

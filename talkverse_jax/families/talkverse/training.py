@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Key, UInt
 
 from talkverse_jax.data.batches import WindowShape
-from talkverse_jax.data.prepared import FORMAT, PreparedSample, SampleFormat, StoredArray
+from talkverse_jax.data.prepared import FORMAT, PreparedBatch, SampleFormat, StoredArray
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.diffusion import loss as flow
 from talkverse_jax.families.talkverse.components import ModelConfigs
@@ -65,9 +65,9 @@ class TrainingBatch(NamedTuple):
     ids: UInt[Array, "B 2"]
 
 
-def to_batch(samples: PreparedSample, constants: Mapping[str, Any]) -> TrainingBatch:
+def to_batch(samples: PreparedBatch, constants: Mapping[str, Any]) -> TrainingBatch:
     """A batch of prepared samples as the loss takes it."""
-    arrays = samples.arrays
+    arrays: dict[str, Any] = samples.arrays
     return TrainingBatch(
         target=arrays["target"],
         motion=arrays["motion"],
@@ -77,8 +77,8 @@ def to_batch(samples: PreparedSample, constants: Mapping[str, Any]) -> TrainingB
         null_text=constants["null_text"],
         face=arrays["face"],
         body=arrays["body"],
-        weight=samples.weight,
-        ids=samples.id,
+        weight=samples.weights,  # pyright: ignore[reportArgumentType]  # arrays that are put on devices later
+        ids=samples.ids,  # pyright: ignore[reportArgumentType]  # as above
     )
 
 
@@ -145,7 +145,7 @@ def inputs_spec(configs: ModelConfigs, shape: BatchShape) -> TrainingBatch:
         name: of_sample(*known.shape, dtype=known.dtype)
         for name, known in _arrays(configs, shape.frames, shape.height, shape.width, shape.dtype).items()
     }
-    samples = PreparedSample(arrays, of_sample(2, dtype="uint32"), "", of_sample(dtype="float32"))  # pyright: ignore[reportArgumentType]  # shapes in place of arrays
+    samples: Any = PreparedBatch(arrays, of_sample(2, dtype="uint32"), (), of_sample(dtype="float32"))  # pyright: ignore[reportArgumentType]  # shapes in place of arrays
     null_text = jax.ShapeDtypeStruct((trunk.text_len, trunk.text_dim), jnp.dtype(shape.dtype))
     return to_batch(samples, {"null_text": null_text})
 
@@ -183,6 +183,10 @@ class TalkVerseRecipe:
     shard_size: int
     samples: str
     format: int = FORMAT
+
+
+def _lengths(configs: ModelConfigs, frames: int, always_motion: bool) -> Lengths:
+    return Lengths(frames, configs.dit.motion_frames, always_motion, strides=configs.vae.strides)
 
 
 def _wanted(configs: ModelConfigs, settings: WindowSettings) -> dict[str, Any]:
@@ -277,7 +281,7 @@ TRAINING = FamilyTraining(
     ),
     wanted=_wanted,
     recipe=_recipe,
-    lengths=lambda configs, frames, always: Lengths(frames, configs.dit.motion_frames, always),
+    lengths=_lengths,
     load_encoder=WindowEncoder.load,
     to_batch=to_batch,
     inputs_spec=inputs_spec,

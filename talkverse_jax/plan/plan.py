@@ -111,10 +111,11 @@ def _is_wanted(name: str, wanted: tuple[str, ...]) -> bool:
 
 
 def _family(options: PlanOptions) -> Family:
+    asked = options.family or presets.read(str(options.config or options.train)).get("family")
     found = registry.family_of(options.weights) if options.weights else None
-    if options.family and found and options.family != found:
-        raise UserError(f"{options.family}: {options.weights} holds weights of {found}", field="family")
-    return registry.find(options.family or found or registry.DEFAULT)
+    if asked and found and asked != found:
+        raise UserError(f"{asked}: {options.weights} holds weights of {found}", field="family")
+    return registry.find(asked or found or registry.DEFAULT)
 
 
 def _configs(family: Family, options: PlanOptions) -> Any:

@@ -145,7 +145,9 @@ def training_options(path: str | Path, family: str) -> TrainOptions:
       UserError: the file is none, or an option cannot be used.
     """
     no_data: dict[str, Any] = dict(weights="", shards="-", dataset_metadata_path=[])
-    return TrainOptions.build(registry.settings_of(family), presets.read(path) | no_data, str(path))
+    values = presets.read(path)
+    values.pop("family", None)
+    return TrainOptions.build(registry.settings_of(family), values | no_data, str(path))
 
 
 def _bytes(arrays: Any) -> int:

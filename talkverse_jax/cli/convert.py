@@ -58,7 +58,7 @@ def _parser(groups: tuple[type, ...]) -> argparse.ArgumentParser:
         description="Convert published PyTorch weights into a folder for sample.py.",
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--family", metavar="NAME", help="of models (default: that of --output, or talkverse)")
+    parser.add_argument("--family", metavar="NAME", help="of models (default: the one in --output)")
     titles: dict[str, Any] = {}
     for cls in groups:
         hints = typing.get_type_hints(cls)

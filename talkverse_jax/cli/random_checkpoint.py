@@ -5,6 +5,7 @@ import sys
 
 from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.core.errors import run_command
+from talkverse_jax.pipeline import registry
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -12,7 +13,7 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m talkverse_jax.cli.random_checkpoint",
         description="Write a checkpoint with random weights in the published layout.",
     )
-    parser.add_argument("--family", metavar="NAME", help="of models (default: talkverse)")
+    parser.add_argument("--family", metavar="NAME", default=registry.DEFAULT, help="of models (default: %(default)s)")
     parser.add_argument("--output", metavar="DIR", required=True, help="where to")
     parser.add_argument("--config", metavar="FILE", help="TOML file of sizes (default: the published ones)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
@@ -20,9 +21,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
-    from talkverse_jax.pipeline import registry
 
-    family = registry.find(args.family or registry.DEFAULT)
+    family = registry.find(args.family)
     configs = family.configs_from_toml(args.config) if args.config else family.real_size()
     write_random_checkpoint(
         family, args.output, configs, args.seed, lora_rank=args.lora_rank, reporter=TerminalReporter(sys.stdout)

@@ -1,7 +1,15 @@
-"""The published PyTorch weights become weights for sample.py: `python convert_torch_weights.py --help`."""
+"""The same as `talkverse-jax convert`."""
 
-from talkverse_jax.cli.convert import main
+import sys
+
 from talkverse_jax.core.errors import run_command
+
+
+def main(argv: list[str] | None = None) -> None:
+    from talkverse_jax.cli import convert
+
+    convert.main(sys.argv[1:] if argv is None else argv, "convert_torch_weights.py")
+
 
 if __name__ == "__main__":
     run_command(main)

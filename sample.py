@@ -1,7 +1,15 @@
-"""Makes a talking video of a picture, a sound and a prompt, or the videos of a list of these."""
+"""The same as `talkverse-jax sample`."""
 
-from talkverse_jax.cli.sample import main
+import sys
+
 from talkverse_jax.core.errors import run_command
+
+
+def main(argv: list[str] | None = None) -> None:
+    from talkverse_jax.cli import sample
+
+    sample.main(sys.argv[1:] if argv is None else argv, "sample.py")
+
 
 if __name__ == "__main__":
     run_command(main)

@@ -33,8 +33,8 @@ class ConvertOptions:
         metavar="DIR",
         default=None,
     )
-    components: str | None = option(
-        "which, separated by commas (default: all)", group="how", metavar="LIST", default=None
+    components: tuple[str, ...] = option(
+        "which models, separated by commas (default: all)", group="how", metavar="LIST", default=()
     )
     dtype: Literal["auto", "bfloat16", "float32", "keep"] = option(
         "of the parameters; auto: each component's own, such as bfloat16 for a transformer and float32 for a VAE; "
@@ -69,9 +69,9 @@ class ConvertOptions:
           UserError: it names another.
         """
         known = tuple(components)
-        if self.components is None:
+        if not self.components:
             return known
-        names = tuple(dict.fromkeys(name.strip() for name in self.components.split(",")))
+        names = tuple(dict.fromkeys(self.components))
         for name in names:
             if name not in known:
                 raise UserError(f"{name!r} is none of {', '.join(known)}", field="components")

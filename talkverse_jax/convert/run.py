@@ -7,6 +7,7 @@ from talkverse_jax.convert import hub
 from talkverse_jax.convert.convert import convert
 from talkverse_jax.convert.export import export
 from talkverse_jax.convert.options import ConvertOptions
+from talkverse_jax.core import presets
 from talkverse_jax.core.reporting import SILENT, Reporter
 from talkverse_jax.pipeline.family import Family
 
@@ -28,7 +29,7 @@ def run(family: Family, options: ConvertOptions, sources: Any, reporter: Reporte
         sources = dataclasses.replace(sources, **missing)
     given = any(getattr(sources, field.name) for field in dataclasses.fields(sources))
     if options.output and (given or not options.export):
-        configs = family.configs_from_toml(options.config) if options.config else family.real_size()
+        configs = family.configs_from_toml(presets.find(options.config)) if options.config else family.real_size()
         convert(family, options, sources, configs, reporter)
     if options.export:
         export(family, options, reporter)

@@ -21,10 +21,12 @@ from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.published import SOURCES
 from talkverse_jax.families.talkverse.settings import Settings, Sources
+from talkverse_jax.families.talkverse.taps import as_the_original
 from talkverse_jax.media.buckets import fit, to_unit
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.config import WAN22_LATENT_MEAN, WAN22_LATENT_STD, VAEConfig
 from talkverse_jax.models.wan.config import WanConfig
+from talkverse_jax.models.wan.taps import Taps
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipeline.encoders import AudioEncoder, normalise
 from talkverse_jax.pipeline.placement import Layouts, component_layouts
@@ -135,11 +137,11 @@ def _run_dit(bundle: Bundle, mesh: MeshConfig | None) -> Case:
 
     @jax.jit
     def call(model, text, audio, reference, motion, latents, timestep):
-        taps: dict[str, jax.Array] = {}
-        conditions = model.prepare(text, audio, reference, motion, taps.__setitem__)
-        velocity = model.velocity(latents, timestep, conditions, taps.__setitem__)
-        order.extend(taps)
-        return velocity, taps
+        taps = Taps()
+        conditions = model.prepare(text, audio, reference, motion, taps)
+        velocity = model.velocity(latents, timestep, conditions, taps)
+        order.extend(taps.values)
+        return velocity, taps.values
 
     velocity, taps = call(
         model,
@@ -150,7 +152,9 @@ def _run_dit(bundle: Bundle, mesh: MeshConfig | None) -> Case:
         channels_last(inputs["latents"]),
         inputs["timestep"],
     )
-    return Case({"velocity": channels_second(velocity)}, {k: np.asarray(taps[k]) for k in order})
+    kept = {name: np.asarray(taps[name]) for name in order}
+    grid = tuple(n // p for n, p in zip(inputs["latents"].shape[2:], config.trunk.patch_size))
+    return Case({"velocity": channels_second(velocity)}, as_the_original(kept, config, grid, len(inputs["latents"])))
 
 
 def _run_vae(bundle: Bundle, mesh: MeshConfig | None) -> Case:

@@ -14,9 +14,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from talkverse_jax.cli.flags import parse
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
+from talkverse_jax.core import presets
 from talkverse_jax.core.errors import UserError, naming, run_command
-from talkverse_jax.core.options import option, parse_options
+from talkverse_jax.core.options import option
 from talkverse_jax.core.paths import existing_file, replacing
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.published import ADAPTER, DIT_STEM, VAE_FILE
@@ -47,7 +49,7 @@ def publish(options: PublishOptions) -> None:
     Raises:
       UserError: a file is missing, or holds not the whole transformer of that size.
     """
-    configs = FAMILY.configs_from_toml(options.model)
+    configs = FAMILY.configs_from_toml(presets.find(options.model))
     vae = existing_file(options.vae, "what train_vae wrote")
     random = ("text", "audio") if options.dit else ("dit", "text", "audio")
     paths = write_random_checkpoint(FAMILY, options.output, configs, options.seed, random)
@@ -77,7 +79,7 @@ def _write_dit(source: str, shapes: dict[str, tuple[int, ...]], folder: Path, ad
 
 def main(argv: list[str] | None = None) -> None:
     description = "Put the trained parts of the toy model together as the real one is published."
-    options = parse_options(PublishOptions, "talkverse_jax.toy.publish", description, argv)
+    options = parse({"publish": PublishOptions}, "talkverse_jax.toy.publish", description, argv)["publish"]
     publish(options)
     print(f"published in {options.output}", file=sys.stderr)
 

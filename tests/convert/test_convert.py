@@ -69,7 +69,7 @@ def _sources(folder: Path) -> dict[str, str]:
 
 
 def _run(*arguments: str) -> None:
-    command.main(list(arguments))
+    command.main(arguments, "convert")
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +250,7 @@ from talkverse_jax.convert import run
 from talkverse_jax.families.talkverse import family
 import jax; jax.devices()
 print("begin", flush=True)
-convert.main()
+convert.main(None, "convert")
 """
 
 
@@ -423,7 +423,7 @@ def test_files_that_are_missing_or_bad(own, tmp_path, damage, message):
 def test_flags(arguments, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
-        command.main(arguments)
+        command.main(arguments, "convert")
 
 
 def test_the_command_ends_with_one_line_and_exit_code_2(tmp_path):

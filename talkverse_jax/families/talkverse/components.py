@@ -15,9 +15,10 @@ from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae import axes as vae_axes
 from talkverse_jax.models.vae import keys as vae_keys
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.models.wav2vec2.component import wav2vec2
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
+from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
 
@@ -37,7 +38,7 @@ COMPONENTS: dict[str, Component] = {
         Component(
             name="vae",
             config_type=VAEConfig,
-            model_type=WanVAE22,
+            model_type=WanVAE,
             rules=vae_keys.RULES,
             axes=vae_axes.AXES,
             ignored=(),
@@ -48,6 +49,11 @@ COMPONENTS: dict[str, Component] = {
         wav2vec2(),
     )
 }
+
+
+def dtypes(machine: Machine) -> dict[str, str]:
+    """Of each component's parameters and products."""
+    return {"dit": machine.dtype, "vae": machine.vae_dtype, "text": machine.dtype, "audio": "float32"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +74,7 @@ class ModelConfigs:
         for what, gives, takes in (
             ("latent channels: vae z_dim, dit in_channels", self.vae.z_dim, trunk.in_channels),
             ("latent channels: vae z_dim, dit out_channels", self.vae.z_dim, trunk.out_channels),
+            ("frames a latent frame: vae, dit time_stride", self.vae.time_stride, self.dit.time_stride),
             ("text width: text dim, dit text_dim", self.text.dim, trunk.text_dim),
             ("audio width: audio hidden_size, dit audio_dim", self.audio.hidden_size, self.dit.audio_dim),
             (

@@ -128,7 +128,7 @@ def test_another_family_converts_and_comes_back(other, tmp_path, capfd):
     for path in written:
         assert (tmp_path / "back" / path).read_bytes() == (folder.parent / path).read_bytes()
     with pytest.raises(UserError, match="w: has nothing to export among words; convert a component that"):
-        export(OTHER, _options(tmp_path / "w", export=str(tmp_path / "back"), components="words"))
+        export(OTHER, _options(tmp_path / "w", export=str(tmp_path / "back"), components=("words",)))
     assert capfd.readouterr() == ("", "")
 
 
@@ -145,11 +145,11 @@ def test_its_flags_are_named(tmp_path, other):
 
 
 def test_a_folder_holds_one_family(other, tmp_path, tiny_checkpoint):
-    convert(OTHER, _options(tmp_path / "other", components="words"), Sources(**other), SIZES)
+    convert(OTHER, _options(tmp_path / "other", components=("words",)), Sources(**other), SIZES)
     sizes = TALKVERSE.configs_from_toml(CONFIGS / "model_tiny.toml")
     with pytest.raises(UserError, match="--output .*other: holds weights of other, not of talkverse; give another"):
         converted(tmp_path / "other", sizes, tiny_checkpoint)
-    converted(tmp_path / "ours", sizes, tiny_checkpoint, components="text")
+    converted(tmp_path / "ours", sizes, tiny_checkpoint, components=("text",))
     with pytest.raises(UserError, match="--output .*ours: holds weights of talkverse, not of other"):
         convert(OTHER, _options(tmp_path / "ours"), Sources(**other), SIZES)
     with pytest.raises(UserError, match="--output .*ours: holds weights of talkverse, not of other"):
@@ -191,7 +191,7 @@ def test_weights_that_name_no_family_are_gone_on_with(old, tmp_path, other):
     assert lines.said == [f"{name}: already converted from these files" for name in TALKVERSE.components]
     assert manifest.family(weights) is None and manifest.read(weights) == before
 
-    convert(TALKVERSE, dataclasses.replace(options, components="audio", dtype="bfloat16"), sources, sizes)
+    convert(TALKVERSE, dataclasses.replace(options, components=("audio",), dtype="bfloat16"), sources, sizes)
     assert manifest.family(weights) == "talkverse"
     after = manifest.read(weights)
     assert after.pop("audio").dtype == "bfloat16" and before.pop("audio").dtype == "float32"

@@ -20,11 +20,11 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from jax._src.distributed import global_state  # the runtime's key-value store has no public name
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
 from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.jax_private import runtime
 from talkverse_jax.sharding.launch import Launch, find_launch
 
 ENDED_BY_ANOTHER = 3  # exit code
@@ -132,12 +132,12 @@ def _check_port(address: str) -> None:
 
 def process_count() -> int:
     """How many processes run together; asks no device."""
-    return global_state.num_processes
+    return runtime().num_processes
 
 
 def is_main() -> bool:
     """Whether this process is the one that writes files and speaks; asks no device."""
-    return global_state.process_id == 0
+    return runtime().process_id == 0
 
 
 class _Watch(threading.Thread):
@@ -146,8 +146,8 @@ class _Watch(threading.Thread):
     def __init__(self, timeout: float):
         super().__init__(name="watch", daemon=True)
         self.timeout, self.interval = timeout, min(1.0, timeout / 4)
-        self.client, self.me = global_state.client, global_state.process_id
-        self.others = set(range(global_state.num_processes)) - {self.me}
+        self.client, self.me = runtime().client, runtime().process_id
+        self.others = set(range(runtime().num_processes)) - {self.me}
         self.stopped = threading.Event()
 
     def stop(self) -> None:
@@ -191,14 +191,14 @@ class _Watch(threading.Thread):
 
 def _end_all(error: BaseException) -> NoReturn:
     """Tell the others why, and end as `run_command` would, but at once: JAX would wait for them at exit."""
-    client, me = global_state.client, global_state.process_id
+    client, me = runtime().client, runtime().process_id
     text = str(error).partition("\n")[0]
     text = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
     code = _print(error)
     try:
         reason = f"process {me} ({socket.gethostname()}) failed: {text}"
         client.key_value_set(f"{_STORE}end", reason, allow_overwrite=True)
-        _go(client, me, set(range(1, global_state.num_processes)))
+        _go(client, me, set(range(1, runtime().num_processes)))
     except jax.errors.JaxRuntimeError:
         pass  # process 0 is gone, and JAX ends them all
     sys.stdout.flush()
@@ -246,12 +246,12 @@ def barrier(name: str, timeout: float | None = MEETING_TIMEOUT) -> None:
     Raises:
       TimeoutError: one did not come within `timeout` seconds.
     """
-    if global_state.client is None:
+    if runtime().client is None:
         return
     _meetings[name] = _meetings.get(name, 0) + 1
     milliseconds = int(1000 * (7 * 86400 if timeout is None else timeout))
     try:
-        global_state.client.wait_at_barrier(f"{_STORE}{name}/{_meetings[name]}", milliseconds)
+        runtime().client.wait_at_barrier(f"{_STORE}{name}/{_meetings[name]}", milliseconds)
     except jax.errors.JaxRuntimeError as error:
         if "DEADLINE_EXCEEDED" not in str(error):
             raise
@@ -260,14 +260,14 @@ def barrier(name: str, timeout: float | None = MEETING_TIMEOUT) -> None:
 
 def from_main(name: str, value: str) -> str:
     """Process 0's `value`, in every process: what is drawn or looked up must be the same in all of them."""
-    if global_state.client is None:
+    if runtime().client is None:
         return value
     _meetings[name] = _meetings.get(name, 0) + 1
     key = f"talkverse_jax_values/{name}/{_meetings[name]}"
     if is_main():
-        global_state.client.key_value_set(key, value)
+        runtime().client.key_value_set(key, value)
         return value
-    return global_state.client.blocking_key_value_get(key, 1000 * MEETING_TIMEOUT)
+    return runtime().client.blocking_key_value_get(key, 1000 * MEETING_TIMEOUT)
 
 
 def check_same(name: str, value: str) -> None:

@@ -5,9 +5,8 @@ import os
 import re
 from collections.abc import Mapping
 
-from jax._src import cloud_tpu_init
-
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.jax_private import on_tpu_host
 
 _FLAGS = ("--coordinator_address", "--num_processes", "--process_id")
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -99,7 +98,7 @@ def _slurm(environ: Mapping[str, str]) -> Launch | None:
 def _tpu(environ: Mapping[str, str]) -> Launch | None:
     """A slice of several hosts; `jax` looked for TPU chips on the PCI bus when it was imported."""
     platforms = environ.get("JAX_PLATFORMS") or "tpu"
-    if not cloud_tpu_init.running_in_cloud_tpu_vm or "tpu" not in platforms:
+    if not on_tpu_host() or "tpu" not in platforms:
         return None
     if "TPU_PROCESS_ADDRESSES_PATH" in environ:
         return Launch(cluster="gketpu")

@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.sharding import distributed
+from talkverse_jax.sharding import distributed, launch
 from talkverse_jax.sharding.launch import Launch, find_launch
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
@@ -24,7 +24,7 @@ import os, sys, time
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from talkverse_jax.core.errors import UserError, run_command
-from talkverse_jax.sharding import distributed
+from talkverse_jax.sharding import distributed, launch
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 
@@ -219,7 +219,7 @@ def test_where_the_launch_is_found(flags, environ, launch):
 )
 def test_where_the_launch_is_found_on_a_tpu_host(monkeypatch, environ, cluster):
     assert find_launch(None, None, None, environ) is None  # this is none
-    monkeypatch.setattr("jax._src.cloud_tpu_init.running_in_cloud_tpu_vm", True)
+    monkeypatch.setattr(launch, "on_tpu_host", lambda: True)
     assert find_launch(None, None, None, environ) == (cluster and Launch(cluster=cluster))
 
 

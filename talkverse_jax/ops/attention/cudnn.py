@@ -6,9 +6,9 @@ Shapes: B batch, L queries, S keys, N heads, K head width.
 import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jax._src.cudnn.fused_attention_stablehlo import dot_product_attention as fused_attention
 from jaxtyping import Array, Float
 
+from talkverse_jax.core.jax_private import fused_attention
 from talkverse_jax.ops.attention.kernel import Segments
 
 
@@ -35,6 +35,5 @@ def cudnn_attention(
     mask = None if segments is None else (segments.queries[:, None] == segments.keys)[None, None]
     if not logsumexp:
         return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
-    # jax.nn rounds the log-sum-exp to 16 bits, too coarse to merge parts by
     out, total = fused_attention(q, k, v, mask=mask, scale=q.shape[-1] ** -0.5, return_residual=True)
     return out, rearrange(total, "b n l -> b l n")

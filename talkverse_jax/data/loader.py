@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -62,7 +62,7 @@ def batches(
     workers: int = 0,
     threads: int = 4,
     say: Callable[[str], None] = print,
-) -> Iterator[Loaded]:
+) -> Generator[Loaded, None, None]:
     """The batches from number `first` on, without end.
 
     A sample that cannot be read is entered in `skipped`, and a blank one stands in its place. When a worker

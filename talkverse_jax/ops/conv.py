@@ -38,7 +38,7 @@ def conv3d_whole(x, kernel, *, time_stride: int) -> Float[Array, "B (T-t)/stride
         x,
         kernel,
         window_strides=(time_stride, 1, 1),
-        padding=((0, 0), *_same(kernel.shape[1:3])),
+        padding=((0, 0), *_same(*kernel.shape[1:3])),
         dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
     )
 
@@ -56,9 +56,10 @@ def conv3d_by_frames(x, kernel, *, time_stride: int) -> Float[Array, "B (T-t)/st
 def _sum_over_taps(product, x, kernel, stride: int):
     """Sum of `product(frames seen by a tap, tap)` over the kernel's frames."""
     frames = (x.shape[1] - kernel.shape[0]) // stride + 1
-    return sum(
+    taps = [
         product(x[:, tap : tap + stride * (frames - 1) + 1 : stride], kernel[tap]) for tap in range(kernel.shape[0])
-    )
+    ]
+    return functools.reduce(jnp.add, taps)
 
 
 def _conv2d(x: Float[Array, "B T H W C"], kernel: Float[Array, "y x C D"]) -> Float[Array, "B T H W D"]:
@@ -66,11 +67,11 @@ def _conv2d(x: Float[Array, "B T H W C"], kernel: Float[Array, "y x C D"]) -> Fl
         x.reshape(-1, *x.shape[2:]),
         kernel,
         window_strides=(1, 1),
-        padding=_same(kernel.shape[:2]),
+        padding=_same(*kernel.shape[:2]),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     return images.reshape(*x.shape[:2], *images.shape[1:])
 
 
-def _same(size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    return tuple((n // 2, n // 2) for n in size)
+def _same(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (height // 2, height // 2), (width // 2, width // 2)

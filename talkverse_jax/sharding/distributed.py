@@ -81,7 +81,7 @@ def _join(launch: Launch, heartbeat_timeout: int, meeting_timeout: int, preempti
     # JAX catches SIGTERM for its service; a process that saves nothing would live on.
     jax.config.update("jax_enable_preemption_service", preemption)
     where = launch.coordinator or "the first host of the slice"
-    if launch.process == 0 and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
+    if launch.coordinator and launch.process == 0 and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
         _check_port(launch.coordinator)
 
     def give_up() -> None:  # JAX aborts with a stack trace when it has waited long enough
@@ -215,10 +215,10 @@ def _print(error: BaseException) -> int:
     try:
         run_command(fail)
     except SystemExit as stop:
-        return stop.code
-    except type(error):
+        return stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
         traceback.print_exc()
-        return 1
+    return 1
 
 
 def _go(client: Any, me: int, expected: set[int]) -> None:
@@ -307,10 +307,10 @@ def fetch(
         start = min(start, length - size)  # the last piece overlaps its neighbour: one program for all
         piece = _piece(x, np.int32(start), sharding=x.sharding, axis=axis, size=size)
         piece = jax.block_until_ready(piece.addressable_data(0))  # one at a time
-        if wanted:
+        if result is not None:
             target = result[*before, start : start + size]
             target[...] = np.asarray(piece).reshape(target.shape)
-    return result.reshape(x.shape) if wanted else None
+    return None if result is None else result.reshape(x.shape)
 
 
 @partial(jax.jit, static_argnames=("sharding", "axis", "size"))

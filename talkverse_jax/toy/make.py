@@ -165,7 +165,7 @@ def make(options: MakeOptions) -> Path:
     rows = list(bar)
     path = folder / f"{options.set}.csv"
     with naming(path), open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
+        writer: csv.DictWriter[str] = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     _unfinished(options).unlink()

@@ -37,8 +37,8 @@ class Pair:
     def add_to(self, kernel: Float[Array, "in out"], scale: float, dtype) -> Float[Array, "in out"]:
         """The same for an array on devices, which keeps its sharding; each process computes its part."""
 
-        def part(index: tuple[slice, slice]) -> Float[np.ndarray, "rows columns"]:
-            rows, columns = index
+        def part(index: tuple[slice, ...] | None) -> Float[np.ndarray, "rows columns"]:
+            rows, columns = index or (slice(None), slice(None))
             product = self.a.T[rows].astype(np.float32) @ self.b.T[:, columns].astype(np.float32)
             return product * np.float32(scale)
 

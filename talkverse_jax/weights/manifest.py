@@ -122,7 +122,7 @@ def _values(folder: str | Path) -> dict[str, Any]:
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        values["components"], values["format"]
+        _ = values["components"], values["format"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: damaged; {conversion(folder)}") from None
     return values

@@ -8,7 +8,6 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Sharding
 
 from talkverse_jax.core import tree
@@ -19,7 +18,8 @@ from talkverse_jax.weights.rule import Rule, find_rule
 class TensorInfo(Protocol):
     """What matching needs to know of a tensor: numpy arrays and lazily read tensors have it."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,13 +109,13 @@ def match(
 
 
 def load_torch(
-    module: nnx.Module,
+    module: tree.Model,
     rules: tuple[Rule, ...],
     tensors: Mapping[str, np.ndarray],
     where: str,
     ignore: tuple[str, ...] = (),
     place: Callable[[str, tuple[int, ...]], Sharding] | None = None,
-) -> nnx.Module:
+) -> tree.Model:
     """The (abstract) module with parameters taken from PyTorch-named arrays, in the module's dtypes.
 
     Args:

@@ -196,7 +196,7 @@ def _spec(value: RowBlocks, info: type_handlers.ParamInfo) -> ts.Spec:
     """Orbax's own place for the array, and chunks of our size."""
     spec = type_handlers.get_json_tspec_write(
         info,
-        use_ocdbt=info.is_ocdbt_checkpoint,
+        use_ocdbt=bool(info.is_ocdbt_checkpoint),
         global_shape=value.shape,
         local_shape=value.shape,
         dtype=value.dtype,

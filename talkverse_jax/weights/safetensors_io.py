@@ -204,4 +204,4 @@ def write_file(path: str | Path, header: str, tensors: Iterable[np.ndarray]) -> 
         for (name, entry), value in zip(parse_header(header).items(), tensors, strict=True):
             if value.dtype != entry.dtype or value.shape != entry.shape:
                 raise ValueError(f"{name}: {value.dtype}{value.shape}, not {entry.dtype}{entry.shape}")
-            file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+            file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)

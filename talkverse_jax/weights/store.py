@@ -160,7 +160,7 @@ def stored_pairs(weights_dir: str | Path, component: Component) -> tuple[dict[st
     and their alpha; where there are none both are 0."""
     folder, entry = folder_of(weights_dir, component.name), manifest.read(weights_dir)[component.name]
     pairs = _pairs_by_path(folder, component, entry)
-    if not pairs:
+    if not pairs or entry.lora is None:
         return {}, 0, 0.0
     return {path: pair for path, (pair, _) in pairs.items()}, entry.lora.rank, entry.lora.alpha
 
@@ -257,7 +257,7 @@ def _pairs_by_path(folder: Path, component: Component, entry: manifest.Entry) ->
     return paths
 
 
-def _first_device() -> jax.Device:
+def _first_device() -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]  # a class, by another name
     return next(iter(jnp.zeros(()).devices()))  # `jax.default_device` is heeded
 
 

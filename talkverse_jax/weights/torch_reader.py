@@ -10,7 +10,7 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, archive: _Archive):
         self._archive = archive
         self._storages: dict[str, np.ndarray] = {}
-        self._known: dict[tuple[str, str], Callable] = {
+        self._known: dict[tuple[str, str], Any] = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
             ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,

@@ -55,7 +55,7 @@ def write_torch(
             if value.dtype != dtype or value.shape != shape:
                 raise ValueError(f"{name}: {value.dtype}{value.shape}, not {dtype}{shape}")
             with archive.open(zipfile.ZipInfo(f"{root}/data/{key}"), "w", force_zip64=True) as file:
-                file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+                file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
         archive.writestr(zipfile.ZipInfo(f"{root}/version"), "3\n")
 
 

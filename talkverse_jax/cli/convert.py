@@ -1,115 +1,90 @@
-"""The command line of `convert_torch_weights.py`."""
+"""Convert published PyTorch weights into a folder of weights for the other commands."""
 
-import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
 
+from talkverse_jax.cli.families import FamilyChoice, family_named
+from talkverse_jax.cli.flags import parse
+from talkverse_jax.core import presets
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import CommandParser, boolean, number, path
-
-COMPONENTS = (
-    "dit",
-    "vae",
-    "text",
-    "audio",
-)  # those of families/talkverse/components.py, which takes long to import
-_PROG = "convert_torch_weights.py"
+from talkverse_jax.core.options import Groups, option
+from talkverse_jax.pipeline import registry
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
+@dataclasses.dataclass(frozen=True)
+class ConvertOptions:
+    """What is converted, how, and where to."""
 
-    Raises:
-      UserError: a flag or value is unknown, or there is nothing to do.
-    """
-    args = _parser().parse_args(argv)
-    if not args.output and (args.export or not args.download):
-        raise UserError(f"{_PROG}: --output missing; see {_PROG} --help")
-    return args
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog=_PROG,
-        description="Convert the published PyTorch weights of TalkVerse-5B into a folder for sample.py.",
-    )
-    add = parser.add_argument_group("from").add_argument
-    add("--ckpt_dir", metavar="DIR", type=path, help="the folder of Wan-AI/Wan2.2-TI2V-5B (dit, vae, text)")
-    add(
-        "--lora_ckpt",
-        metavar="FILE",
-        type=path,
-        help="the TalkVerse file, talkverse_s2v_5b.safetensors (dit)",
-    )
-    add(
-        "--wav2vec_dir",
+    download: str | None = option(
+        "first fetch the files from the Hugging Face hub (or HF_ENDPOINT) into DIR; what is there stays",
+        group="from",
         metavar="DIR",
-        type=path,
-        help="the folder of jonatasgrosman/wav2vec2-large-xlsr-53-english (audio; default: the folder of "
-        "that name in --ckpt_dir)",
+        default=None,
     )
-    add(
-        "--download",
+    output: str | None = option(
+        "folder of converted weights; a component that is there already, made from the same files with the same "
+        "settings, is skipped",
+        group="to",
         metavar="DIR",
-        type=path,
-        help="fetch these from the Hugging Face hub (or HF_ENDPOINT) into DIR first; what is there stays",
+        default=None,
     )
-    add = parser.add_argument_group("to").add_argument
-    add(
-        "--output",
+    export: str | None = option(
+        "write the transformer in --output back as safetensors files into DIR, bit for bit (it must have been "
+        "converted with --lora_merge false --dtype keep)",
+        group="to",
         metavar="DIR",
-        type=path,
-        help="folder of converted weights; a component in it that is complete and of the same files and "
-        "settings is skipped",
+        default=None,
     )
-    add(
-        "--export",
-        metavar="DIR",
-        type=path,
-        help="write the DiT in --output back as safetensors into DIR, bit for bit (if it was converted with "
-        "--lora_merge false --dtype keep)",
+    components: tuple[str, ...] = option(
+        "which models, separated by commas", group="how", metavar="LIST", default=("dit", "vae", "text", "audio")
     )
-    add = parser.add_argument_group("how").add_argument
-    add(
-        "--components",
-        metavar="LIST",
-        type=_components,
-        default=COMPONENTS,
-        help=f"which, separated by commas (default: {','.join(COMPONENTS)})",
-    )
-    add(
-        "--dtype",
-        choices=("auto", "bfloat16", "float32", "keep"),
+    dtype: Literal["auto", "bfloat16", "float32", "keep"] = option(
+        "of the parameters; auto: dit and text bfloat16, vae and audio float32; keep: as they are in the files",
+        group="how",
         default="auto",
-        help="of the parameters; auto: dit and text bfloat16, vae and audio float32; keep: as they came in "
-        "(default: auto)",
     )
-    add(
-        "--config",
+    config: str | None = option(
+        "TOML file or preset with other sizes, a table for each component (default: the published sizes)",
+        group="how",
         metavar="FILE",
-        type=path,
-        help="TOML file of other sizes, a table for each component (default: TalkVerse-5B)",
+        default=None,
     )
-    pairs = "of the pairs in --lora_ckpt (default: 128)"
-    add("--lora_rank", metavar="N", type=_positive_int, default=128, help=f"rank {pairs}")
-    add("--lora_alpha", metavar="X", type=number, default=128.0, help=f"alpha {pairs}")
-    add(
-        "--lora_merge",
-        metavar="true|false",
-        type=boolean,
-        default=True,
-        help="add the pairs to the kernels; false: store them beside, to be added on loading (default: true)",
+    lora_rank: int = option("rank of the pairs in --lora_ckpt", group="how", metavar="N", default=128)
+    lora_alpha: float = option("alpha of the pairs in --lora_ckpt", group="how", metavar="X", default=128.0)
+    lora_merge: bool = option(
+        "add the pairs to the kernels; false: store them beside, to be added on loading", group="how", default=True
     )
-    return parser
+
+    def __post_init__(self):
+        if self.lora_rank < 1:
+            raise UserError(f"{self.lora_rank}: give 1 or more", field="lora_rank")
+        if not self.output and (self.export or not self.download):
+            raise UserError("is missing; give the folder of converted weights", field="output")
 
 
-def _components(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
+def groups(family: str) -> Groups:
+    """The options, where the weights are of that family."""
+    return {"sources": registry.settings_of(family).Sources, "choice": FamilyChoice, "convert": ConvertOptions}
+
+
+def main(argv: Sequence[str] | None, prog: str) -> None:
+    made = parse(groups(family_named(argv)), prog, __doc__ or "", argv, config=False)
+    asked = made["convert"]
+
+    from talkverse_jax.convert import convert, export, hub
+    from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+
+    for name in asked.components:
         if name not in COMPONENTS:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(COMPONENTS)}")
-    return names
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
-    return int(text)
+            raise UserError(f"{name!r} is none of {', '.join(COMPONENTS)}", field="components")
+    sources = dataclasses.asdict(made["sources"])
+    if asked.download:
+        fetched = hub.download(asked.download, asked.components)
+        sources = {name: given or fetched.get(name) for name, given in sources.items()}
+    if asked.output and (any(sources.values()) or not asked.export):
+        configs = ModelConfigs.from_toml(presets.find(asked.config)) if asked.config else ModelConfigs.real_size()
+        settings = convert.Settings(asked.dtype, asked.lora_rank, asked.lora_alpha, asked.lora_merge)
+        convert.convert(asked.output, asked.components, configs, settings, **sources)
+    if asked.export:
+        export.export(asked.output, asked.export)

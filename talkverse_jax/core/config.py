@@ -18,53 +18,63 @@ def from_dict(cls: type[Config], values: dict[str, Any], where: str) -> Config:
     """Build the frozen dataclass `cls` from a dict; nested dataclasses and tuples are converted.
 
     Args:
-      where: the file or flag the values come from, for error messages.
+      where: the file or call the values come from, for error messages.
 
     Raises:
-      UserError: a key is unknown (the nearest right one is named), missing, or of the wrong type.
+      UserError: a key is unknown (the nearest right one is named) or missing; a value is of the wrong type, or the
+        dataclass refuses it. `field` is the key.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{where}: expected a table of values for {cls.__name__}, found {values!r}")
+        raise UserError(f"expected a table of values for {cls.__name__}, found {values!r}", where=where)
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(fields)}"
-            raise UserError(f"{where}: unknown key {key!r}; {hint}")
+            raise UserError(f"unknown key {key!r}; {hint}", where=where)
     missing = [
         name
         for name, field in fields.items()
         if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise UserError(f"{where}: missing {', '.join(map(repr, missing))}; add a value for each")
-    return cls(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in values.items()})
+        raise UserError(f"missing {', '.join(map(repr, missing))}; add a value for each", where=where)
+    converted = {key: _convert(hints[key], value, where, key) for key, value in values.items()}
+    try:
+        return cls(**converted)
+    except UserError as error:
+        if error.where is None and error.field in values:
+            raise UserError(error.reason, field=error.field, where=where) from None
+        raise
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
+    def expected(what: str) -> UserError:
+        return UserError(f"expected {what}, found {value!r}", field=key, where=where)
+
     if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where)
+        return from_dict(typing.cast(type, hint), value, f"{where}: {key}")
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise UserError(f"{where}: expected a list, found {value!r}")
+            raise expected("a list")
         element = [args[0]] * len(value) if args[-1] is Ellipsis else args
         if len(element) != len(value):
-            raise UserError(f"{where}: expected {len(element)} values, found {len(value)}")
-        return tuple(_convert(h, v, where) for h, v in zip(element, value))
+            raise UserError(f"expected {len(element)} values, found {len(value)}", field=key, where=where)
+        return tuple(_convert(h, v, where, key) for h, v in zip(element, value))
     if origin is not None:  # a Literal or a union: the first alternative that fits
         if origin is typing.Literal:
             if value not in args:
-                raise UserError(f"{where}: {value!r} is none of {', '.join(map(repr, args))}")
+                raise UserError(f"{value!r} is none of {', '.join(map(repr, args))}", field=key, where=where)
             return value
         if value is None and type(None) in args:
             return None
-        return _convert(next(arg for arg in args if arg is not type(None)), value, where)
+        return _convert(next(arg for arg in args if arg is not type(None)), value, where, key)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint in (int, float, str, bool) and type(value) is not hint:
-        raise UserError(f"{where}: expected {hint.__name__}, found {value!r}")
+        raise expected(hint.__name__)
     return value
 
 

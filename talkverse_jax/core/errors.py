@@ -26,13 +26,18 @@ class UserError(Exception):
     model, a list of them follows.
 
     Attributes:
+      reason: what is wrong and what to do.
       field: the option that is wrong, where it is one: a command shows it as a flag, a server as a parameter.
-      reason: the message without it.
+      where: the file or call that the option's value came from; None where it was a flag.
     """
 
-    def __init__(self, reason: str, *, field: str | None = None):
-        super().__init__(f"--{field} {reason}" if field else reason)
-        self.reason, self.field = reason, field
+    def __init__(self, reason: str, *, field: str | None = None, where: str | None = None):
+        if where is not None:
+            line = f"{where}: {field}: {reason}" if field else f"{where}: {reason}"
+        else:
+            line = f"--{field} {reason}" if field else reason
+        super().__init__(line)
+        self.reason, self.field, self.where = reason, field, where
 
 
 @contextmanager

@@ -1,24 +1,31 @@
-"""A command line and a TOML file that set the same frozen dataclass; the command line wins.
+"""Options: frozen dataclasses, a field an option, nested by concern and flat as flags, TOML keys and parameters.
 
-A field's metadata says how it is shown:
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        prompt: str = option("what is seen", group="input", metavar="TEXT")                        # required
+        sample_steps: int = option("denoising steps", group="sampling", metavar="N", default=50)
 
-    image: str = option("the person to animate", group="input")            # required
-    sample_steps: int = option("denoising steps", group="sampling", default=50)
-    videos: tuple[str, ...] = option("files", group="input", metavar="FILE", default=())   # --videos A B; a list
+    made = build({"files": Files, "settings": Settings}, {"image": "a.png", "prompt": "..."}, "run.toml")
+    made["settings"].sample_steps
+
+The same definition gives flags and `--help` (`cli/flags.py`), the schema of a request, and `docs/flags.md`. A
+dataclass checks its own values in `__post_init__` and raises `UserError(reason, field=name)`. Imports no JAX.
 """
 
-import argparse
 import dataclasses
 import difflib
 import math
 import types
 import typing
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from talkverse_jax.core.config import from_dict, read_toml
+from talkverse_jax.core.config import from_dict
 from talkverse_jax.core.errors import UserError
 
-Options = TypeVar("Options")
+Groups = Mapping[str, type]  # frozen dataclasses of `option` fields, by a name for each
+
+_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
 def option(
@@ -28,90 +35,152 @@ def option(
     default: Any = dataclasses.MISSING,
     metavar: str | None = None,
     decides: bool = False,
+    positional: bool = False,
 ) -> Any:
     """A dataclass field with its line of help; without a default it is required.
 
     Args:
-      metavar: what help shows for the value; FILE and DIR are paths.
+      group: the heading under which help shows it.
+      metavar: what help shows for the value; FILE and DIR are paths, a LIST is separated by commas.
       decides: the value changes a video beyond rounding. Of a FILE its contents count.
+      positional: a command takes it without a flag.
     """
-    metadata = {"help": help, "group": group, "metavar": metavar, "decides": decides}
+    metadata = {"help": help, "group": group, "metavar": metavar, "decides": decides, "positional": positional}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def build(groups: dict[str, type], values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Options in several groups from values by name.
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option as its dataclass defines it.
+
+    Attributes:
+      kind: int, float, str, bool, a Literal or a tuple; of `T | None`, T.
+      nullable: whether it may be None.
+      default: `dataclasses.MISSING` where it is required.
+    """
+
+    name: str
+    kind: Any
+    nullable: bool
+    default: Any
+    help: str
+    group: str
+    metavar: str | None
+    decides: bool
+    positional: bool
+
+    @property
+    def required(self) -> bool:
+        return self.default is dataclasses.MISSING
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What a Literal allows."""
+        return typing.get_args(self.kind) if typing.get_origin(self.kind) is typing.Literal else ()
+
+    @property
+    def many(self) -> bool:
+        """Whether it is a list."""
+        return typing.get_origin(self.kind) is tuple
+
+    @property
+    def is_path(self) -> bool:
+        return self.metavar in ("FILE", "DIR")
+
+
+def describe(groups: Groups) -> list[Option]:
+    """The options of all groups, in order of definition."""
+    found: dict[str, Option] = {}
+    for cls in groups.values():
+        hints = typing.get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            if field.name in found:
+                raise ValueError(f"{cls.__name__}.{field.name}: another group has this option too")
+            found[field.name] = Option(field.name, *_plain(hints[field.name]), field.default, **field.metadata)
+    return list(found.values())
+
+
+def _plain(hint: Any) -> tuple[Any, bool]:
+    """T, True of `T | None`; else the hint, False."""
+    if not isinstance(hint, types.UnionType):
+        return hint, False
+    return next(arg for arg in typing.get_args(hint) if arg is not type(None)), True
+
+
+def build(groups: Groups, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Make the dataclasses, by the names of their groups, from values by the names of the options.
 
     Args:
-      groups: frozen dataclasses of `option` fields, by a name for each.
-      where: the file or command the values come from, for error messages.
+      where: the file, request or call the values come from, for error messages.
 
     Raises:
-      UserError: a value is unknown, missing, or of the wrong type.
+      UserError: a value is unknown, missing, of the wrong type, or refused by its dataclass. `field` is its name.
     """
-    known = {field.name: name for name, cls in groups.items() for field in dataclasses.fields(cls)}
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
-            raise UserError(f"{where}: unknown key {key!r}; {hint}")
+    check_known(groups, values, where)
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{value}: give a number", field=name, where=where)
     return {
-        name: from_dict(cls, {key: value for key, value in values.items() if known[key] == name}, where)
+        name: from_dict(cls, {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}, where)
         for name, cls in groups.items()
     }
 
 
-def defaults(*groups: Any) -> dict[str, Any]:
-    """Of the options that decide a video, what they are unless given."""
+def check_known(groups: Groups, names: Iterable[str], where: str) -> None:
+    """Check that all names are options.
+
+    Raises:
+      UserError: one is not; the nearest option is named.
+    """
+    known = [field.name for cls in groups.values() for field in dataclasses.fields(cls)]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
+            raise UserError(f"unknown key {name!r}; {hint}", where=where)
+
+
+def defaults(*made: Any) -> dict[str, Any]:
+    """Of the options that decide a video, what they are unless given.
+
+    Args:
+      made: option dataclasses, or instances of them.
+    """
     return {
         field.name: field.default
-        for group in groups
+        for group in made
         for field in dataclasses.fields(group)
         if field.metadata["decides"] and field.metadata["metavar"] != "FILE"
     }
 
 
-def parse(groups: dict[str, type], prog: str, description: str, argv: list[str] | None = None) -> dict[str, Any]:
-    """Read options in several groups from `--config FILE.toml` and the flags given beside it.
-
-    Raises:
-      UserError: a value is unknown, of the wrong type, or a required one is missing. The message names the flag or
-        the file's key.
-    """
-    fields = [(f.name, hint, f) for cls in groups.values() for f, hint in _hinted(cls)]
-    everything = dataclasses.make_dataclass("_Options", fields, kw_only=True)
-    parsed = parse_options(everything, prog, description, argv)
-    return build(groups, {name: getattr(parsed, name) for name, *_ in fields}, prog)
+def schema(groups: Groups) -> dict[str, Any]:
+    """The JSON schema (2020-12) of an object that holds the options of all groups, flat."""
+    found = describe(groups)
+    return {
+        "type": "object",
+        "properties": {each.name: _property(each) for each in found},
+        "required": [each.name for each in found if each.required],
+        "additionalProperties": False,
+    }
 
 
-def _hinted(cls: type) -> list[tuple[dataclasses.Field, Any]]:
-    hints = typing.get_type_hints(cls)
-    return [
-        (dataclasses.field(default=field.default, metadata=field.metadata), hints[field.name])
-        for field in dataclasses.fields(cls)
-    ]
+def _property(each: Option) -> dict[str, Any]:
+    made = _json_type(each.kind)
+    if each.nullable:
+        made = {"anyOf": [made, {"type": "null"}]}
+    made |= {"description": each.help}
+    if each.required:
+        return made
+    return made | {"default": list(each.default) if each.many else each.default}
 
 
-def parse_options(cls: type[Options], prog: str, description: str, argv: list[str] | None = None) -> Options:
-    """Read the dataclass `cls` from `--config FILE.toml` and the flags given beside it.
-
-    Raises:
-      UserError: a value is unknown, of the wrong type, or a required one is missing. The message names the
-        flag or the file's key.
-    """
-    parser = build_parser(cls, prog, description)
-    given = vars(parser.parse_args(argv))
-    file = given.pop("config", None)
-    values = read_toml(file) if file else {}
-    values.update(given)
-    missing = [
-        f"--{field.name}"
-        for field in dataclasses.fields(cls)
-        if field.default is dataclasses.MISSING and field.name not in values
-    ]
-    if missing:
-        raise UserError(f"{prog}: {', '.join(missing)} missing; see {prog} --help")
-    return from_dict(cls, values, file or prog)
+def _json_type(kind: Any) -> dict[str, Any]:
+    if typing.get_origin(kind) is typing.Literal:
+        return {"enum": list(typing.get_args(kind))}
+    if typing.get_origin(kind) is tuple:
+        return {"type": "array", "items": _json_type(typing.get_args(kind)[0])}
+    return {"type": _JSON_TYPES[kind]}
 
 
 def check_at_least(options: Any, **least: float) -> None:
@@ -123,7 +192,7 @@ def check_at_least(options: Any, **least: float) -> None:
     for name, bound in least.items():
         value = getattr(options, name)
         if value is not None and value < bound:
-            raise UserError(f"--{name} {value}: give {bound} or more")
+            raise UserError(f"{value}: give {bound} or more", field=name)
 
 
 def check_shares(options: Any, *names: str) -> None:
@@ -134,86 +203,10 @@ def check_shares(options: Any, *names: str) -> None:
     """
     for name in names:
         if not 0 <= (value := getattr(options, name)) <= 1:
-            raise UserError(f"--{name} {value}: give a number from 0 to 1")
+            raise UserError(f"{value}: give a number from 0 to 1", field=name)
 
 
-def build_parser(cls: type, prog: str, description: str) -> argparse.ArgumentParser:
-    """The argument parser of the dataclass `cls`, its fields in their groups."""
-    parser = CommandParser(prog=prog, description=description, argument_default=argparse.SUPPRESS)
-    parser.add_argument("--config", metavar="FILE", type=path, help="TOML file of these options; flags win over it")
-    groups: dict[str, Any] = {}
-    hints = typing.get_type_hints(cls)
-    for field in sorted(dataclasses.fields(cls), key=lambda field: field.kw_only):  # a base class's come last
-        title = field.metadata["group"]
-        if title not in groups:
-            groups[title] = parser.add_argument_group(title)
-        text = field.metadata["help"]
-        if field.default is dataclasses.MISSING:
-            text += " (required)"
-        elif field.default is not None and field.default != ():
-            shown = str(field.default).lower() if isinstance(field.default, bool) else field.default
-            text += f" (default: {shown})"
-        kind = _plain(hints[field.name])
-        kwargs: dict[str, Any] = {"help": text.replace("%", "%%"), "metavar": field.metadata["metavar"]}
-        if typing.get_origin(kind) is typing.Literal:
-            kwargs |= {"choices": typing.get_args(kind), "metavar": None}
-        elif kind is bool:
-            kwargs |= {"type": boolean, "nargs": "?", "const": True, "metavar": "true|false"}
-        elif typing.get_origin(kind) is tuple:
-            kwargs |= {"type": path, "nargs": "+"}
-        else:
-            kwargs |= {"type": path if field.metadata["metavar"] in ("FILE", "DIR") else kind}
-        groups[title].add_argument(f"--{field.name}", **kwargs)
-    return parser
+def parse_options(cls, prog, description, argv=None):
+    from talkverse_jax.cli.flags import parse
 
-
-class CommandParser(argparse.ArgumentParser):
-    """Raises `UserError` where argparse prints its usage; an unknown flag is told the nearest one."""
-
-    def __init__(self, **kwargs):
-        super().__init__(formatter_class=_formatter, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str) -> typing.NoReturn:
-        if message.startswith("unrecognized arguments:"):
-            flag = message.split()[2]
-            near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
-            message = f"{flag}: unknown flag" + (f", did you mean {near[0]}?" if near else "")
-        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.HelpFormatter(prog, max_help_position=32, width=110)
-
-
-def _plain(hint: Any) -> Any:
-    """The type inside `T | None`."""
-    if isinstance(hint, types.UnionType):
-        return next(arg for arg in typing.get_args(hint) if arg is not type(None))
-    return hint
-
-
-def path(text: str) -> str:
-    """A flag's path; what an unset variable of the shell leaves is none."""
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; give a path")
-    return text
-
-
-def number(text: str) -> float:
-    """A flag's finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
-    return value
-
-
-def boolean(text: str) -> bool:
-    """A flag's `true` or `false`, in either case."""
-    if text.lower() in ("true", "1", "yes"):
-        return True
-    if text.lower() in ("false", "0", "no"):
-        return False
-    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return parse({"all": cls}, prog, description, argv)["all"]

@@ -49,12 +49,6 @@ def _away(face: Face, rows: np.ndarray, columns: np.ndarray) -> Bool[np.ndarray,
     return away & inner
 
 
-def _centre(face: Face) -> tuple[float, float, float]:
-    """The middle of the face's box (x, y) and half its width."""
-    left, top, right, bottom = face.face
-    return (left + right) / 2, (top + bottom) / 2, (right - left) / 2
-
-
 def _places(
     poses: Float[np.ndarray, "T 4"], rows: np.ndarray, columns: np.ndarray, face: Face
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -150,18 +150,22 @@ def _smaller(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
     return np.asarray(Image.fromarray(picture).resize((round(width * scale), round(height * scale)), Image.BOX))
 
 
-def measure(talk: Talk, reader: FaceReader, clip_frames: int | None = None) -> Measured:
+def starts_of(clip_frames: int, count: int) -> list[int]:
+    """Where clips of that many frames begin in a video of `count`, but for the first, which shows `FEWER` less."""
+    return list(range(clip_frames - FEWER, count, clip_frames))
+
+
+def measure(talk: Talk, reader: FaceReader, starts: Sequence[int] | None = None) -> Measured:
     """Measure a video.
 
     Args:
-      clip_frames: frames of a clip; the first shows `FEWER` less.
+      starts: the frames at which its clips begin, but for the first clip; None where that is not known.
     """
     frames, count = talk.frames, len(talk.frames)
     face = reader(frames)
-    parts, borders = {"all": slice(None)}, []
-    if clip_frames is not None:
-        first = clip_frames - FEWER
-        borders = list(range(first, count, clip_frames))
+    parts, borders = {"all": slice(None)}, [start for start in starts or () if 0 < start < count]
+    if starts is not None:
+        first = borders[0] if borders else None
         parts |= {"first": slice(first), "later": slice(first, None)} if borders else {"first": slice(None)}
     return Measured(
         name=talk.name,

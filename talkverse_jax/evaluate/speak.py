@@ -1,38 +1,73 @@
 """Videos to measure, made from weights: the people of a set, each with a first picture, a sound and a caption."""
 
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-from talkverse_jax.core.config import from_dict, read_toml
+from talkverse_jax.core.options import build
 from talkverse_jax.core.paths import existing_file, new_folder
-from talkverse_jax.data.metadata import read_metadata
-from talkverse_jax.run.sample_options import SampleOptions
-from talkverse_jax.run.worker import sample
+from talkverse_jax.data.metadata import Row, read_metadata
+from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.events import Events
+from talkverse_jax.pipeline.job import Job
+from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.run.worker import make_video
 
 
-def speak(weights: str, metadata: str, config: str | None, folder: str | Path) -> list[SampleOptions]:
-    """Make the videos of a set: its pictures say its sounds, with its captions as prompts.
+@dataclasses.dataclass(frozen=True)
+class Spoken:
+    """A video that was made.
+
+    Attributes:
+      starts: the frames of the video at which its clips begin, but for the first clip.
+    """
+
+    video: Path
+    picture: Path
+    starts: tuple[int, ...]
+
+
+def speak(
+    weights: Weights,
+    machine: Machine,
+    settings: Mapping[str, Any],
+    metadata: str,
+    folder: str | Path,
+    listen: Callable[[], AbstractContextManager[Events]] = lambda: contextlib.nullcontext(Events()),
+) -> list[Spoken]:
+    """Make the videos of a set: its pictures say its sounds, with its captions as prompts. The models are loaded once.
 
     Args:
+      settings: by the family's names; and of its files, what the set does not give.
       metadata: a CSV as of training data; beside each video lies its first picture, NAME.png.
-      config: a `sample.py` config whose settings are used; picture, sound and prompt are those of the set.
       folder: for the videos.
-
-    Returns:
-      What each was made with.
+      listen: gives the listener of each video.
 
     Raises:
       UserError: a file is missing or cannot be used.
     """
-    settings, target, made = read_toml(config) if config else {}, new_folder(folder), []
+    family, target = registry.family_of(weights.weights), new_folder(folder)
+    module = registry.settings_of(family)
+    groups = {"files": module.Files, "settings": module.Settings}
+    jobs, pictures = [], []
     for row in read_metadata([metadata], str(Path(metadata).parent)):
-        picture = existing_file(Path(row.video).with_suffix(".png"), "the picture of a person of the set")
-        own = {
-            "weights": weights,
-            "image": str(picture),
-            "audio": row.video,
-            "prompt": row.caption,
-            "output": str(target / f"{row.name}.mp4"),
-        }
-        made.append(from_dict(SampleOptions, settings | own, config or "--weights"))
-        sample(made[-1])
-    return made
+        pictures.append(existing_file(Path(row.video).with_suffix(".png"), "the picture of a person of the set"))
+        made = build(groups, {**settings, **_of_person(row, pictures[-1])}, metadata)
+        jobs.append(Job.make(family, weights, machine, **made, output=str(target / f"{row.name}.mp4")))
+    guided = any(job.settings.guided for job in jobs)
+    pipeline = registry.find(family).load_pipeline(weights, machine, guided=guided, keep_encoders=True)
+    spoken = []
+    for job, picture in zip(jobs, pictures):
+        with listen() as events:
+            encoded = pipeline.encode(job, events)
+            timeline = pipeline.timeline(encoded)
+            video = make_video(pipeline, job, events, encoded=encoded)
+        spoken.append(Spoken(video, picture, tuple(start - timeline.trim for start in timeline.starts[1:])))
+    return spoken
+
+
+def _of_person(row: Row, picture: Path) -> dict[str, str]:
+    return {"image": str(picture), "audio": row.video, "prompt": row.caption}

@@ -1,17 +1,16 @@
-"""A talking video on one page: `python -m talkverse_jax.media.contact_sheet VIDEO OUT.png [--title ...]`.
+"""A talking video on one page.
 
 Rows of evenly spaced frames, read like lines of text; under each row runs the sound of that stretch, so that
 a mouth stands above what it says.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image, ImageDraw, ImageFont
 
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.audio import read_audio
 from talkverse_jax.media.media import open_media, video_frames
 
@@ -127,17 +126,3 @@ def _sound(draw: ImageDraw.ImageDraw, wave: Float32[np.ndarray, "columns 2"], le
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Show a video and its sound on one page.")
-    parser.add_argument("video", help="a video file")
-    parser.add_argument("output", help="the PNG to write")
-    parser.add_argument("--title", help="the heading (default: the name of the video)")
-    parser.add_argument("--note", help="a line set apart under the heading")
-    arguments = parser.parse_args()
-    contact_sheet(arguments.video, arguments.output, title=arguments.title, note=arguments.note)
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -14,13 +14,13 @@ from flax import nnx
 
 from talkverse_jax.convert.published import open_published
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.solvers import advance, solver_coefficients, start
 from talkverse_jax.families.talkverse.alignment import clip_audio
-from talkverse_jax.families.talkverse.clips import ClipSettings, Dubbing, Subject, generate_clips
+from talkverse_jax.families.talkverse.clips import ClipMaker, Dubbing, Subject
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.media.buckets import fit, to_unit
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.config import WAN22_LATENT_MEAN, WAN22_LATENT_STD, VAEConfig
@@ -232,22 +232,18 @@ def _run_pipeline(bundle: Bundle, mesh: MeshConfig | None) -> Case:
         noise=lambda clip, shape: channels_last(inputs["noise"][clip][None]),
         dubbing=dubbing,
     )
-    clips = generate_clips(
-        dit,
-        vae,
-        [subject],
-        settings=ClipSettings(
-            infer_frames=config["infer_frames"],
-            sample_steps=config["steps"],
-            sample_shift=config["shift"],
-            sample_guide_scale=config["guide_scale"],
-            sample_solver=config["solver"],
-            init_first_frame=config.get("init_first_frame", False),
-            audio_alignment="upstream",
-            dubbing_noise_strength=config.get("dubbing_noise_strength", 1.0),
-        ),
-        stopwatch=Stopwatch("encoding", "denoising", "decoding"),
+    settings = Settings(
+        prompt="",
+        infer_frames=config["infer_frames"],
+        sample_steps=config["steps"],
+        sample_shift=config["shift"],
+        sample_guide_scale=config["guide_scale"],
+        sample_solver=config["solver"],
+        init_first_frame=config.get("init_first_frame", False),
+        audio_alignment="upstream",
+        dubbing_noise_strength=config.get("dubbing_noise_strength", 1.0),
     )
+    clips = ClipMaker(dit, vae).clips(subject, settings)
     video, taps = [], {}
     for clip in clips:
         video.append(clip.frames)

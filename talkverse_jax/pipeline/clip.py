@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-FPS = 25
+from talkverse_jax.media.frame_rate import FPS
 
 
 @dataclasses.dataclass(frozen=True)

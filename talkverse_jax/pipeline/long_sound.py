@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.families.talkverse.alignment import FPS
 from talkverse_jax.media.audio import SoundFile
+from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.pipeline.encoders import SAMPLE_RATE, AudioEncoder
 
 _MARGIN = 10  # seconds of sound that a window sees on both sides of its rows

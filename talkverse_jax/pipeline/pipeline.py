@@ -4,13 +4,14 @@
     timeline = pipeline.timeline(encoded)
     state = pipeline.start(encoded, events)
     while state.clip < timeline.clips:
-        [(clip, state)] = pipeline.advance([state], [events])
+        for _, clip, state in pipeline.advance([state], [events]):
+            ...
 
 Between two calls of `advance` a caller may stop, make another pack, or wait. `run/worker.py` is the loop.
 """
 
 import abc
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,13 +44,13 @@ class Inputs(Protocol):
       size: (H, W) of the video.
       track: what the video file plays.
       shape: jobs of one shape can be denoised together.
-      clips: how many clips the job has, where that is known before encoding; for ordering.
+      seconds: of the video; jobs of one shape are ordered by it.
     """
 
     size: tuple[int, int]
     track: Track
     shape: Hashable
-    clips: int
+    seconds: float
 
 
 class Encoded(Protocol):
@@ -116,10 +117,12 @@ class Pipeline(abc.ABC):
     @abc.abstractmethod
     def advance(
         self, states: Sequence[State | None], events: Sequence[Events | None]
-    ) -> list[tuple[Clip, State] | None]:
-        """One clip of each state, all of one shape, denoised together; None where a state is None.
+    ) -> Iterator[tuple[int, Clip, State]]:
+        """One clip of each state, all of one shape, denoised together: its place in `states`, the clip, and the
+        state after it. They come as each is decoded; take all of them.
 
-        What a state gets depends on the number of states in the last digits, and on nothing else of the others.
+        What a state gets depends on the number of states in the last digits, and on nothing else of the others. None
+        takes the place of a state that has ended, so that the number stays the same.
 
         Raises:
           Cancelled: every caller asked to stop; the states are as they were.

@@ -7,10 +7,13 @@ JAX; its module `family` holds the record `FAMILY`, with the models.
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.pipeline.family import Family
 from talkverse_jax.weights import manifest
+
+if TYPE_CHECKING:  # it imports JAX
+    from talkverse_jax.pipeline.family import Family
 
 DEFAULT = "talkverse"  # also of weights that an older program converted, which name no family
 _PACKAGES = {DEFAULT: "talkverse_jax.families.talkverse"}
@@ -35,7 +38,7 @@ def settings_of(name: str) -> ModuleType:
     return importlib.import_module(f"{_package(name)}.settings")
 
 
-def find(name: str) -> Family:
+def find(name: str) -> "Family":
     """A family's record.
 
     Raises:

@@ -17,7 +17,7 @@ import jax
 import talkverse_jax
 from talkverse_jax.core.config import from_dict, load_toml, read_toml
 from talkverse_jax.core.errors import UserError, run_command
-from talkverse_jax.core.options import CommandParser
+from talkverse_jax.cli.flags import CommandParser
 from talkverse_jax.core.paths import write_json
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.media.buckets import BUCKETS

@@ -12,7 +12,7 @@ import jax
 import jaxlib
 
 from talkverse_jax.core.errors import run_command
-from talkverse_jax.core.options import CommandParser
+from talkverse_jax.cli.flags import CommandParser
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.plan import plan
 from talkverse_jax.plan.report import GB, Plan

@@ -8,14 +8,61 @@ from typing import Any, Literal
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import option
 from talkverse_jax.diffusion.flow import SolverName
-from talkverse_jax.families.talkverse.alignment import AudioAlignment, clips_needed
-from talkverse_jax.families.talkverse.clips import ClipSettings
+from talkverse_jax.families.talkverse.settings import AudioAlignment
 from talkverse_jax.media.buckets import BUCKETS
 from talkverse_jax.media.source_video import VideoEnd
 from talkverse_jax.ops.names import KernelName
 from talkverse_jax.pipeline.long_sound import check_window
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSettings:
+    """How clips are sampled.
+
+    Attributes:
+      infer_frames: frames a clip, a multiple of 4.
+      sample_steps, sample_shift, sample_solver: the noise schedule and its solver.
+      sample_guide_scale: classifier-free guidance; at 1 or less the conditional branch runs alone.
+      init_first_frame: start from the picture: it ends the history of the first clip.
+      audio_alignment: see `alignment`.
+      dubbing_noise_strength: of a video that is dubbed, the noise that its own frames are put under, from 0 to 1;
+        the schedule is walked from that level on.
+      offload_model: keep the transformer in host memory while the VAE works.
+    """
+
+    infer_frames: int
+    sample_steps: int
+    sample_shift: float
+    sample_guide_scale: float
+    sample_solver: SolverName
+    init_first_frame: bool
+    audio_alignment: AudioAlignment
+    dubbing_noise_strength: float = 0.95
+    offload_model: bool = False
+
+    def __post_init__(self):
+        if self.infer_frames < 4 or self.infer_frames % 4:
+            near = max(4, round(self.infer_frames / 4) * 4)
+            raise UserError(
+                f"--infer_frames {self.infer_frames}: a latent frame holds 4 frames; give a multiple of 4, "
+                f"such as {near}"
+            )
+        if self.sample_steps < 1:
+            raise UserError(f"--sample_steps {self.sample_steps}: give at least 1")
+        if not 0 < self.sample_shift < math.inf:
+            raise UserError(f"--sample_shift {self.sample_shift}: give a number above 0")
+        if not math.isfinite(self.sample_guide_scale):
+            raise UserError(f"--sample_guide_scale {self.sample_guide_scale}: give a number, such as 4.5")
+        if not 0.001 <= self.dubbing_noise_strength <= 1:
+            raise UserError(f"--dubbing_noise_strength {self.dubbing_noise_strength}: give a number from 0.001 to 1")
+
+    @property
+    def guided(self) -> bool:
+        """Whether the unconditional branch runs too."""
+        return self.sample_guide_scale > 1
+
 
 # What the original tells the model to avoid, in words of our own: blur, poor quality, agitation, trembling
 # hands, captions, ugliness, damage, surplus fingers, badly drawn hands and faces, deformity, merged fingers,
@@ -164,11 +211,6 @@ class SampleOptions(ProcessOptions):
     def clip_settings(self) -> ClipSettings:
         names = {field.name for field in dataclasses.fields(ClipSettings)}
         return ClipSettings(**{name: getattr(self, name) for name in names})
-
-    def clips(self, rows: int) -> int:
-        """How many are made for a sound of so many rows of features."""
-        needed = clips_needed(rows, self.infer_frames, self.audio_alignment, self.init_first_frame)
-        return min(needed, self.num_clip or needed)
 
     def video_settings(self) -> dict[str, Any]:
         """All that decides the video, but for the files."""

@@ -26,10 +26,10 @@ from jaxtyping import Array, Shaped
 from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.core.jax_private import runtime
 from talkverse_jax.sharding.launch import Launch, find_launch
+from talkverse_jax.sharding.process_options import HEARTBEAT_TIMEOUT
 
 ENDED_BY_ANOTHER = 3  # exit code
 MEETING_TIMEOUT = 300  # seconds in which all processes must have come
-HEARTBEAT_TIMEOUT = 60
 
 _STORE = "talkverse_jax/"
 _PATIENCE = 5.0  # seconds process 0 stays for the others to read why the run ends

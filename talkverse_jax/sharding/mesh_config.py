@@ -8,6 +8,7 @@ laid out as `ring` x `ulysses`, the two ways to share a sequence. Heads limit th
 import dataclasses
 import math
 
+from talkverse_jax.core import presets
 from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 
@@ -69,8 +70,9 @@ class MeshConfig:
 
     @classmethod
     def read(cls, text: str) -> "MeshConfig":
-        """Read a TOML file like those of configs/mesh/, or `data=2,context=-1` itself."""
-        return load_toml(cls, text) if text.endswith(".toml") else cls.parse(text)
+        """Read a TOML file, the name of one in configs/mesh, or `data=2,context=-1` itself."""
+        named = text.endswith(".toml") or text in presets.names("mesh")
+        return load_toml(cls, presets.find(text, "mesh")) if named else cls.parse(text)
 
     @property
     def slices(self) -> int:

@@ -1,4 +1,4 @@
-"""Makes videos of the toy world: `python -m talkverse_jax.toy.make --output DIR --videos N`.
+"""Videos of the toy world: what `talkverse-jax toy-world` makes.
 
 Drawn heads that talk, in the format of training data: `videos/train_00000.mp4`, ... with a keypoint file (npz)
 and the first frame (PNG) beside each, and `train.csv`. Video number n of a set is a function of the seed, the set
@@ -10,27 +10,23 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from talkverse_jax.core.errors import UserError, naming, run_command
-from talkverse_jax.core.options import check_shares, option, parse_options
+from talkverse_jax.core.errors import naming
 from talkverse_jax.core.paths import new_folder, write_json
 from talkverse_jax.media.buckets import BUCKETS
 from talkverse_jax.media.video_writer import VideoWriter
 from talkverse_jax.toy.film import Film, film
 from talkverse_jax.toy.person import Person, caption, draw_person
 from talkverse_jax.toy.speech import FPS, RATE, Speech, speak
-
-Set = Literal["train", "held_out"]
+from talkverse_jax.toy.world import MakeOptions, Set
 
 _SETS: tuple[Set, ...] = ("train", "held_out")
 SQUARE = 128, 128
@@ -38,35 +34,6 @@ _BUCKET = "tiny-128"
 _COLUMNS = ("video_path", "caption", "fps", "scenes")
 _LONG, _SHORT = (9.0, 12.0), (5.0, 6.0)  # seconds
 _SQUARE_SHARE = 0.7  # of the videos; the others take the other shapes in equal parts
-
-
-@dataclasses.dataclass(frozen=True)
-class MakeOptions:
-    """One run of `talkverse_jax.toy.make`."""
-
-    output: str = option("folder of the data set; its sets may lie in one", group="output", metavar="DIR")
-    videos: int = option("how many", group="world", metavar="N", default=100)
-    seed: int = option("of everything", group="world", metavar="N", default=0)
-    set: Set = option("whose people and sentences; the sets share none", group="world", default="train")
-    seconds: float = option(
-        "length of all videos; 0: most 9 to 12, some 5 to 6", group="world", metavar="SECONDS", default=0.0
-    )
-    short_share: float = option(
-        "share of videos of 5 to 6 seconds, where lengths are by lot", group="world", metavar="X", default=0.2
-    )
-    square: bool = option(
-        "128x128 only, one program to compile; otherwise 3 in 10 have another shape", group="world", default=False
-    )
-    workers: int = option("processes; 0: one for each core", group="speed", metavar="N", default=0)
-
-    def __post_init__(self):
-        if self.videos < 1:
-            raise UserError(f"--videos {self.videos}: give 1 or more")
-        if self.seed < 0 or self.workers < 0:
-            raise UserError(f"--seed {self.seed} --workers {self.workers}: give 0 or more")
-        check_shares(self, "short_share")
-        if self.seconds and not 0.5 <= self.seconds <= 600:
-            raise UserError(f"--seconds {self.seconds:g}: give 0.5 to 600, or 0 for lengths by lot")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -183,13 +150,3 @@ def _begin(options: MakeOptions) -> None:
     what = {name: asked[name] for name in ("set", "seed", "seconds", "square", "short_share")}
     if not (note.exists() and json.loads(note.read_text()) == what):
         write_json(note, what)
-
-
-def main(argv: list[str] | None = None) -> None:
-    description = "Make videos of drawn people who talk, as training data."
-    options = parse_options(MakeOptions, "talkverse_jax.toy.make", description, argv)
-    print(f"metadata in {make(options)}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    run_command(main)

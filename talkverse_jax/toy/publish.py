@@ -14,10 +14,12 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from talkverse_jax.cli.flags import parse
 from talkverse_jax.convert import published
 from talkverse_jax.convert.random_checkpoint import is_adapter, torch_shapes, write_random_checkpoint
+from talkverse_jax.core import presets
 from talkverse_jax.core.errors import UserError, naming, run_command
-from talkverse_jax.core.options import option, parse_options
+from talkverse_jax.core.options import option
 from talkverse_jax.core.paths import existing_file, replacing
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.weights import safetensors_io as safetensors
@@ -47,7 +49,7 @@ def publish(options: PublishOptions) -> None:
     Raises:
       UserError: a file is missing, or holds not the whole transformer of that size.
     """
-    configs = ModelConfigs.from_toml(options.model)
+    configs = ModelConfigs.from_toml(presets.find(options.model))
     vae = existing_file(options.vae, "what train_vae wrote")
     random = ("text", "audio") if options.dit else ("dit", "text", "audio")
     paths = write_random_checkpoint(options.output, configs, options.seed, random)
@@ -75,7 +77,7 @@ def _write_dit(source: str, shapes: dict[str, tuple[int, ...]], folder: Path, ad
 
 def main(argv: list[str] | None = None) -> None:
     description = "Put the trained parts of the toy model together as the real one is published."
-    options = parse_options(PublishOptions, "talkverse_jax.toy.publish", description, argv)
+    options = parse({"publish": PublishOptions}, "talkverse_jax.toy.publish", description, argv)["publish"]
     publish(options)
     print(f"published in {options.output}", file=sys.stderr)
 

@@ -23,11 +23,12 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 import talkverse_jax
+from talkverse_jax.cli.flags import parse
 from talkverse_jax.convert import published
-from talkverse_jax.core import compile_cache, tree
+from talkverse_jax.core import compile_cache, presets, tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError, run_command
-from talkverse_jax.core.options import check_at_least, option, parse_options
+from talkverse_jax.core.options import check_at_least, option
 from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.data.batches import BatchPlan
 from talkverse_jax.data.catalogue import Rules
@@ -82,7 +83,7 @@ class VaeOptions:
         check_at_least(self, steps=1, save_steps=1, crops=1, seed=0, crop=16, num_frames=4)
         for name, unit in (("crop", 16), ("num_frames", 4)):
             if getattr(self, name) % unit:
-                raise UserError(f"--{name} {getattr(self, name)}: give a multiple of {unit}")
+                raise UserError(f"{getattr(self, name)}: give a multiple of {unit}", field=name)
 
 
 class Losses(NamedTuple):
@@ -118,7 +119,7 @@ class _Run:
     def __init__(self, options: VaeOptions):
         self.options = options
         self.folder = new_folder(options.output_path)
-        self.config = ModelConfigs.from_toml(options.model).vae
+        self.config = ModelConfigs.from_toml(presets.find(options.model)).vae
         self.skipped = Skipped(self.folder / "skipped.jsonl")
         rules = Rules(options.size_bucket, Lengths(options.num_frames, 1, True), base=options.dataset_base_path)
         cache = self.folder / "catalogue.jsonl"
@@ -261,7 +262,7 @@ def train_vae(options: VaeOptions) -> Path | None:
 
 def main(argv: list[str] | None = None) -> None:
     description = "Train the tiny autoencoder on videos."
-    options = parse_options(VaeOptions, "talkverse_jax.toy.train_vae", description, argv)
+    options = parse({"train_vae": VaeOptions}, "talkverse_jax.toy.train_vae", description, argv)["train_vae"]
     compile_cache.enable()
     target = train_vae(options)
     print(f"{target or 'interrupted: saved; the same command goes on from there'}", file=sys.stderr)

@@ -9,10 +9,10 @@ from jaxtyping import UInt8
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.stopwatch import Stopwatch
-from talkverse_jax.families.talkverse.alignment import FPS
 from talkverse_jax.families.talkverse.clips import generate_clips
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.inputs import read_inputs
+from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.video_writer import VideoWriter
 from talkverse_jax.pipeline.placement import component_layouts
 from talkverse_jax.run.sample_options import SampleOptions

@@ -5,7 +5,6 @@ import pytest
 
 from talkverse_jax.core.config import from_dict, load_toml, to_dict
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import option, parse_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,36 +60,3 @@ def test_toml_files(tmp_path):
         load_toml(Outer, path)
     with pytest.raises(UserError, match="no such file"):
         load_toml(Outer, tmp_path / "none.toml")
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    image: str = option("a picture", group="input")
-    steps: int = option("steps", group="sampling", default=50)
-    fast: bool = option("be quick", group="sampling", default=False)
-    mode: Literal["x", "y"] = option("the mode", group="sampling", default="x")
-    clips: int | None = option("clips", group="sampling", default=None)
-
-
-def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path):
-    path = tmp_path / "run.toml"
-    path.write_text('steps = 10\nmode = "y"\n')
-    made = parse_options(Run, "run", "", ["--config", str(path), "--image", "i", "--steps", "3", "--fast"])
-    assert made == Run("i", 3, True, "y", None)
-    assert parse_options(Run, "run", "", ["--image", "i", "--fast", "False", "--clips", "2"]).clips == 2
-
-
-@pytest.mark.parametrize(
-    "argv, message",
-    [
-        ([], "--image missing"),
-        (["--image", "i", "--step", "3"], "did you mean --steps?"),
-        (["--image", "i", "--steps", "x"], "--steps: invalid int value: 'x'"),
-        (["--image", "i", "--fast", "maybe"], "'maybe' is neither true nor false"),
-        (["--image", "i", "--mode", "z"], "--mode"),
-    ],
-)
-def test_a_wrong_flag_is_named(argv, message):
-    with pytest.raises(UserError) as error:
-        parse_options(Run, "run", "", argv)
-    assert message in str(error.value)

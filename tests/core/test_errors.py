@@ -23,6 +23,12 @@ def test_one_line_and_an_exit_code(capsys, error, code, line):
     assert capsys.readouterr().err.startswith(line)
 
 
+def test_an_option_is_shown_as_a_flag_or_as_a_key():
+    error = UserError("0: give 1 or more", field="steps")
+    assert (str(error), error.reason, error.field) == ("--steps 0: give 1 or more", "0: give 1 or more", "steps")
+    assert str(UserError("0: give 1 or more", field="steps", where="run.toml")) == "run.toml: steps: 0: give 1 or more"
+
+
 @pytest.mark.parametrize("error", [ValueError("a fault of ours"), OSError(5, "Input/output error", "x")])
 def test_our_own_faults_keep_their_traceback(error):
     with pytest.raises(type(error)):

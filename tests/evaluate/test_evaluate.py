@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from talkverse_jax.cli import evaluate as command
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.evaluate.evaluate import evaluate, main
+from talkverse_jax.evaluate.evaluate import evaluate
 from talkverse_jax.evaluate.face import read_face
 from talkverse_jax.evaluate.identity import identity
 from talkverse_jax.evaluate.pictures import blurred, sharpness, ssim_map
 from talkverse_jax.evaluate.sound import loudness, sync
 from talkverse_jax.media.video_writer import VideoWriter
-from talkverse_jax.toy.make import MakeOptions, make, make_clip, write_clip
+from talkverse_jax.toy.make import make, make_clip, write_clip
 from talkverse_jax.toy.speech import RATE
+from talkverse_jax.toy.world import MakeOptions
 
 SECONDS, CLIPS = 5.0, 4
 
@@ -165,7 +167,9 @@ def test_ends_in_silence_do_not_count():
 
 def test_the_command(folder, real, tmp_path, capsys):
     videos = [str(folder / f"clip{number}.mp4") for number in (0, 1)]
-    main([*videos, "--reference", str(folder), "--clip_frames", "60", "--output", str(tmp_path / "out")])
+    command.main(
+        [*videos, "--reference", str(folder), "--clip_frames", "60", "--output", str(tmp_path / "out")], "evaluate"
+    )
     printed = capsys.readouterr().out
     assert "mouth and sound" in printed and "clip borders" in printed
     kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -205,7 +209,7 @@ def test_bad_input(folder, tmp_path):
     ]
     for flags, words in cases:
         with pytest.raises(UserError, match=words):
-            main(flags)
+            command.main(flags, "evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +226,7 @@ def test_it_makes_the_videos_of_a_set(tiny_weights, people, tmp_path, capsys):
         'size_bucket = "tiny-128"\ninfer_frames = 8\nsample_steps = 2\ndtype = "float32"\nbase_seed = 3\n'
     )
     flags = ["--weights", str(tiny_weights), "--set", str(people), "--config", str(config)]
-    main([*flags, "--output", str(tmp_path / "out")])
+    command.main([*flags, "--output", str(tmp_path / "out")], "evaluate")
     assert "face like the reference" in capsys.readouterr().out
     videos = json.loads((tmp_path / "out" / "evaluation.json").read_text())["videos"]
     assert [video["video"] for video in videos] == ["held_out_00000", "held_out_00001"]
@@ -243,4 +247,4 @@ def test_it_makes_the_videos_of_a_set(tiny_weights, people, tmp_path, capsys):
 ])  # fmt: skip
 def test_flags_that_do_not_go_together(flags, message):
     with pytest.raises(UserError, match=message):
-        main(flags)
+        command.main(flags, "evaluate")

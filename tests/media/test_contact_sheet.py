@@ -48,7 +48,7 @@ def test_the_note_is_on_the_sheet(video, tmp_path):
 
 
 def test_the_command(video, tmp_path):
-    command = [sys.executable, "-m", "talkverse_jax.media.contact_sheet", str(video)]
+    command = [sys.executable, "-m", "talkverse_jax", "contact-sheet", str(video)]
     result = subprocess.run([*command, str(tmp_path / "a.jpg")], capture_output=True, text=True)
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert result.stderr == f"error: {tmp_path}/a.jpg: the contact sheet is a PNG; end the name in .png\n"

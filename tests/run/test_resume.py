@@ -54,7 +54,7 @@ def test_a_stopped_video_goes_on_to_the_same_bytes(arguments, monkeypatch, tmp_p
     assert left == ["talk.json", "talk.partial.mp4", "talk.partial.npz"]
     capsys.readouterr()
     run(arguments | {"resume": "true"})
-    assert "--resume: goes on at clip 3" in capsys.readouterr().err
+    assert "goes on at clip 3" in capsys.readouterr().err
     assert arguments["output"].read_bytes() == whole
     assert sorted(path.name for path in arguments["output"].parent.glob("talk.*")) == ["talk.json", "talk.mp4"]
 
@@ -90,7 +90,7 @@ def test_another_video_is_not_gone_on_with(arguments, monkeypatch, capsys, tmp_p
 
 def test_where_nothing_was_left_it_begins(arguments, capsys):  # noqa: F811
     run(arguments | {"resume": "true", "num_clip": 1})
-    assert "--resume: nothing to go on from" in capsys.readouterr().err
+    assert "nothing to go on from" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_a_finished_video_is_left_alone(arguments, capsys):  # noqa: F811
     run(arguments)
     before = arguments["output"].stat().st_mtime_ns
     run(arguments | {"resume": "true"})
-    assert f"--resume: {arguments['output']} is finished" in capsys.readouterr().err
+    assert f"{arguments['output']} is finished already" in capsys.readouterr().err
     assert arguments["output"].stat().st_mtime_ns == before
     run(arguments | {"resume": "true", "num_clip": 1})  # another one
     assert "nothing to go on from" in capsys.readouterr().err

@@ -18,9 +18,9 @@ from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core.errors import run_command
 from talkverse_jax.core.options import build_parser
 from talkverse_jax.diffusion.denoise import denoising_step
+from talkverse_jax.families.talkverse.clips import ClipMaker
 from talkverse_jax.families.talkverse.components import ModelConfigs
-from talkverse_jax.run import worker as pipeline
-from talkverse_jax.run.sample_options import SampleOptions
+from talkverse_jax.families.talkverse.pipeline import TalkVersePipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -192,7 +192,7 @@ def test_a_file_that_would_count_twice_or_does_not_fit_is_refused_before_any_wor
     def never(*_):
         raise AssertionError("encoders were run")
 
-    monkeypatch.setattr(pipeline, "encode_conditions", never)
+    monkeypatch.setattr(TalkVersePipeline, "encode", never)
     copy = tmp_path / "given.safetensors"  # known by its content, not its name
     shutil.copy(file(tiny_checkpoint, other_checkpoint), copy)
     with pytest.raises(SystemExit) as stop:
@@ -204,15 +204,15 @@ def test_a_file_that_would_count_twice_or_does_not_fit_is_refused_before_any_wor
 @pytest.mark.parametrize("where", ["latents", "frames"])
 def test_values_that_are_no_numbers_are_not_written(arguments, capsys, monkeypatch, where):
     """The clips before stay in the partial file, which plays."""
-    generate = pipeline.generate_clips
+    advance = ClipMaker.advance
 
-    def damaged(*args, **kwargs):
-        for clip in generate(*args, **kwargs):
+    def damaged(*args):
+        for place, clip, state in advance(*args):
             bad = np.array(getattr(clip, where))
             bad.reshape(-1)[-1] = np.inf if where == "latents" else np.nan
-            yield dataclasses.replace(clip, **{where: bad}) if clip.index else clip
+            yield place, dataclasses.replace(clip, **{where: bad}) if clip.index else clip, state
 
-    monkeypatch.setattr(pipeline, "generate_clips", damaged)
+    monkeypatch.setattr(ClipMaker, "advance", damaged)
     arguments["output"].write_bytes(b"an older video")
     with pytest.raises(SystemExit) as stop:
         run(arguments | {"sample_steps": 1})
@@ -228,7 +228,7 @@ def test_a_prompt_may_be_empty_and_a_long_one_is_cut_aloud(arguments, capsys):
     run(arguments | {"prompt": "", "negative_prompt": "", "num_clip": 1, "sample_steps": 1})
     assert arguments["output"].is_file()
     run(arguments | {"prompt": "word " * 400, "num_clip": 1, "sample_steps": 1})
-    assert "--prompt: " in (err := capsys.readouterr().err) and "tokens, cut to" in err
+    assert "prompt: " in (err := capsys.readouterr().err) and "tokens, cut to" in err
     record = json.loads(arguments["output"].with_suffix(".json").read_text())
     assert any("cut to" in notice for notice in record["notices"])
 

@@ -10,7 +10,7 @@ import soundfile
 
 import sample
 from talkverse_jax.core.errors import run_command
-from talkverse_jax.run import worker as pipeline
+from talkverse_jax.families.talkverse.clips import ClipMaker
 from tests.processes import ROOT, free_address, run_together
 from tests.sharded import error
 
@@ -27,15 +27,15 @@ run_command(sample.main)
 
 def keep_clips(folder: str, replace=setattr) -> None:
     """Have sample.py save its clips as they are before they become a video, in the process that has the frames."""
-    generate = pipeline.generate_clips
+    advance = ClipMaker.advance
 
-    def generate_and_keep(*args, **kwargs):
-        for clip in generate(*args, **kwargs):
+    def advance_and_keep(*args):
+        for place, clip, state in advance(*args):
             if clip.frames is not None:
                 np.savez(Path(folder) / f"clip_{clip.index}.npz", frames=clip.frames, latents=clip.latents)
-            yield clip
+            yield place, clip, state
 
-    replace(pipeline, "generate_clips", generate_and_keep)
+    replace(ClipMaker, "advance", advance_and_keep)
 
 
 def frames_of(video: Path) -> np.ndarray:

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from talkverse_jax.cli import evaluate as command
 from talkverse_jax.convert.convert import Settings, convert
-from talkverse_jax.evaluate.evaluate import main
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
-from talkverse_jax.toy.make import MakeOptions, make
+from talkverse_jax.toy.make import make
+from talkverse_jax.toy.world import MakeOptions
 from tests.conftest import CONFIGS
 from tests.published import flags
 
@@ -31,7 +32,10 @@ def test_they_are_small_and_convert(weights):
 def test_the_mouth_follows_the_sound(weights, tmp_path):
     people = make(MakeOptions(str(tmp_path), videos=2, set="held_out", seconds=5.0, square=True, workers=1))
     config = str(CONFIGS / "demo.toml")
-    main(["--weights", str(weights), "--set", str(people), "--config", config, "--output", str(tmp_path / "out")])
+    command.main(
+        ["--weights", str(weights), "--set", str(people), "--config", config, "--output", str(tmp_path / "out")],
+        "evaluate",
+    )
     told = json.loads((tmp_path / "out" / "evaluation.json").read_text())["summary"]["all"]
     assert told["correlation"]["least"] > 0.6 and told["identity"]["least"] > 0.6
     assert abs(told["correlation_swapped"]["median"]) < 0.4

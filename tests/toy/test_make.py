@@ -12,7 +12,8 @@ from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.toy import make as toy_make
-from talkverse_jax.toy.make import MakeOptions, _length, _size, main, make, make_clip
+from talkverse_jax.toy.make import _length, _size, make, make_clip
+from talkverse_jax.toy.world import MakeOptions, main
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_bad_options(tmp_path):
     cases = (["--videos", "0"], "--videos 0"), (["--seconds", "-1"], "--seconds"), (["--seed", "-1"], "--seed")
     for flags, word in cases:
         with pytest.raises(UserError, match=word):
-            main(["--output", str(tmp_path), *flags])
+            main(["--output", str(tmp_path), *flags], "toy-world")
 
 
 def test_an_interrupted_run_goes_on(folder, tmp_path, monkeypatch):

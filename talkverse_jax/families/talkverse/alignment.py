@@ -1,25 +1,23 @@
-"""Which audio rows a clip hears, and how many clips a sound needs.
+"""Which rows of sound a clip hears, and how many clips a sound needs.
 
-Audio features run at 25 rows a second, one a frame. A clip of n frames takes n rows. The VAE decodes the
-first latent frame of a clip without history to one pixel frame instead of four, so a first clip without
-motion context shows n - 3 frames.
+Sound features run at 25 rows a second, one a frame. A clip of n frames takes n rows. The VAE decodes the first
+latent frame of a clip without history to one frame instead of a whole stride, so a first clip without motion
+context shows fewer: 3 with the published VAE (`lost` below).
 
-- `exact`: every latent frame hears the sound of its own frames: the first clip starts 3 rows early (row 0
-  repeated), later clips follow on, and the video ends with the audio.
+- `exact`: every latent frame hears the sound of its own frames: the first clip starts `lost` rows early (row 0
+  repeated), later clips follow on, and the video ends with the sound.
 - `upstream`: clip r takes rows n r .. n r + n - 1 as the original does; the first clip hears 3 frames ahead,
   and every later clip runs 3 frames (120 ms) ahead of the sound.
 """
 
 import math
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-FPS = 25
-FRAMES_LOST = 3  # by a clip decoded without history
-
-AudioAlignment = Literal["exact", "upstream"]
+from talkverse_jax.families.talkverse.settings import AudioAlignment, Settings
+from talkverse_jax.media.frame_rate import FPS
+from talkverse_jax.pipeline.clip import Timeline
 
 
 def clip_audio(
@@ -31,19 +29,48 @@ def clip_audio(
     return np.where((rows < len(features))[:, None, None], chosen, 0).astype(chosen.dtype)
 
 
-def first_row(clip: int, frames: int, alignment: AudioAlignment, history: bool) -> int:
-    """The row a clip starts at. `history`: the first clip has motion context too (starts from the picture)."""
-    early = 0 if history or alignment == "upstream" else FRAMES_LOST
-    return clip * frames - early
+def first_row(clip: int, frames: int, alignment: AudioAlignment, lost: int) -> int:
+    """The row a clip starts at.
+
+    Args:
+      lost: frames that the first clip shows less.
+    """
+    return clip * frames - (lost if alignment == "exact" else 0)
 
 
-def clips_needed(rows: int, frames: int, alignment: AudioAlignment, history: bool) -> int:
+def clips_needed(rows: int, frames: int, alignment: AudioAlignment, lost: int) -> int:
     """Clips of `frames` frames until a sound of `rows` frames is over (the original may add one)."""
     if alignment == "upstream":
         return rows // frames + 1
-    return max(1, math.ceil((rows + (0 if history else FRAMES_LOST)) / frames))
+    return max(1, math.ceil((rows + lost) / frames))
 
 
 def frames_in_sound(seconds: float) -> int:
     """Video frames that cover the sound: the last one may be only partly heard."""
     return max(1, math.ceil(seconds * FPS - 1e-6))
+
+
+def frames_lost(settings: Settings, time_stride: int) -> int:
+    """Frames that the first clip shows less than the others."""
+    return 0 if settings.init_first_frame else time_stride - 1
+
+
+def num_clips(settings: Settings, rows: int, lost: int) -> int:
+    """Clips of a sound of `rows` frames, as many as the settings ask for at most."""
+    needed = clips_needed(rows, settings.infer_frames, settings.audio_alignment, lost)
+    return min(needed, settings.num_clip or needed)
+
+
+def make_timeline(settings: Settings, seconds: float, rows: int, lost: int) -> Timeline:
+    """The clips of a sound.
+
+    Args:
+      seconds: its length.
+      rows: that the audio encoder made of it.
+      lost: see `frames_lost`.
+    """
+    wanted = frames_in_sound(seconds)
+    clips = num_clips(settings, wanted if settings.audio_alignment == "exact" else rows, lost)
+    starts = tuple(max(0, clip * settings.infer_frames - lost) for clip in range(clips))
+    frames = min(wanted, clips * settings.infer_frames - lost)
+    return Timeline(clips, starts, frames, settings.head_trim_frames)

@@ -1,13 +1,14 @@
 """A video of any length, clip after clip: each clip sees the last 73 frames of what came before.
 
 Shapes: n frames a clip, F latent frames, H W pixels, h w latent grid, C latent channels, T audio rows,
-A audio width.
+A audio width, K frames of history and M of their latents.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,66 +18,23 @@ from jaxtyping import Array, Float
 from talkverse_jax.core.compilation import model_jit
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.heap import give_back
-from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.diffusion.denoise import denoise
-from talkverse_jax.diffusion.flow import SolverName, make_schedule, noise_level
+from talkverse_jax.diffusion.flow import make_schedule, noise_level
 from talkverse_jax.diffusion.guidance import guidance_batch
-from talkverse_jax.families.talkverse.alignment import AudioAlignment, first_row
+from talkverse_jax.families.talkverse.alignment import first_row, frames_lost
 from talkverse_jax.families.talkverse.model import ClipConditions, TalkVerse
+from talkverse_jax.families.talkverse.settings import Settings
+from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.pipeline.clip import Clip
+from talkverse_jax.pipeline.events import Cancelled, Events
 from talkverse_jax.pipeline.residency import resident
 from talkverse_jax.sharding.distributed import fetch
+from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.pictures import split_for
 
 FIRST_FRAME_COPIES = 6  # copies of the picture that end the history of `init_first_frame`
-
-
-@dataclasses.dataclass(frozen=True)
-class ClipSettings:
-    """How clips are sampled.
-
-    Attributes:
-      infer_frames: frames a clip, a multiple of 4.
-      sample_steps, sample_shift, sample_solver: the noise schedule and its solver.
-      sample_guide_scale: classifier-free guidance; at 1 or less the conditional branch runs alone.
-      init_first_frame: start from the picture: it ends the history of the first clip.
-      audio_alignment: see `alignment`.
-      dubbing_noise_strength: of a video that is dubbed, the noise that its own frames are put under, from 0 to 1;
-        the schedule is walked from that level on.
-      offload_model: keep the transformer in host memory while the VAE works.
-    """
-
-    infer_frames: int
-    sample_steps: int
-    sample_shift: float
-    sample_guide_scale: float
-    sample_solver: SolverName
-    init_first_frame: bool
-    audio_alignment: AudioAlignment
-    dubbing_noise_strength: float = 0.95
-    offload_model: bool = False
-
-    def __post_init__(self):
-        if self.infer_frames < 4 or self.infer_frames % 4:
-            near = max(4, round(self.infer_frames / 4) * 4)
-            raise UserError(
-                f"--infer_frames {self.infer_frames}: a latent frame holds 4 frames; give a multiple of 4, "
-                f"such as {near}"
-            )
-        if self.sample_steps < 1:
-            raise UserError(f"--sample_steps {self.sample_steps}: give at least 1")
-        if not 0 < self.sample_shift < math.inf:
-            raise UserError(f"--sample_shift {self.sample_shift}: give a number above 0")
-        if not math.isfinite(self.sample_guide_scale):
-            raise UserError(f"--sample_guide_scale {self.sample_guide_scale}: give a number, such as 4.5")
-        if not 0.001 <= self.dubbing_noise_strength <= 1:
-            raise UserError(f"--dubbing_noise_strength {self.dubbing_noise_strength}: give a number from 0.001 to 1")
-
-    @property
-    def guided(self) -> bool:
-        """Whether the unconditional branch runs too."""
-        return self.sample_guide_scale > 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,162 +72,240 @@ class Subject:
 
 
 @dataclasses.dataclass(frozen=True)
-class Past:
-    """What the clips from number `clip` on must know of those before.
+class VideoState:
+    """A video in the making: what the clips from number `clip` on must know of those before.
 
     Attributes:
-      motion: latents of the last 73 frames.
-      frames: those of the last 73 frames that are needed besides: 73 - n, or all to dub.
+      clip: the number of the next one.
+      settings: how its clips are sampled.
+      reference: latents of the picture.
+      motion: latents of the history; None before a first clip that has none, and behind the last clip.
+      history: the last frames that were made, zeros where there are fewer.
     """
 
+    subject: Subject
+    settings: Settings
     clip: int
-    motion: Float[np.ndarray, "1 M h w C"]
-    frames: Float[np.ndarray, "1 K H W 3"]
+    reference: Float[Array, "1 1 h w C"]
+    motion: Float[Array, "1 M h w C"] | None
+    history: Float[Array, "1 K H W 3"]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is no clip left to make."""
+        return self.clip >= self.subject.num_clips
 
 
-@dataclasses.dataclass(frozen=True)
-class Clip:
-    """One finished clip: frames [n, H, W, 3] in [-1, 1] and the latents [F, h, w, C] they were decoded from.
-
-    Of several processes only process 0 has the frames and the past; the others have None.
-
-    Attributes:
-      index: of the clip in its video.
-      past: for the next clip; None behind the last one, and where none is asked for.
-      video: of which subject.
-    """
-
-    index: int
-    frames: Float[np.ndarray, "n H W 3"] | None
-    latents: Float[np.ndarray, "F h w C"]
-    past: Past | None = None
-    video: int = 0
-
-
-def generate_clips(
-    dit: TalkVerse,
-    vae: WanVAE22,
-    subjects: Sequence[Subject],
-    *,
-    settings: ClipSettings,
-    stopwatch: Stopwatch,
-    on_step: Callable[[], None] = lambda: None,
-    keep_past: bool = False,
-    past: Past | None = None,
-) -> Iterator[Clip]:
-    """Yield the clips in order: clip 0 of every subject, then clip 1 ... Between clips only the last 73 frames are
-    kept.
-
-    The clips of several subjects, of one size and all dubbed or none, are denoised as one batch, and encoded and
-    decoded one after the other. What a subject gets does not depend on the others, but on their number in the last
-    digits.
+class ClipMaker:
+    """Clip after clip by a transformer and a VAE.
 
     Args:
-      keep_past: clips come with what the next one must know, so that a later run can go on from there.
-      past: of an earlier run, to go on from there; with one subject.
+      offload: the transformer waits in host memory while the VAE works.
     """
-    target = dit.config.latent_frames(settings.infer_frames)
-    schedule = make_schedule(settings.sample_solver, settings.sample_steps, settings.sample_shift)
-    if subjects[0].dubbing:
-        schedule = schedule.below(settings.dubbing_noise_strength)
-    put = dit.layout.put
-    text, negative_text = (
-        put(_batch([getattr(subject, name) for subject in subjects])) for name in ("text", "negative_text")
-    )
-    with stopwatch.phase("encoding"):
-        videos = [_Video(vae, subject, settings, dit.config.motion_frames, past) for subject in subjects]
-    for index in range(past.clip if past else 0, max(subject.num_clips for subject in subjects)):
-        start = first_row(index, settings.infer_frames, settings.audio_alignment, history=settings.init_first_frame)
-        with stopwatch.phase("encoding"):
-            rows = put(np.stack([subject.audio(start, settings.infer_frames) for subject in subjects]))
-            samples = _batch([video.begin(index, start, target) for video in videos])
-        with resident(dit, settings.offload_model) as model, stopwatch.phase("denoising"):
-            reference, motion = (_batch([getattr(video, name) for video in videos]) for name in ("reference", "motion"))
-            conditions = prepare(model, text, negative_text, rows, reference, motion, settings.guided)
+
+    def __init__(self, dit: TalkVerse, vae: WanVAE22, offload: bool = False):
+        self.dit, self.vae, self._offload = dit, vae, offload
+
+    def start(self, subject: Subject, settings: Settings, events: Events) -> VideoState:
+        """The state before the first clip.
+
+        Raises:
+          UserError: a clip of so many frames is no whole number of latent frames.
+        """
+        check_frames(settings, self.vae.config)
+        copies = FIRST_FRAME_COPIES if settings.init_first_frame else 0
+        with events.phase("encoding"):
+            reference = self._reference(subject.image[None, None])
+            last = np.repeat(subject.image[None, None], copies, axis=1)
+            state = VideoState(subject, settings, 0, reference, None, self._history(reference, last))
+            return self._looking_back(state) if copies else state
+
+    def restore(
+        self,
+        subject: Subject,
+        settings: Settings,
+        clip: int,
+        saved: Mapping[str, np.ndarray],
+        events: Events,
+    ) -> VideoState:
+        """The state that `save` described, before clip number `clip`."""
+        with events.phase("encoding"):
+            reference = self._reference(subject.image[None, None])
+            motion = self._split(reference).put(saved["motion"], *PICTURES)
+            history = self._history(reference, saved["frames"])
+            return VideoState(subject, settings, clip, reference, motion, history)
+
+    def save(self, state: VideoState) -> dict[str, np.ndarray] | None:
+        """What a later run needs to go on, in process 0; every process must ask. Of the history, only frames that
+        the next clips still see."""
+        seen = state.history if state.subject.dubbing else state.history[:, state.settings.infer_frames :]
+        motion, frames = fetch(state.motion), fetch(seen)
+        return None if motion is None or frames is None else {"motion": motion, "frames": frames}
+
+    def advance(
+        self, states: list[VideoState | None], events: Sequence[Events | None]
+    ) -> Iterator[tuple[int, Clip, VideoState]]:
+        """One clip of each state: (its place in `states`, the clip, the state after it). All are of one size, and all
+        dubbed or none. They are denoised as one batch, and encoded and decoded one after the other.
+
+        What a state gets does not depend on the others, but on their number in the last digits; None takes the
+        place of one that has ended. Once the steps are done `states` is emptied, so that no history is in memory
+        twice.
+        """
+        together = _Together([one for one in events if one is not None])
+        with together.phase("encoding"):
+            begun = [None if state is None else self._begin(state) for state in states]
+            first, _ = filler = next(pair for pair in begun if pair is not None)
+            pack, samples = map(list, zip(*(pair or filler for pair in begun)))
+            rows = self._put(np.stack([self._rows(state) for state in pack]))
+            noisy = _batch(samples)
+            del begun, filler, samples
+        settings, dubbed = first.settings, first.subject.dubbing is not None
+        schedule = make_schedule(settings.sample_solver, settings.sample_steps, settings.sample_shift)
+        if dubbed:
+            schedule = schedule.below(settings.dubbing_noise_strength)
+        with resident(self.dit, self._offload) as model, together.phase("denoising"):
+            text, negative, reference, motion = (
+                _batch(parts)
+                for parts in zip(*((s.subject.text, s.subject.negative_text, s.reference, s.motion) for s in pack))
+            )
+            text, negative = self._put(text), self._put(negative)
+            conditions = prepare(model, text, negative, rows, reference, motion, settings.guided)
             del reference, motion
             batch = denoise(
                 model,
-                samples,
+                noisy,
                 conditions,
                 solver=settings.sample_solver,
                 schedule=schedule,
                 guide_scale=settings.sample_guide_scale,
-                on_step=on_step,
+                on_step=together.counting(schedule.steps),
             )
-            del conditions, samples  # gigabytes that the VAE can use
-        for number, video in enumerate(videos):
-            if index >= video.subject.num_clips:
-                continue
-            latents = batch if len(videos) == 1 else batch[number : number + 1]
-            with stopwatch.phase("decoding"):
-                shown = video.finish(latents)
-            more, kept = index + 1 < video.subject.num_clips, None
-            if more:
-                with stopwatch.phase("encoding"):
-                    video.look_back()
-                    kept = video.past(index + 1) if keep_past else None
-            yield Clip(index, shown, np.asarray(latents)[0], kept, number)
-            del shown, latents, kept  # while the next clip is made, only the history of this one is kept
+            del conditions, noisy  # gigabytes that the VAE can use
+        wanted = [place for place, state in enumerate(states) if state is not None]
+        left = {place: pack[place] for place in wanted}
+        del first, pack
+        states.clear()
+        for place in wanted:
+            latents = batch if batch.shape[0] == 1 else batch[place : place + 1]
+            clip, following = self._finish(left.pop(place), latents, events[place] or Events())
+            yield place, clip, following
+            del clip, following, latents  # while the next one is made, nothing of it is kept here
             give_back()  # or the heap grows by half a megabyte a clip
-        del batch
+
+    def clips(
+        self, subject: Subject, settings: Settings, events: Events | None = None, state: VideoState | None = None
+    ) -> Iterator[Clip]:
+        """All clips of one video, in order."""
+        events = events or Events()
+        state = state or self.start(subject, settings, events)
+        while not state.is_done:
+            [(_, clip, state)] = self.advance([state], [events])
+            yield clip
+            del clip
+
+    def _put(self, x: Any) -> Array:
+        return self.dit.layout.put(x)
+
+    def _rows(self, state: VideoState) -> Float[np.ndarray, "n layers A"]:
+        return state.subject.audio(self._first_row(state), state.settings.infer_frames)
+
+    def _first_row(self, state: VideoState) -> int:
+        settings = state.settings
+        lost = frames_lost(settings, self.vae.config.time_stride)
+        return first_row(state.clip, settings.infer_frames, settings.audio_alignment, lost)
+
+    def _begin(self, state: VideoState) -> tuple[VideoState, Float[Array, "1 F h w C"]]:
+        """What the clip is denoised from: noise, or noise over the frames that it dubs, one of which is then the
+        reference."""
+        subject, count = state.subject, state.settings.infer_frames
+        frames = self.dit.config.latent_frames(count)
+        noise = subject.noise(state.clip, (1, frames, *state.reference.shape[2:]))
+        if subject.dubbing is None:
+            return state, noise
+        dubbed = subject.dubbing.frames(self._first_row(state), count)[None].astype(np.float32)
+        chosen = subject.dubbing.reference(state.clip, count)
+        state = dataclasses.replace(state, reference=self._reference(dubbed[:, chosen : chosen + 1]))
+        split = self._split(state.reference)
+        strength = noise_level(state.settings.dubbing_noise_strength)
+        shown, noise = split.put(dubbed, *PICTURES), split.put(np.asarray(noise), *PICTURES)
+        return state, jax.block_until_ready(cover_with_noise(self.vae, state.history, shown, noise, strength))
+
+    def _finish(self, state: VideoState, latents: Float[Array, "1 F h w C"], events: Events) -> tuple[Clip, VideoState]:
+        """Decode a clip, take it into the history, and encode that for the next one."""
+        with events.phase("decoding"):
+            frames = decode(self.vae, state.motion, latents)
+            history = jax.block_until_ready(remember(state.history, frames))
+            shown = fetch(frames)
+            del frames
+        clip = Clip(state.clip, None if shown is None else shown[0], np.asarray(latents)[0])
+        state = dataclasses.replace(state, clip=state.clip + 1, history=history, motion=None)
+        if not state.is_done:
+            with events.phase("encoding"):
+                state = self._looking_back(state)
+        return clip, state
+
+    def _looking_back(self, state: VideoState) -> VideoState:
+        """The history encoded for the next clip."""
+        return dataclasses.replace(state, motion=jax.block_until_ready(encode(self.vae, state.history)))
+
+    def _reference(self, picture: Float[np.ndarray, "1 1 H W 3"]) -> Float[Array, "1 1 h w C"]:
+        return jax.block_until_ready(encode(self.vae, self.vae.layout.put(picture)))
+
+    def _split(self, reference: Float[Array, "1 1 h w C"]) -> Layout:
+        """As the VAE's own frames are split, on the VAE's own mesh: `remember` joins both."""
+        return split_for(self.vae.layout, 1, *reference.shape[2:4])
+
+    def _history(
+        self, reference: Float[Array, "1 1 h w C"], last: Float[np.ndarray, "1 k H W 3"]
+    ) -> Float[Array, "1 K H W 3"]:
+        """The history that ends with some frames."""
+        frames = np.zeros((1, self.dit.config.motion_frames, *last.shape[2:]), np.float32)
+        if last.shape[1]:
+            frames[:, -last.shape[1] :] = last
+        return self._split(reference).put(frames, *PICTURES)
 
 
-class _Video:
-    """One video in the making.
+class _Together(Events):
+    """The events of several videos whose steps are shared."""
 
-    Attributes:
-      reference, motion: latents that the transformer sees; no motion before the first clip.
+    def __init__(self, listening: Sequence[Events]):
+        self._listening = listening
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        with ExitStack() as stack:
+            for one in self._listening:
+                stack.enter_context(one.phase(name))
+            yield
+
+    def counting(self, steps: int) -> Callable[[], None]:
+        """What to call after each of so many steps; it raises `Cancelled` once everybody asks to stop."""
+        numbers = iter(range(steps))
+
+        def on_step() -> None:
+            number = next(numbers)
+            for one in self._listening:
+                one.step(number, steps)
+            if all([one.cancelled() for one in self._listening]):  # each must be asked
+                raise Cancelled
+
+        return on_step
+
+
+def check_frames(settings: Settings, config: VAEConfig) -> None:
+    """Make sure that a clip is a whole number of latent frames.
+
+    Raises:
+      UserError: it is not.
     """
-
-    def __init__(self, vae: WanVAE22, subject: Subject, settings: ClipSettings, motion_frames: int, past: Past | None):
-        self.subject, self._vae, self._settings = subject, vae, settings
-        self.reference = jax.block_until_ready(encode(vae, vae.layout.put(subject.image[None, None])))
-        # Split as the VAE's own frames are, on the VAE's own mesh: `remember` joins both.
-        self._split = split_for(vae.layout, 1, *self.reference.shape[2:4])
-        frames = np.zeros((1, motion_frames, *subject.image.shape), np.float32)
-        if past is not None:
-            if past.frames.shape[1]:
-                frames[:, -past.frames.shape[1] :] = past.frames
-            self.motion = self._split.put(past.motion, *PICTURES)
-        elif settings.init_first_frame:
-            frames[:, -FIRST_FRAME_COPIES:] = subject.image
-        self._history = self._split.put(frames, *PICTURES)
-        if past is None:
-            self.motion = None
-            if settings.init_first_frame:
-                self.look_back()
-
-    def begin(self, index: int, start: int, latent_frames: int) -> Float[Array, "1 F h w C"]:
-        """What clip `index` is denoised from: noise, or noise over the frames that it dubs."""
-        noise = self.subject.noise(index, (1, latent_frames, *self.reference.shape[2:]))
-        dubbing, count = self.subject.dubbing, self._settings.infer_frames
-        if dubbing is None or index >= self.subject.num_clips:
-            return noise
-        frames = dubbing.frames(start, count)[None].astype(np.float32)
-        chosen = dubbing.reference(index, count)
-        self.reference = jax.block_until_ready(encode(self._vae, self._vae.layout.put(frames[:, chosen : chosen + 1])))
-        strength = noise_level(self._settings.dubbing_noise_strength)
-        shown = self._split.put(frames, *PICTURES)
-        noise = self._split.put(np.asarray(noise), *PICTURES)
-        return jax.block_until_ready(cover_with_noise(self._vae, self._history, shown, noise, strength))
-
-    def finish(self, latents: Float[Array, "1 F h w C"]) -> Float[np.ndarray, "n H W 3"] | None:
-        """Decode a clip and take it into the history; its frames, in the process that has them."""
-        frames = decode(self._vae, self.motion, latents)
-        self._history = jax.block_until_ready(remember(self._history, frames))
-        shown = fetch(frames)
-        return None if shown is None else shown[0]
-
-    def look_back(self) -> None:
-        """Encode the history for the next clip."""
-        self.motion = None  # gives its memory back
-        self.motion = jax.block_until_ready(encode(self._vae, self._history))
-
-    def past(self, clip: int) -> Past | None:
-        """What a later run needs to go on at that clip; every process must ask."""
-        needed = self._history if self.subject.dubbing else self._history[:, self._settings.infer_frames :]
-        motion, frames = fetch(self.motion), fetch(needed)
-        return None if motion is None else Past(clip, motion, frames)
+    stride, frames = config.time_stride, settings.infer_frames
+    if frames < stride or frames % stride:
+        near = max(stride, round(frames / stride) * stride)
+        raise UserError(
+            f"{frames}: a latent frame holds {stride} frames; give a multiple of {stride}, such as {near}",
+            field="infer_frames",
+        )
 
 
 def _batch(parts: Sequence[Array | None]) -> Array | None:

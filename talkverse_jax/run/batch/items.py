@@ -1,28 +1,21 @@
-"""The list of a batch: which videos are to be made, each with its settings, and which are denoised together."""
+"""The list of a batch: which videos are to be made, each with its settings."""
 
 import dataclasses
 import json
 import re
-import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from talkverse_jax.core.config import from_dict
+from talkverse_jax.core import options
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.files import join
 from talkverse_jax.core.paths import existing_file
-from talkverse_jax.families.talkverse.alignment import frames_in_sound
-from talkverse_jax.families.talkverse.inputs import read_inputs
-from talkverse_jax.run.sample_options import SampleOptions
+from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.job import Job
+from talkverse_jax.pipeline.machine import Machine, Weights
 
-# Short names beside those of the flags.
+# Short names beside those of the settings.
 _ALIASES = {"seed": "base_seed", "bucket": "size_bucket"}
-_FILES = ("image", "audio")
-_SETTINGS = {"prompt", "negative_prompt", *_FILES} | {
-    field.name for field in dataclasses.fields(SampleOptions) if field.metadata["group"] in ("video", "sampling")
-}
 _NO_NAME = re.compile(r"^\.|[/\\\x00-\x1f]")
 _LONGEST_NAME = 200  # bytes
 
@@ -33,49 +26,42 @@ class Item:
 
     Attributes:
       id: the name of its files.
-      options: None where they cannot be used.
+      job: None where its values cannot be used.
       error: why not.
     """
 
     id: str
-    options: SampleOptions | None
+    job: Job | None
     error: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class BatchPlan:
-    """Who is made together, in the order of the work.
+class Base:
+    """What the items of a list have in common.
 
     Attributes:
-      packs: ids that are denoised as one batch.
-      errors: of the items whose files cannot be used, by id.
+      settings: values that hold where an item sets no other, by name.
     """
 
-    packs: tuple[tuple[str, ...], ...]
-    errors: dict[str, str]
-
-    def to_json(self) -> bytes:
-        return json.dumps(dataclasses.asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> "BatchPlan":
-        values = json.loads(data)
-        return cls(tuple(map(tuple, values["packs"])), values["errors"])
+    family: str
+    weights: Weights
+    machine: Machine
+    settings: dict[str, Any]
 
 
-def read_list(path: str, options: SampleOptions) -> list[Item]:
+def read_list(path: str, base: Base) -> list[Item]:
     """The items of a JSON list, or of a file with a JSON object a line.
 
-    An item sets `image`, `audio`, and whatever it wants otherwise than `options` have it, by the names of the
-    flags; `id` names its files, by default its place in the list. Paths are relative to the list. One
-    that asks for no seed has one of its id. A bad item comes with its error.
+    An item names its files, and whatever it wants otherwise than `base` has it, by the names of the flags; `id` names
+    its videos, by default its place in the list. Paths are relative to the list. One that asks for no seed has
+    one of its id. A bad item comes with its error.
 
     Raises:
       UserError: no such file, no JSON, or two items of one id.
     """
     rows = _rows(path)
     width = len(str(len(rows) - 1))
-    items = [_item(row, f"{number:0{width}d}", path, options) for number, row in enumerate(rows)]
+    items = [_item(row, f"{number:0{width}d}", path, base) for number, row in enumerate(rows)]
     ids: set[str] = set()
     for item in items:
         if item.id in ids:
@@ -103,7 +89,7 @@ def _rows(path: str) -> list[Any]:
     return rows
 
 
-def _item(row: Any, number: str, path: str, options: SampleOptions) -> Item:
+def _item(row: Any, number: str, path: str, base: Base) -> Item:
     if not isinstance(row, dict):
         return Item(f"#{number}", None, f"{row!r}: not an object with image, audio and prompt")
     values = {_ALIASES.get(name, name): value for name, value in row.items()}
@@ -112,20 +98,19 @@ def _item(row: Any, number: str, path: str, options: SampleOptions) -> Item:
     if _NO_NAME.search(name) or not 0 < len(name.encode()) <= _LONGEST_NAME:
         error = f"id {name!r}: no name for files; leave out / and a dot in front, or shorten it"
         return Item(f"#{number}", None, error)
+    module = registry.settings_of(base.family)
+    paths = {field.name for field in dataclasses.fields(module.Files) if field.metadata["metavar"] == "FILE"}
     try:
         if twice := [alias for alias, flag in _ALIASES.items() if alias in row and flag in row]:
             raise UserError(f"{twice[0]}, {_ALIASES[twice[0]]}: are the same; give one of them")
-        unknown = next((key for key in values if key not in _SETTINGS), None)
-        if unknown in SampleOptions.__dataclass_fields__:
-            raise UserError(f"{unknown}: is the same for the whole batch; give it as --{unknown}")
-        base = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-        base |= dict.fromkeys(_FILES)  # what a config has is for single videos
-        named = [key for key in _FILES if isinstance(values.get(key), str)]
-        files = {key: join(str(Path(path).parent), values[key]) for key in named}
-        item = from_dict(SampleOptions, base | {"output": f"{name}.mp4"} | values | files, "item")
-        if item.base_seed == -1:
-            item = dataclasses.replace(item, base_seed=zlib.crc32(name.encode()) & 2**31 - 1)
-        return Item(name, dataclasses.replace(item, batch=None, output_dir=None).checked())
+        common = {field.name for cls in (Weights, Machine) for field in dataclasses.fields(cls)}
+        if other := next((key for key in values if key in common), None):
+            raise UserError(f"{other}: is the same for the whole batch; give it as --{other}")
+        files = {key: _beside(path, value) for key, value in values.items() if key in paths}
+        groups = {"files": module.Files, "settings": module.Settings}
+        built = options.build(groups, base.settings | values | files, "item")
+        job = Job.make(base.family, base.weights, base.machine, **built, output=f"{name}.mp4")
+        return Item(name, job.with_seed_of(name))
     except UserError as error:
         text = str(error)
         for alias, flag in _ALIASES.items():
@@ -133,33 +118,9 @@ def _item(row: Any, number: str, path: str, options: SampleOptions) -> Item:
         return Item(name, None, text)
 
 
-def make_plan(items: Sequence[Item], size: int) -> BatchPlan:
-    """Read the items' files, and put those of one shape together, at most `size` at a time; a function of the whole
-    list. What is alike in shape comes one after the other, so that nothing is compiled twice.
-    """
-    with ThreadPoolExecutor() as pool:
-        shapes = dict(zip((item.id for item in items), pool.map(_shape, items)))
-    errors = {name: shape for name, shape in shapes.items() if isinstance(shape, str)}
-    groups: dict[tuple, list[tuple[int, int, str]]] = {}
-    for place, item in enumerate(items):
-        if item.id not in errors:
-            shape, clips = shapes[item.id]
-            groups.setdefault(shape, []).append((clips, place, item.id))
-    packs = []
-    for shape in sorted(groups, key=str):
-        alike = [name for *_, name in sorted(groups[shape])]  # videos of a pack are of about one length
-        packs += [tuple(alike[first : first + size]) for first in range(0, len(alike), size)]
-    return BatchPlan(tuple(packs), errors)
-
-
-def _shape(item: Item) -> tuple[tuple, int] | str:
-    """What must be the same to be denoised as one batch, and clips; or why the item cannot be made."""
-    if item.error:
-        return item.error
-    options = item.options
-    try:
-        inputs = read_inputs(options)
-    except UserError as error:
-        return str(error)
-    clips = options.clips(frames_in_sound(inputs.sound.duration))
-    return (inputs.size, inputs.video is not None, dataclasses.astuple(options.clip_settings())), clips
+def _beside(path: str, value: Any) -> Any:
+    """A path, or several, that is relative to the list's folder."""
+    folder = str(Path(path).parent)
+    if isinstance(value, list):
+        return [join(folder, one) if isinstance(one, str) else one for one in value]
+    return join(folder, value) if isinstance(value, str) else value

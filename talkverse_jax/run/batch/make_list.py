@@ -1,19 +1,15 @@
-"""Makes the list of a batch from pictures and sounds:
+"""The list of a batch, made from pictures and sounds.
 
-    python -m talkverse_jax.run.batch.make_list --pictures DIR --sounds DIR --prompt TEXT --output list.jsonl
-    python sample.py --batch list.jsonl --output_dir DIR ...
-
-Pictures (or videos to dub) and sounds of the same name belong together; where one side is a single file, all of the
-other are its partners. NAME.txt beside a picture is its prompt.
+Pictures (or videos to dub) and sounds of the same name belong together. Where one side is a single file, it goes with
+every file of the other. The text file NAME.txt beside a picture is its prompt.
 """
 
 import json
 import os
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from talkverse_jax.core.errors import UserError, naming, run_command
-from talkverse_jax.core.options import CommandParser, path
+from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.paths import replacing
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".avif"}
@@ -22,7 +18,7 @@ SOUNDS = {".wav", ".mp3", ".flac", ".m4a", ".ogg", ".opus", ".aac"}
 
 
 def list_batch(pictures: str, sounds: str, prompt: str | None, output: str) -> list[dict[str, str]]:
-    """The items, one for each pair, in order of their names; paths are relative to the list.
+    """The items, one for each pair, in order of their names; their paths start from the list's folder.
 
     Raises:
       UserError: a folder is empty, names have no partner or stand for two files, or a prompt is missing.
@@ -37,7 +33,7 @@ def list_batch(pictures: str, sounds: str, prompt: str | None, output: str) -> l
         if alone:
             shown = ", ".join(alone[:5]) + ", ..." * (len(alone) > 5)
             raise UserError(
-                f"{len(alone)} without a partner of the same name: {shown}; mend the names, or give one file for all"
+                f"{len(alone)} without a partner of the same name: {shown}; rename them, or give one file for all"
             )
         pairs = {name: (seen[name], heard[name]) for name in seen}
     base = Path(output).absolute().parent
@@ -77,26 +73,11 @@ def _prompt(picture: Path, prompt: str | None) -> str:
     return prompt
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = CommandParser(prog="talkverse_jax.run.batch.make_list", description="Make the list of a batch.")
-    parser.add_argument(
-        "--pictures", type=path, required=True, metavar="DIR", help="folder of pictures or videos, or one file"
-    )
-    parser.add_argument(
-        "--sounds", type=path, required=True, metavar="DIR", help="folder of sounds, or one file for all"
-    )
-    parser.add_argument("--prompt", metavar="TEXT", help="of those that have no NAME.txt beside them")
-    parser.add_argument("--output", type=path, required=True, metavar="FILE", help="the list, JSON lines")
-    given = parser.parse_args(argv)
-    items = list_batch(given.pictures, given.sounds, given.prompt, given.output)
-    target = Path(given.output)
+def write_list(items: Sequence[Mapping[str, str]], output: str) -> None:
+    """Write the list, an item a line."""
+    target = Path(output)
     with naming(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as partial:
         lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
         partial.write_text(lines, encoding="utf-8")
-    print(f"{len(items)} videos in {given.output}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -1,4 +1,4 @@
-"""Many videos by many workers: what `sample.py --batch` runs.
+"""Many videos by many workers. A worker takes packs that nobody works at, and makes them.
 
 The folder of a batch holds `ID.mp4` and `ID.json` for every video that is done, and `results.jsonl`. While work
 goes on, `.work-...`, of a name for each list, holds the leases, the plan, the errors, and the unfinished files of
@@ -7,161 +7,57 @@ a video done, and whatever else is left is made again.
 """
 
 import dataclasses
-import hashlib
-import json
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
-
-import jax
-import numpy as np
-from tqdm import tqdm
 
 from talkverse_jax.core.compile_cache import count_programs
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import check_at_least
 from talkverse_jax.core.paths import json_text
-from talkverse_jax.core.stopwatch import Stopwatch
-from talkverse_jax.families.talkverse.clips import Clip, generate_clips
-from talkverse_jax.families.talkverse.components import ModelConfigs
-from talkverse_jax.families.talkverse.inputs import Inputs, read_inputs
+from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.media.video_writer import VideoWriter
-from talkverse_jax.pipeline.long_sound import sound_features
-from talkverse_jax.pipeline.placement import Layouts
-from talkverse_jax.run.batch.items import BatchPlan, Item, make_plan, read_list
+from talkverse_jax.pipeline.clip import Clip, State, Timeline
+from talkverse_jax.pipeline.events import Events
+from talkverse_jax.pipeline.pipeline import Encoded, Pipeline
+from talkverse_jax.run.batch.items import Base, read_list
 from talkverse_jax.run.batch.leases import MOST_TRIES, Lease, Leases
-from talkverse_jax.run.batch.store import Store, open_store
-from talkverse_jax.run.resume import made_from
-from talkverse_jax.run.sample_options import SampleOptions
-from talkverse_jax.run.worker import (
-    Conditions,
-    Plan,
-    check_models,
-    describe,
-    encode_prompts,
-    load_audio_encoder,
-    load_models,
-    load_text_encoder,
-    open_writer,
-    say,
-    write_clip,
-)
-from talkverse_jax.weights.store import read_manifest
+from talkverse_jax.run.batch.packs import BatchPlan, make_plan
+from talkverse_jax.run.batch.results import RESULTS, Results
+from talkverse_jax.run.batch.store import open_store
+from talkverse_jax.run.options import BatchOptions
+from talkverse_jax.run.record import Timed, describe
+from talkverse_jax.run.worker import open_writer, write_clip
 
-RESULTS = "results.jsonl"
-_REPORT_EVERY = 20.0  # seconds
 _LOOK_EVERY = 0.5  # seconds, for work that others leave
 
 
-def run_batch(options: SampleOptions) -> int:
+def run_batch(pipeline: Pipeline, base: Base, options: BatchOptions, reporter: Reporter) -> int:
     """Make the videos of a list that are not there yet, beside any other workers that do.
+
+    Args:
+      pipeline: for packs of `options.batch_size`, that keeps its encoders; its models are loaded when the first
+        video is begun.
 
     Returns:
       how many could not be made; `results.jsonl` says why.
 
     Raises:
-      UserError: the list, the folder or the weights cannot be used.
+      UserError: the list or the folder cannot be used.
     """
-    if any(value is not None for value in options.processes):
-        raise UserError("--batch: its workers are independent; start each alone, without --coordinator_address")
-    if not options.output_dir:
-        raise UserError("--batch: needs --output_dir, where the videos go")
-    if options.resume:
-        raise UserError("--resume: is for single videos; a batch given again makes what is missing")
-    check_at_least(options, batch_size=1, lease_timeout=2)
-    items = {item.id: item for item in read_list(options.batch, options)}
-    models = check_models(options, options.batch_size)
-    batch = _Batch(open_store(options.output_dir), items, options)
-    batch.look()
-    say(f"{len(items)} videos, {len(batch.results)} of them done before")
-    if len(batch.results) < len(items):
-        with Leases(batch.store, batch.folder, options.lease_timeout) as leases:
-            _Worker(options, batch, leases, *models).run()
-    batch.report()
-    batch.store.remove(batch.folder)
-    failed = sum(result["state"] == "failed" for result in batch.results.values())
-    say(f"{len(items)} videos: {len(items) - failed} done, {failed} failed; {options.output_dir}/{RESULTS}")
-    return failed
-
-
-class _Batch:
-    """The state of a batch in its folder.
-
-    Attributes:
-      folder: for what is there while work goes on; another for each list.
-      results: of the items that are done or failed, by id.
-    """
-
-    def __init__(self, store: Store, items: dict[str, Item], options: SampleOptions):
-        self.store, self.items = store, items
-        told = [(i.id, i.error, i.options and dataclasses.asdict(i.options)) for i in items.values()]
-        digest = hashlib.sha256(json.dumps([options.batch_size, told]).encode()).hexdigest()
-        self.folder = f".work-{digest[:12]}"
-        self.results: dict[str, dict[str, Any]] = {}
-        self._weights = [read_manifest(options.weights), options.lora_ckpt]
-        self._reported = -np.inf
-
-    def look(self) -> None:
-        """Learn what this worker and others have finished."""
-        names, errors = set(self.store.names()), set(self.store.names(f"{self.folder}/errors"))
-        for name, item in self.items.items():
-            if name in self.results:
-                continue
-            if f"{name}.mp4" in names:
-                self.results[name] = self._done(item)
-            elif name in errors:
-                error = json.loads(self.store.read(f"{self.folder}/errors/{name}") or b"{}")
-                self.results[name] = {"id": name, "state": "failed"} | error
-
-    def _done(self, item: Item) -> dict[str, Any]:
-        """The result of an item whose video is there: failed where it is another video."""
-        failed = {"id": item.id, "state": "failed"}
-        remedy = f"delete {item.id}.mp4 to have it made again, or give the item another id"
-        try:
-            record = json.loads(self.store.read(f"{item.id}.json") or b"")
-        except ValueError:
-            return failed | {"error": f"{item.id}.json: missing or damaged; {remedy}"}
-        made, asked = record["settings"], item.options.video_settings() if item.options else {}
-        if other := [key for key, value in asked.items() if made.get(key) != value]:
-            was, now = made.get(other[0]), asked[other[0]]
-            return failed | {"error": f"{item.id}.mp4: was made with {other[0]} {was!r}, not {now!r}; {remedy}"}
-        if [record["weights"], record["settings"]["lora_ckpt"]] != self._weights:
-            return failed | {"error": f"{item.id}.mp4: was made with other weights; {remedy}"}
-        seconds = record["seconds"]["total"]
-        shown = record["frames"] / record["fps"]
-        told = {"video_seconds": shown, "clips": record["clips"], "seconds": seconds}
-        return {"id": item.id, "state": "done"} | told
-
-    def fail(self, name: str, error: str) -> None:
-        """Note that an item cannot be made."""
-        note = {"error": error, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        self.store.write(f"{self.folder}/errors/{name}", json.dumps(note).encode())
-        self.results[name] = {"id": name, "state": "failed"} | note
-        say(f"{name}: {error}")
-
-    def report(self, now: bool = True) -> None:
-        """Write `results.jsonl`: a line for every item, in the list's order.
-
-        Args:
-          now: also where it was written a moment ago.
-        """
-        if not now and time.monotonic() - self._reported < _REPORT_EVERY:
-            return
-        self._reported = time.monotonic()
-        lines = [self.results.get(name, {"id": name, "state": "waiting"}) for name in self.items]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        self.store.write(RESULTS, text.encode())
-
-
-class _Encoded(NamedTuple):
-    """An item whose files are read and encoded."""
-
-    inputs: Inputs
-    conditions: Conditions
-    notices: list[str]
+    assert options.batch and options.output_dir  # what BatchOptions sees to
+    items = {item.id: item for item in read_list(options.batch, base)}
+    results = Results(open_store(options.output_dir), items, options.batch_size, reporter)
+    results.look()
+    reporter.say(f"{len(items)} videos, {len(results.found)} of them done before")
+    if not results.complete:
+        with Leases(results.store, results.folder, options.lease_timeout) as leases:
+            Worker(pipeline, results, leases, reporter).run()
+    results.report()
+    results.store.remove(results.folder)
+    done = len(items) - results.failed
+    reporter.say(f"{len(items)} videos: {done} done, {results.failed} failed; {options.output_dir}/{RESULTS}")
+    return results.failed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,55 +65,46 @@ class _Ready:
     """A pack whose files are read and encoded; without the items that failed."""
 
     lease: Lease
-    items: dict[str, _Encoded]
+    encoded: dict[str, Encoded]
 
 
-class _Worker:
-    """One worker: the models, and the loop that takes packs and makes them."""
+class Worker:
+    """The loop that takes packs and makes them."""
 
-    def __init__(self, options: SampleOptions, batch: _Batch, leases: Leases, configs: ModelConfigs, layouts: Layouts):
-        self._options, self._batch, self._leases, self._configs = options, batch, leases, configs
-        self._scratch = batch.store.scratch(f"{batch.folder}/{leases.worker}")
+    def __init__(self, pipeline: Pipeline, results: Results, leases: Leases, reporter: Reporter):
+        self._pipeline, self._results, self._leases, self._reporter = pipeline, results, leases, reporter
+        self._scratch = results.store.scratch(f"{results.folder}/{leases.worker}")
         self._plan = self._find_plan()
         for name, error in self._plan.errors.items():
-            if name not in batch.results:
-                batch.fail(name, error)
-        self._text = load_text_encoder(options, layouts)
-        self._audio = load_audio_encoder(options, layouts)
-        self._dit, self._vae = load_models(options, layouts)
+            if name not in results.found:
+                results.fail(name, error)
 
     def _find_plan(self) -> BatchPlan:
         """The plan that another worker of this list has left, or a new one."""
-        name = f"{self._batch.folder}/plan"
-        data = self._batch.store.read(name)
+        name, store = f"{self._results.folder}/plan", self._results.store
+        data = store.read(name)
         if data is not None:
             return BatchPlan.from_json(data)
-        plan = make_plan(list(self._batch.items.values()), self._options.batch_size)
-        self._batch.store.create(name, plan.to_json())
+        plan = make_plan(list(self._results.items.values()), self._pipeline.pack)
+        store.create(name, plan.to_json())
         return plan
 
     def run(self) -> None:
         """Work until everything is done or failed."""
-        bar = tqdm(
-            total=len(self._batch.items),
-            initial=len(self._batch.results),
-            desc="videos",
-            unit="video",
-            dynamic_ncols=True,
-            file=sys.stderr,
-        )
-        begin, made = time.monotonic(), {"clips": 0, "seconds": 0.0}
-        with bar, ThreadPoolExecutor(1, "prepare") as pool:
+        results, begin, clips, seconds = self._results, time.monotonic(), 0, 0.0
+        bar = self._reporter.bar(len(results.items), "videos", "video", done=len(results.found))
+        shown = len(results.found)
+        with bar as progress, ThreadPoolExecutor(1, "prepare") as pool:
             for ready in self._prepared(pool):
                 for name in self._make(ready):
-                    result = self._batch.results[name]
-                    made["clips"] += result["clips"]
-                    made["seconds"] += result["video_seconds"]
+                    clips += results.found[name]["clips"]
+                    seconds += results.found[name]["video_seconds"]
                 self._leases.done(ready.lease)
-                self._batch.report(now=False)
-                bar.update(len(self._batch.results) - bar.n)
+                results.report(now=False)
+                progress.update(len(results.found) - shown)
+                shown = len(results.found)
                 minutes = (time.monotonic() - begin) / 60
-                bar.set_postfix_str(f"{made['clips']} clips, {made['seconds'] / minutes:.1f} s of video a minute")
+                progress.note(f"{clips} clips, {seconds / minutes:.1f} s of video a minute")
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _prepared(self, pool: ThreadPoolExecutor) -> Iterator[_Ready]:
@@ -229,17 +116,18 @@ class _Worker:
             if waiting is not None:
                 yield waiting.result()
             elif following is None:
-                if len(self._batch.results) == len(self._batch.items):
+                if self._results.complete:
                     return
                 time.sleep(_LOOK_EVERY)
             waiting = following
 
     def _claim(self) -> tuple[Lease, tuple[str, ...]] | None:
         """A pack that is not done and that nobody works at."""
-        self._batch.look()
+        found = self._results.found
+        self._results.look()
         latest = self._leases.latest()
         for names in self._plan.packs:
-            if all(name in self._batch.results for name in names):
+            if all(name in found for name in names):
                 continue
             key = f"{names[0]}+{len(names)}"
             lease = None if self._leases.holds(key) else self._leases.take(key, latest.get(key))
@@ -248,58 +136,50 @@ class _Worker:
             if lease.attempt < MOST_TRIES:
                 return lease, names
             for name in names:
-                if name not in self._batch.results:
-                    self._batch.fail(name, f"{MOST_TRIES} workers died over it")
+                if name not in found:
+                    self._results.fail(name, f"{MOST_TRIES} workers died over it")
         return None
 
     def _prepare(self, lease: Lease, names: tuple[str, ...]) -> _Ready:
         """Read and encode; runs beside the denoising of another pack."""
         ready = _Ready(lease, {})
-        with jax.default_matmul_precision(self._options.matmul_precision):
-            for name in names:
-                options = self._batch.items[name].options
-                try:
-                    inputs = read_inputs(options)
-                    text, negative_text, notices = encode_prompts(self._text, options, self._configs)
-                    audio = sound_features(self._audio, inputs.sound, options.audio_window)
-                except Exception as error:  # a bad item is one line, never the end
-                    self._batch.fail(name, _line(error))
-                    continue
-                ready.items[name] = _Encoded(inputs, Conditions(text, negative_text, audio), notices)
+        for name in names:
+            try:
+                ready.encoded[name] = self._pipeline.encode(self._results.items[name].job, Events())
+            except Exception as error:  # a bad item is one line, never the end
+                self._results.fail(name, _line(error))
         return ready
 
     def _make(self, ready: _Ready) -> list[str]:
         """Make the videos of a pack and publish each as it is finished; the ids of those that are."""
-        if not ready.items:
+        if not ready.encoded:
             return []
-        stopwatch = Stopwatch("encoding", "denoising", "decoding", "writing")
+        events, finished = Timed(Events()), []
         files: dict[str, VideoWriter] = {}
-        finished: list[str] = []
         try:
-            with jax.default_matmul_precision(self._options.matmul_precision), count_programs() as programs:
-                for clip, name, plan in self._clips(ready, files, stopwatch):
+            with count_programs() as programs:
+                for clip, name, timeline in self._clips(ready, files, events):
                     if ready.lease.lost:
                         break
-                    if name in self._batch.results:
+                    if name in self._results.found:
                         continue  # it failed, or another worker has made it
-                    options = self._batch.items[name].options
+                    encoded = ready.encoded[name]
                     try:
-                        with stopwatch.phase("writing"):
-                            write_clip(files[name], clip, plan, options)
+                        with events.phase("writing"):
+                            write_clip(files[name], clip, timeline, encoded.job)
                     except UserError as error:
-                        self._batch.fail(name, _line(error))
+                        self._results.fail(name, _line(error))
                         continue
-                    if clip.index + 1 == plan.clips:
-                        inputs, _, notices = ready.items[name]
-                        made = options, made_from(options), plan, inputs
-                        record = describe(*made, self._dit, stopwatch, programs, notices)
-                        self._publish(name, files[name], record)
+                    if clip.index + 1 == timeline.clips:
+                        spent = events.stopwatch.rounded()
+                        record = describe(self._pipeline, encoded, timeline, spent, programs)
+                        self._publish(name, files[name], json_text(record).encode())
                         finished.append(name)
         except Exception as error:
             if not ready.lease.lost:
-                for name in ready.items:
-                    if name not in self._batch.results:
-                        self._batch.fail(name, _line(error))
+                for name in ready.encoded:
+                    if name not in self._results.found:
+                        self._results.fail(name, _line(error))
         finally:
             for writer in files.values():
                 writer.abandon()
@@ -307,28 +187,36 @@ class _Worker:
         return finished
 
     def _clips(
-        self, ready: _Ready, files: dict[str, VideoWriter], stopwatch: Stopwatch
-    ) -> Iterator[tuple[Clip, str, Plan]]:
+        self, ready: _Ready, files: dict[str, VideoWriter], events: Timed
+    ) -> Iterator[tuple[Clip, str, Timeline]]:
         """The clips of a pack as they come; opens a file for each video."""
-        names, plans, subjects = list(ready.items), {}, []
-        for name, (inputs, conditions, _) in ready.items.items():
-            options = self._batch.items[name].options
-            plans[name] = Plan.make(options, inputs.sound.duration, len(conditions.audio))
-            files[name] = open_writer(self._scratch / f"{name}.mp4", inputs, options, plans[name])
-            subjects.append(conditions.subject(inputs, options.base_seed, plans[name].clips))
+        names, timelines = list(ready.encoded), {}
         # Always the same number, which tells in the last digits: no video depends on what else is in the list.
-        nobody = dataclasses.replace(subjects[0], num_clips=0)
-        subjects += [nobody] * (self._options.batch_size - len(subjects))
-        settings = options.clip_settings()
-        for clip in generate_clips(self._dit, self._vae, subjects, settings=settings, stopwatch=stopwatch):
-            yield clip, names[clip.video], plans[names[clip.video]]
+        states: list[State | None] = [None] * self._pipeline.pack
+        for place, (name, encoded) in enumerate(ready.encoded.items()):
+            timelines[name] = self._pipeline.timeline(encoded)
+            files[name] = open_writer(self._scratch / f"{name}.mp4", encoded, timelines[name])
+            states[place] = self._pipeline.start(encoded, events)
+        while any(state is not None for state in states):
+            # the steps are one work: the first video's events stand for all
+            listening = [None if state is None else Events() for state in states]
+            listening[next(place for place, state in enumerate(states) if state is not None)] = events
+            following: list[State | None] = [None] * len(states)
+            for place, clip, state in self._pipeline.advance(states, listening):
+                name = names[place]
+                if state.clip < timelines[name].clips:
+                    following[place] = state
+                del state
+                yield clip, name, timelines[name]
+                del clip
+            states = following
 
-    def _publish(self, name: str, writer: VideoWriter, record: dict[str, Any]) -> None:
+    def _publish(self, name: str, writer: VideoWriter, record: bytes) -> None:
         """Finish the file and make it the batch's."""
         writer.finish()
-        self._batch.store.write(f"{name}.json", json_text(record).encode())
-        self._batch.store.publish(self._scratch / f"{name}.mp4", f"{name}.mp4")
-        self._batch.look()
+        self._results.store.write(f"{name}.json", record)
+        self._results.store.publish(self._scratch / f"{name}.mp4", f"{name}.mp4")
+        self._results.look()
 
 
 def _line(error: Exception) -> str:

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.stopwatch import Stopwatch
-from talkverse_jax.families.talkverse import clips as long_video
+from talkverse_jax.families.talkverse import clips as clip_maker
 from talkverse_jax.families.talkverse.alignment import clip_audio
-from talkverse_jax.families.talkverse.clips import ClipSettings, Subject, generate_clips, seeded_noise
+from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, check_frames, seeded_noise
 from talkverse_jax.families.talkverse.components import COMPONENTS
+from talkverse_jax.families.talkverse.settings import Settings
+from talkverse_jax.models.vae.config import VAEConfig
+from talkverse_jax.pipeline.events import Cancelled, Events
 from talkverse_jax.weights import store
 
 SETTINGS = dict(
+    prompt="",
     infer_frames=8,
     sample_steps=2,
     sample_shift=5.0,
@@ -29,23 +32,34 @@ def models(tiny_weights):
     return [store.load_module(tiny_weights, COMPONENTS[name], dtype="float32") for name in ("dit", "vae")]
 
 
-def clips_of(models, on_step=lambda: None, num_clips=2, image=None, dubbing=None, **changes):
-    dit, vae = models
+class Steps(Events):
+    """Calls a function after each step, and stops after so many."""
+
+    def __init__(self, on_step=lambda: None, stop_after=None):
+        self.on_step, self.left = on_step, stop_after
+
+    def step(self, index, count):
+        self.on_step()
+
+    def cancelled(self):
+        self.left = self.left and self.left - 1
+        return self.left == 0
+
+
+def subject_of(models, num_clips=2, image=None, dubbing=None):
+    dit, _ = models
     rng, trunk = np.random.default_rng(0), dit.config.trunk
     drawn = rng.uniform(-1, 1, (128, 128, 3)).astype(np.float32)
     image = drawn if image is None else image
     text = jnp.asarray(rng.standard_normal((1, trunk.text_len, trunk.text_dim)), jnp.float32)
     features = rng.standard_normal((30, dit.config.audio_layers, dit.config.audio_dim)).astype(np.float32)
     audio = partial(clip_audio, features)
-    subject = Subject(image, text, jnp.zeros_like(text), audio, num_clips, seeded_noise(5), dubbing)
-    return generate_clips(
-        dit,
-        vae,
-        [subject],
-        settings=ClipSettings(**SETTINGS | changes),
-        stopwatch=Stopwatch("encoding", "denoising", "decoding"),
-        on_step=on_step,
-    )
+    return Subject(image, text, jnp.zeros_like(text), audio, num_clips, seeded_noise(5), dubbing)
+
+
+def clips_of(models, on_step=lambda: None, num_clips=2, image=None, dubbing=None, **changes):
+    subject = subject_of(models, num_clips, image, dubbing)
+    return ClipMaker(*models).clips(subject, Settings(**SETTINGS | changes), Steps(on_step))
 
 
 def test_a_finished_clip_is_not_kept_while_the_next_is_made(models):
@@ -72,13 +86,13 @@ def test_the_first_clip_hears_what_it_shows(models):
 
 def test_starting_from_the_picture_encodes_it_into_the_history(models, monkeypatch):
     seen = []
-    encode = long_video.encode
+    encode = clip_maker.encode
 
     def spy(vae, video):
         seen.append(np.asarray(video))
         return encode(vae, video)
 
-    monkeypatch.setattr(long_video, "encode", spy)
+    monkeypatch.setattr(clip_maker, "encode", spy)
     clip = next(clips_of(models, num_clips=1, init_first_frame=True))
     picture, history = seen
     assert len(clip.frames) == 8 and history.shape[1] == 73
@@ -96,12 +110,32 @@ def test_guidance_off_is_the_conditional_branch(models):
     "changes, message",
     [
         ({"infer_frames": 6}, "--infer_frames 6: a latent frame holds 4 frames; give a multiple of 4, such as 8"),
-        ({"infer_frames": 0}, "such as 4"),
+        ({"infer_frames": 1}, "such as 4"),
+        ({"infer_frames": 0}, "--infer_frames 0: give at least 1 frame"),
         ({"sample_steps": 0}, "--sample_steps 0: give at least 1"),
         ({"sample_shift": -1.0}, "--sample_shift -1.0"),
     ],
 )
 def test_settings_that_cannot_work_say_so(changes, message):
     with pytest.raises(UserError) as error:
-        ClipSettings(**SETTINGS | changes)
+        check_frames(Settings(**SETTINGS | changes), VAEConfig.wan22())
     assert message in str(error.value)
+
+
+def test_a_clip_that_is_stopped_leaves_the_state_as_it_was(models):
+    maker, settings = ClipMaker(*models), Settings(**SETTINGS)
+    state = maker.start(subject_of(models), settings, Events())
+    for after in (1, 2):
+        with pytest.raises(Cancelled):
+            list(maker.advance([state], [Steps(stop_after=after)]))
+    [(_, clip, following)] = maker.advance([state], [Events()])
+    [first, _] = clips_of(models)
+    np.testing.assert_array_equal(clip.frames, first.frames)
+    assert (state.clip, following.clip) == (0, 1)
+
+
+def test_one_of_two_who_wants_to_stop_stops_nobody(models):
+    maker, settings = ClipMaker(*models), Settings(**SETTINGS)
+    states = [maker.start(subject_of(models), settings, Events()) for _ in range(2)]
+    made = list(maker.advance(states, [Steps(stop_after=1), Steps()]))
+    assert [place for place, *_ in made] == [0, 1] and states == []

@@ -8,8 +8,10 @@ import pytest
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.families.talkverse.clips import Dubbing
-from talkverse_jax.families.talkverse.inputs import read_inputs
-from talkverse_jax.run.sample_options import SampleOptions
+from talkverse_jax.families.talkverse.inputs import read
+from talkverse_jax.families.talkverse.settings import Files, Settings
+from talkverse_jax.pipeline.job import Job
+from talkverse_jax.pipeline.machine import Machine, Weights
 from tests.families.talkverse.test_clips import clips_of, models  # noqa: F401
 from tests.run.test_worker import arguments, frames_of, run  # noqa: F401
 from tests.videos import write_video
@@ -20,6 +22,12 @@ def video(tmp_path):
     """0.4 s at 30 frames a second, a beep half-way."""
     beep = lambda t: 0.5 * np.sin(2 * np.pi * 440 * t) * (t > 0.2)  # noqa: E731
     return write_video(tmp_path / "source.mp4", 0.4, 30, sound=beep)
+
+
+def read_inputs(path):
+    """The inputs of a job that dubs a video."""
+    files, settings = Files(image=str(path)), Settings(prompt="", size_bucket="tiny-128")
+    return read(Job.make("talkverse", Weights(weights=""), Machine(), files, settings, "talk.mp4"))
 
 
 def dubbed(arguments, **changes) -> np.ndarray:  # noqa: F811
@@ -86,24 +94,23 @@ def test_the_schedule_is_walked_from_the_noise_level_on():
 
 
 def test_each_clip_draws_its_reference_by_the_seed(video, tmp_path):
-    options = SampleOptions(weights="", image=str(video), prompt="", size_bucket="tiny-128")
-    inputs = read_inputs(options)
-    assert inputs.size == (128, 128) and inputs.sound.duration == pytest.approx(0.4, abs=1e-3)
+    inputs = read_inputs(video)
+    assert inputs.size == (128, 128) and inputs.track.duration == pytest.approx(0.4, abs=1e-3)
     drawn = [inputs.dubbing(seed).reference(clip, 100) for seed in (1, 2) for clip in range(4)]
     assert len(set(drawn)) > 5 and all(0 <= n < 100 for n in drawn)
 
 
 def test_the_sound_of_a_video_that_starts_late_is_cut_to_its_pictures(tmp_path):
     path = write_video(tmp_path / "late.mkv", 1.0, video_start=0.5)
-    inputs = read_inputs(SampleOptions(weights="", image=str(path), prompt="", size_bucket="tiny-128"))
-    assert inputs.sound.duration == pytest.approx(1.0, abs=0.03)
+    inputs = read_inputs(path)
+    assert inputs.track.duration == pytest.approx(1.0, abs=0.03)
 
 
 def test_a_picture_brings_no_sound(arguments, capsys):  # noqa: F811
     del arguments["audio"]
     with pytest.raises(SystemExit):
         run(arguments)
-    assert "error: --audio: missing" in capsys.readouterr().err
+    assert "error: --audio missing" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run(arguments | {"dubbing_noise_strength": 0})
     assert "--dubbing_noise_strength 0.0: give a number from 0.001 to 1" in capsys.readouterr().err
@@ -112,4 +119,4 @@ def test_a_picture_brings_no_sound(arguments, capsys):  # noqa: F811
 def test_a_silent_video_needs_a_sound(tmp_path):
     path = write_video(tmp_path / "silent.mp4", 0.4, sound=None)
     with pytest.raises(UserError, match="silent.mp4: has no sound of its own; give the one to be spoken"):
-        read_inputs(SampleOptions(weights="", image=str(path), prompt="", size_bucket="tiny-128"))
+        read_inputs(path)

@@ -10,14 +10,16 @@ import pytest
 from flax import nnx
 
 from talkverse_jax.core import tree
-from talkverse_jax.core.stopwatch import Stopwatch
-from talkverse_jax.families.talkverse import clips as long_video
+from talkverse_jax.families.talkverse import clips as clip_maker
 from talkverse_jax.families.talkverse.alignment import clip_audio
-from talkverse_jax.families.talkverse.clips import Clip, ClipSettings, Dubbing, Past, Subject, generate_clips
+from talkverse_jax.families.talkverse.clips import ClipMaker, Dubbing, Subject
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.model import TalkVerse
+from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.pipeline.clip import Clip
+from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.placement import Layouts, component_layouts
 from talkverse_jax.run import resume
 from talkverse_jax.run.resume import Unfinished
@@ -49,6 +51,7 @@ VAE = VAEConfig(
 )
 LATENTS = (12, 8)  # rows, columns: eight devices take them as 4 x 2
 SETTINGS = dict(
+    prompt="",
     infer_frames=8,
     sample_steps=2,
     sample_shift=5.0,
@@ -66,8 +69,9 @@ def unsplit_models() -> dict[str, nnx.Module]:
 
 
 def two_clips(
-    models: dict[str, nnx.Module], init_first_frame: bool, dubbed: bool = False, past: Past | None = None
-) -> list[Clip]:
+    models: dict[str, nnx.Module], init_first_frame: bool, dubbed: bool = False, past: Unfinished | None = None
+) -> list[tuple[Clip, dict | None]]:
+    """Each clip, and what is saved after it."""
     rng, trunk = np.random.default_rng(0), DIT.trunk
     text = rng.standard_normal((1, trunk.text_len, trunk.text_dim), np.float32)
     size = [VAE.space_stride * n for n in LATENTS]
@@ -75,18 +79,20 @@ def two_clips(
     audio = partial(clip_audio, rng.standard_normal((16, DIT.audio_layers, DIT.audio_dim), np.float32))
     source = rng.uniform(-1, 1, (19, *size, 3)).astype(np.float32)
     dubbing = Dubbing(lambda first, count: source[first + 3 :][:count], lambda clip, count: 3) if dubbed else None
-    subject = Subject(image, text, np.zeros_like(text), audio, 2, long_video.seeded_noise(5), dubbing)
-    return list(
-        generate_clips(
-            models["dit"],
-            models["vae"],
-            [subject],
-            settings=ClipSettings(**SETTINGS, init_first_frame=init_first_frame),
-            stopwatch=Stopwatch("encoding", "denoising", "decoding"),
-            keep_past=True,
-            past=past,
-        )
+    subject = Subject(image, text, np.zeros_like(text), audio, 2, clip_maker.seeded_noise(5), dubbing)
+    maker, settings, made = (
+        ClipMaker(models["dit"], models["vae"]),
+        Settings(**SETTINGS, init_first_frame=init_first_frame),
+        [],
     )
+    if past:
+        state = maker.restore(subject, settings, past.clip, past.saved, Events())
+    else:
+        state = maker.start(subject, settings, Events())
+    while not state.is_done:
+        [(_, clip, state)] = maker.advance([state], [Events()])
+        made.append((clip, None if state.is_done else maker.save(state)))
+    return made
 
 
 def layouts_of(mesh: str) -> Layouts:
@@ -95,7 +101,7 @@ def layouts_of(mesh: str) -> Layouts:
 
 @cache
 def unsplit_clips(init_first_frame: bool, dubbed: bool = False) -> list[Clip]:
-    return two_clips(unsplit_models(), init_first_frame, dubbed)
+    return [clip for clip, _ in two_clips(unsplit_models(), init_first_frame, dubbed)]
 
 
 @pytest.mark.parametrize(
@@ -128,10 +134,10 @@ def test_eight_devices_make_what_one_does(mesh, init_first_frame, monkeypatch):
         return result
 
     for name in shards:
-        monkeypatch.setattr(long_video, name, partial(record, name, getattr(long_video, name)))
+        monkeypatch.setattr(clip_maker, name, partial(record, name, getattr(clip_maker, name)))
     layouts = layouts_of(mesh)
     models = {name: sharded(model, layouts[name], COMPONENTS[name].axes) for name, model in unsplit_models().items()}
-    for found, clip in zip(two_clips(models, init_first_frame), expected, strict=True):
+    for (found, _), clip in zip(two_clips(models, init_first_frame), expected, strict=True):
         assert error(found.latents, clip.latents) < 1e-4
         assert error(found.frames, clip.frames) < 1e-4
 
@@ -145,7 +151,7 @@ def test_eight_devices_make_what_one_does(mesh, init_first_frame, monkeypatch):
 PROGRAM = """
 import sys
 from talkverse_jax.sharding import distributed
-from tests.pipelines.test_sharded_pipeline import keep_clips_of_part
+from tests.families.talkverse.test_sharded_pipeline import keep_clips_of_part
 
 address, folder, dubbed, me = sys.argv[1:]
 with distributed.session(address, 2, int(me), heartbeat_timeout=60):
@@ -166,11 +172,11 @@ def keep_clips_of_part(folder: str, dubbed: bool) -> None:
         models[name] = tree.with_parameters(module, orbax_io.read(Path(folder) / name, leaves))
     clips = two_clips(models, True, dubbed)
     # The second clip once more, by a run that goes on from what process 0 has kept of the first.
-    kept = clips[0].past and Unfinished(clips[0].past, (8,), 5)
-    again = resume.everywhere(kept)
-    assert (again.written, again.seed) == ((8,), 5) and resume.everywhere(None) is None
-    clips += two_clips(models, True, dubbed, again.past)
-    frames, latents = zip(*[(clip.frames, clip.latents) for clip in clips])
+    saved = clips[0][1]
+    again = resume.everywhere(saved and Unfinished(1, saved, (8,), 5))
+    assert (again.clip, again.written, again.seed) == (1, (8,), 5) and resume.everywhere(None) is None
+    clips += two_clips(models, True, dubbed, again)
+    frames, latents = zip(*[(clip.frames, clip.latents) for clip, _ in clips])
     arrays = {"latents": latents} | ({"frames": frames} if frames[0] is not None else {})
     np.savez(Path(folder) / f"clips_{jax.process_index()}.npz", **arrays)
 

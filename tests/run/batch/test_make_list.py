@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from talkverse_jax.cli import list_batch as command
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.run.batch.items import read_list
-from talkverse_jax.run.batch.make_list import list_batch, main
+from talkverse_jax.run.batch.make_list import list_batch
 from talkverse_jax.run.sample_options import SampleOptions
 
 
@@ -25,7 +26,7 @@ def folders(tmp_path):
 def test_what_has_one_name_belongs_together(folders):
     out = folders / "lists/all.jsonl"
     flags = {"pictures": folders / "pictures", "sounds": folders / "sounds", "prompt": "Somebody.", "output": out}
-    main([word for name, value in flags.items() for word in (f"--{name}", str(value))])
+    command.main([word for name, value in flags.items() for word in (f"--{name}", str(value))], "list-batch")
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert rows[0] == {
         "id": "ann", "image": "../pictures/ann.png", "audio": "../sounds/ann.wav", "prompt": "Ann talks."
@@ -46,7 +47,7 @@ def test_what_does_not_fit_is_one_line(folders):
     with pytest.raises(UserError, match="bob.txt: no such file; write the picture's prompt there"):
         list_batch(pictures, sounds, None, out)
     (folders / "sounds/cy.flac").unlink()
-    with pytest.raises(UserError, match="1 without a partner of the same name: cy; mend"):
+    with pytest.raises(UserError, match="1 without a partner of the same name: cy; rename"):
         list_batch(pictures, sounds, "x", out)
     (folders / "pictures/ann.webp").write_text("")
     with pytest.raises(UserError, match="ann.webp: ann.png has that name too"):

@@ -18,9 +18,10 @@ import soundfile
 
 import sample
 from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.run.batch import worker as workers
-from talkverse_jax.run.batch.items import make_plan, read_list
-from talkverse_jax.run.sample_options import SampleOptions
+from talkverse_jax.run.batch.items import Base, read_list
+from talkverse_jax.run.batch.packs import make_plan
 from tests.processes import ROOT
 from tests.run.test_worker import frames_of
 from tests.videos import write_video
@@ -105,7 +106,7 @@ def test_only_what_is_missing_is_made(flags, tmp_path, monkeypatch):
     assert run(flags) == 0
     assert videos(flags["output_dir"]) == before
     assert times["video-0.mp4"] == (flags["output_dir"] / "video-0.mp4").stat().st_mtime_ns
-    monkeypatch.setattr(workers, "_Worker", None)  # nothing is loaded where nothing is missing
+    monkeypatch.setattr(workers, "Worker", None)  # nothing is loaded where nothing is missing
     assert run(flags) == 0
 
 
@@ -142,10 +143,10 @@ def test_an_item_that_fails_while_it_is_made_ends_nothing(flags, tmp_path, monke
     write_items(tmp_path, 3)
     write = workers.write_clip
 
-    def fails(writer, clip, plan, options):
-        if options.prompt == "number 1":
+    def fails(writer, clip, timeline, job):
+        if job.settings.prompt == "number 1":
             raise UserError("clip 1: came out as values that are no numbers")
-        write(writer, clip, plan, options)
+        write(writer, clip, timeline, job)
 
     monkeypatch.setattr(workers, "write_clip", fails)
     assert run(flags | {"batch_size": 2}) == 1
@@ -177,9 +178,9 @@ def test_videos_of_one_shape_come_together_and_are_of_one_length(flags, tmp_path
     rows[4] |= {"image": source.name}
     rows[5] |= {"sample_steps": 3, "seed": 5}
     path.write_text(json.dumps(rows))  # a JSON list as well
-    options = SampleOptions(weights="", size_bucket="tiny-128", infer_frames=8, sample_steps=2, batch=str(path))
-    items = read_list(str(path), options)
-    assert items[5].options.base_seed == 5 != items[4].options.base_seed >= 0
+    settings = {"size_bucket": "tiny-128", "infer_frames": 8, "sample_steps": 2}
+    items = read_list(str(path), Base("talkverse", Weights(weights=""), Machine(), settings))
+    assert items[5].job.seed == 5 != items[4].job.seed >= 0
     packs = make_plan(items, 2).packs
     assert sorted(map(sorted, packs)) == [
         ["video-0", "video-3"], ["video-1"], ["video-2"], ["video-4"], ["video-5"]

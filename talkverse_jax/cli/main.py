@@ -1,0 +1,56 @@
+"""`talkverse-jax COMMAND`, which is `python -m talkverse_jax COMMAND`."""
+
+import difflib
+import importlib
+import sys
+
+import talkverse_jax
+from talkverse_jax.core.errors import UserError, run_command
+
+PROG = "talkverse-jax"
+
+# Each command's module, whose `main(argv, prog)` runs it, and what it does.
+COMMANDS = {
+    "sample": ("talkverse_jax.cli.sample", "make a talking video, or many"),
+    "train": ("talkverse_jax.cli.train", "train the transformer on videos"),
+    "convert": ("talkverse_jax.cli.convert", "convert the published PyTorch weights"),
+    "prepare": ("talkverse_jax.cli.prepare", "encode a data set of videos once, for training"),
+    "export": ("talkverse_jax.cli.export", "write weights, or what a run has learnt, as safetensors"),
+    "plan": ("talkverse_jax.cli.plan", "tell whether a run fits a machine, and how fast it can be"),
+    "plan-table": ("talkverse_jax.cli.plan_table", "write docs/tpu.md: the plan of every machine"),
+    "parity": ("talkverse_jax.cli.parity", "compare our numbers with the original's"),
+    "evaluate": ("talkverse_jax.cli.evaluate", "measure talking videos"),
+    "contact-sheet": ("talkverse_jax.cli.contact_sheet", "show a video and its sound on one page"),
+    "list-batch": ("talkverse_jax.cli.list_batch", "make the list of a batch from folders"),
+    "dump-original": ("talkverse_jax.cli.dump_original", "write a reference bundle with the original program"),
+    "toy-world": ("talkverse_jax.toy.world", "draw videos of people who talk, to train on"),
+}
+
+
+def main() -> None:
+    """Run the command that `sys.argv` names; ends the process."""
+    run_command(lambda: run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> None:
+    """Run a command.
+
+    Raises:
+      UserError: there is no such command, or it cannot use what it was given.
+    """
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+    elif argv[0] in ("-V", "--version"):
+        print(f"{PROG} {talkverse_jax.__version__}")
+    elif argv[0] in COMMANDS:
+        importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:], f"{PROG} {argv[0]}")
+    else:
+        near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"see {PROG} --help"
+        raise UserError(f"{argv[0]}: no such command; {hint}")
+
+
+def _help() -> str:
+    lines = [f"usage: {PROG} COMMAND [--flag VALUE ...]", "", talkverse_jax.__doc__ or "", "", "commands:"]
+    lines += [f"  {name:15} {does}" for name, (_, does) in COMMANDS.items()]
+    return "\n".join([*lines, "", f"{PROG} COMMAND --help explains a command, {PROG} --version tells the version."])

@@ -1,0 +1,11 @@
+"""plan_table"""
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None, prog: str) -> None:
+    from talkverse_jax.plan import table as tool
+
+    sys.argv = [prog, *(sys.argv[1:] if argv is None else argv)]
+    tool.main()

@@ -1,0 +1,75 @@
+"""What the commands draw on the terminal: bars and lines, on stderr."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from talkverse_jax.core.reporting import Bar, Reporter
+from talkverse_jax.pipeline.events import Events
+from talkverse_jax.sharding.distributed import is_main
+
+
+def say(line: str) -> None:
+    """Print a line above the bars, in the process that speaks."""
+    if is_main():
+        tqdm.write(line, file=sys.stderr)
+
+
+class _Tqdm(Bar):
+    def __init__(self, bar: tqdm):
+        self._bar = bar
+
+    def update(self, count: float = 1) -> None:
+        self._bar.update(count)
+
+    def note(self, text: str) -> None:
+        self._bar.set_postfix_str(text)
+
+
+class TerminalReporter(Reporter):
+    """Lines and bars of long work."""
+
+    def say(self, text: str) -> None:
+        say(text)
+
+    @contextmanager
+    def bar(self, total: float | None, what: str, unit: str = "", done: float = 0) -> Iterator[Bar]:
+        with tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True, file=sys.stderr) as bar:
+            yield _Tqdm(bar)
+
+
+class TerminalEvents(Events):
+    """Two bars, clips and the steps of the clip in work, each with the time left; a context manager."""
+
+    def __enter__(self) -> "TerminalEvents":
+        self._clips = self._steps = None
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for bar in (self._steps, self._clips):
+            if bar is not None:
+                bar.close()
+
+    def step(self, index: int, count: int) -> None:
+        if self._steps is None:
+            self._steps = self._bar(count, "steps", "step", position=1, leave=False)
+        if index == 0:
+            self._steps.reset(count)
+        self._steps.update()
+
+    def clip(self, index: int, count: int | None, preview: Callable[[], Any]) -> None:
+        if self._clips is None:
+            self._clips = self._bar(count, "clips", "clip", position=0, initial=index)
+        self._clips.update()
+
+    def notice(self, text: str) -> None:
+        say(text)
+
+    @staticmethod
+    def _bar(total: int | None, what: str, unit: str, **how: Any) -> tqdm:
+        return tqdm(
+            total=total, desc=what, unit=unit, dynamic_ncols=True, file=sys.stderr, disable=not is_main(), **how
+        )

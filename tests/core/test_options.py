@@ -1,0 +1,84 @@
+"""Options: one definition, several groups, values from a file or a call."""
+
+import dataclasses
+import json
+from typing import Literal
+
+import pytest
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import build, check_at_least, check_shares, defaults, describe, option, schema
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    image: str = option("a picture", group="input", metavar="FILE", decides=True)
+    videos: tuple[str, ...] = option("videos", group="input", metavar="FILE", default=())
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    steps: int = option("steps", group="sampling", default=50, decides=True)
+    rate: float | None = option("a rate", group="sampling", metavar="X", default=None)
+    fast: bool = option("be quick", group="sampling", default=False)
+    mode: Literal["x", "y"] = option("the mode", group="sampling", default="x", decides=True)
+
+    def __post_init__(self):
+        check_at_least(self, steps=1)
+        if self.rate is not None:
+            check_shares(self, "rate")
+
+
+GROUPS = {"files": Files, "settings": Settings}
+
+
+def test_flat_values_become_nested_dataclasses():
+    made = build(GROUPS, {"image": "a.png", "videos": ["b", "c"], "steps": 3, "rate": 1}, "here")
+    assert made == {"files": Files("a.png", ("b", "c")), "settings": Settings(3, 1.0)}
+
+
+@pytest.mark.parametrize(
+    "values, message, field",
+    [
+        ({}, "here: missing 'image'; add a value for each", None),
+        ({"image": "a", "stps": 1}, "here: unknown key 'stps'; did you mean 'steps'?", None),
+        ({"image": "a", "zzz": 1}, "the keys are image, videos, steps, rate, fast, mode", None),
+        ({"image": "a", "steps": "x"}, "here: steps: expected int, found 'x'", "steps"),
+        ({"image": "a", "mode": "z"}, "here: mode: 'z' is none of 'x', 'y'", "mode"),
+        ({"image": "a", "videos": "b"}, "here: videos: expected a list, found 'b'", "videos"),
+        ({"image": "a", "steps": 0}, "here: steps: 0: give 1 or more", "steps"),
+        ({"image": "a", "rate": 1.5}, "here: rate: 1.5: give a number from 0 to 1", "rate"),
+        ({"image": "a", "rate": float("nan")}, "here: rate: nan: give a number", "rate"),
+    ],
+)
+def test_what_cannot_be_used_is_named(values, message, field):
+    with pytest.raises(UserError) as error:
+        build(GROUPS, values, "here")
+    assert message in str(error.value) and error.value.field == field
+
+
+def test_a_call_is_told_the_flag():
+    with pytest.raises(UserError, match="^--steps 0: give 1 or more$"):
+        Settings(steps=0)
+
+
+def test_what_decides_has_a_default():
+    assert defaults(Files("a.png"), Settings(3)) == {"steps": 50, "mode": "x"}
+
+
+def test_two_groups_cannot_have_one_option():
+    with pytest.raises(ValueError, match="Files.image: another group has this option too"):
+        describe({"a": Files, "b": Files})
+
+
+def test_the_schema():
+    made = schema(GROUPS)
+    assert made["required"] == ["image"] and not made["additionalProperties"]
+    properties = made["properties"]
+    assert properties["image"] == {"type": "string", "description": "a picture"}
+    assert properties["videos"] == {
+        "type": "array", "items": {"type": "string"}, "description": "videos", "default": []
+    }  # fmt: skip
+    assert properties["rate"]["anyOf"] == [{"type": "number"}, {"type": "null"}]
+    assert properties["mode"] == {"enum": ["x", "y"], "description": "the mode", "default": "x"}
+    assert json.loads(json.dumps(made)) == made

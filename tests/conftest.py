@@ -1,4 +1,8 @@
-"""Eight virtual devices, one compile cache for the session and all processes it starts, and tiny weights."""
+"""Eight virtual devices, one compile cache for the session and all processes it starts, and tiny weights.
+
+Annotated shapes and dtypes are checked at every call: beartype reads jaxtyping's, in the modules that are imported after
+this one.
+"""
 
 import atexit
 import gc
@@ -20,7 +24,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 from pathlib import Path
 
 import jax
+import jaxtyping
 import pytest
+
+jaxtyping.install_import_hook("talkverse_jax", "beartype.beartype")
 
 GOLDENS = Path(__file__).parent / "goldens"
 CONFIGS = Path(__file__).parent.parent / "configs"

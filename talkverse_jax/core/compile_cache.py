@@ -10,9 +10,9 @@ Of several processes only process 0 writes (JAX sees to that): hosts that share 
 Programs from the cache are run as they are: share the folder with nobody you do not trust.
 """
 
+import logging
 import os
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ from typing import Any
 import jax
 from etils import epath
 
+_LOG = logging.getLogger(__name__)
 _BUILT_EVENT = "/jax/core/compile/backend_compile_duration"  # compiled or loaded
 _LOADED_EVENT = "/jax/compilation_cache/cache_hits"
 _DAMAGED = re.compile(r"Error reading persistent compilation cache entry for '(\w+)'")
@@ -38,7 +39,7 @@ def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "talkverse_jax" / f"jax-{jax.__version__}-{version('jaxlib')}"
 
 
-def enable(say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> str | None:
+def enable(say: Callable[[str], None] = _LOG.warning) -> str | None:
     """Keep every program from now on; the folder, or None where there is no cache.
 
     A folder that cannot be written is one notice to `say`; the run then goes on without a cache.

@@ -49,6 +49,16 @@ def naming(path: str | Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """The line and the exit code with which a command ends; None where the error is the program's own."""
+    if isinstance(error, UserError):
+        return f"error: {error}", 2
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    remedy = _REMEDIES.get(error.errno or 0) if isinstance(error, OSError) and error.filename else None
+    return (f"error: {error.filename}: {error.strerror}; {remedy}", 2) if remedy else None
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Call `main`; a `UserError` or Ctrl-C becomes one line on stderr instead of a traceback.
 
@@ -56,15 +66,9 @@ def run_command(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno)
-        if remedy is None or not error.filename:
+    except (UserError, OSError, KeyboardInterrupt) as error:
+        if (explained := explain(error)) is None:
             raise
-        print(f"error: {error.filename}: {error.strerror}; {remedy}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        line, code = explained
+        print(line, file=sys.stderr)
+        sys.exit(code)

@@ -1,7 +1,6 @@
 """Eight virtual devices, one compile cache for the session and all processes it starts, and tiny weights.
 
-Annotated shapes and dtypes are checked at every call: beartype reads jaxtyping's, in the modules that are imported after
-this one.
+Annotated shapes and dtypes are checked at every call, in all modules that are imported after this one.
 """
 
 import atexit
@@ -27,7 +26,9 @@ import jax
 import jaxtyping
 import pytest
 
-jaxtyping.install_import_hook("talkverse_jax", "beartype.beartype")
+from tests.annotations import check
+
+jaxtyping.install_import_hook("talkverse_jax", f"{check.__module__}.{check.__name__}")
 
 GOLDENS = Path(__file__).parent / "goldens"
 CONFIGS = Path(__file__).parent.parent / "configs"

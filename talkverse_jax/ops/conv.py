@@ -1,6 +1,6 @@
 """Convolution over frames, rows and columns, in the way that is fast on the platform at hand.
 
-Shapes: B batch, T frames, H W rows and columns, C channels in, D channels out.
+Shapes: B batch, T frames, F = (T - t) // stride + 1 frames then, H W rows and columns, C channels in, D channels out.
 """
 
 import functools
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 def conv3d(
     x: Float[Array, "B T H W C"], kernel: Float[Array, "t y x C D"], *, time_stride: int = 1
-) -> Float[Array, "B (T-t)/stride+1 H W D"]:
+) -> Float[Array, "B F H W D"]:
     """3-D convolution without padding in time and with zero padding to the same rows and columns (y, x odd).
 
     A kernel of one pixel is a sum of matrix products. Others run as one convolution on accelerators and
@@ -28,7 +28,9 @@ def conv3d(
     )
 
 
-def conv3d_whole(x, kernel, *, time_stride: int) -> Float[Array, "B (T-t)/stride+1 H W D"]:
+def conv3d_whole(
+    x: Float[Array, "B T H W C"], kernel: Float[Array, "t y x C D"], *, time_stride: int
+) -> Float[Array, "B F H W D"]:
     """`conv3d` as one 3-D convolution.
 
     For a TPU v6e XLA reckons with half the memory traffic and 0.6 to 0.7 of the time of the sum by frames
@@ -43,7 +45,9 @@ def conv3d_whole(x, kernel, *, time_stride: int) -> Float[Array, "B (T-t)/stride
     )
 
 
-def conv3d_by_frames(x, kernel, *, time_stride: int) -> Float[Array, "B (T-t)/stride+1 H W D"]:
+def conv3d_by_frames(
+    x: Float[Array, "B T H W C"], kernel: Float[Array, "t y x C D"], *, time_stride: int
+) -> Float[Array, "B F H W D"]:
     """`conv3d` as a sum of 2-D convolutions, one for each frame of the kernel.
 
     On a CPU XLA's 3-D convolution takes 1.4 to 6 times as long (two cores, 16 to 256 channels, 2026-11-20).

@@ -8,7 +8,6 @@ cache; when it ends what was written is on the disk.
 """
 
 import argparse
-import dataclasses
 import math
 import os
 import shutil
@@ -17,11 +16,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from talkverse_jax.convert.random_checkpoint import torch_shapes, write_random_checkpoint
+import numpy as np
+
+from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError, run_command
-from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.family import Family
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,19 +34,22 @@ def main() -> None:
     parser.add_argument(
         "--folder", metavar="DIR", default="outputs/bench_convert", help="scratch (default: %(default)s)"
     )
-    parser.add_argument("--components", metavar="LIST", default=",".join(COMPONENTS), help="default: %(default)s")
-    parser.add_argument("--layers", metavar="N", type=int, help="blocks of dit and text (default: all)")
+    parser.add_argument("--family", metavar="NAME", default=registry.DEFAULT, help="default: %(default)s")
+    parser.add_argument("--components", metavar="LIST", help="default: all")
+    parser.add_argument("--config", metavar="FILE", help="TOML file of sizes (default: the published ones)")
     args = parser.parse_args()
-    configs, folder = _configs(args.layers), Path(args.folder)
-    names = args.components.split(",")
+    family = registry.find(args.family)
+    configs = family.configs_from_toml(args.config) if args.config else family.real_size()
+    folder = Path(args.folder)
+    names = args.components.split(",") if args.components else list(family.components)
     for name in names:
-        if name not in COMPONENTS:
-            raise UserError(f"--components {name}: none of {', '.join(COMPONENTS)}")
-    needed = 2 * max(_source_bytes(name, configs) for name in names)
+        if name not in family.components:
+            raise UserError(f"{name}: none of {', '.join(family.components)}", field="components")
+    needed = 2 * max(_source_bytes(family, name, configs) for name in names)
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < 1.05 * needed:
-        raise UserError(f"--folder {folder}: {needed / 1e9:.0f} GB needed, {free / 1e9:.0f} free; give another")
+        raise UserError(f"{folder}: {needed / 1e9:.0f} GB needed, {free / 1e9:.0f} free; give another", field="folder")
     scratch = Path(tempfile.mkdtemp(dir=folder))
     print(
         "| component | files | result | copy | conversion | peak RssAnon |\n|---|---|---|---|---|---|",
@@ -51,31 +57,21 @@ def main() -> None:
     )
     try:
         for name in names:
-            print(_measure(name, configs, scratch), flush=True)
+            print(_measure(family, name, configs, scratch), flush=True)
     finally:
         shutil.rmtree(scratch)
 
 
-def _configs(layers: int | None) -> ModelConfigs:
-    configs = ModelConfigs.real_size()
-    if layers is None:
-        return configs
-    inject = tuple(layer for layer in configs.dit.audio_inject_layers if layer < layers)
-    trunk = dataclasses.replace(configs.dit.trunk, num_layers=layers)
-    dit = dataclasses.replace(configs.dit, trunk=trunk, audio_inject_layers=inject)
-    return dataclasses.replace(configs, dit=dit, text=dataclasses.replace(configs.text, num_layers=layers))
+def _source_bytes(family: Family, name: str, configs: Any) -> int:
+    """About; trained tensors may be half as large as counted here."""
+    values = sum(math.prod(shape) for shape in family.components[name].torch_shapes(getattr(configs, name)).values())
+    return values * np.dtype(family.sources[name].random.dtype).itemsize
 
 
-def _source_bytes(name: str, configs: ModelConfigs) -> int:
-    """About; a DiT's trained tensors are half as large as counted here."""
-    values = sum(math.prod(shape) for shape in torch_shapes(name, getattr(configs, name)).values())
-    return values * (2 if name == "text" else 4)
-
-
-def _measure(name: str, configs: ModelConfigs, folder: Path) -> str:
+def _measure(family: Family, name: str, configs: Any, folder: Path) -> str:
     """A row of the table."""
     published, copy, weights = folder / "published", folder / "copy", folder / "weights"
-    paths = write_random_checkpoint(published, configs, seed=0, components=(name,))
+    paths = write_random_checkpoint(family, published, configs, seed=0, components=(name,))
     source = _flush(published)
 
     begin = time.perf_counter()
@@ -86,7 +82,7 @@ def _measure(name: str, configs: ModelConfigs, folder: Path) -> str:
 
     (folder / "sizes.toml").write_text(_toml(to_dict(configs)))
     command = [sys.executable, "convert_torch_weights.py", "--components", name, "--output", weights]
-    command += ["--config", folder / "sizes.toml"]
+    command += ["--family", family.name, "--config", folder / "sizes.toml"]
     for flag, path in paths.items():
         command += [f"--{flag}", path]
     _flush(published)

@@ -25,14 +25,16 @@ from statistics import median
 import jax
 from tqdm import tqdm
 
-from talkverse_jax.convert.convert import Settings as Conversion
 from talkverse_jax.convert.convert import convert
+from talkverse_jax.convert.options import ConvertOptions
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core.errors import run_command
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data.loader import Loaded, batches
 from talkverse_jax.data.skipped import Skipped
-from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
+from talkverse_jax.families.talkverse.settings import Sources
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training.feed import Data, Feed, open_data
 from talkverse_jax.training.optimizer import make_optimizer
@@ -105,10 +107,9 @@ def measure(folder: Path, videos: int, frames: int, samples: int, turns: int) ->
 
 def make_weights(folder: Path, configs: ModelConfigs) -> Path:
     """Random ones, converted."""
-    checkpoint = write_random_checkpoint(folder / "published", configs, seed=0)
-    settings = Conversion(dtype="auto", lora_rank=128, lora_alpha=128.0, lora_merge=True)
-    paths = {name: str(path) for name, path in checkpoint.items()}
-    convert(folder / "weights", tuple(COMPONENTS), configs, settings, **paths)
+    checkpoint = write_random_checkpoint(FAMILY, folder / "published", configs, seed=0)
+    sources = Sources(**{name: str(path) for name, path in checkpoint.items()})
+    convert(FAMILY, ConvertOptions(output=str(folder / "weights")), sources, configs)
     return folder / "weights"
 
 

@@ -17,9 +17,10 @@ import numpy as np
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import run_command
-from talkverse_jax.diffusion.denoise import denoising_step
+from talkverse_jax.diffusion.denoise import LoopState, denoising_step, steps_of
 from talkverse_jax.diffusion.flow import make_schedule
-from talkverse_jax.diffusion.solvers import solver_coefficients, start
+from talkverse_jax.diffusion.guidance import CLASSIFIER_FREE
+from talkverse_jax.diffusion.solvers import start
 from talkverse_jax.families.talkverse.clips import prepare
 from talkverse_jax.families.talkverse.components import COMPONENTS
 
@@ -65,16 +66,14 @@ def main() -> None:
     conditions = jax.block_until_ready(prepare(model, *inputs(model.config), guided=True))
     print(f"clip conditions {time.perf_counter() - begin:.0f} s with compilation, peak RSS {peak_gb():.1f} GB")
 
-    schedule = make_schedule("unipc", 2, 5.0)
-    rows = solver_coefficients("unipc", schedule)
     noise = jax.random.normal(jax.random.key(1), (1, FRAMES // 4, HEIGHT // 16, WIDTH // 16, 48))
-    state, seconds = start(noise), []
-    for timestep, row in zip(schedule.timesteps, rows):
+    state, seconds = LoopState(start(noise)), []
+    for step in steps_of("unipc", make_schedule("unipc", 2, 5.0)):
         begin = time.perf_counter()
-        state = denoising_step(model, state, np.float32(timestep), row, conditions, np.float32(4.5))
-        jax.block_until_ready(state.sample)
+        state = denoising_step(model, state, step, conditions, np.float32(4.5), guidance=CLASSIFIER_FREE)
+        jax.block_until_ready(state.solver.sample)
         seconds.append(time.perf_counter() - begin)
-    assert np.isfinite(np.asarray(state.sample)).all()
+    assert np.isfinite(np.asarray(state.solver.sample)).all()
     print(f"first step {seconds[0]:.0f} s with compilation, second {seconds[1]:.1f} s")
     print(f"peak RSS {peak_gb():.1f} GB")
 

@@ -24,7 +24,7 @@ from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.umt5.model import UMT5Encoder
 from talkverse_jax.models.vae import keys as vae_keys
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.models.wan.config import WanConfig
 from talkverse_jax.models.wav2vec2 import keys as audio_keys
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
@@ -119,10 +119,10 @@ def _dit(bundle: dict, weights: Arrays, inputs: Arrays, taps: Arrays) -> dict[st
 def _vae(bundle: dict, weights: Arrays, inputs: Arrays, taps: Arrays) -> dict[str, jax.Array]:
     sizes = {name: tuple(v) if isinstance(v, list) else v for name, v in bundle["config"].items()}
     mean, std = (tuple(map(float, taps[name])) for name in ("mean", "std"))
-    vae = _load(WanVAE22, VAEConfig(**sizes, latent_mean=mean, latent_std=std), vae_keys, weights)
+    vae = _load(WanVAE, VAEConfig(**sizes, latent_mean=mean, latent_std=std), vae_keys, weights)
     return {
-        "encoded": jnp.moveaxis(jax.jit(WanVAE22.encode)(vae, _last(inputs["video"])), -1, 1),
-        "decoded": jnp.moveaxis(jax.jit(WanVAE22.decode)(vae, _last(inputs["latents"])), -1, 1),
+        "encoded": jnp.moveaxis(jax.jit(WanVAE.encode)(vae, _last(inputs["video"])), -1, 1),
+        "decoded": jnp.moveaxis(jax.jit(WanVAE.decode)(vae, _last(inputs["latents"])), -1, 1),
     }
 
 

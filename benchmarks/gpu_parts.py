@@ -18,15 +18,16 @@ from flax import nnx
 
 from talkverse_jax.core.compilation import model_jit
 from talkverse_jax.core.config import from_dict, read_toml
-from talkverse_jax.diffusion.denoise import denoising_step
+from talkverse_jax.diffusion.denoise import LoopState, denoising_step, steps_of
 from talkverse_jax.diffusion.flow import make_schedule
-from talkverse_jax.diffusion.solvers import solver_coefficients, start
+from talkverse_jax.diffusion.guidance import CLASSIFIER_FREE
+from talkverse_jax.diffusion.solvers import start
 from talkverse_jax.families.talkverse import clips as long_video
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.flops import clip_tokens, decode_flops, encode_flops, step_flops
 from talkverse_jax.families.talkverse.model import TalkVerse
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.attention.cudnn import refusal
 from talkverse_jax.ops.conv import conv3d_by_frames, conv3d_whole
@@ -202,25 +203,21 @@ def step(job: Job, report: Report) -> None:
     report.add(f"conditions of a clip: {min(seconds):.3f} s", prepare_seconds=seconds)
     conditions = prepare(model, *inputs)
 
-    schedule = make_schedule("unipc", CLIP_STEPS, 5.0)
-    levels = zip(schedule.timesteps, solver_coefficients("unipc", schedule), strict=True)
-    state = start(normal(next(keys(3)), shape))
-    timestep, row = next(levels)
-    run = report.compiled(
-        "step", denoising_step.jitted(), model, state, np.float32(timestep), row, conditions, np.float32(4.5)
-    )
+    steps = iter(steps_of("unipc", make_schedule("unipc", CLIP_STEPS, 5.0)))
+    state, scale = LoopState(start(normal(next(keys(3)), shape))), np.float32(4.5)
+    arguments = model, state, next(steps), conditions, scale
+    run = report.compiled("step", denoising_step.jitted(), *arguments, guidance=CLASSIFIER_FREE)
 
     def one() -> jax.Array:
         nonlocal state
-        timestep, row = next(levels)
-        state = run(model, state, np.float32(timestep), row, conditions, np.float32(4.5))
-        return state.sample
+        state = run(model, state, next(steps), conditions, scale)
+        return state.solver.sample
 
     seconds = timed(one, job.steps)
     median = statistics.median(seconds)
     spread = f"{min(seconds):.3f} to {max(seconds):.3f}, {job.steps} steps"
     report.add(f"{median:.3f} s a step ({spread})", step_seconds=seconds, seconds_a_step=median)
-    assert jnp.isfinite(state.sample).all(), "the sample is not finite"
+    assert jnp.isfinite(state.solver.sample).all(), "the sample is not finite"
     report.peak()
 
     rate = max(rate, product_rate(job))
@@ -243,7 +240,7 @@ def step(job: Job, report: Report) -> None:
 def decode(job: Job, report: Report) -> None:
     dtype = jnp.dtype(job.vae_dtype)
     report.add(f"{job.frames} frames at {job.width}x{job.height} in {dtype}", dtype=job.vae_dtype)
-    vae = random_model(report, lambda rngs: WanVAE22(job.vae, rngs=rngs, dtype=dtype, param_dtype=dtype))
+    vae = random_model(report, lambda rngs: WanVAE(job.vae, rngs=rngs, dtype=dtype, param_dtype=dtype))
     motion_frames, key = job.dit.motion_latent_frames, keys(4)
     motion, latents = (normal(next(key), job.latents(n)) for n in (motion_frames, job.frames // 4))
     total, h, w = motion_frames + latents.shape[1], *latents.shape[2:4]

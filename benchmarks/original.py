@@ -18,15 +18,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # PYTHON need not have this package installed
 
 from talkverse_jax.core.errors import UserError, run_command
-from talkverse_jax.parity.original.clone import use_clone
-from talkverse_jax.parity.original.inputs import MOTION_FRAMES
+from talkverse_jax.families.talkverse.original.clone import use_clone
+from talkverse_jax.families.talkverse.original.inputs import MOTION_FRAMES
 
 
 def random_dit(num_layers: int = 4) -> torch.nn.Module:
     """The original's DiT of full width with few blocks: 1.0 billion parameters."""
     import torch
 
-    from talkverse_jax.parity.original.models import create_dit, fill
+    from talkverse_jax.families.talkverse.original.models import create_dit, fill
 
     model = create_dit({"num_layers": num_layers, "audio_inject_layers": [0, 3]})
     shapes = {name: parameter.shape for name, parameter in model.state_dict().items()}
@@ -57,7 +57,7 @@ def main() -> None:
         raise UserError("torch: not installed in this Python; give the one that the original runs in")
     import torch
 
-    from talkverse_jax.parity.original.runs import predict_velocity
+    from talkverse_jax.families.talkverse.original.runs import predict_velocity
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)

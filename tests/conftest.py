@@ -62,33 +62,28 @@ def golden():
 def tiny_checkpoint(tmp_path_factory):
     """A random checkpoint of configs/model_tiny.toml in the published layout: its paths by flag."""
     from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
-    from talkverse_jax.families.talkverse.components import ModelConfigs
+    from talkverse_jax.families.talkverse.family import FAMILY
 
-    folder = tmp_path_factory.mktemp("published")
-    return write_random_checkpoint(folder, ModelConfigs.from_toml(CONFIGS / "model_tiny.toml"), seed=0)
-
-
-def _converted(folder, files, components, **settings):
-    from talkverse_jax.convert.convert import Settings, convert
-    from talkverse_jax.families.talkverse.components import ModelConfigs
-
-    configs = ModelConfigs.from_toml(CONFIGS / "model_tiny.toml")
-    files = {name: str(path) for name, path in files.items()}
-    convert(folder, components, configs, Settings(lora_rank=128, **settings), **files)
-    return folder
+    folder, configs = tmp_path_factory.mktemp("published"), FAMILY.configs_from_toml(CONFIGS / "model_tiny.toml")
+    return write_random_checkpoint(FAMILY, folder, configs, seed=0)
 
 
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_checkpoint, tmp_path_factory):
     """The folder of converted weights made from `tiny_checkpoint`. Do not change it."""
-    from talkverse_jax.families.talkverse.components import COMPONENTS
+    from talkverse_jax.families.talkverse.family import FAMILY
+    from tests.published import converted
 
-    settings = dict(dtype="auto", lora_alpha=128.0, lora_merge=True)
-    return _converted(tmp_path_factory.mktemp("weights"), tiny_checkpoint, tuple(COMPONENTS), **settings)
+    configs = FAMILY.configs_from_toml(CONFIGS / "model_tiny.toml")
+    return converted(tmp_path_factory.mktemp("weights"), configs, tiny_checkpoint)
 
 
 @pytest.fixture(scope="session")
 def tiny_pairs_apart(tiny_checkpoint, tmp_path_factory):
     """The transformer of `tiny_checkpoint` in float32, its LoRA pairs (alpha 64) beside it. Do not change it."""
-    settings = dict(dtype="float32", lora_alpha=64.0, lora_merge=False)
-    return _converted(tmp_path_factory.mktemp("pairs_apart"), tiny_checkpoint, ("dit",), **settings)
+    from talkverse_jax.families.talkverse.family import FAMILY
+    from tests.published import converted
+
+    configs, options = FAMILY.configs_from_toml(CONFIGS / "model_tiny.toml"), dict(components="dit", dtype="float32")
+    options |= dict(lora_alpha=64.0, lora_merge=False)
+    return converted(tmp_path_factory.mktemp("pairs_apart"), configs, tiny_checkpoint, **options)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -12,10 +12,10 @@ from talkverse_jax.pipeline.events import Events
 from talkverse_jax.sharding.distributed import is_main
 
 
-def say(line: str) -> None:
+def say(line: str, file: TextIO | None = None) -> None:
     """Print a line above the bars, in the process that speaks."""
     if is_main():
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(line, file=file or sys.stderr)
 
 
 class _Tqdm(Bar):
@@ -30,14 +30,22 @@ class _Tqdm(Bar):
 
 
 class TerminalReporter(Reporter):
-    """Lines and bars of long work."""
+    """Lines and bars of long work.
+
+    Attributes:
+      lines: where lines go; by default beside the bars, to stderr.
+    """
+
+    def __init__(self, lines: TextIO | None = None):
+        self._lines = lines
 
     def say(self, text: str) -> None:
-        say(text)
+        say(text, self._lines)
 
     @contextmanager
     def bar(self, total: float | None, what: str, unit: str = "", done: float = 0) -> Iterator[Bar]:
-        with tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True, file=sys.stderr) as bar:
+        how: dict[str, Any] = dict(unit_scale=unit == "B", dynamic_ncols=True, file=sys.stderr)
+        with tqdm(total=total, initial=done, desc=what, unit=unit, **how) as bar:
             yield _Tqdm(bar)
 
 

@@ -1,4 +1,4 @@
-"""PyTorch files to a folder of converted weights, in little memory: what `convert_torch_weights.py` runs."""
+"""PyTorch files to a folder of converted weights, in little memory."""
 
 import dataclasses
 import math
@@ -7,69 +7,54 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 import talkverse_jax
 from talkverse_jax.convert.export import headers_of
-from talkverse_jax.convert.published import Published, open_published
+from talkverse_jax.convert.options import ConvertOptions
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import new_folder, write_json
-from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.core.reporting import SILENT, Reporter
+from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.family import Family
 from talkverse_jax.weights import blocks, lora, manifest, match, orbax_io, store
+from talkverse_jax.weights.published import Published
 
 _SYSTEM_ERROR = re.compile(r"([^: ][^:]*) \[os_error_code=")  # in the ValueError that TensorStore raises
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How weights are converted.
-
-    Attributes:
-      dtype: "auto" (each component's own), "bfloat16", "float32", or "keep" (as it came in).
-      lora_rank, lora_alpha: of the pairs in the TalkVerse file.
-      lora_merge: add them to the kernels, or store them beside.
-    """
-
-    dtype: str
-    lora_rank: int
-    lora_alpha: float
-    lora_merge: bool
-
-
-def convert(
-    output: str | Path,
-    components: tuple[str, ...],
-    configs: ModelConfigs,
-    settings: Settings,
-    *,
-    ckpt_dir: str | None = None,
-    lora_ckpt: str | None = None,
-    wav2vec_dir: str | None = None,
-) -> None:
-    """Convert some components into the folder `output`; what it holds already stays.
+def convert(family: Family, options: ConvertOptions, sources: Any, configs: Any, reporter: Reporter = SILENT) -> None:
+    """Convert some components into the folder `options.output`; what it holds already stays.
 
     All files are found and checked before the first is converted. A component whose files and settings are
     those of a conversion that finished is skipped.
 
+    Args:
+      sources: the flags that name the published files, the family's own `Sources`.
+      configs: the sizes, the family's `configs_type`.
+
     Raises:
-      UserError: a file is missing or damaged, names or shapes differ from the model's (with the report), or
-        the disk is full. Nothing half-written stands in place of a complete component.
+      UserError: a file is missing or damaged, names or shapes differ from the model's (with the report), the folder
+        holds another family, or the disk is full. Nothing half-written stands in place of a complete component.
     """
-    output = Path(output)
-    published = [open_published(name, getattr(configs, name), ckpt_dir, lora_ckpt, wav2vec_dir) for name in components]
-    plans = [_plan(one, settings) for one in published]
+    if options.output is None:
+        raise UserError("missing; give the folder of converted weights", field="output")
+    output, names = Path(options.output), options.chosen(family.components)
+    _check_family(output, family)
+    published = [family.published(name, getattr(configs, name), sources) for name in names]
+    plans = [_plan(one, options) for one in published]
     try:
         new_folder(output)
         for plan in plans:
             if _is_done(output, plan):
                 store.discard(output, plan.name)
-                print(f"{plan.name}: already converted from these files")
+                reporter.say(f"{plan.name}: already converted from these files")
             else:
-                _run(output, plan)
+                _run(output, family.name, plan, reporter)
     except (OSError, ValueError) as error:
         told = _SYSTEM_ERROR.search(str(error))
         reason = error.strerror if isinstance(error, OSError) else told and told[1]
@@ -80,8 +65,19 @@ def convert(
         ) from None
 
 
+def _check_family(output: Path, family: Family) -> None:
+    try:
+        there = registry.family_of(output)
+    except UserError:  # no weights yet, or damaged: made anew
+        return
+    if there != family.name:
+        raise UserError(
+            f"{output}: holds weights of {there}, not of {family.name}; give another folder", field="output"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class _Conversion:
     """What to write for a component: the Orbax checkpoints of its folder, by name."""
 
     published: Published
@@ -98,19 +94,19 @@ class _Plan:
         return sum(leaf.nbytes for leaves in self.checkpoints.values() for leaf in leaves.values())
 
 
-def _plan(published: Published, settings: Settings) -> _Plan:
+def _plan(published: Published, options: ConvertOptions) -> _Conversion:
     component, where = published.component, published.where
     parameters = tree.abstract_parameters(component.abstract(published.config))
     found = match.match(parameters, component.rules, published.tensors, component.ignored)
     if not found.complete:
         raise UserError(f"{where}: the files do not fit the model {component.name}:\n{found.report()}")
-    for trained in published.trained:
+    if published.trained:
         shapes = match.torch_shapes(parameters, component.rules)
-        lora.check(published.pairs, shapes, settings.lora_rank, str(trained.path))
+        lora.check(published.pairs, shapes, options.lora_rank, str(published.trained.path))
 
-    dtype = component.dtype if settings.dtype == "auto" else settings.dtype
+    dtype = component.dtype if options.dtype == "auto" else options.dtype
     to = None if dtype == "keep" else np.dtype(dtype)
-    scale = settings.lora_alpha / settings.lora_rank
+    scale = options.lora_alpha / options.lora_rank
     leaves = {}
     order = {name: place for place, name in enumerate(published.tensors)}  # as they lie in the files
     for pair in sorted(found.pairs, key=lambda pair: order[pair.name]):
@@ -118,23 +114,23 @@ def _plan(published: Published, settings: Settings) -> _Plan:
         difference = published.pairs.get(pair.name.removesuffix(".weight"))
         if difference:
             lora.require_linear(pair.rule, pair.name, where)
-        if difference and settings.lora_merge:
+        if difference and options.lora_merge:
             leaves[pair.path] = difference.blocks(array, scale, to)
         else:
             leaves[pair.path] = blocks.cast(array, to)
     # what is stored beside the parameters stays as it came
     checkpoints = {store.PARAMETERS: leaves}
-    if not settings.lora_merge:
+    if not options.lora_merge:
         checkpoints[store.LORA] = {name: blocks.cast(array) for name, array in lora.join(published.pairs).items()}
         checkpoints[store.REPLACED] = {name: blocks.cast(array) for name, array in published.replaced.items()}
-    return _Plan(
+    return _Conversion(
         published=published,
         checkpoints={name: leaves for name, leaves in checkpoints.items() if leaves},
         dtype=dtype,
         lora=manifest.LoRA(
-            merged=settings.lora_merge,
-            rank=settings.lora_rank,
-            alpha=float(settings.lora_alpha),
+            merged=options.lora_merge,
+            rank=options.lora_rank,
+            alpha=float(options.lora_alpha),
             pairs=len(published.pairs),
         )
         if published.trained
@@ -142,7 +138,7 @@ def _plan(published: Published, settings: Settings) -> _Plan:
     )
 
 
-def _is_done(output: Path, plan: _Plan) -> bool:
+def _is_done(output: Path, plan: _Conversion) -> bool:
     try:
         entry = manifest.read(output)[plan.name]
         config = store.load_config(output, plan.published.component)
@@ -153,18 +149,18 @@ def _is_done(output: Path, plan: _Plan) -> bool:
     return same and manifest.unchanged(entry.sources, plan.published.files)
 
 
-def _run(output: Path, plan: _Plan) -> None:
+def _run(output: Path, family: str, plan: _Conversion, reporter: Reporter) -> None:
     free = shutil.disk_usage(output).free
     if plan.nbytes > free:
         raise UserError(
-            f"{output}: {plan.name} needs {size(plan.nbytes)}, {size(free)} are free; make room, or give "
-            "another --output"
+            f"{output}: {plan.name} needs {size(plan.nbytes)}, {size(free)} are free; make room, or give another",
+            field="output",
         )
     begin = time.perf_counter()
     hashing = manifest.Hashing(plan.published.files)
     hashing.start()
     with store.staging(output, plan.name) as folder:
-        with tqdm(total=plan.nbytes, desc=plan.name, unit="B", unit_scale=True) as bar:
+        with reporter.bar(plan.nbytes, plan.name, "B") as bar:
             for name, leaves in plan.checkpoints.items():
                 orbax_io.write(folder / name, leaves, bar.update)
         _write_small_files(folder, plan.published)
@@ -176,8 +172,8 @@ def _run(output: Path, plan: _Plan) -> None:
             lora=plan.lora,
             version=talkverse_jax.__version__,
         )
-        store.commit(output, plan.name, entry)
-    print(_summary(plan, written - begin, time.perf_counter() - written))
+        store.commit(output, plan.name, entry, family)
+    reporter.say(_summary(plan, written - begin, time.perf_counter() - written))
 
 
 def _write_small_files(folder: Path, published: Published) -> None:
@@ -185,7 +181,7 @@ def _write_small_files(folder: Path, published: Published) -> None:
     for place, source in published.copies.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / place)
-    if published.trained:
+    if published.exportable:
         write_json(folder / store.HEADERS, headers_of(published))
 
 
@@ -195,7 +191,7 @@ def size(nbytes: int) -> str:
     return f"{nbytes / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
-def _summary(plan: _Plan, writing: float, waiting: float) -> str:
+def _summary(plan: _Conversion, writing: float, waiting: float) -> str:
     source = sum(path.stat().st_size for path in plan.published.files)
     pairs = ""
     if plan.lora:

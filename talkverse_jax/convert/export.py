@@ -1,4 +1,4 @@
-"""A converted DiT back to the safetensors files it came from, bit for bit."""
+"""A converted component back to the safetensors files it came from, bit for bit."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -6,62 +6,80 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from talkverse_jax.convert.published import DIT_STEM, Published
+from talkverse_jax.convert.options import ConvertOptions
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import new_folder, replacing
-from talkverse_jax.families.talkverse.components import COMPONENTS
+from talkverse_jax.core.reporting import SILENT, Reporter
+from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.family import Family
 from talkverse_jax.weights import lora, manifest, orbax_io, store
 from talkverse_jax.weights import safetensors_io as safetensors
-from talkverse_jax.weights.rule import find_rule
+from talkverse_jax.weights.published import Published
+from talkverse_jax.weights.published_files import Safetensors
+from talkverse_jax.weights.rule import Rule, find_rule
 
-_BASE_FOLDER = "Wan2.2-TI2V-5B"
 _GROUP_BYTES = 256 * 1024**2  # read at once
 
 
 def headers_of(published: Published) -> dict[str, Any]:
     """What `store.HEADERS` holds: the files' headers as they stand, and the index of the base model's shards."""
-    index = safetensors.index_file(published.base[0].path.parent, DIT_STEM)
+    trained = published.trained
     return {
         "base": {file.path.name: file.header for file in published.base},
-        "trained": {file.path.name: file.header for file in published.trained},
-        "index": index.read_text(encoding="utf-8") if index.is_file() else None,
+        "trained": {trained.path.name: trained.header} if trained else {},
+        "index": published.index.read_text(encoding="utf-8") if published.index else None,
     }
 
 
-def export(weights_dir: str | Path, target: str | Path) -> None:
-    """Write the base model and the TalkVerse file of a converted DiT into the folder `target`.
+def export(family: Family, options: ConvertOptions, reporter: Reporter = SILENT) -> None:
+    """Write the safetensors files that components in `options.output` came from into the folder `options.export`.
 
     Raises:
-      UserError: the DiT was not converted with `--lora_merge false --dtype keep`, or a file would not come
-        out as it came in (its SHA-256 is compared), or the folder cannot be made.
+      UserError: nothing can be exported, or was not converted with `--lora_merge false --dtype keep`, or a file would
+        not come out as it came in (its SHA-256 is compared), or the folder cannot be made.
       OSError: a file cannot be written. Of one that failed, nothing is left.
     """
-    folder, target = store.folder_of(weights_dir, "dit"), Path(target)
-    entry = manifest.read(weights_dir)["dit"]
-    if entry.dtype != "keep" or entry.lora is None or entry.lora.merged:
+    if options.output is None or options.export is None:
+        raise UserError("missing; give the folder of converted weights", field="output")
+    weights, target = Path(options.output), Path(options.export)
+    if (there := registry.family_of(weights)) != family.name:
+        raise UserError(f"{weights}: holds weights of {there}, not of {family.name}", field="output")
+    chosen = options.chosen(family.components)
+    folders = {name: weights / name for name in chosen if (weights / name / store.HEADERS).is_file()}
+    if not folders:
+        raise UserError(
+            f"{weights}: has nothing to export among {', '.join(chosen)}; convert a component that is published as "
+            "safetensors, with --lora_merge false --dtype keep"
+        )
+    for name in folders:
+        _export(family, weights, name, target, reporter)
+
+
+def _export(family: Family, weights: Path, name: str, target: Path, reporter: Reporter) -> None:
+    folder, entry, origin = store.folder_of(weights, name), manifest.read(weights)[name], family.sources[name]
+    if entry.dtype != "keep" or (entry.lora is not None and entry.lora.merged):
         raise UserError(
             f"{folder}: only what was converted with --lora_merge false --dtype keep can be exported; convert it so"
         )
     new_folder(target)
     headers = json.loads((folder / store.HEADERS).read_text(encoding="utf-8"))
-    source = _Source(folder)
+    tensors = _ConvertedTensors(folder, family.components[name].rules)
     sha256 = {source.file: source.sha256 for source in entry.sources}
-    for part, place in (("base", target / _BASE_FOLDER), ("trained", target)):
+    home = target / origin.repository.folder
+    for part, place in (("base", home), ("trained", target)):
         new_folder(place)
-        for name, header in headers[part].items():
-            progress = tqdm(total=_data_bytes(header), desc=name, unit="B", unit_scale=True)
-            with replacing(place / name) as partial, progress:
-                safetensors.write_file(partial, header, source.tensors(part, header, progress.update))
-                if manifest.sha256(partial) != sha256[name]:
+        for file, header in headers[part].items():
+            with replacing(place / file) as partial, reporter.bar(_data_bytes(header), file, "B") as bar:
+                safetensors.write_file(partial, header, tensors.tensors(part, header, bar.update))
+                if manifest.sha256(partial) != sha256[file]:
                     raise UserError(
-                        f"{place / name}: would differ from what was converted; delete {folder} and "
-                        + manifest.conversion(weights_dir, "dit")
+                        f"{place / file}: would differ from what was converted; delete {folder} and "
+                        + manifest.conversion(weights, name)
                     )
-            print(f"{place / name}: as it came in (SHA-256 {sha256[name]})")
-    if headers["index"] is not None:
-        with replacing(safetensors.index_file(target / _BASE_FOLDER, DIT_STEM)) as partial:
+            reporter.say(f"{place / file}: as it came in (SHA-256 {sha256[file]})")
+    if headers["index"] is not None and isinstance(origin.tensors, Safetensors):
+        with replacing(home / origin.tensors.index) as partial:
             partial.write_text(headers["index"], encoding="utf-8")
 
 
@@ -69,10 +87,10 @@ def _data_bytes(header: str) -> int:
     return max((entry.end for entry in safetensors.parse_header(header).values()), default=0)
 
 
-class _Source:
-    """The tensors of a converted DiT under their PyTorch names."""
+class _ConvertedTensors:
+    """The tensors of a converted component under their PyTorch names."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, rules: tuple[Rule, ...]):
         self._folder = folder
         self._stored = {
             name: orbax_io.shapes(folder / name)
@@ -81,7 +99,7 @@ class _Source:
         }
         self._parameters = {}
         for path in self._stored[store.PARAMETERS]:
-            rule, names = find_rule(COMPONENTS["dit"].rules, path)
+            rule, names = find_rule(rules, path)
             self._parameters[names[0]] = (path, rule.layout)
 
     def tensors(self, part: str, header: str, progress: Callable[[int], Any]) -> Iterator[np.ndarray]:

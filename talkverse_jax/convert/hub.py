@@ -1,28 +1,29 @@
 """The published files from the Hugging Face hub, resumed where a download stopped."""
 
-import json
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HTTPError,  # of the HTTP client that the hub's library uses; HfHubHTTPError is one
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of the HTTP client that the hub's library uses; HfHubHTTPError is one
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import tqdm
 
-from talkverse_jax.convert import published
 from talkverse_jax.core.errors import UserError
-
-BASE_REPO = "Wan-AI/Wan2.2-TI2V-5B"
-TALKVERSE_REPO = "snap-research/talkverse-s2v-5b"
-AUDIO_REPO = "jonatasgrosman/wav2vec2-large-xlsr-53-english"
+from talkverse_jax.core.reporting import SILENT, Reporter
+from talkverse_jax.pipeline.family import Family
 
 
-def download(folder: str | Path, components: Iterable[str]) -> dict[str, str]:
+def download(
+    family: Family, folder: str | Path, components: Iterable[str], reporter: Reporter = SILENT
+) -> dict[str, str]:
     """Fetch what some components are converted from; files that are there already are not fetched again.
 
     The hub is the one of the environment variable HF_ENDPOINT, where it is set.
@@ -31,46 +32,22 @@ def download(folder: str | Path, components: Iterable[str]) -> dict[str, str]:
       folder: gets one folder for each repository.
 
     Returns:
-      The flags `ckpt_dir`, `lora_ckpt` and `wav2vec_dir` of what was fetched.
+      The flags of the family's `Sources` that name what was fetched.
 
     Raises:
       UserError: a repository or file is missing or closed, the hub cannot be reached, or the disk is full.
     """
-    folder, flags = Path(folder), {}
-    base, audio = folder / BASE_REPO.split("/")[1], folder / published.WAV2VEC_FOLDER
+    bars, flags = _bars(reporter), {}
     for name in components:
-        if name == "audio":
-            for file in ("config.json", published.EXTRACTOR_FILE, f"{published.WAV2VEC_STEM}.safetensors"):
-                _fetch(AUDIO_REPO, file, audio)
-            flags["wav2vec_dir"] = str(audio)
-            continue
-        flags["ckpt_dir"] = str(base)
-        if name == "dit":
-            index = _fetch(BASE_REPO, f"{published.DIT_STEM}.safetensors.index.json", base)
-            for file in _shards(index):
-                _fetch(BASE_REPO, file, base)
-            flags["lora_ckpt"] = str(_fetch(TALKVERSE_REPO, published.TALKVERSE_FILE, folder))
-        elif name == "vae":
-            _fetch(BASE_REPO, published.VAE_FILE, base)
-        else:
-            _fetch(BASE_REPO, published.TEXT_FILE, base)
-            for file in published.TOKENIZER_FILES:
-                _fetch(BASE_REPO, f"{published.TOKENIZER_FOLDER}/{file}", base)
+        flags |= family.sources[name].download(Path(folder), partial(_fetch, bars))
     return flags
 
 
-def _shards(index: Path) -> list[str]:
-    try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{index}: not an index of safetensors; delete it and run this again") from None
-
-
-def _fetch(repo: str, file: str, folder: Path) -> Path:
+def _fetch(bars: type[tqdm], repository: str, file: str, folder: Path) -> Path:
     """One file of a repository into `folder`, under its own path."""
-    what = f"--download: {repo}/{file}"
+    endpoint = os.environ.get("HF_ENDPOINT")
     try:
-        return Path(hf_hub_download(repo, file, local_dir=folder, endpoint=os.environ.get("HF_ENDPOINT")))
+        return Path(hf_hub_download(repository, file, local_dir=folder, endpoint=endpoint, tqdm_class=bars))
     except GatedRepoError:
         reason = "the repository is gated; accept its terms on its page and run `hf auth login`"
     except RepositoryNotFoundError:
@@ -84,4 +61,26 @@ def _fetch(repo: str, file: str, folder: Path) -> Path:
         reason = f"{first_line}; run this again to go on from here"
     except OSError as error:
         reason = f"{error.strerror or error}; run this again to go on from here"
-    raise UserError(f"{what}: {reason}")
+    raise UserError(f"{repository}/{file}: {reason}", field="download")
+
+
+def _bars(reporter: Reporter) -> type[tqdm]:
+    """The bar that the hub's library makes for a file: it draws nothing and tells the reporter."""
+
+    class Forwarding(tqdm):
+        def __init__(self, *_: Any, total: int | None = None, initial: int = 0, desc: str = "", **_more: Any):
+            self._shown = reporter.bar(total, desc, "B", initial)
+            self._bar = self._shown.__enter__()
+            super().__init__(total=total, initial=initial, desc=desc, disable=True)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._bar.update(n or 0)
+            return super().update(n)
+
+        def close(self) -> None:
+            if self._shown:
+                self._shown.__exit__(None, None, None)
+                self._shown = None
+            super().close()
+
+    return Forwarding

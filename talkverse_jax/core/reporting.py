@@ -29,3 +29,6 @@ class Reporter:
           done: how much of it was there before.
         """
         yield Bar()
+
+
+SILENT = Reporter()

@@ -1,55 +1,192 @@
-"""The denoising loop: one compiled step, called for every noise level of every clip."""
+"""The denoising loop: one compiled step, called for every noise level of every clip.
 
-from collections.abc import Callable
+A step is: the latents' fixed parts are written (`Hold`), the model predicts a velocity for every branch, guidance
+combines them, the solver advances, the fixed parts are written again. What steps hand on is one pytree, `LoopState`.
+
+Shapes: B samples, F latent frames, h w latent grid, C latent channels; R = B times the branches of guidance.
+"""
+
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Key
 
 from talkverse_jax.core.compilation import model_jit
-from talkverse_jax.diffusion.flow import Schedule, SolverName
-from talkverse_jax.diffusion.guidance import guided_velocity
+from talkverse_jax.diffusion.flow import Schedule
+from talkverse_jax.diffusion.guidance import PLAIN, Guidance, Velocity
 from talkverse_jax.diffusion.solvers import (
+    Solver,
     SolverState,
     StepCoefficients,
     advance,
     solver_coefficients,
     start,
 )
-from talkverse_jax.families.talkverse.model import ClipConditions, TalkVerse
+from talkverse_jax.sharding.layout import Layout
+
+Latents = Float[Array, "B F h w C"]
 
 
-@partial(model_jit, donate_argnames="state")
+class Denoiser(Protocol):
+    """A model that the loop can call: a pytree, such as an `nnx.Module`.
+
+    Attributes:
+      layout: how its arrays are split.
+    """
+
+    layout: Layout
+
+    def prepare(self, *args: Any, **kwargs: Any) -> Any:
+        """What all steps of a clip share, from inputs of the family's own: a pytree with R rows."""
+        ...
+
+    def velocity(
+        self, latents: Float[Array, "R F h w C"], timestep: Float[Array, " R"], conditions: Any
+    ) -> Float[Array, "R F h w C"]:
+        """Noise minus data at `latents`, float32."""
+        ...
+
+
+class CachingDenoiser(Denoiser, Protocol):
+    """A model that can leave out most of itself where little has changed since an earlier step."""
+
+    def cached_velocity(
+        self, latents: Float[Array, "R F h w C"], timestep: Float[Array, " R"], conditions: Any, cache: Any
+    ) -> tuple[Float[Array, "R F h w C"], Any]:
+        """The velocity, and a pytree for later steps, such as what the blocks added to each row's tokens.
+
+        Args:
+          cache: None where everything is to be computed; else what an earlier step left, to be used in its place and
+            handed on.
+        """
+        ...
+
+
+class Step(NamedTuple):
+    """One step's numbers; traced, so that another step compiles nothing anew."""
+
+    index: Int[Array, ""]
+    timestep: Float[Array, ""]
+    coefficients: StepCoefficients
+
+
+def steps_of(solver: Solver, schedule: Schedule) -> list[Step]:
+    """The steps of a walk."""
+    rows = zip(schedule.timesteps, solver_coefficients(solver, schedule), strict=True)
+    return [Step(np.int32(index), np.float32(timestep), row) for index, (timestep, row) in enumerate(rows)]
+
+
+class Hold(Protocol):
+    """What overwrites parts of the latents: a pytree (a NamedTuple with these methods), whose arrays are arguments of
+    the compiled step. Both methods are traced, and get a key of their own where the loop has one."""
+
+    def before(self, latents: Latents, step: Step, key: Key[Array, ""] | None) -> Latents:
+        """The latents that the model is called with; they are at `step.coefficients.sigma`."""
+        ...
+
+    def after(self, latents: Latents, step: Step, key: Key[Array, ""] | None) -> Latents:
+        """The latents that the step ends with; they are at `step.coefficients.following`."""
+        ...
+
+
+class LoopState(NamedTuple):
+    """What a step hands to the next one.
+
+    Attributes:
+      guidance: its own, such as running averages.
+      cache: of a `CachingDenoiser`, or None.
+    """
+
+    solver: SolverState
+    guidance: Any = None
+    cache: Any = None
+
+
+@partial(model_jit, static_argnames=("guidance", "caching"), donate_argnames="state")
 def denoising_step(
-    model: TalkVerse,
-    state: SolverState,
-    timestep: Float[Array, ""],
-    coefficients: StepCoefficients,
-    conditions: ClipConditions,
-    guide_scale: Float[Array, ""],
-) -> SolverState:
-    """One step of any solver. The state's buffers are reused for the result."""
-    velocity = guided_velocity(model, state.sample, timestep, conditions, guide_scale)
-    return jax.tree.map(model.layout.constrain, advance(state, velocity, coefficients))
+    model: Denoiser,
+    state: LoopState,
+    step: Step,
+    conditions: Any,
+    scales: Any = (),
+    key: Key[Array, ""] | None = None,
+    hold: Hold | None = None,
+    *,
+    guidance: Guidance = PLAIN,
+    caching: bool = False,
+) -> LoopState:
+    """One step of any solver. The state's buffers are reused for the result.
+
+    Args:
+      caching: call `cached_velocity`: with the state's cache, if there is one.
+    """
+    keys = [None] * 3 if key is None else list(jax.random.split(jax.random.fold_in(key, step.index), 3))
+    solver = state.solver
+    if hold is not None:
+        solver = solver._replace(sample=hold.before(solver.sample, step, keys[0]))
+    velocities, cache = _velocities(model, solver.sample, step.timestep, conditions, state.cache, guidance, caching)
+    velocity, guided = guidance.combine(velocities, scales, state.guidance)
+    solver = advance(solver, velocity, step.coefficients, keys[1])
+    if hold is not None:
+        solver = solver._replace(sample=hold.after(solver.sample, step, keys[2]))
+    return LoopState(*jax.tree.map(model.layout.constrain, (solver, guided)), cache)
+
+
+def _velocities(
+    model: Any, latents: Latents, timestep, conditions, cache: Any, guidance: Guidance, caching: bool
+) -> tuple[list[Velocity], Any]:
+    """Of every branch, as one batch."""
+    constrain, rest = model.layout.constrain, [None] * (latents.ndim - 1)
+    batch = constrain(jnp.concatenate([latents] * guidance.branches), "batch", *rest)
+    inputs = batch, jnp.full((batch.shape[0],), timestep, jnp.float32), conditions
+    velocity, cache = model.cached_velocity(*inputs, cache) if caching else (model.velocity(*inputs), None)
+    return jnp.split(constrain(velocity, None, *rest), guidance.branches), cache
 
 
 def denoise(
-    model: TalkVerse,
-    noise: Float[Array, "B F h w C"],
-    conditions: ClipConditions,
+    model: Denoiser,
+    noise: Latents,
+    conditions: Any,
     *,
-    solver: SolverName,
+    solver: Solver,
     schedule: Schedule,
-    guide_scale: float,
-    on_step: Callable[[], None] = lambda: None,
-) -> Float[Array, "B F h w C"]:
-    """Walk the schedule from noise to latents; `on_step` is called as each step finishes."""
+    guidance: Guidance = PLAIN,
+    scales: Any = (),
+    key: Key[Array, ""] | None = None,
+    hold: Hold | None = None,
+    skips: Sequence[bool] | None = None,
+    on_step: Callable[[int, int], None] = lambda index, count: None,
+) -> Latents:
+    """Walk the schedule from noise to latents.
+
+    Args:
+      conditions: of `model.prepare`, for all branches of `guidance`.
+      scales: of `guidance`; numbers.
+      key: of what is random on the way: where the solver or `hold` asks for it.
+      hold: what overwrites parts of the latents.
+      skips: for each step, whether a `CachingDenoiser` uses what the last full step left; the first cannot. Two
+        programs are compiled.
+      on_step: called with a step's index and their number when it is done. What it raises ends the walk; `noise` and
+        `conditions` stay as they were.
+    """
+    steps = steps_of(solver, schedule)
+    if skips is not None and (len(skips) != len(steps) or skips[0]):
+        raise ValueError(f"skips: one for each of {len(steps)} steps, and none for the first")
     # Where later states will be, which is whole on every device: jit compiles once more for another place.
-    place = model.layout.sharding() or conditions.clean_tokens.sharding
-    state = jax.device_put(start(noise), place)
-    for timestep, row in zip(schedule.timesteps, solver_coefficients(solver, schedule)):
-        state = denoising_step(model, state, np.float32(timestep), row, conditions, np.float32(guide_scale))
-        jax.block_until_ready(state.sample)
-        on_step()
-    return state.sample
+    place = model.layout.sharding() or jax.tree.leaves((conditions, jnp.asarray(noise)))[0].sharding
+    state = LoopState(*jax.device_put((start(noise), guidance.start(noise)), place))
+    key = None if key is None else jax.device_put(key, place)
+    scales = jax.tree.map(np.float32, scales)
+    for index, step in enumerate(steps):
+        if skips is not None and not skips[index]:
+            state = state._replace(cache=None)
+        state = denoising_step(
+            model, state, step, conditions, scales, key, hold, guidance=guidance, caching=skips is not None
+        )
+        jax.block_until_ready(state.solver.sample)
+        on_step(index, len(steps))
+    return state.solver.sample

@@ -16,7 +16,7 @@ class Schedule:
 
     Attributes:
       sigmas: [steps + 1], falling, the last one 0; float64.
-      timesteps: [steps] integers handed to the model, 1000 sigma truncated.
+      timesteps: [steps] handed to the model: 1000 sigma, which `make_schedule` truncates.
     """
 
     sigmas: np.ndarray

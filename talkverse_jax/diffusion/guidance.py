@@ -1,39 +1,44 @@
-"""Classifier-free guidance as one batch of two branches."""
+"""Guidance as data: how many branches a model computes, and what becomes of their velocities.
 
-import jax.numpy as jnp
+Shapes: B samples, F latent frames, h w latent grid, C latent channels.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from jaxtyping import Array, Float
 
-from talkverse_jax.families.talkverse.model import ClipConditions, TalkVerse
+Velocity = Float[Array, "B F h w C"]
 
 
-def guidance_batch(text, negative_text, audio, reference, motion, guided: bool):
-    """The inputs of `TalkVerse.prepare`, conditional branch first, then the unconditional one.
+@dataclasses.dataclass(frozen=True)
+class Guidance:
+    """A way of guiding. Hashable: another one is another program, other scales are not.
 
-    The unconditional branch hears silence (zero features) under the negative prompt and keeps the reference
-    and the motion. Without guidance there is the conditional branch alone.
+    Attributes:
+      branches: rows of conditions for each sample: those of all samples' first branch, then of their second ...
+      combine: (velocities by branch, scales, state) -> (guided velocity, state for the next step); traced. `scales`
+        and `state` are pytrees of its own, such as two numbers, or running averages.
+      start: the state before a clip's first step, given its latents.
     """
-    if not guided:
-        return text, audio, reference, motion
-    text = jnp.concatenate([text, negative_text])
-    audio = jnp.concatenate([audio, jnp.zeros_like(audio)])
-    reference, motion = (None if x is None else jnp.concatenate([x, x]) for x in (reference, motion))
-    return text, audio, reference, motion
+
+    branches: int
+    combine: Callable[[Sequence[Velocity], Any, Any], tuple[Velocity, Any]]
+    start: Callable[[Velocity], Any] = lambda latents: None
 
 
-def guided_velocity(
-    model: TalkVerse,
-    latents: Float[Array, "B F h w C"],
-    timestep: Float[Array, ""],
-    conditions: ClipConditions,
-    guide_scale: Float[Array, ""],
-) -> Float[Array, "B F h w C"]:
-    """u + guide_scale (c - u), or c where the conditions hold the conditional branch alone."""
-    branches = conditions.clean_tokens.shape[0] // latents.shape[0]
-    constrain = model.layout.constrain
-    batch = constrain(jnp.concatenate([latents] * branches), "batch", *[None] * 4)
-    velocity = model.velocity(batch, jnp.full((batch.shape[0],), timestep, jnp.float32), conditions)
-    velocity = constrain(velocity, *[None] * 5)
-    if branches == 1:
-        return velocity
-    conditional, unconditional = jnp.split(velocity, 2)
-    return unconditional + guide_scale * (conditional - unconditional)
+def _plain(velocities: Sequence[Velocity], scales: Any, state: Any) -> tuple[Velocity, Any]:
+    (velocity,) = velocities
+    return velocity, state
+
+
+def _classifier_free(velocities: Sequence[Velocity], scale: Float[Array, ""], state: Any) -> tuple[Velocity, Any]:
+    conditional, unconditional = velocities
+    return unconditional + scale * (conditional - unconditional), state
+
+
+PLAIN = Guidance(1, _plain)
+
+# u + scale (c - u); the conditional branch comes first (Ho and Salimans 2022, arXiv:2207.12598)
+CLASSIFIER_FREE = Guidance(2, _classifier_free)

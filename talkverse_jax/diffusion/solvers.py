@@ -1,25 +1,31 @@
-"""UniPC, DPM-Solver++ and Euler as one linear multistep formula.
+"""UniPC, DPM-Solver++, Euler and re-noising as one linear multistep formula.
 
 With x the sample, m = x - sigma v the data it predicts, and m1, m2 the two predictions before it, every one
 of these solvers does
 
     corrected = c . (x, last corrected, m, m1, m2)
-    next      = p . (corrected, m, m1)
+    next      = p . (corrected, m, m1) [+ n noise, fresh in each step]
 
 with numbers that depend on the noise levels alone. They are computed here in float64 once, and one compiled
 step serves every solver and every step.
+
+Re-noising (`renoise`) is how a student of few steps is sampled: next = (1 - sigma') m + sigma' noise, sigma' the
+level of the next step.
 
 Sources: UniPC (Zhao et al. 2023, arXiv:2302.04867, B(h) = exp(h) - 1, data prediction, order 2);
 DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095, 2M, midpoint).
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from talkverse_jax.diffusion.flow import Schedule, SolverName
+
+Solver = SolverName | Literal["renoise"]
 
 
 class SolverState(NamedTuple):
@@ -32,24 +38,45 @@ class SolverState(NamedTuple):
 
 
 class StepCoefficients(NamedTuple):
-    """The numbers of one step: sigma, the corrector's weights and the predictor's."""
+    """The numbers of one step.
+
+    Attributes:
+      sigma, following: the noise level of the step and of the next one.
+      corrector, predictor: weights.
+      noise: of fresh noise; None of a solver that adds none.
+    """
 
     sigma: Float[Array, ""]
+    following: Float[Array, ""]
     corrector: Float[Array, " 5"]
     predictor: Float[Array, " 3"]
+    noise: Float[Array, ""] | None = None
 
 
 def start(noise: Float[Array, "..."]) -> SolverState:
-    """The state before the first step (four arrays of their own: a compiled step may reuse them)."""
-    noise = jnp.asarray(noise, jnp.float32)
+    """The state before the first step (four arrays of its own: a compiled step may reuse them)."""
+    noise = jnp.array(noise, jnp.float32)
     return SolverState(noise, *(jnp.zeros_like(noise) for _ in range(3)))
 
 
-def advance(state: SolverState, velocity: Float[Array, "..."], coefficients: StepCoefficients) -> SolverState:
-    """One step, given the velocity at `state.sample`."""
+def advance(
+    state: SolverState,
+    velocity: Float[Array, "..."],
+    coefficients: StepCoefficients,
+    key: Key[Array, ""] | None = None,
+) -> SolverState:
+    """One step, given the velocity at `state.sample`.
+
+    Args:
+      key: of the fresh noise, where the solver adds some.
+    """
     data = state.sample - coefficients.sigma * velocity
     corrected = _combine(coefficients.corrector, state.sample, state.corrected, data, state.data1, state.data2)
     following = _combine(coefficients.predictor, corrected, data, state.data1)
+    if coefficients.noise is not None:
+        if key is None:
+            raise ValueError("this solver adds noise: give it a key")
+        following += coefficients.noise * jax.random.normal(key, following.shape, jnp.float32)
     return SolverState(following, corrected, data, state.data1)
 
 
@@ -60,15 +87,16 @@ def _combine(weights: Float[Array, " n"], *terms: Float[Array, "..."]) -> Float[
     return total
 
 
-def solver_coefficients(solver: SolverName, schedule: Schedule) -> list[StepCoefficients]:
+def solver_coefficients(solver: Solver, schedule: Schedule) -> list[StepCoefficients]:
     """The coefficients of every step. A schedule's later part alone starts afresh: first order, uncorrected."""
     table = []
     for i in range(schedule.steps):
         corrector = np.array([1.0, 0, 0, 0, 0])
         if solver == "unipc" and i > 0:
             corrector = _unipc_corrector(schedule.sigmas, i, order=_unipc_order(schedule, i - 1))
-        predictor = {"unipc": _unipc_predictor, "dpm++": _dpm_predictor, "euler": _euler_predictor}[solver]
-        table.append((schedule.sigmas[i], corrector, predictor(schedule, i)))
+        sigma, following = schedule.sigmas[i : i + 2]
+        noise = [following] if solver == "renoise" else []
+        table.append((sigma, following, corrector, _PREDICTORS[solver](schedule, i), *noise))
     return [StepCoefficients(*(np.asarray(part, np.float32) for part in row)) for row in table]
 
 
@@ -87,6 +115,10 @@ def _first_order(sigma: float, following: float) -> np.ndarray:
 def _euler_predictor(schedule: Schedule, i: int) -> np.ndarray:
     # a straight path: Euler's step and the first-order exponential integrator are the same
     return np.append(_first_order(*schedule.sigmas[i : i + 2]), 0.0)
+
+
+def _renoise_predictor(schedule: Schedule, i: int) -> np.ndarray:
+    return np.array([0.0, 1 - schedule.sigmas[i + 1], 0.0])
 
 
 def _dpm_predictor(schedule: Schedule, i: int) -> np.ndarray:
@@ -112,6 +144,14 @@ def _unipc_predictor(schedule: Schedule, i: int) -> np.ndarray:
     ratio = (before - now) / (after - now)
     slope = (1 - schedule.sigmas[i + 1]) * np.expm1(now - after) * 0.5 / ratio
     return weights + np.array([0.0, slope, -slope])
+
+
+_PREDICTORS = {
+    "unipc": _unipc_predictor,
+    "dpm++": _dpm_predictor,
+    "euler": _euler_predictor,
+    "renoise": _renoise_predictor,
+}
 
 
 def _unipc_corrector(sigmas: np.ndarray, i: int, order: int) -> np.ndarray:

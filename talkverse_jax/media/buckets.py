@@ -59,6 +59,19 @@ BUCKETS: dict[str, dict[float, tuple[int, int]]] = {
     },
 }
 
+# Of each bucket the size (H, W) that documentation speaks of.
+_TYPICAL = {"fasttalk-480": (640, 640), "fasttalk-720": (704, 1280), "tiny-128": (128, 128)}
+
+
+def sizes(bucket: str) -> tuple[tuple[int, int], ...]:
+    """The sizes (H, W) of the named bucket; that which documentation speaks of comes first.
+
+    Raises:
+      UserError: no bucket has that name.
+    """
+    known, typical = _bucket(bucket).values(), _TYPICAL[bucket]
+    return typical, *(size for size in known if size != typical)
+
 
 def choose(bucket: str, height: int, width: int) -> tuple[int, int]:
     """The size (H, W) of the named bucket whose key is closest to the picture's H/W.
@@ -66,12 +79,16 @@ def choose(bucket: str, height: int, width: int) -> tuple[int, int]:
     Raises:
       UserError: no bucket has that name.
     """
-    if bucket not in BUCKETS:
-        near = difflib.get_close_matches(bucket, BUCKETS, n=1, cutoff=0.3)
+    known = _bucket(bucket)
+    return known[min(known, key=lambda key: abs(key - height / width))]
+
+
+def _bucket(name: str) -> dict[float, tuple[int, int]]:
+    if name not in BUCKETS:
+        near = difflib.get_close_matches(name, BUCKETS, n=1, cutoff=0.3)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"--size_bucket {bucket}: no such bucket; {hint}there are {', '.join(BUCKETS)}")
-    sizes = BUCKETS[bucket]
-    return sizes[min(sizes, key=lambda key: abs(key - height / width))]
+        raise UserError(f"{name}: no such bucket; {hint}there are {', '.join(BUCKETS)}", field="size_bucket")
+    return BUCKETS[name]
 
 
 def fit(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:

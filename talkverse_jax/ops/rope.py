@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 THETA = 10_000.0
 
@@ -50,6 +51,7 @@ def apply_rope(x: Float[Array, "B L N K"], tables: RopeTables) -> Float[Array, "
     return rearrange(rotated, "b l n pair two -> b l n (pair two)")
 
 
-def grid_positions(frames: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def grid_positions(frames: ArrayLike, rows: ArrayLike, columns: ArrayLike) -> np.ndarray:
     """Positions [L, 3] of a token grid, frame outermost, column innermost."""
-    return np.stack(np.meshgrid(frames, rows, columns, indexing="ij"), axis=-1).reshape(-1, 3)
+    grid = np.meshgrid(frames, rows, columns, indexing="ij")
+    return rearrange(np.stack(grid), "three f y x -> (f y x) three")

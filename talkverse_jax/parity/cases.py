@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from talkverse_jax.convert.published import open_published
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.solvers import advance, solver_coefficients, start
@@ -20,11 +19,14 @@ from talkverse_jax.families.talkverse.alignment import clip_audio
 from talkverse_jax.families.talkverse.clips import ClipMaker, Dubbing, Subject
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
-from talkverse_jax.families.talkverse.settings import Settings
+from talkverse_jax.families.talkverse.published import SOURCES
+from talkverse_jax.families.talkverse.settings import Settings, Sources
+from talkverse_jax.families.talkverse.taps import as_the_original
 from talkverse_jax.media.buckets import fit, to_unit
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.config import WAN22_LATENT_MEAN, WAN22_LATENT_STD, VAEConfig
 from talkverse_jax.models.wan.config import WanConfig
+from talkverse_jax.models.wan.taps import Taps
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipeline.encoders import AudioEncoder, normalise
 from talkverse_jax.pipeline.placement import Layouts, component_layouts
@@ -103,7 +105,8 @@ def load(bundle: Bundle, name: str, config, layouts: Layouts, part: str | None =
     component, where = COMPONENTS[name], str(bundle.path)
     paths = bundle.meta.get("weights")
     if paths:
-        published = open_published(name, config, *map(paths.get, ("ckpt_dir", "lora_ckpt", "wav2vec_dir")))
+        sources = Sources(*map(paths.get, ("ckpt_dir", "lora_ckpt", "wav2vec_dir")))
+        published = SOURCES[name].open(component, config, sources)
         for file in published.tensor_files:
             if file.stat().st_size != paths["bytes"].get(file.name):
                 raise UserError(f"{file}: not the file {bundle.path.name} was made with; make the bundle again")
@@ -134,11 +137,11 @@ def _run_dit(bundle: Bundle, mesh: MeshConfig | None) -> Case:
 
     @jax.jit
     def call(model, text, audio, reference, motion, latents, timestep):
-        taps: dict[str, jax.Array] = {}
-        conditions = model.prepare(text, audio, reference, motion, taps.__setitem__)
-        velocity = model.velocity(latents, timestep, conditions, taps.__setitem__)
-        order.extend(taps)
-        return velocity, taps
+        taps = Taps()
+        conditions = model.prepare(text, audio, reference, motion, taps)
+        velocity = model.velocity(latents, timestep, conditions, taps)
+        order.extend(taps.values)
+        return velocity, taps.values
 
     velocity, taps = call(
         model,
@@ -149,7 +152,9 @@ def _run_dit(bundle: Bundle, mesh: MeshConfig | None) -> Case:
         channels_last(inputs["latents"]),
         inputs["timestep"],
     )
-    return Case({"velocity": channels_second(velocity)}, {k: np.asarray(taps[k]) for k in order})
+    kept = {name: np.asarray(taps[name]) for name in order}
+    grid = tuple(n // p for n, p in zip(inputs["latents"].shape[2:], config.trunk.patch_size))
+    return Case({"velocity": channels_second(velocity)}, as_the_original(kept, config, grid, len(inputs["latents"])))
 
 
 def _run_vae(bundle: Bundle, mesh: MeshConfig | None) -> Case:

@@ -138,7 +138,7 @@ class AudioEncoder:
         samples, put = len(waveform), self.model.layout.put
         padded = np.zeros((1, room), np.float32)
         padded[0, :samples] = waveform
-        states = _every_second_state(*nnx.split(self.model), put(padded), put(np.array([samples])))
+        states = every_second_state(*nnx.split(self.model), put(padded), put(np.array([samples])))
         return np.asarray(states[0, : self.rows(samples)])
 
     def rows(self, samples: int) -> int:
@@ -150,7 +150,7 @@ class AudioEncoder:
         sounds = np.stack([normalise(waveform) for waveform in waveforms])
         put = self.model.layout.put
         lengths = np.full(len(sounds), sounds.shape[1])
-        return _every_second_state(*nnx.split(self.model), put(sounds), put(lengths))
+        return every_second_state(*nnx.split(self.model), put(sounds), put(lengths))
 
 
 def normalise(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " samples"]:
@@ -159,7 +159,7 @@ def normalise(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " sa
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _every_second_state(graphdef: nnx.GraphDef, state: nnx.State, waveform, samples):
+def every_second_state(graphdef: nnx.GraphDef, state: nnx.State, waveform, samples):
     """[B, T, layers, D]; thinned out before they are stacked, which halves the memory of long sound."""
     states = nnx.merge(graphdef, state).states(waveform, samples)
     return jnp.stack([x[:, ::2] for x in states], axis=2)

@@ -8,12 +8,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.pipeline.job import Job
+from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.pipeline import Inputs, Pipeline
+from talkverse_jax.pipeline.programs import ClipWork, Program
 from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
+from talkverse_jax.weights.published import Origin, Published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,20 +31,42 @@ class Family:
       components: its models by name, in the order of conversion.
       configs_type: a frozen dataclass of their sizes, a field for each component; refuses those that do not fit
         together.
+      sources: where each component is published.
       load_pipeline: (weights, machine, **how) -> Pipeline.
       read: a job's files, read and checked; no model is needed.
+      heads: (configs) -> attention heads of the transformer, which a mesh has to divide.
+      sizes: (settings) -> the sizes (H, W) that a video can have; that which documentation speaks of comes first.
+      sampling_work: (configs, settings, machine, size) -> what a clip costs (see `pipeline.programs`).
+      programs: (configs, settings, machine, size, mesh) -> the same, to be compiled.
     """
 
     name: str
     title: str
     components: Mapping[str, Component]
     configs_type: type
+    sources: Mapping[str, Origin]
     load_pipeline: Callable[..., Pipeline]
     read: Callable[[Job], Inputs]
+    heads: Callable[[Any], int]
+    sizes: Callable[[Any], tuple[tuple[int, int], ...]]
+    sampling_work: Callable[[Any, Any, Machine, tuple[int, int]], ClipWork]
+    programs: Callable[[Any, Any, Machine, tuple[int, int], Mesh], list[Program]]
 
     def real_size(self) -> Any:
         """The published sizes."""
         return self.configs_type(**{name: component.real_size() for name, component in self.components.items()})
+
+    def published(self, name: str, config: Any, sources: Any) -> Published:
+        """A component's published files, found and mapped.
+
+        Args:
+          config: its size.
+          sources: the flags that name the files, the family's own `Sources`.
+
+        Raises:
+          UserError: a flag or file is missing, or a file is damaged or another one than it should be.
+        """
+        return self.sources[name].open(self.components[name], config, sources)
 
     def configs_from_toml(self, path: str | Path) -> Any:
         """The sizes of a TOML file, which holds a table for each component."""

@@ -1,4 +1,6 @@
-"""Where the four models lie: one mesh over the devices, and each model's own layout of it."""
+"""Where a family's models lie: one mesh over the devices, and each model's own layout of it."""
+
+from collections.abc import Iterable
 
 import jax
 from jax.sharding import Mesh
@@ -8,7 +10,7 @@ from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.pictures import picture_layout
-from talkverse_jax.sharding.rules import ENCODING
+from talkverse_jax.sharding.rules import ENCODING, SAMPLING, Rules
 
 Layouts = dict[str, Layout]  # by component
 
@@ -50,7 +52,16 @@ def choose_mesh(asked: str | None, heads: int, branches: int) -> Mesh | None:
     return mesh
 
 
-def component_layouts(mesh: Mesh | None) -> Layouts:
-    """Each model's layout: the transformer splits its sequence, the VAE its pictures, the encoders their layers."""
-    layout, encoding = Layout(mesh), Layout(mesh, ENCODING)
-    return {"dit": layout, "vae": picture_layout(layout), "text": encoding, "audio": encoding}
+def component_rules(name: str) -> Rules | None:
+    """How a component is split: the transformer (`dit`) by its sequence, an encoder by its layers.
+
+    Returns:
+      None for the VAE (`vae`), which is split by its pictures, on a mesh of its own.
+    """
+    return {"dit": SAMPLING, "vae": None}.get(name, ENCODING)
+
+
+def component_layouts(mesh: Mesh | None, names: Iterable[str] = ("dit", "vae", "text", "audio")) -> Layouts:
+    """Each component's layout."""
+    rules = {name: component_rules(name) for name in names}
+    return {name: Layout(mesh, found) if found else picture_layout(Layout(mesh)) for name, found in rules.items()}

@@ -1,10 +1,12 @@
 """The families by name: the one table that names them.
 
 A family is a package. Its module `settings` says what a person may set (`Files`, `Settings`, `Sources`) and imports no
-JAX; its module `family` holds the record `FAMILY`, with the models.
+JAX; its module `family` holds the record `FAMILY`, with the models; its package `original`, where it has one, runs the
+program that it was written after.
 """
 
 import importlib
+import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -45,6 +47,19 @@ def find(name: str) -> "Family":
       UserError: there is no such family.
     """
     return importlib.import_module(f"{_package(name)}.family").FAMILY
+
+
+def original_of(name: str) -> ModuleType:
+    """The program that writes reference bundles with a family's original: `DumpOptions` and `run`. Imports neither JAX
+    nor what the original needs.
+
+    Raises:
+      UserError: there is no such family, or it has none.
+    """
+    package = f"{_package(name)}.original"
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"{name}: has no original to write bundles with", field="family")
+    return importlib.import_module(f"{package}.dump")
 
 
 def family_of(weights_dir: str | Path) -> str:

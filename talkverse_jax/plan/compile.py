@@ -9,9 +9,9 @@ from pathlib import Path
 
 import jax
 
+from talkverse_jax.pipeline.programs import Program, shard_bytes
 from talkverse_jax.plan.hlo_cost import Cost, program_cost
 from talkverse_jax.plan.hlo_memory import Buffer, largest_buffers
-from talkverse_jax.plan.sampling import Program, shard_bytes
 from talkverse_jax.sharding.topologies import Topology
 
 _OUT_OF_MEMORY = re.compile(r"CompileTimeHbmOom: (.*required.* \(([\d.]+)([KMGT]?)\) exceeds [^()]*\([^()]*\))")
@@ -110,9 +110,10 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
       devices: how many run it.
     """
     begin = time.perf_counter()
-    lowered = program.function.lower(*program.args, **program.static)
+    call = program.call()
+    lowered = call.function.lower(*call.args, **call.static)
     # Not of the compiler: what this program does not use of a model is in memory all the same.
-    arrays = [x for x in jax.tree.leaves((program.args, program.static)) if isinstance(x, jax.ShapeDtypeStruct)]
+    arrays = [x for x in jax.tree.leaves((call.args, call.static)) if isinstance(x, jax.ShapeDtypeStruct)]
     weights, inputs = program.weights, sum(map(shard_bytes, arrays)) - program.weights
     temporaries = outputs = 0
     complaint = None
@@ -144,7 +145,7 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
         inputs=inputs,
         temporaries=temporaries,
         outputs=outputs,
-        beside=program.beside,
+        beside=dict(program.beside),
         limit=topology.generation.hbm,
         model_flops=work.flops,
         cost=cost,

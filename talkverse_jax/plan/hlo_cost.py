@@ -11,7 +11,7 @@ import re
 
 from talkverse_jax.plan.hlo_loops import Value, Values, evaluate, loop_values, trip_count
 from talkverse_jax.plan.hlo_memory import traffic
-from talkverse_jax.plan.hlo_text import Computation, Instruction, Program, Shape, parse
+from talkverse_jax.plan.hlo_text import CompiledProgram, Computation, HloShape, Instruction, parse
 
 COLLECTIVES = (
     "all-gather",
@@ -84,7 +84,7 @@ def program_cost(text: str) -> Cost:
     return _computation(program, program.entry, [None] * len(program.entry.parameters), fused=False)
 
 
-def _computation(program: Program, computation: Computation, arguments: Values, fused: bool) -> Cost:
+def _computation(program: CompiledProgram, computation: Computation, arguments: Values, fused: bool) -> Cost:
     """Cost of running a computation once; inside a fusion nothing goes through memory."""
     total, env = Cost(), {}
     run = functools.partial(_computation, program)
@@ -110,7 +110,7 @@ def _computation(program: Program, computation: Computation, arguments: Values, 
     return total
 
 
-def _loop(program: Program, instruction: Instruction, initial: Value) -> Cost:
+def _loop(program: CompiledProgram, instruction: Instruction, initial: Value) -> Cost:
     body = program.computations[instruction.called("body")[0]]
     condition = program.computations[instruction.called("condition")[0]]
     times = trip_count(program, instruction, condition, body, initial)
@@ -121,7 +121,7 @@ def _loop(program: Program, instruction: Instruction, initial: Value) -> Cost:
     return cost * times
 
 
-def _operation(program: Program, computation: Computation, instruction: Instruction) -> Cost:
+def _operation(program: CompiledProgram, computation: Computation, instruction: Instruction) -> Cost:
     opcode = instruction.opcode
     operands = [computation.by_name[name].shape for name in instruction.operands]
     if opcode in ("dot", "convolution"):
@@ -143,13 +143,13 @@ def _counted_elsewhere(computation: Computation, instruction: Instruction) -> bo
     return "chain_id=" in instruction.rest and not any('"AsyncCollectiveStart"' in user.rest for user in users)
 
 
-def _dot(instruction: Instruction, lhs: Shape, rhs: Shape) -> float:
+def _dot(instruction: Instruction, lhs: HloShape, rhs: HloShape) -> float:
     contracted = instruction.attribute(r"lhs_contracting_dims=\{([\d,]*)\}") or ""
     summed = math.prod(lhs.dims[int(axis)] for axis in contracted.split(",") if axis)
     return 2.0 * instruction.shape.elements * summed
 
 
-def _convolution(instruction: Instruction, lhs: Shape, rhs: Shape) -> float:
+def _convolution(instruction: Instruction, lhs: HloShape, rhs: HloShape) -> float:
     """Multiply-adds with a value of the input, times two: neither padding nor the gaps of dilation count.
 
     On a TPU every matrix product is one; batches become gaps there.
@@ -189,14 +189,14 @@ def _taps(length: int, taps: int, outputs: int, stride: int, low: int, inner: in
     return count
 
 
-def _passes(instruction: Instruction, operands: list[Shape]) -> int:
+def _passes(instruction: Instruction, operands: list[HloShape]) -> int:
     if any(shape.dtype != "f32" for shape in operands):
         return 1
     precisions = (instruction.attribute(r"operand_precision=\{([\w,]+)\}") or "default").split(",")
     return max(_PASSES[precision] for precision in precisions)
 
 
-def _kernel(instruction: Instruction, operands: list[Shape]) -> Cost:
+def _kernel(instruction: Instruction, operands: list[HloShape]) -> Cost:
     """A Pallas kernel: its own estimate, or the splash attention of JAX, which gives none."""
     declared = instruction.attribute(r'"cost_estimate":\{"flops":"(\d+)"')
     if declared:
@@ -213,7 +213,7 @@ def _kernel(instruction: Instruction, operands: list[Shape]) -> Cost:
     return Cost(unknown=(f"kernel {instruction.name} ({instruction.op_name})",))
 
 
-def _received(kind: str, instruction: Instruction, operands: list[Shape], devices: int) -> float:
+def _received(kind: str, instruction: Instruction, operands: list[HloShape], devices: int) -> float:
     nbytes = float(sum(shape.nbytes for shape in operands))
     if kind == "collective-permute":
         pairs = instruction.attribute(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}") or ""

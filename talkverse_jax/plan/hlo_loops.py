@@ -8,16 +8,16 @@ import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from talkverse_jax.plan.hlo_text import Computation, Instruction, Program
+from talkverse_jax.plan.hlo_text import CompiledProgram, Computation, Instruction
 
-Value = Any  # an int, a Comparison, a tuple of values; None where it is not known
+Value = Any  # an int, a Predicate, a tuple of values; None where it is not known
 Values = Sequence[Value]
 
 _ARITHMETIC = {"add": operator.add, "subtract": operator.sub, "multiply": operator.mul}
 _SAME = ("copy", "bitcast", "convert", "reshape", "copy-start", "copy-done", "optimization-barrier")
 
 
-class Comparison(NamedTuple):
+class Predicate(NamedTuple):
     """A predicate of two known integers."""
 
     left: int
@@ -26,7 +26,7 @@ class Comparison(NamedTuple):
 
 
 def evaluate(
-    program: Program,
+    program: CompiledProgram,
     computation: Computation,
     name: str,
     arguments: Values,
@@ -42,7 +42,7 @@ def evaluate(
     return env[name]
 
 
-def _evaluate(program: Program, computation: Computation, at: Instruction, arguments: Values, env) -> Value:
+def _evaluate(program: CompiledProgram, computation: Computation, at: Instruction, arguments: Values, env) -> Value:
     def operand(index: int) -> Value:
         return evaluate(program, computation, at.operands[index], arguments, env)
 
@@ -68,7 +68,7 @@ def _evaluate(program: Program, computation: Computation, at: Instruction, argum
         if not (isinstance(left, int) and isinstance(right, int)):
             return None
         if at.opcode == "compare":
-            return Comparison(left, right, at.attribute(r"direction=(\w+)"))
+            return Predicate(left, right, at.attribute(r"direction=(\w+)"))
         return _ARITHMETIC[at.opcode](left, right)
     return None
 
@@ -93,7 +93,7 @@ def _handed_on(body: Computation, name: str, index: int) -> bool:
 
 
 def trip_count(
-    program: Program, loop: Instruction, condition: Computation, body: Computation, initial: Value
+    program: CompiledProgram, loop: Instruction, condition: Computation, body: Computation, initial: Value
 ) -> int | None:
     """How often the loop's body runs; None where the program does not tell."""
     known = loop.attribute(r'"known_trip_count":\{"n":"(\d+)"\}')
@@ -102,7 +102,7 @@ def trip_count(
     second = evaluate(program, body, body.root.name, [initial], {})
     before = evaluate(program, condition, condition.root.name, [initial], {})
     after = evaluate(program, condition, condition.root.name, [second], {})
-    if not (isinstance(before, Comparison) and isinstance(after, Comparison)):
+    if not (isinstance(before, Predicate) and isinstance(after, Predicate)):
         return None
     # The distance between the two sides shrinks by the same amount in each pass.
     left, right, direction = before

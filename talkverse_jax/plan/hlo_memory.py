@@ -6,7 +6,7 @@ in place, what is new). Arrays in a TPU's vector memory do not count; padding to
 
 import dataclasses
 
-from talkverse_jax.plan.hlo_text import Computation, Instruction, Program, parse
+from talkverse_jax.plan.hlo_text import CompiledProgram, Computation, Instruction, parse
 
 # What moves nothing by itself: names for parts of something else, and the ends of what was counted at its start.
 _FREE = {
@@ -37,7 +37,7 @@ class Buffer:
     op_name: str
 
 
-def traffic(program: Program, computation: Computation, instruction: Instruction) -> int:
+def traffic(program: CompiledProgram, computation: Computation, instruction: Instruction) -> int:
     """Bytes that an operation outside fusions moves."""
     if _moves_nothing(instruction):
         return 0
@@ -82,7 +82,7 @@ def _moves_nothing(instruction: Instruction) -> bool:
     )
 
 
-def _read(program: Program, computation: Computation, user: Instruction, index: int) -> int:
+def _read(program: CompiledProgram, computation: Computation, user: Instruction, index: int) -> int:
     """Bytes of its operand `index` that an instruction reads."""
     if user.opcode in _SLICES and index == 0:
         return user.shapes[user.opcode.endswith("-start")].allocated  # operand, result, flags
@@ -95,7 +95,7 @@ def _read(program: Program, computation: Computation, user: Instruction, index: 
     return min(whole, _used(program, called, called.parameters[index]))
 
 
-def _used(program: Program, computation: Computation, value: Instruction) -> int:
+def _used(program: CompiledProgram, computation: Computation, value: Instruction) -> int:
     """Bytes of a value that its users read, within a fusion."""
     total = 0
     for user in computation.users[value.name]:
@@ -110,7 +110,7 @@ def _used(program: Program, computation: Computation, value: Instruction) -> int
     return total
 
 
-def _written(program: Program, computation: Computation, instruction: Instruction) -> list[int]:
+def _written(program: CompiledProgram, computation: Computation, instruction: Instruction) -> list[int]:
     """Bytes of each part of its result that an instruction writes."""
     shapes = instruction.shapes
     if instruction.opcode == "dynamic-update-slice":
@@ -128,7 +128,7 @@ def _written(program: Program, computation: Computation, instruction: Instructio
     return [size for size, shape in zip(sizes, shapes) if shape.space == 0]
 
 
-def _new_bytes(program: Program, computation: Computation, part: Instruction) -> int:
+def _new_bytes(program: CompiledProgram, computation: Computation, part: Instruction) -> int:
     """Bytes that are new in a part of a fusion's result."""
     while part.opcode == "bitcast":
         part = computation.by_name[part.operands[0]]

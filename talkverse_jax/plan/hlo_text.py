@@ -17,7 +17,7 @@ _SPACE = re.compile(r"S\((\d+)\)")
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class HloShape:
     """An array as it lies in memory.
 
     Attributes:
@@ -65,14 +65,14 @@ class Instruction:
 
     name: str
     opcode: str
-    shapes: tuple[Shape, ...]
+    shapes: tuple[HloShape, ...]
     operands: tuple[str, ...]
     literal: str
     rest: str
     is_root: bool
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> HloShape:
         return self.shapes[0]
 
     @property
@@ -115,7 +115,7 @@ class Computation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class CompiledProgram:
     """A compiled program of one device.
 
     Attributes:
@@ -127,7 +127,7 @@ class Program:
     devices: int
 
 
-def parse(text: str) -> Program:
+def parse(text: str) -> CompiledProgram:
     """Read what `compiled.as_text()` gives."""
     computations: dict[str, Computation] = {}
     entry = name = None
@@ -149,7 +149,7 @@ def parse(text: str) -> Program:
     head = text.split("\n", 1)[0]
     counts = [re.search(rf"{key}=(\d+)", head) for key in ("num_partitions", "replica_count")]
     devices = math.prod(int(found.group(1)) for found in counts if found)
-    return Program(computations, computations[entry], devices)
+    return CompiledProgram(computations, computations[entry], devices)
 
 
 def _instruction(line: str) -> Instruction:
@@ -163,7 +163,7 @@ def _instruction(line: str) -> Instruction:
     inside = line[opened + 1 : closed - 1]
     operands = () if opcode in ("constant", "parameter") else tuple(re.findall(r"%([\w.\-#]+)", inside))
     is_root, name = bool(begin.group(1)), begin.group(2)
-    return Instruction(name, opcode, shapes or (Shape("token", ()),), operands, inside, line[closed:], is_root)
+    return Instruction(name, opcode, shapes or (HloShape("token", ()),), operands, inside, line[closed:], is_root)
 
 
 def _with_elements(instructions: Iterable[Instruction]) -> Iterator[Instruction]:
@@ -190,11 +190,11 @@ def _closing(line: str, opened: int) -> int:
     raise ValueError(f"a parenthesis is not closed: {line[:200]}")
 
 
-def _shape(match: re.Match) -> Shape:
+def _shape(match: re.Match) -> HloShape:
     dtype, dims, order, layout = match.groups()
     tile, space = _TILE.search(layout or ""), _SPACE.search(layout or "")
     lengths = tuple(int(n.removeprefix("<=")) for n in dims.split(",") if n)
-    return Shape(
+    return HloShape(
         dtype,
         lengths,
         tuple(int(n) for n in order.split(",") if n) if order is not None else tuple(range(len(lengths)))[::-1],

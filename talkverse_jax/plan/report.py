@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from talkverse_jax.plan.compile import Planned
-from talkverse_jax.plan.sampling import Job
-from talkverse_jax.plan.training import TrainingJob
+from talkverse_jax.plan.sampling import SamplingRun
+from talkverse_jax.plan.training import TrainingRun
 from talkverse_jax.sharding.mesh_config import MeshSizes
 from talkverse_jax.sharding.topologies import Topology
 
@@ -16,18 +16,17 @@ _WHEN = {"clip": "a clip", "first": "in the first", "video": "a video", "update"
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """A job on a topology.
+class TopologyPlan:
+    """A run on a topology.
 
     Attributes:
-      dtype: of the transformer's products.
+      programs: those of the run that were asked for.
     """
 
     topology: Topology
     devices: int
     mesh: MeshSizes
-    job: Job | TrainingJob
-    dtype: str
+    run: SamplingRun | TrainingRun
     programs: tuple[Planned, ...]
 
     @property
@@ -47,20 +46,18 @@ class Plan:
     @property
     def clip_seconds(self) -> float | None:
         """Of one clip at best; None where a program of it is missing from the plan or its time unknown."""
-        wanted = [p for p in self.programs if p.when == "clip"]
-        if {"step", "prepare", "decode", "encode"} - {p.name for p in wanted}:
-            return None
-        times = [p.best for p in wanted]
-        return None if None in times else sum(p.times * best for p, best in zip(wanted, times))
+        return self._seconds("clip")
 
     @property
     def update_seconds(self) -> float | None:
-        """Of an update of training at best; None where it is no plan of training, or not a whole one."""
-        wanted = [p for p in self.programs if p.when == "update"]
-        times = [p.best for p in wanted]
-        if {p.name for p in wanted} != {"gradients", "update"} or None in times:
-            return None
-        return sum(p.times * best for p, best in zip(wanted, times))
+        """Of an update of training at best; None as above."""
+        return self._seconds("update")
+
+    def _seconds(self, when: str) -> float | None:
+        best = {p.name: p.best for p in self.programs}
+        times = [(work.times, best.get(work.name)) for work in self.run.work if work.when == when]
+        known = [times * seconds for times, seconds in times if seconds is not None]
+        return sum(known) if known and len(known) == len(times) else None
 
     def sentence(self) -> str:
         """What a person needs to know."""
@@ -79,26 +76,31 @@ class Plan:
             parts = [f"{mark}fits: {worst.total / GB:.1f} of {worst.limit / GB:.1f} GB ({worst.name})"]
         if self.step and self.step.bound:
             parts.append(f"{self.step.bound}-bound")
-            best = f"at best {_seconds(self.step.best)} a step"
-            if self.clip_seconds:
-                best += f", {_seconds(self.clip_seconds)} a clip of {self.job.frames / 25:.1f} s"
-            parts.append(best)
-        if seconds := self.update_seconds:
-            samples = self.job.batch * self.job.accumulation
-            parts.append(f"at best {_seconds(seconds)} an update of {samples} sample{'s' * (samples > 1)}")
+            clip = f", {_seconds(self.clip_seconds)} {self.run.unit}" if self.clip_seconds else ""
+            parts.append(f"at best {_seconds(self.step.best)} a step{clip}")
+        if self.update_seconds:
+            parts.append(f"at best {_seconds(self.update_seconds)} {self.run.unit}")
         return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
-        record = dataclasses.asdict(self)
-        record["topology"] = {
-            "name": self.topology.name,
-            "chips": self.topology.chips,
+        """Everything, as JSON holds it."""
+        derived = ("total", "fits", "waste", "bound", "best")
+        programs = [
+            dataclasses.asdict(program) | {name: getattr(program, name) for name in derived}
+            for program in self.programs
+        ]
+        return {
+            "topology": {
+                "name": self.topology.name,
+                "chips": self.topology.chips,
+                "devices": self.devices,
+                "device_kind": self.topology.generation.device_kind,
+            },
             "devices": self.devices,
-            "device_kind": self.topology.generation.device_kind,
-        }
-        for program, values in zip(self.programs, record["programs"]):
-            values |= {name: getattr(program, name) for name in ("total", "fits", "waste", "bound", "best")}
-        return record | {
+            "mesh": dataclasses.asdict(self.mesh),
+            "job": self.run.as_json(),
+            "dtype": self.run.dtype,
+            "programs": programs,
             "faults": self.faults,
             "fits": self.fits and not self.faults,
             "clip_seconds": self.clip_seconds,
@@ -107,7 +109,7 @@ class Plan:
         }
 
 
-def report(plan: Plan) -> str:
+def report(plan: TopologyPlan) -> str:
     """The plan in lines of at most 116 characters."""
     estimated = any(program.estimated for program in plan.programs)
     unit = "device" if plan.topology.generation.devices_per_chip > 1 else "chip"
@@ -136,12 +138,12 @@ def report(plan: Plan) -> str:
     return "\n".join([*lines, f"{plan.topology.name}: {plan.sentence()}"])
 
 
-def _heading(plan: Plan) -> str:
+def _heading(plan: TopologyPlan) -> str:
     axes = dataclasses.asdict(plan.mesh)
     mesh = " ".join(f"{name}={size}" for name, size in axes.items() if size > 1) or "one device"
     chips = "" if plan.topology.generation.platform == "cpu" else f"{plan.topology.generation.device_kind}, "
     count = f"{plan.devices} device{'s' * (plan.devices > 1)}"
-    return f"{plan.topology.name}  ({chips}{count}: {mesh})  {plan.job}, {plan.dtype}"
+    return f"{plan.topology.name}  ({chips}{count}: {mesh})  {plan.run}, {plan.run.dtype}"
 
 
 def _complaint(p: Planned) -> list[str]:
@@ -153,7 +155,7 @@ def _complaint(p: Planned) -> list[str]:
     return [*lines, ""]
 
 
-def _received(plan: Plan, unit: str) -> list[str]:
+def _received(plan: TopologyPlan, unit: str) -> list[str]:
     """Bytes through collectives by kind, if there are any."""
     kinds = sorted({kind for p in plan.programs for kind, size in p.cost.received.items() if size})
     if not kinds:

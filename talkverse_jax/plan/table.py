@@ -1,22 +1,18 @@
-"""Write docs/tpu.md: what a sampling step and an update of training cost on each topology, compiled for each.
-
-python -m talkverse_jax.plan.table docs/tpu.md
-"""
+"""The page docs/tpu.md: what a sampling step and an update of training cost on each topology, compiled for each."""
 
 import dataclasses
 import math
-import sys
 from pathlib import Path
 
-import jax
 import jaxlib
 
-from talkverse_jax.core.errors import run_command
-from talkverse_jax.cli.flags import CommandParser
-from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.core.reporting import Reporter
+from talkverse_jax.pipeline import registry
 from talkverse_jax.plan import plan
-from talkverse_jax.plan.report import GB, Plan
-from talkverse_jax.plan.training import make_training_job
+from talkverse_jax.plan.options import TableOptions
+from talkverse_jax.plan.report import GB, TopologyPlan
+from talkverse_jax.plan.sampling import SamplingRun, sampling_options
+from talkverse_jax.plan.training import TrainingRun, training_options
 from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.mesh_config import MeshConfig
 
@@ -60,7 +56,7 @@ _PAGE = """\
 Written by `make plan-table`: the sampling step of the published model (5.7 billion parameters, bfloat16, both
 branches of guidance, a clip of 120 frames with motion context) with the presets of `configs/mesh/`, compiled by
 XLA:TPU for machines that were not there (jaxlib {jaxlib}, libtpu {libtpu}). Rows with `~` are GPUs, estimated from
-the model's sizes alone. `python -m talkverse_jax.plan.plan` does the same for one machine, with every program of a
+the model's sizes alone. `python -m talkverse_jax plan` does the same for one machine, with every program of a
 run; `make test-slow` compiles a row again and compares.
 
 - **GB a device**: weights, inputs and temporaries of the step with the VAE's weights beside them, of what the
@@ -114,13 +110,13 @@ def row(topology: str, mesh: str | None, size: str) -> list[str]:
       mesh: as `--mesh` takes it; by default the topology's preset.
       size: of `JOBS`.
     """
-    options, where = plan.load_options(JOBS[size]), topologies.find(topology)
-    config = MeshConfig.read(mesh) if mesh else plan.preset(where)
-    made = plan.plan(where, config, ModelConfigs.real_size(), options, plan.make_job(options, size), ("step",))
-    return _cells(made)
+    where, family = topologies.find(topology), registry.find(registry.DEFAULT)
+    settings, machine = sampling_options(family.name, JOBS[size])
+    run = SamplingRun(family, family.real_size(), settings, machine, plan.choose_size(family.sizes(settings), size))
+    return _cells(plan.plan(where, MeshConfig.read(mesh) if mesh else plan.preset(where), run, ("step",)))
 
 
-def _cells(made: Plan) -> list[str]:
+def _cells(made: TopologyPlan) -> list[str]:
     step = next(program for program in made.programs if program.name == "step")
     return [
         ("~ " if step.estimated else "") + made.topology.name,
@@ -136,7 +132,7 @@ def _cells(made: Plan) -> list[str]:
     ]
 
 
-def _axes(made: Plan) -> str:
+def _axes(made: TopologyPlan) -> str:
     return ", ".join(f"{name}={n}" for name, n in dataclasses.asdict(made.mesh).items() if n > 1)
 
 
@@ -147,28 +143,26 @@ def _three(value: float) -> str:
 
 def update_row(topology: str, strategy: str, mesh: str, batch: int) -> list[str]:
     """The cells of one row of the table of training: see `UPDATES`."""
-    options = plan.load_train_options(f"configs/train_{strategy}.toml")
-    options = dataclasses.replace(options, batch_size=batch)
-    where, configs = topologies.find(topology), ModelConfigs.real_size()
-    job = make_training_job(configs, options, 640, 640)
-    return _update_cells(plan.plan(where, MeshConfig.read(mesh), configs, options, job))
+    options = dataclasses.replace(training_options(f"configs/train_{strategy}.toml"), batch_size=batch)
+    run = TrainingRun(registry.find(registry.DEFAULT).real_size(), options, (640, 640))
+    return _update_cells(plan.plan(topologies.find(topology), MeshConfig.read(mesh), run))
 
 
-def _update_cells(made: Plan) -> list[str]:
+def _update_cells(made: TopologyPlan) -> list[str]:
     gradients, worst = made.programs[0], max(made.programs, key=lambda program: program.total)
     received = sum(program.cost.all_received for program in made.programs)
     return [
         made.topology.name,
-        made.job.strategy,
+        made.run.strategy,
         _axes(made),
-        str(made.job.batch),
+        str(made.run.samples),
         f"{worst.total / GB:.1f} of {worst.limit / GB:.1f}",
         "yes" if made.fits else "**no**",
         f"{gradients.waste:.0%}",
         f"{received / GB:.1f}",
         gradients.bound or "",
         f"{_three(made.update_seconds)} s",
-        _three(made.update_seconds * made.devices / made.job.batch),
+        _three(made.update_seconds * made.devices / made.run.samples),
     ]
 
 
@@ -178,11 +172,9 @@ def table(rows: list[list[str]], head: list[str] = _HEAD) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def main() -> None:
-    parser = CommandParser(prog="python -m talkverse_jax.plan.table", description=__doc__.partition("\n")[0])
-    parser.add_argument("output", metavar="FILE", help="the page to write")
-    path = Path(parser.parse_args().output)
-    tables = ""
+def run(options: TableOptions, reporter: Reporter) -> Path:
+    """Write the page."""
+    path, tables = Path(options.output), ""
     for size in JOBS:
         rows = [row(topology, None, size) for topology in TOPOLOGIES]
         tables += f"## Sampling {size}\n\n{table(rows)}\n"
@@ -191,10 +183,5 @@ def main() -> None:
     versions = dict(jaxlib=jaxlib.__version__, libtpu=plan.libtpu_version())
     page = _PAGE.format(**versions, tables=tables, others=others, updates=updates)
     path.write_text(page, encoding="utf-8")
-    print(path, file=sys.stderr)
-
-
-if __name__ == "__main__":
-    # What was compiled for devices that are not there cannot be read back.
-    jax.config.update("jax_enable_compilation_cache", False)
-    run_command(main)
+    reporter.say(str(path))
+    return path

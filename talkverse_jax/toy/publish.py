@@ -15,13 +15,13 @@ import ml_dtypes
 import numpy as np
 
 from talkverse_jax.cli.flags import parse
-from talkverse_jax.convert import published
-from talkverse_jax.convert.random_checkpoint import is_adapter, torch_shapes, write_random_checkpoint
+from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import presets
 from talkverse_jax.core.errors import UserError, naming, run_command
 from talkverse_jax.core.options import option
 from talkverse_jax.core.paths import existing_file, replacing
-from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
+from talkverse_jax.families.talkverse.published import ADAPTER, DIT_STEM, VAE_FILE
 from talkverse_jax.weights import safetensors_io as safetensors
 
 _BF16 = np.dtype(ml_dtypes.bfloat16)
@@ -49,15 +49,17 @@ def publish(options: PublishOptions) -> None:
     Raises:
       UserError: a file is missing, or holds not the whole transformer of that size.
     """
-    configs = ModelConfigs.from_toml(presets.find(options.model))
+    configs = FAMILY.configs_from_toml(presets.find(options.model))
     vae = existing_file(options.vae, "what train_vae wrote")
     random = ("text", "audio") if options.dit else ("dit", "text", "audio")
-    paths = write_random_checkpoint(options.output, configs, options.seed, random)
-    target = paths["ckpt_dir"] / published.VAE_FILE
+    paths = write_random_checkpoint(FAMILY, options.output, configs, options.seed, random)
+    target = paths["ckpt_dir"] / VAE_FILE
     with naming(target):
         shutil.copyfile(vae, target)
     if options.dit:
-        _write_dit(options.dit, torch_shapes("dit", configs.dit), paths["ckpt_dir"], paths["lora_ckpt"])
+        _write_dit(
+            options.dit, FAMILY.components["dit"].torch_shapes(configs.dit), paths["ckpt_dir"], paths["lora_ckpt"]
+        )
 
 
 def _write_dit(source: str, shapes: dict[str, tuple[int, ...]], folder: Path, adapter: Path) -> None:
@@ -66,8 +68,8 @@ def _write_dit(source: str, shapes: dict[str, tuple[int, ...]], folder: Path, ad
     if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
         raise UserError(f"{source}: not the whole transformer of --model; give what --finetune_all trained")
     parts = {
-        folder / f"{published.DIT_STEM}.safetensors": [name for name in shapes if not is_adapter(name)],
-        adapter: [name for name in shapes if is_adapter(name)],
+        folder / f"{DIT_STEM}.safetensors": [name for name in shapes if not ADAPTER.is_new(name)],
+        adapter: [name for name in shapes if ADAPTER.is_new(name)],
     }
     for path, names in parts.items():
         header = safetensors.make_header({name: (_BF16, shapes[name]) for name in names}, {"format": "pt"})

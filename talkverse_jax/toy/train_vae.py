@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 import talkverse_jax
 from talkverse_jax.cli.flags import parse
-from talkverse_jax.convert import published
 from talkverse_jax.core import compile_cache, presets, tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError, run_command
@@ -36,9 +35,10 @@ from talkverse_jax.data.loader import batches
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.published import VAE_FILE
 from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.models.vae.coders import Cache
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.toy.vae_start import linear_codec
 from talkverse_jax.training.checkpoint import Checkpoints, Record
 from talkverse_jax.training.interruption import Interruption
@@ -95,13 +95,13 @@ class Losses(NamedTuple):
 
 
 def in_two_chunks(coder: Callable[..., tuple[Array, Cache]], x: Float[Array, "B T ..."]) -> Float[Array, "B F ..."]:
-    """What `WanVAE22.encode` or `decode` gives, by `encode_chunk` or `decode_chunk`: all but the first at once, for
+    """What `WanVAE.encode` or `decode` gives, by `encode_chunk` or `decode_chunk`: all but the first at once, for
     whoever has memory for it."""
     first, cache = coder(x[:, :1])
     return jnp.concatenate([first, coder(x[:, 1:], cache)[0]], axis=1)
 
 
-def vae_loss(vae: WanVAE22, video: Float[Array, "B T H W 3"], key: jax.Array) -> tuple[Float[Array, ""], Losses]:
+def vae_loss(vae: WanVAE, video: Float[Array, "B T H W 3"], key: jax.Array) -> tuple[Float[Array, ""], Losses]:
     """Mean absolute error of pixels, and of their differences with their neighbours below, on the right and in the
     next frame; pixels that move count more."""
     latents = in_two_chunks(vae.encode_chunk, video)
@@ -134,8 +134,8 @@ class _Run:
         } | {"data": found.digest[:12], "vae": str(to_dict(self.config))}
         self.update = jax.jit(self._update, donate_argnums=0)
 
-    def model(self, params: tree.Flat) -> WanVAE22:
-        return tree.with_parameters(tree.abstract(WanVAE22, self.config), dict(params))
+    def model(self, params: tree.Flat) -> WanVAE:
+        return tree.with_parameters(tree.abstract(WanVAE, self.config), dict(params))
 
     def windows(self, first: int) -> Generator[tuple[int, Float[np.ndarray, "T H W 3"]], None, None]:
         """The windows that can be read from number `first` on, each with the number that comes next."""
@@ -177,7 +177,7 @@ class _Run:
         """The state after the last update; None where the run was asked to stop."""
         steps = self.options.steps
         one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shapes = tree.parameters(tree.abstract(WanVAE22, self.config))
+        shapes = tree.parameters(tree.abstract(WanVAE, self.config))
         shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one) for name, x in shapes.items()}
         found = checkpoints.latest(start_abstract(shapes, self.optimizer, ema=False), self.unchanging)
         state, step, due = (found[0], found[1].step, found[1].batch) if found else (self.begin(), 0, 0)
@@ -248,7 +248,7 @@ def train_vae(options: VaeOptions) -> Path | None:
     Returns:
       The published file; None where the run was asked to stop.
     """
-    run, target = _Run(options), Path(options.output_path) / published.VAE_FILE
+    run, target = _Run(options), Path(options.output_path) / VAE_FILE
     checkpoints = Checkpoints(f"{options.output_path}/checkpoints")
     try:
         state = run.train(checkpoints)

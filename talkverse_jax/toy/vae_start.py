@@ -22,7 +22,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.vae.coders import PIXEL_CHANNELS, DownLevel, UpLevel
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.layers import AttentionBlock, CausalConv3d, Chunk, ResidualBlock, run_layers
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.models.vae.resample import average_down, repeat_up
 from talkverse_jax.sharding.layout import Layout
 
@@ -37,7 +37,7 @@ HostStream = Float[np.ndarray, "B T H W C"]
 Rows = Float[np.ndarray, "n f"]
 
 
-def linear_codec(config: VAEConfig, video: Float[Array, "B T H W 3"], rng: np.random.Generator) -> WanVAE22:
+def linear_codec(config: VAEConfig, video: Float[Array, "B T H W 3"], rng: np.random.Generator) -> WanVAE:
     """An autoencoder fitted to some videos.
 
     Args:
@@ -47,7 +47,7 @@ def linear_codec(config: VAEConfig, video: Float[Array, "B T H W 3"], rng: np.ra
       UserError: the autoencoder has not the levels that this is written for, or too few channels.
     """
     _check(config)
-    vae = tree.abstract(WanVAE22, config)
+    vae = tree.abstract(WanVAE, config)
     shapes = tree.parameters(vae)
     vae = tree.with_parameters(vae, {name: _drawn(name, leaf.shape, rng) for name, leaf in shapes.items()})
     for _, node in nnx.iter_graph(vae):
@@ -90,7 +90,7 @@ def _kept(width: int) -> int:
     return round(_MEAN_SHARE * width)
 
 
-def _fit_encoder(vae: WanVAE22, pixels: Stream, rng: np.random.Generator) -> tuple[list[Stream], Stream]:
+def _fit_encoder(vae: WanVAE, pixels: Stream, rng: np.random.Generator) -> tuple[list[Stream], Stream]:
     """Returns the stream before each level, and the latents."""
     encoder, z = vae.encoder, vae.config.z_dim
     x, streams = _embed(encoder.conv_in, pixels, rng), []
@@ -136,9 +136,7 @@ def _fit_down(level: DownLevel, x: Stream, rng: np.random.Generator) -> None:
     _set(down.time_conv, kernel, bias)
 
 
-def _fit_decoder(
-    vae: WanVAE22, latents: Stream, streams: list[Stream], pixels: Stream, rng: np.random.Generator
-) -> None:
+def _fit_decoder(vae: WanVAE, latents: Stream, streams: list[Stream], pixels: Stream, rng: np.random.Generator) -> None:
     """The stream holds the latents in its first channels; what is finer is written into the last ones.
 
     Level 0 makes of the latents what the encoder has of half as many rows and columns and twice as many frames
@@ -215,7 +213,7 @@ def _embed(conv: CausalConv3d, x: Stream, rng: np.random.Generator) -> Stream:
     return conv(x, None, _LATER)[0]
 
 
-def _code(vae: WanVAE22, x: Stream) -> Stream:
+def _code(vae: WanVAE, x: Stream) -> Stream:
     """The latents of a stream before the encoder's last level."""
     features = _before_head(vae.encoder, x)
     return vae.encoder.head.conv(features, None, _LATER)[0][..., : vae.config.z_dim]

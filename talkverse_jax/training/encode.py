@@ -22,7 +22,7 @@ from talkverse_jax.families.talkverse.alignment import AudioAlignment, clip_audi
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.models.vae.layers import PICTURES
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.encoders import AudioEncoder, TextEncoder, load_tokenizer
 from talkverse_jax.pipeline.placement import component_layouts
 from talkverse_jax.pipeline.residency import host_device
@@ -52,7 +52,7 @@ class SampleEncoder:
 
     def __init__(
         self,
-        vae: WanVAE22,
+        vae: WanVAE,
         audio: AudioEncoder,
         text: TextEncoder,
         *,
@@ -189,7 +189,7 @@ def prepared_batch(samples: PreparedSample, null_text: Float[np.ndarray, "text_l
 
 
 @jax.jit
-def _encode_pictures(vae: WanVAE22, video: UInt8[Array, "B T H W 3"]) -> Float[Array, "B F h w C"]:
+def _encode_pictures(vae: WanVAE, video: UInt8[Array, "B T H W 3"]) -> Float[Array, "B F h w C"]:
     return vae.encode(to_unit(video))
 
 

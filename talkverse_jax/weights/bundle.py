@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import existing_file
+from talkverse_jax.core.paths import existing_file, replacing
 
 
 class Bundle:
@@ -23,7 +24,7 @@ class Bundle:
 
     Attributes:
       meta: the JSON of the metadata entry `bundle`.
-      component, config: shortcuts into it.
+      component, config, family: shortcuts into it; an older bundle names no family.
     """
 
     def __init__(self, path: str | Path):
@@ -37,6 +38,7 @@ class Bundle:
             raise UserError(f"{path}: not a readable reference bundle ({error})") from None
         self.component: str = self.meta.get("component", "")
         self.config: dict[str, Any] = self.meta.get("config", {})
+        self.family: str | None = self.meta.get("family")
 
     def group(self, prefix: str) -> dict[str, np.ndarray]:
         """The tensors under `prefix/`, by the rest of their name."""
@@ -61,6 +63,23 @@ class Bundle:
         if "tensors" not in recipe:
             raise UserError(f"{self.path}: neither weights nor a recipe for {part or self.component}")
         return weights_from_recipe(recipe, str(self.path))
+
+
+def write_bundle(path: Path, meta: Mapping[str, Any], groups: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Write a reference bundle; a file already there is replaced only once the new one is whole.
+
+    Args:
+      meta: the metadata entry `bundle`.
+      groups: tensors by name, under `inputs`, `outputs`, `taps`.
+    """
+    tensors = {
+        f"{group}/{name}": np.ascontiguousarray(value)
+        for group, values in groups.items()
+        for name, value in values.items()
+    }
+    text = json.dumps(meta)
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={"bundle": text})
 
 
 def weights_from_recipe(recipe: dict[str, Any], where: str) -> dict[str, np.ndarray]:

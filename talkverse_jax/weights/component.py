@@ -9,6 +9,7 @@ from flax import nnx
 
 from talkverse_jax.core import tree
 from talkverse_jax.sharding.layout import Layout, ParameterAxes
+from talkverse_jax.weights import match
 from talkverse_jax.weights.rule import Rule
 
 
@@ -54,3 +55,7 @@ class Component:
         dtype = param_dtype if dtype is None else dtype
         kwargs = dict(dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype), layout=layout, **options)
         return tree.abstract(self.model_type, config, **kwargs)
+
+    def torch_shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
+        """The PyTorch names and shapes that a model of this size has in its published files."""
+        return match.torch_shapes(tree.abstract_parameters(self.abstract(config)), self.rules)

@@ -37,12 +37,12 @@ class Pair:
     def add_to(self, kernel: Float[Array, "in out"], scale: float, dtype) -> Float[Array, "in out"]:
         """The same for an array on devices, which keeps its sharding; each process computes its part."""
 
-        def part(index: tuple[slice, ...] | None) -> Float[np.ndarray, "rows columns"]:
-            rows, columns = index or (slice(None), slice(None))
+        def part(index: tuple[slice, ...]) -> Float[np.ndarray, "rows columns"]:
+            rows, columns = index
             product = self.a.T[rows].astype(np.float32) @ self.b.T[:, columns].astype(np.float32)
             return product * np.float32(scale)
 
-        product = jax.make_array_from_callback(kernel.shape, kernel.sharding, part)
+        product = jax.make_array_from_callback(kernel.shape, kernel.sharding, part)  # pyright: ignore[reportArgumentType]  # never None
         return _add(kernel, product, jnp.dtype(dtype))
 
 
@@ -94,7 +94,7 @@ def check(pairs: Mapping[str, Pair], shapes: Mapping[str, tuple[int, ...]], rank
     for layer, pair in pairs.items():
         r = pair.a.shape[0]
         if r != rank or pair.b.shape[1:] != (rank,):
-            raise UserError(f"{where}: {layer} has LoRA rank {r}, --lora_rank says {rank}; pass --lora_rank {r}")
+            raise UserError(f"{rank}: {where} has pairs of rank {r} ({layer}); pass --lora_rank {r}", field="lora_rank")
         need = shapes.get(f"{layer}.weight")
         if need is None:
             raise UserError(f"{where}: has a LoRA pair for {layer}, a layer the model lacks; give the right file")
@@ -138,7 +138,7 @@ def open_trained(
     homes = _homes(parameters, rules)
     for name, value in plain.items():
         if name not in homes:
-            raise UserError(f"{path}: holds {name}, which the model lacks; give a file trained from TalkVerse")
+            raise UserError(f"{path}: holds {name}, which the model lacks; give a file trained from these weights")
         ours, rule = homes[name]
         need = match.torch_shape(rule, parameters[ours].shape)
         if value.shape != need:

@@ -1,4 +1,4 @@
-"""What a folder of converted weights holds, and what it was made from: `manifest.json`.
+"""What a folder of converted weights holds, of which family, and what it was made from: `manifest.json`.
 
 A component is in the manifest when it is complete, and only then.
 """
@@ -69,14 +69,12 @@ def read(folder: str | Path) -> Manifest:
     """
     path = Path(folder) / FILE
     values = _values(folder)
-    try:
-        components = values["components"].items()
-        version = values["format"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: damaged; {conversion(folder)}") from None
+    version, components = values["format"], values["components"]
     if version != _FORMAT:
         raise UserError(f"{path}: of format {version}, this program reads {_FORMAT}; {conversion(folder)}")
-    return {name: from_dict(Entry, entry, f"{path}: {name}") for name, entry in components}
+    if not isinstance(components, dict):
+        raise UserError(f"{path}: damaged; {conversion(folder)}")
+    return {name: from_dict(Entry, entry, f"{path}: {name}") for name, entry in components.items()}
 
 
 def family(folder: str | Path) -> str | None:
@@ -113,7 +111,7 @@ def comparable(components: Any) -> Any:
 def _values(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / FILE
     if path.parent.is_file():
-        raise UserError(f"{folder}: is a file; give the folder that convert_torch_weights.py wrote")
+        raise UserError(f"{folder}: is a file; give the folder of converted weights")
     if not path.parent.is_dir():
         raise UserError(f"{folder}: no such folder; to make it, {conversion(folder)}")
     if not path.is_file():
@@ -122,9 +120,10 @@ def _values(folder: str | Path) -> dict[str, Any]:
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        _ = values["components"], values["format"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: damaged; {conversion(folder)}") from None
+    except ValueError:
+        values = None
+    if not isinstance(values, dict) or not {"components", "format"} <= values.keys():
+        raise UserError(f"{path}: damaged; {conversion(folder)}")
     return values
 
 
@@ -132,14 +131,19 @@ def conversion(folder: str | Path, component: str | None = None) -> str:
     """What to type to convert into a folder, for messages; where the files to convert lie is not known."""
     only = f" --components {component}" if component else ""
     return (
-        f"run convert_torch_weights.py --output {folder}{only} with --ckpt_dir and the other flags that name "
+        f"run convert_torch_weights.py (or talkverse-jax convert) --output {folder}{only} with the flags that name "
         "the published files (and --config, where the sizes are others)"
     )
 
 
-def write(folder: str | Path, manifest: Manifest) -> None:
-    """Put a manifest in place of the old one, in one step."""
-    values = {"format": _FORMAT, "components": {name: to_dict(entry) for name, entry in manifest.items()}}
+def write(folder: str | Path, manifest: Manifest, family: str) -> None:
+    """Put a manifest in place of the old one, in one step.
+
+    Args:
+      family: that all components are of.
+    """
+    components = {name: to_dict(entry) for name, entry in manifest.items()}
+    values = {"format": _FORMAT, "family": family, "components": components}
     write_json(Path(folder) / FILE, values)
 
 

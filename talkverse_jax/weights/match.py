@@ -23,7 +23,7 @@ class TensorInfo(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
+class Matched:
     """One parameter of ours and the tensor it comes from."""
 
     path: str
@@ -42,7 +42,7 @@ class Match:
       misshapen: `(name, shape in the file, shape the model needs)`, both in PyTorch's layout.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Matched, ...]
     missing: tuple[tuple[str, str], ...]
     unexpected: tuple[str, ...]
     misshapen: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
@@ -103,7 +103,7 @@ def match(
         if tuple(tensors[name].shape) != need:
             misshapen.append((name, tuple(tensors[name].shape), need))
         else:
-            pairs.append(Pair(path, name, rule))
+            pairs.append(Matched(path, name, rule))
     left = sorted(n for n in set(tensors) - taken if not any(fnmatch.fnmatchcase(n, p) for p in ignore))
     return Match(tuple(pairs), tuple(missing), tuple(left), tuple(misshapen))
 
@@ -130,7 +130,7 @@ def load_torch(
     if not found.complete:
         raise UserError(f"{where}: the tensors do not fit {type(module).__name__}:\n{found.report()}")
 
-    def load(pair: Pair) -> jax.Array:
+    def load(pair: Matched) -> jax.Array:
         leaf = parameters[pair.path]
         array = jnp.asarray(pair.rule.layout.from_torch(tensors[pair.name]), leaf.dtype)
         return jax.device_put(array, place(pair.path, leaf.shape)) if place else array

@@ -155,7 +155,7 @@ class _RowBlocksHandler(type_handlers.NumpyHandler):
         super().__init__(deepcopy_host_arrays=False)
         self._order, self._progress = order, progress
 
-    async def serialize(
+    async def serialize(  # pyright: ignore[reportIncompatibleMethodOverride]  # of another type than arrays
         self,
         values: Sequence[RowBlocks],
         infos: Sequence[type_handlers.ParamInfo],

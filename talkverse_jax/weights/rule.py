@@ -1,6 +1,6 @@
 """The language in which a model's weight table is written: our path, the PyTorch names, the layout change.
 
-A model's table stands beside the model (`models/*/torch_keys.py`) and is a tuple of `Rule`. A `*` in a
+A model's table stands beside the model (`models/*/keys.py`) and is a tuple of `Rule`. A `*` in a
 rule stands for one path element (a layer's number) and is the same text on both sides:
 
     Rule("blocks/*/self_attn/q/kernel", "blocks.*.self_attn.q.weight", LINEAR)
@@ -13,7 +13,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class TensorLayout:
     """How a PyTorch tensor is laid out as ours, and back: drop the axes of length one in `squeeze`, then
     transpose. Both ways are views; nothing is copied."""
 
@@ -29,13 +29,13 @@ class Layout:
         return np.expand_dims(array, self.squeeze) if self.squeeze else array
 
 
-SAME = Layout()
-LINEAR = Layout(transpose=(1, 0))  # [out, in] -> [in, out]
-CONV1D = Layout(transpose=(2, 1, 0))  # [out, in, t] -> [t, in, out]
-CONV2D = Layout(transpose=(2, 3, 1, 0))  # [out, in, y, x] -> [y, x, in, out]
-CONV3D = Layout(transpose=(2, 3, 4, 1, 0))  # [out, in, t, y, x] -> [t, y, x, in, out]
-POINTWISE2D = Layout(squeeze=(2, 3), transpose=(1, 0))  # [out, in, 1, 1] -> [in, out]
-POINTWISE3D = Layout(squeeze=(2, 3, 4), transpose=(1, 0))  # [out, in, 1, 1, 1] -> [in, out]
+SAME = TensorLayout()
+LINEAR = TensorLayout(transpose=(1, 0))  # [out, in] -> [in, out]
+CONV1D = TensorLayout(transpose=(2, 1, 0))  # [out, in, t] -> [t, in, out]
+CONV2D = TensorLayout(transpose=(2, 3, 1, 0))  # [out, in, y, x] -> [y, x, in, out]
+CONV3D = TensorLayout(transpose=(2, 3, 4, 1, 0))  # [out, in, t, y, x] -> [t, y, x, in, out]
+POINTWISE2D = TensorLayout(squeeze=(2, 3), transpose=(1, 0))  # [out, in, 1, 1] -> [in, out]
+POINTWISE3D = TensorLayout(squeeze=(2, 3, 4), transpose=(1, 0))  # [out, in, 1, 1, 1] -> [in, out]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Rule:
 
     path: str
     name: str | tuple[str, ...]
-    layout: Layout = SAME
+    layout: TensorLayout = SAME
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def read_file(path: str | Path) -> SafetensorsFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class TensorPlace:
     """Where a tensor lies behind the header."""
 
     dtype: np.dtype
@@ -91,7 +91,7 @@ class Entry:
     end: int
 
 
-def parse_header(header: str) -> dict[str, Entry]:
+def parse_header(header: str) -> dict[str, TensorPlace]:
     """The tensors a header lists, in the order of their data.
 
     Raises:
@@ -100,7 +100,7 @@ def parse_header(header: str) -> dict[str, Entry]:
     entries = {}
     for name, value in json.loads(header).items():
         if name != "__metadata__":
-            entry = Entry(DTYPES[value["dtype"]], tuple(value["shape"]), *value["data_offsets"])
+            entry = TensorPlace(DTYPES[value["dtype"]], tuple(value["shape"]), *value["data_offsets"])
             if entry.start < 0 or entry.end - entry.start != entry.dtype.itemsize * math.prod(entry.shape):
                 raise ValueError(f"{name}: offsets and shape disagree")
             entries[name] = entry
@@ -119,7 +119,7 @@ def read_shards(folder: str | Path, stem: str) -> list[SafetensorsFile]:
         raise UserError(f"{folder}: no such folder; give the folder of the published checkpoint")
     index = index_file(folder, stem)
     if index.is_file():
-        shards_by_name = _read_index(index)
+        shards_by_name = read_index(index)
         files = [read_file(folder / name) for name in sorted(set(_present(folder, shards_by_name.values())))]
         held = {name: file.path.name for file in files for name in file.tensors}
         for name, shard in shards_by_name.items():
@@ -143,13 +143,18 @@ def index_file(folder: Path, stem: str) -> Path:
     return folder / f"{stem}.safetensors.index.json"
 
 
-def _read_index(path: Path) -> dict[str, str]:
+def read_index(path: Path) -> dict[str, str]:
+    """The shard of each tensor, by an index.
+
+    Raises:
+      UserError: it is damaged.
+    """
     try:
         shards = json.loads(path.read_text())["weight_map"]
         if not all(Path(name).name == name for name in shards.values()):
             raise ValueError("a path")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: not an index of safetensors shards; {_AGAIN}") from None
+        raise UserError(f"{path}: not an index of safetensors shards; delete it and {_AGAIN}") from None
     return shards
 
 

@@ -4,7 +4,7 @@
     NAME/parameters/   an Orbax checkpoint of its parameters, by our paths
     NAME/lora/         LoRA pairs that were not added to them, by PyTorch name (--lora_merge false)
     NAME/replaced/     tensors of the base model that the trained ones replace, by PyTorch name (likewise)
-    NAME/published.json  headers of the files that the DiT came from
+    NAME/published.json  headers of the safetensors files that it came from, where they can be written again
     NAME/files.json    all its files and their sizes
 
 and files it needs besides (tokenizer, feature extractor). `NAME.partial` is a conversion under way, or one
@@ -205,15 +205,16 @@ def check_trained(weights_dir: str | Path, component: Component, trained: lora.T
     if not pairs and plain.keys() <= _base_names(folder):
         raise UserError(
             f"{path}: has no LoRA pairs and no tensor that the base model lacks, so it is a part of that; give "
-            "a file trained from TalkVerse"
+            "a file trained from these weights"
         )
     abstract = component.abstract(load_config(weights_dir, component))
     lora.open_trained(trained, tree.abstract_parameters(abstract), component.rules)
 
 
 def _base_names(folder: Path) -> set[str]:
-    """The names of the base model's tensors in the files that a component came from."""
-    headers = json.loads((folder / HEADERS).read_text(encoding="utf-8"))["base"].values()
+    """The names of the base model's tensors in the files that a component came from; none where nobody noted them."""
+    path = folder / HEADERS
+    headers = json.loads(path.read_text(encoding="utf-8"))["base"].values() if path.is_file() else ()
     return {name for header in headers for name in safetensors.parse_header(header)}
 
 
@@ -257,7 +258,7 @@ def _pairs_by_path(folder: Path, component: Component, entry: manifest.Entry) ->
     return paths
 
 
-def _first_device() -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]  # a class, by another name
+def _first_device() -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]  # JAX's stubs make it a variable
     return next(iter(jnp.zeros(()).devices()))  # `jax.default_device` is heeded
 
 
@@ -291,21 +292,24 @@ def discard(weights_dir: str | Path, name: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def commit(weights_dir: str | Path, name: str, entry: manifest.Entry) -> None:
+def commit(weights_dir: str | Path, name: str, entry: manifest.Entry, family: str) -> None:
     """Put the staged component in place of an older one.
 
     Interrupted at any point, it leaves the old one, the new one, or none in the manifest; never a mixture.
+
+    Args:
+      family: that all components in the folder are of.
     """
     folder, staged = Path(weights_dir) / name, _partial(weights_dir, name)
     files = {str(path.relative_to(staged)): path.stat().st_size for path in staged.rglob("*") if path.is_file()}
     write_json(staged / _FILES, files)
     complete = _complete(weights_dir)
     if complete.pop(name, None):
-        manifest.write(weights_dir, complete)
+        manifest.write(weights_dir, complete, family)
     if folder.exists():
         folder.rename(_old(weights_dir, name))
     staged.rename(folder)
-    manifest.write(weights_dir, complete | {name: entry})
+    manifest.write(weights_dir, complete | {name: entry}, family)
     discard(weights_dir, name)
 
 

@@ -18,18 +18,22 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-import convert_torch_weights
-from talkverse_jax.convert import convert, published
+from talkverse_jax.cli import convert as command
+from talkverse_jax.convert import convert
+from talkverse_jax.convert.options import ConvertOptions
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError, run_command
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
+from talkverse_jax.families.talkverse.published import ADAPTER, VAE_FILE, WAN, WAV2VEC2
+from talkverse_jax.families.talkverse.settings import Sources
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights import match, orbax_io, store
 from talkverse_jax.weights.torch_writer import write_torch
-from tests.published import float32_tensors
+from tests.published import files_in, float32_tensors
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / "configs" / "model_tiny.toml"
@@ -39,7 +43,7 @@ RANK, ALPHA = 4, 6.0
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("published")
-    write_random_checkpoint(folder, ModelConfigs.from_toml(CONFIG), seed=0, lora_rank=RANK)
+    write_random_checkpoint(FAMILY, folder, ModelConfigs.from_toml(CONFIG), seed=0, lora_rank=RANK)
     return folder
 
 
@@ -52,9 +56,7 @@ def own(checkpoint, tmp_path) -> Path:
 def _arguments(folder: Path, output: Path, *more: str) -> list[str]:
     paths = {
         "--config": CONFIG,
-        "--ckpt_dir": folder / "Wan2.2-TI2V-5B",
-        "--lora_ckpt": folder / published.TALKVERSE_FILE,
-        "--wav2vec_dir": folder / published.WAV2VEC_FOLDER,
+        **{f"--{flag}": path for flag, path in files_in(folder).items()},
         "--output": output,
         "--lora_rank": RANK,
         "--lora_alpha": ALPHA,
@@ -62,8 +64,12 @@ def _arguments(folder: Path, output: Path, *more: str) -> list[str]:
     return [*(str(word) for pair in paths.items() for word in pair), *more]
 
 
+def _sources(folder: Path) -> dict[str, str]:
+    return {flag: str(path) for flag, path in files_in(folder).items()}
+
+
 def _run(*arguments: str) -> None:
-    convert_torch_weights.main(list(arguments))
+    command.main(list(arguments))
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +116,10 @@ def test_the_folder_describes_itself(checkpoint, converted):
         "dit": "bfloat16", "vae": "float32", "text": "bfloat16", "audio": "float32"
     }  # fmt: skip
     assert manifest["dit"]["lora"] == {"merged": True, "rank": RANK, "alpha": ALPHA, "pairs": 32}
-    sums = subprocess.run(
-        ["sha256sum", checkpoint / published.TALKVERSE_FILE], capture_output=True, text=True, check=True
-    )
+    sums = subprocess.run(["sha256sum", checkpoint / ADAPTER.file], capture_output=True, text=True, check=True)
     assert sums.stdout.split()[0] in {source["sha256"] for source in manifest["dit"]["sources"]}
     assert (converted / "text" / "tokenizer" / "tokenizer.json").is_file()
-    assert (converted / "audio" / published.EXTRACTOR_FILE).is_file()
+    assert (converted / "audio" / "preprocessor_config.json").is_file()
 
 
 def test_loading_casts_and_shards(checkpoint, converted):
@@ -166,14 +170,14 @@ def test_export_gives_the_files_back(checkpoint, unmerged, tmp_path):
 
 def test_export_of_any_bits_and_names(own, tmp_path):
     """Not-a-numbers, `model.` in front, names in another order, one file without an index."""
-    trained = own / published.TALKVERSE_FILE
+    trained = own / ADAPTER.file
     tensors = load_file(trained)
     rng = np.random.default_rng(0)
     for name, value in tensors.items():
         tensors[name] = rng.integers(0, 2**16, value.shape, np.uint16).view(value.dtype)
     save_file({f"model.{name}": value for name, value in reversed(tensors.items())}, trained, {"step": "7"})
     before = trained.read_bytes()
-    base = own / "Wan2.2-TI2V-5B"
+    base = own / WAN.folder
     whole = {}
     for path in base.glob("*.safetensors"):
         whole |= {name: np.array(value) for name, value in load_file(path).items()}
@@ -192,10 +196,8 @@ def test_export_of_any_bits_and_names(own, tmp_path):
         str(tmp_path / "back"),
     )
     _run(*_arguments(own, tmp_path / "w", *more))
-    assert (tmp_path / "back" / published.TALKVERSE_FILE).read_bytes() == before
-    assert [path.name for path in (tmp_path / "back" / "Wan2.2-TI2V-5B").iterdir()] == [
-        "diffusion_pytorch_model.safetensors"
-    ]
+    assert (tmp_path / "back" / ADAPTER.file).read_bytes() == before
+    assert [path.name for path in (tmp_path / "back" / WAN.folder).iterdir()] == ["diffusion_pytorch_model.safetensors"]
 
 
 def test_export_of_merged_weights_is_refused(converted, tmp_path):
@@ -208,7 +210,7 @@ def test_an_export_that_fails_leaves_nothing(unmerged, tmp_path, capsys):
     export = ("--output", str(unmerged), "--export")
     with pytest.raises(UserError, match=r"there: cannot be made \(No such file or directory\)"):
         _run(*export, "/proc/there")
-    base = tmp_path / "Wan2.2-TI2V-5B"
+    base = tmp_path / WAN.folder
     base.mkdir()
     name = "diffusion_pytorch_model-00001-of-00003.safetensors"
     (base / f"{name}.partial").symlink_to("/dev/full")
@@ -235,7 +237,7 @@ def test_run_again(checkpoint, tmp_path, capsys):
     assert {name: entry["dtype"] for name, entry in store.read_manifest(tmp_path / "w").items()} == {
         "audio": "float32", "text": "float32"
     }  # fmt: skip
-    source = checkpoint / published.WAV2VEC_FOLDER / "model.safetensors"
+    source = checkpoint / WAV2VEC2.folder / "model.safetensors"
     source.touch()
     _run(*arguments, "audio")
     assert (tmp_path / "w" / "audio").stat().st_ino != made["audio"]
@@ -243,12 +245,12 @@ def test_run_again(checkpoint, tmp_path, capsys):
 
 # One conversion in a process that says when it begins.
 _CHILD = """
-import sys, convert_torch_weights
-from talkverse_jax.convert import convert, export, hub
-from talkverse_jax.families.talkverse import components
+from talkverse_jax.cli import convert
+from talkverse_jax.convert import run
+from talkverse_jax.families.talkverse import family
 import jax; jax.devices()
 print("begin", flush=True)
-convert_torch_weights.main()
+convert.main()
 """
 
 
@@ -332,7 +334,7 @@ def _change(path: Path, **changes: np.ndarray | None) -> None:
 
 
 def test_the_report_has_two_sides(own, tmp_path):
-    trained = own / published.TALKVERSE_FILE
+    trained = own / ADAPTER.file
     extra = {"speaker_embedding.weight": np.zeros((2, 3), np.float32)}
     _change(trained, **{"head.head.bias": np.zeros(5, np.float32), "frame_packer.proj.bias": None}, **extra)
     with pytest.raises(UserError) as error:
@@ -354,7 +356,7 @@ def test_weights_of_another_size(checkpoint, tmp_path):
 
 
 def test_the_multilingual_base_is_refused(own, tmp_path):
-    path = own / published.WAV2VEC_FOLDER / "config.json"
+    path = own / WAV2VEC2.folder / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"architectures": ["Wav2Vec2ForPreTraining"]}))
     with pytest.raises(UserError, match="use jonatasgrosman/wav2vec2-large-xlsr-53-english") as error:
@@ -363,7 +365,7 @@ def test_the_multilingual_base_is_refused(own, tmp_path):
 
 
 def test_wav2vec2_from_a_torch_file_with_the_older_names(own, tmp_path):
-    folder = own / published.WAV2VEC_FOLDER
+    folder = own / WAV2VEC2.folder
     old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
     tensors = {}
     for name, value in load_file(folder / "model.safetensors").items():
@@ -382,13 +384,13 @@ def test_wav2vec2_from_a_torch_file_with_the_older_names(own, tmp_path):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda f: (f / "Wan2.2-TI2V-5B" / published.VAE_FILE).unlink(), r"Wan2.2_VAE\.pth: no such file"),
-        (lambda f: shutil.rmtree(f / "Wan2.2-TI2V-5B" / "google"), r"tokenizer\.json: no such file"),
-        (lambda f: (f / published.TALKVERSE_FILE).unlink(), r"talkverse_s2v_5b\.safetensors: no such file"),
-        (lambda f: shutil.rmtree(f / "Wan2.2-TI2V-5B"), "--ckpt_dir .*: no such folder"),
-        (lambda f: (f / published.WAV2VEC_FOLDER / "config.json").unlink(), r"config\.json: no such file"),
+        (lambda f: (f / WAN.folder / VAE_FILE).unlink(), r"Wan2.2_VAE\.pth: no such file"),
+        (lambda f: shutil.rmtree(f / WAN.folder / "google"), r"tokenizer\.json: no such file"),
+        (lambda f: (f / ADAPTER.file).unlink(), r"talkverse_s2v_5b\.safetensors: no such file"),
+        (lambda f: shutil.rmtree(f / WAN.folder), "--ckpt_dir .*: no such folder"),
+        (lambda f: (f / WAV2VEC2.folder / "config.json").unlink(), r"config\.json: no such file"),
         (
-            lambda f: shutil.copy(ROOT / "tests/data/code.pth", f / "Wan2.2-TI2V-5B" / published.VAE_FILE),
+            lambda f: shutil.copy(ROOT / "tests/weights/files/code.pth", f / WAN.folder / VAE_FILE),
             r"Wan2.2_VAE\.pth: holds code \(\w+\.system\); only tensors are read",
         ),
     ],
@@ -405,23 +407,23 @@ def test_files_that_are_missing_or_bad(own, tmp_path, damage, message):
     "arguments, message",
     [
         ([], "--output missing"),
-        (["--output", "w"], "--ckpt_dir: missing; give the folder of Wan-AI/Wan2.2-TI2V-5B to convert dit"),
+        (["--output", "w"], "--ckpt_dir missing; give the folder of Wan-AI/Wan2.2-TI2V-5B to convert dit"),
         (["--output", "w", "--components", "dit,clip"], "'clip' is none of dit, vae, text, audio"),
         (["--output", "w", "--dtype", "int8"], "invalid choice: 'int8'"),
-        (["--output", "w", "--lora_rank", "0"], "'0' is no number of 1 or more"),
-        (["--output", "w", "--lora_alpha", "nan"], "--lora_alpha: 'nan' is no number"),
+        (["--output", "w", "--lora_rank", "0"], "--lora_rank 0: give 1 or more"),
+        (["--output", "w", "--lora_alpha", "nan"], "--lora_alpha nan: give a number"),
         (["--output", ""], "--output: is empty; give a path"),
         (["--output", "w", "--ckpt_dir", str(CONFIG)], "model_tiny.toml: is a file; give the folder of Wan-AI"),
         (["--output", "w", "--lora_merge", "maybe"], "'maybe' is neither true nor false"),
-        (["--output", "w", "--ckpt_dir", ".", "--components", "dit"], "--lora_ckpt: missing"),
-        (["--output", "w", "--ckpt_dir", ".", "--components", "audio"], "--wav2vec_dir: missing"),
+        (["--output", "w", "--ckpt_dir", ".", "--components", "dit"], "--lora_ckpt missing"),
+        (["--output", "w", "--ckpt_dir", ".", "--components", "audio"], "--wav2vec_dir missing"),
         (["--output", "w", "--ckpt_dir", ".", "--config", "none.toml"], "none.toml: no such file"),
     ],
 )
 def test_flags(arguments, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
-        convert_torch_weights.main(arguments)
+        command.main(arguments)
 
 
 def test_the_command_ends_with_one_line_and_exit_code_2(tmp_path):
@@ -468,8 +470,7 @@ def test_a_folder_of_somebody_else_is_not_replaced(checkpoint, tmp_path):
     stranger = tmp_path / "audio" / "song.wav"
     stranger.parent.mkdir()
     stranger.write_bytes(b"la la")
-    settings = convert.Settings(dtype="auto", lora_rank=RANK, lora_alpha=ALPHA, lora_merge=True)
-    folder = checkpoint / published.WAV2VEC_FOLDER
+    options, sources = ConvertOptions(output=str(tmp_path), components="audio"), Sources(**_sources(checkpoint))
     with pytest.raises(UserError, match="audio: is there and is no converted component"):
-        convert.convert(tmp_path, ("audio",), ModelConfigs.from_toml(CONFIG), settings, wav2vec_dir=str(folder))
+        convert.convert(FAMILY, options, sources, ModelConfigs.from_toml(CONFIG))
     assert stranger.read_bytes() == b"la la"

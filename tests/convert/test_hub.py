@@ -3,16 +3,19 @@
 import hashlib
 import json
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-import convert_torch_weights
-from talkverse_jax.convert import hub, published
+from talkverse_jax.cli import convert as command
+from talkverse_jax.convert import hub
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.core.reporting import Bar, Reporter
+from talkverse_jax.families.talkverse.family import FAMILY
+from talkverse_jax.families.talkverse.published import ADAPTER, VAE_FILE, WAN, WAV2VEC2
 
 ROOT = Path(__file__).parent.parent.parent
 COMMIT = "0123456789" * 4
@@ -86,15 +89,15 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("published")
-    write_random_checkpoint(folder, ModelConfigs.from_toml(ROOT / "configs" / "model_tiny.toml"), seed=0)
+    write_random_checkpoint(FAMILY, folder, FAMILY.configs_from_toml(ROOT / "configs" / "model_tiny.toml"), seed=0)
     return folder
 
 
 @pytest.fixture
 def server(checkpoint, monkeypatch):
     homes = {
-        hub.BASE_REPO: checkpoint / "Wan2.2-TI2V-5B",
-        hub.AUDIO_REPO: checkpoint / published.WAV2VEC_FOLDER,
+        WAN.name: checkpoint / WAN.folder,
+        WAV2VEC2.name: checkpoint / WAV2VEC2.folder,
     }
     files = {
         f"{repo}/{path.relative_to(home)}": path
@@ -103,8 +106,8 @@ def server(checkpoint, monkeypatch):
         if path.is_file()
     }
     for optional in ("special_tokens_map.json", "spiece.model"):
-        files[f"{hub.BASE_REPO}/google/umt5-xxl/{optional}"] = checkpoint / published.WAV2VEC_FOLDER / "config.json"
-    files[f"{hub.TALKVERSE_REPO}/{published.TALKVERSE_FILE}"] = checkpoint / published.TALKVERSE_FILE
+        files[f"{WAN.name}/google/umt5-xxl/{optional}"] = checkpoint / WAV2VEC2.folder / "config.json"
+    files[f"{ADAPTER.repository}/{ADAPTER.file}"] = checkpoint / ADAPTER.file
     server = _Hub(files)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -116,11 +119,11 @@ def server(checkpoint, monkeypatch):
 
 
 def test_everything(checkpoint, server, tmp_path):
-    flags = hub.download(tmp_path, ("dit", "vae", "text", "audio"))
+    flags = hub.download(FAMILY, tmp_path, ("dit", "vae", "text", "audio"))
     assert flags == {
         "ckpt_dir": str(tmp_path / "Wan2.2-TI2V-5B"),
-        "lora_ckpt": str(tmp_path / published.TALKVERSE_FILE),
-        "wav2vec_dir": str(tmp_path / published.WAV2VEC_FOLDER),
+        "lora_ckpt": str(tmp_path / ADAPTER.file),
+        "wav2vec_dir": str(tmp_path / WAV2VEC2.folder),
     }
     for path in checkpoint.rglob("*"):
         if path.is_file():
@@ -129,50 +132,67 @@ def test_everything(checkpoint, server, tmp_path):
 
 
 def test_what_is_there_is_not_fetched_again(server, tmp_path):
-    hub.download(tmp_path, ("audio",))
+    hub.download(FAMILY, tmp_path, ("audio",))
     server.asked.clear()
-    hub.download(tmp_path, ("audio",))
+    hub.download(FAMILY, tmp_path, ("audio",))
     assert not [file for method, file, _ in server.asked if method == "GET"]
 
 
 def test_only_what_the_components_need(server, tmp_path):
-    assert hub.download(tmp_path, ("vae",)) == {"ckpt_dir": str(tmp_path / "Wan2.2-TI2V-5B")}
-    assert {file for _, file, _ in server.asked} == {f"{hub.BASE_REPO}/{published.VAE_FILE}"}
+    assert hub.download(FAMILY, tmp_path, ("vae",)) == {"ckpt_dir": str(tmp_path / "Wan2.2-TI2V-5B")}
+    assert {file for _, file, _ in server.asked} == {f"{WAN.name}/{VAE_FILE}"}
+
+
+def test_progress_is_told_and_not_drawn(server, tmp_path, capfd):
+    told: dict[str, float] = {}
+
+    class Listening(Reporter):
+        @contextmanager
+        def bar(self, total, what, unit="", done=0):
+            class Counting(Bar):
+                def update(self, count=1):
+                    told[what] = told.get(what, 0) + count
+
+            yield Counting()
+
+    hub.download(FAMILY, tmp_path, ("vae",), Listening())
+    assert told == {VAE_FILE: (tmp_path / WAN.folder / VAE_FILE).stat().st_size}
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_broken_transfer_goes_on_where_it_stopped(server, tmp_path):
-    file, source = f"{hub.BASE_REPO}/{published.VAE_FILE}", tmp_path / "source"
+    file, source = f"{WAN.name}/{VAE_FILE}", tmp_path / "source"
     source.write_bytes(bytes(range(256)) * 100_000)  # 25 MB; the hub's library keeps every 10 MB
     server.files[file], server.cut[file] = source, 22_000_000
     try:
-        hub.download(tmp_path, ("vae",))
+        hub.download(FAMILY, tmp_path, ("vae",))
     except UserError as error:  # the hub's library may give up, or go on by itself
         assert "run this again" in str(error)
-        hub.download(tmp_path, ("vae",))
-    assert (tmp_path / "Wan2.2-TI2V-5B" / published.VAE_FILE).read_bytes() == source.read_bytes()
+        hub.download(FAMILY, tmp_path, ("vae",))
+    assert (tmp_path / "Wan2.2-TI2V-5B" / VAE_FILE).read_bytes() == source.read_bytes()
     ranges = [part for method, _, part in server.asked if method == "GET"]
     assert len(ranges) == 2 and int(ranges[1].removeprefix("bytes=").split("-")[0]) >= 10_000_000
 
 
 def test_gated_missing_and_unreachable(server, tmp_path, monkeypatch):
-    server.closed.add(hub.TALKVERSE_REPO)
+    server.closed.add(ADAPTER.repository)
     with pytest.raises(UserError, match="snap-research/talkverse-s2v-5b/.*: the repository is gated"):
-        hub.download(tmp_path, ("dit",))
-    del server.files[f"{hub.BASE_REPO}/{published.VAE_FILE}"]
+        hub.download(FAMILY, tmp_path, ("dit",))
+    del server.files[f"{WAN.name}/{VAE_FILE}"]
     with pytest.raises(UserError, match=r"Wan2.2_VAE\.pth: the repository has no such file"):
-        hub.download(tmp_path, ("vae",))
+        hub.download(FAMILY, tmp_path, ("vae",))
     server.files.clear()
     with pytest.raises(UserError, match="wav2vec2-large-xlsr-53-english/config.json: no such repository"):
-        hub.download(tmp_path, ("audio",))
+        hub.download(FAMILY, tmp_path, ("audio",))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setattr("time.sleep", lambda _: None)  # between the library's attempts
     with pytest.raises(UserError, match="the hub cannot be reached; check the network") as error:
-        hub.download(tmp_path, ("vae",))
+        hub.download(FAMILY, tmp_path, ("vae",))
     assert "\n" not in str(error.value)
 
 
 def test_download_and_convert(server, tmp_path):
     arguments = ["--download", tmp_path / "hub", "--output", tmp_path / "w", "--components", "audio"]
     config = ["--config", ROOT / "configs" / "model_tiny.toml"]
-    convert_torch_weights.main([*map(str, arguments + config)])
+    command.main([*map(str, arguments + config)])
     assert json.loads((tmp_path / "w" / "manifest.json").read_text())["components"].keys() == {"audio"}

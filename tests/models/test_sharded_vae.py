@@ -14,17 +14,15 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from talkverse_jax.core import tree
-from talkverse_jax.core.config import from_dict
 from talkverse_jax.models.vae.axes import AXES
-from talkverse_jax.models.vae.config import WAN22_LATENT_MEAN, WAN22_LATENT_STD, VAEConfig
-from talkverse_jax.models.vae.keys import RULES
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.config import VAEConfig
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.pictures import picture_layout, split_for
 from talkverse_jax.weights.match import load_torch
-from tests.models.test_vae import SMALL
+from tests.models.test_vae import SMALL, SMALL21, VERSIONS, golden_config
 from tests.sharded import arrays, collectives, error, sharded, share_of_all, shares
 from tests.tiny import random_module
 
@@ -49,26 +47,34 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("cut", ["both", *(pytest.param(c, marks=pytest.mark.slow) for c in CUTS if c != "both")])
-def test_split_pictures_are_the_same(layout, cut):
+@pytest.mark.parametrize(
+    "config, cut",
+    [
+        pytest.param(config, cut, id=f"{name}-{cut}", marks=() if name == "2.2" and cut == "both" else pytest.mark.slow)
+        for name, config, cuts in (("2.2", SMALL, CUTS), ("2.1", SMALL21, ("both",)))
+        for cut in cuts
+    ],
+)
+def test_split_pictures_are_the_same(layout, config, cut):
     (h, w), parts = CUTS[cut]
+    side = config.space_stride
     split = split_for(layout, 1, h, w)
     assert (split.parts("rows"), split.parts("columns")) == parts
     random = np.random.default_rng(0)
     latents = random.standard_normal((1, LATENT_FRAMES, h, w, Z), np.float32)
-    video = random.uniform(-1, 1, (1, 2 * LATENT_FRAMES - 1, 4 * h, 4 * w, 3)).astype(np.float32)
-    one = random_module(WanVAE22, SMALL)
+    video = random.uniform(-1, 1, (1, 2 * LATENT_FRAMES - 1, side * h, side * w, 3)).astype(np.float32)
+    one = random_module(WanVAE, config)
     many = sharded(one, layout, AXES)
     pixels, codes = decode(many, latents, discard=1), encode(many, video)
     assert error(pixels, np.asarray(decode(one, latents, discard=1))) < 1e-5
     assert error(codes, np.asarray(encode(one, video))) < 1e-5
     local = tuple(size // part for size, part in zip((h, w), parts))
     assert {x.data.shape[2:4] for x in codes.addressable_shards} == {local}
-    assert {x.data.shape[2:4] for x in pixels.addressable_shards} == {tuple(4 * n for n in local)}
+    assert {x.data.shape[2:4] for x in pixels.addressable_shards} == {tuple(side * n for n in local)}
 
 
 def test_videos_are_split_before_pictures(layout):
-    one, videos = random_module(WanVAE22, SMALL), np.random.default_rng(0).uniform(-1, 1, (4, 3, 24, 16, 3))
+    one, videos = random_module(WanVAE, SMALL), np.random.default_rng(0).uniform(-1, 1, (4, 3, 24, 16, 3))
     codes = encode(sharded(one, layout, AXES), videos.astype(np.float32))
     assert {x.data.shape for x in codes.addressable_shards} == {(1, 2, 3, 4, Z)}
     assert error(codes, np.asarray(encode(one, videos.astype(np.float32)))) < 1e-5
@@ -80,7 +86,7 @@ def test_no_picture_is_whole_anywhere(layout, what):
     h, w = 24, 32  # pictures larger than kernels
     video = jnp.zeros((1, 2 * LATENT_FRAMES - 1, 4 * h, 4 * w, 3))
     function, x = {"encode": (encode, video), "decode": (decode, jnp.zeros((1, LATENT_FRAMES, h, w, Z)))}[what]
-    one = random_module(WanVAE22, SMALL)
+    one = random_module(WanVAE, SMALL)
     many = sharded(one, layout, AXES)
     split = split_for(layout, 1, h, w)
     spec = split.fitting_spec(x.shape, ("batch", None, "rows", "columns", None))
@@ -98,22 +104,21 @@ def test_no_picture_is_whole_anywhere(layout, what):
 
 
 def test_parameters_lie_in_parts(layout):
-    one = random_module(WanVAE22, SMALL)
+    one = random_module(WanVAE, SMALL)
     kernels = {path: share for path, share in shares(sharded(one, layout, AXES)).items() if "kernel" in path}
     # Eight devices, or as many as divide the output channels: 3 latents' mean and deviation, 12 pixels.
     assert set(kernels.values()) == {1 / 8, 1 / 4, 1 / 2, 1}
     assert [path for path, share in kernels.items() if share == 1] == ["post_quant_conv/kernel"]
-    published = tree.abstract(WanVAE22, VAEConfig.wan22())
-    assert share_of_all(published, layout, AXES) < 1.001 / 8
+    for config in (VAEConfig.wan21(), VAEConfig.wan22()):
+        assert share_of_all(tree.abstract(WanVAE, config), layout, AXES) < 1.003 / 8
 
 
 @pytest.mark.slow
-def test_golden(layout, golden):
-    bundle = golden("vae")
-    sizes = bundle.config | {"latent_mean": WAN22_LATENT_MEAN, "latent_std": WAN22_LATENT_STD}
-    config = from_dict(VAEConfig, sizes, "vae")
-    abstract = tree.abstract(WanVAE22, config)
-    vae = sharded(load_torch(abstract, RULES, bundle.weights(), "vae"), layout, AXES)
+@pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
+def test_golden(layout, golden, version):
+    bundle = golden(version.golden)
+    abstract = tree.abstract(WanVAE, golden_config(version, bundle.config))
+    vae = sharded(load_torch(abstract, version.rules, bundle.weights(), "vae"), layout, AXES)
     tensors = bundle.group("inputs") | bundle.group("outputs")
     case = {name: rearrange(tensor, "b c t h w -> b t h w c") for name, tensor in tensors.items()}
     assert error(encode(vae, case["video"]), case["encoded"]) < 1e-5
@@ -147,7 +152,7 @@ def test_a_tpu_exchanges_borders_only():
     layout = picture_layout(Layout(make_mesh(MeshConfig(context=-1), devices, heads=24)))
     config = dataclasses.replace(SMALL, dec_dim=32)
     where = layout.parameter_sharding(AXES)
-    vae = tree.abstract(WanVAE22, config, layout=layout)
+    vae = tree.abstract(WanVAE, config, layout=layout)
     full = tree.abstract_parameters(vae)
     parts = {path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(path, x.shape)) for path, x in full.items()}
     latents = jax.ShapeDtypeStruct((1, 4, 40, 40, Z), jnp.float32, sharding=NamedSharding(layout.mesh, P()))

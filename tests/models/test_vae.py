@@ -1,10 +1,13 @@
-"""The Wan2.2 VAE against the original program, and its streaming against itself.
+"""The Wan VAEs against the original programs, and their streaming against itself.
 
 Numbers are compared at the golden's size; what holds at any size is tested on a smaller VAE, which compiles
 faster.
 """
 
+import dataclasses
+import json
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +17,12 @@ from einops import rearrange
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import from_dict, to_dict
-from talkverse_jax.models.vae.config import WAN22_LATENT_MEAN, WAN22_LATENT_STD, VAEConfig
-from talkverse_jax.models.vae.keys import RULES
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.config import VAEConfig
+from talkverse_jax.models.vae.keys import RULES, WAN21_RULES
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.weights.match import load_torch, torch_shapes
+from talkverse_jax.weights.rule import Rule
+from tests.conftest import GOLDENS
 
 SMALL = VAEConfig(
     dim=4,
@@ -29,6 +34,32 @@ SMALL = VAEConfig(
     latent_mean=(0.1, -0.2, 0.3),
     latent_std=(0.5, 1.0, 2.0),
 )
+SMALL21 = dataclasses.replace(SMALL, pixel_patch=1, shortcuts=False)
+
+
+class Version(NamedTuple):
+    """A published VAE: its sizes, its weight table, its golden."""
+
+    config: VAEConfig
+    rules: tuple[Rule, ...]
+    golden: str
+
+
+VERSIONS = {
+    "2.1": Version(VAEConfig.wan21(), WAN21_RULES, "multitalk/vae21"),
+    "2.2": Version(VAEConfig.wan22(), RULES, "vae"),
+}
+
+
+def golden_config(version: Version, sizes: dict) -> VAEConfig:
+    """The golden's sizes; all else is as published."""
+    return dataclasses.replace(
+        version.config,
+        **{"dec_dim": sizes["dim"]} | {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()},
+    )
+
+
+only_wan22 = pytest.mark.parametrize("small", [SMALL], ids=["2.2"], indirect=True)  # nothing in it differs in 2.1
 
 # Jitted once for all tests.
 encode = jax.jit(lambda vae, video: vae.encode(video))
@@ -38,11 +69,11 @@ decode_chunk = jax.jit(lambda vae, latents, cache=None: vae.decode_chunk(latents
 
 
 def _abstract(config, dtype=jnp.float32):
-    return tree.abstract(WanVAE22, config, dtype=dtype)
+    return tree.abstract(WanVAE, config, dtype=dtype)
 
 
-def _small(dtype=jnp.float32):
-    abstract, random = _abstract(SMALL, dtype), np.random.default_rng(0)
+def _small(config, dtype=jnp.float32):
+    abstract, random = _abstract(config, dtype), np.random.default_rng(0)
     return tree.with_parameters(
         abstract,
         {
@@ -52,23 +83,26 @@ def _small(dtype=jnp.float32):
     )
 
 
+@pytest.fixture(params=VERSIONS.values(), ids=VERSIONS)
+def version(request):
+    return request.param
+
+
 @pytest.fixture
-def published(golden):
+def published(golden, version):
     """The VAE of the golden, its inputs and outputs by name, channels last."""
-    bundle = golden("vae")
-    sizes = bundle.config | {"latent_mean": WAN22_LATENT_MEAN, "latent_std": WAN22_LATENT_STD}
-    config = from_dict(VAEConfig, sizes, "vae")
-    vae = load_torch(_abstract(config), RULES, bundle.weights(), "vae")
+    bundle = golden(version.golden)
+    vae = load_torch(_abstract(golden_config(version, bundle.config)), version.rules, bundle.weights(), "vae")
     tensors = bundle.group("inputs") | bundle.group("outputs")
     return vae, {name: rearrange(tensor, "b c t h w -> b t h w c") for name, tensor in tensors.items()}
 
 
-@pytest.fixture
-def small():
+@pytest.fixture(params=[SMALL21, SMALL], ids=VERSIONS)
+def small(request):
     """A small VAE, two videos of 5 frames and two of 3 latent frames."""
     random = np.random.default_rng(1)
     video = random.uniform(-1, 1, (2, 5, 8, 12, 3)).astype(np.float32)
-    return _small(), video, random.standard_normal((2, 3, 2, 3, SMALL.z_dim), np.float32)
+    return _small(request.param), video, random.standard_normal((2, 3, 2, 3, SMALL.z_dim), np.float32)
 
 
 def _error(ours, reference):
@@ -86,10 +120,10 @@ def test_decode_agrees_with_the_original(published):
     assert _error(decode(vae, case["latents"]), case["decoded"]) < 1e-5
 
 
-def test_latent_constants_are_the_published_ones(golden):
-    taps = golden("vae").group("taps")
-    np.testing.assert_array_equal(np.float32(WAN22_LATENT_MEAN), taps["mean"])
-    np.testing.assert_array_equal(np.float32(WAN22_LATENT_STD), taps["std"])
+def test_latent_constants_are_the_published_ones(golden, version):
+    taps = golden(version.golden).group("taps")
+    np.testing.assert_array_equal(np.float32(version.config.latent_mean), taps["mean"])
+    np.testing.assert_array_equal(np.float32(version.config.latent_std), taps["std"])
 
 
 @pytest.mark.parametrize("discard, frames", [(1, 4), (2, 2)])
@@ -98,6 +132,7 @@ def test_discarded_latents_leave_the_rest_as_it_was(small, discard, frames):
     np.testing.assert_array_equal(decode(vae, latents, discard), decode(vae, latents)[:, -frames:])
 
 
+@only_wan22
 def test_discarding_adds_nothing_to_the_program(small):
     vae, _, latents = small
     programs = [decode.lower(vae, latents, discard).as_text() for discard in (0, 2)]
@@ -105,6 +140,7 @@ def test_discarding_adds_nothing_to_the_program(small):
     assert len(sizes) == 1 and sizes.pop() > 0
 
 
+@only_wan22
 @pytest.mark.parametrize("discard", [-1, 3])
 def test_discarding_everything_is_refused(small, discard):
     vae, _, latents = small
@@ -126,6 +162,7 @@ def test_encoding_can_stop_and_go_on(small):
     assert _error(np.concatenate([first, rest], axis=1), np.asarray(encode(vae, video))) < 1e-5
 
 
+@only_wan22
 def test_chunks_of_another_size_are_refused(small):
     vae, video, latents = small
     _, cache = jax.eval_shape(encode_chunk, vae, video[:, :1])
@@ -136,6 +173,7 @@ def test_chunks_of_another_size_are_refused(small):
         vae.decode_chunk(latents[:, :2])
 
 
+@only_wan22
 def test_frames_that_fill_no_latent_frame_are_dropped(small):
     vae, video, _ = small
     more = np.concatenate([video, np.ones_like(video[:, :1])], axis=1)
@@ -148,9 +186,10 @@ def test_a_picture_is_a_video_of_one_frame(small):
     assert _error(decode(vae, latents[:, :1]), np.asarray(decode(vae, latents)[:, :1])) < 1e-5
 
 
+@only_wan22
 def test_bfloat16(small):
     exact, video, latents = small
-    vae = _small(jnp.bfloat16)
+    vae = _small(exact.config, jnp.bfloat16)
     encoded, _ = encode_chunk(vae, video[:, :1])
     decoded = decode(vae, latents)
     _, cache = jax.eval_shape(decode_chunk, vae, latents[:, :1])
@@ -166,8 +205,23 @@ def test_published_size(golden):
     assert sum(math.prod(leaf.shape) for leaf in parameters.values()) == 704_688_668
     names = {name for name, *_ in golden("vae").meta["recipe"]["tensors"]}
     assert torch_shapes(parameters, RULES).keys() == names
-    assert (config.time_stride, config.space_stride) == (4, 16)
-    assert from_dict(VAEConfig, to_dict(config), "vae") == config
+    assert (config.time_stride, config.space_stride) == config.strides == (4, 16)
+
+
+def test_published_size_of_wan21():
+    listed = json.loads((GOLDENS / "multitalk/wan21_vae_tensors.json").read_text())
+    config = VAEConfig.wan21()
+    parameters = tree.abstract_parameters(_abstract(config))
+    assert torch_shapes(parameters, WAN21_RULES) == {name: tuple(shape) for name, shape in listed.items()}
+    assert sum(math.prod(leaf.shape) for leaf in parameters.values()) == 126_892_531
+    assert (config.time_stride, config.space_stride) == config.strides == (4, 8)
+
+
+def test_configs_of_before_are_of_wan22(version):
+    values = to_dict(version.config)
+    assert from_dict(VAEConfig, values, "vae") == version.config
+    before = {name: value for name, value in values.items() if name not in ("pixel_patch", "shortcuts")}
+    assert (from_dict(VAEConfig, before, "vae") == version.config) == (version is VERSIONS["2.2"])
 
 
 def test_frames_and_latent_frames():

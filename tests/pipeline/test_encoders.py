@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, Wav2Vec2FeatureExtractor
 
-from talkverse_jax.convert.tiny_tokenizer import save_tiny_tokenizer
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.umt5 import keys as umt5_keys
@@ -22,6 +21,7 @@ from talkverse_jax.pipeline.encoders import (
     normalise,
 )
 from talkverse_jax.weights.match import load_torch
+from talkverse_jax.weights.tiny_tokenizer import save_tiny_tokenizer
 
 
 @pytest.fixture
@@ -139,10 +139,10 @@ def test_audio_golden(golden, audio_encoder):
 
 
 def test_one_program_for_many_lengths(audio_encoder):
-    encoders._every_second_state.clear_cache()
+    encoders.every_second_state.clear_cache()
     rows = [len(audio_encoder.encode(noise(samples))) for samples in (400, 16_000, 159_999, 160_001)]
     assert rows == [1, 25, 250, 250]
-    assert encoders._every_second_state._cache_size() == 2  # up to 10 s, up to 20 s
+    assert encoders.every_second_state._cache_size() == 2  # up to 10 s, up to 20 s
 
 
 def test_silence_is_finite(audio_encoder):

@@ -3,20 +3,26 @@
 import dataclasses
 import importlib.util
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.programs import Call, Program, Work, weight_bytes
 from talkverse_jax.plan import plan as tool
 from talkverse_jax.plan.compile import compile_program
 from talkverse_jax.plan.hlo_cost import Cost
-from talkverse_jax.plan.report import report
-from talkverse_jax.plan.sampling import Job, Program, Work, weight_bytes
-from talkverse_jax.plan.training import make_training_job, training_programs
+from talkverse_jax.plan.options import PlanOptions
+from talkverse_jax.plan.report import TopologyPlan, report
+from talkverse_jax.plan.sampling import SamplingRun, sampling_options
+from talkverse_jax.plan.training import TrainingRun, training_options
 from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
@@ -26,13 +32,31 @@ from tests.conftest import CONFIGS
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:Error reading persistent compilation cache")
 DEMO, TINY = CONFIGS / "demo.toml", CONFIGS / "model_tiny.toml"
+TINY_MODELS = ModelConfigs.from_toml(TINY)
 
 
-def _run(monkeypatch, *args) -> int:
-    monkeypatch.setattr(sys, "argv", ["plan", *map(str, args)])
-    with pytest.raises(SystemExit) as stopped:
-        tool.main()
-    return stopped.value.code
+class Lines(Reporter):
+    """What was said."""
+
+    def __init__(self):
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said += text.splitlines()
+
+
+def _run(**options) -> tuple[list[TopologyPlan], list[str]]:
+    """The plans, and the lines that were said."""
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    lines = Lines()
+    return tool.run(PlanOptions(**given), lines), lines.said
+
+
+def _sampling(configs, config=DEMO, size: str | None = None, **settings) -> SamplingRun:
+    family = registry.find("talkverse")
+    found, machine = sampling_options("talkverse", config)
+    found = dataclasses.replace(found, **settings)
+    return SamplingRun(family, configs, found, machine, tool.choose_size(family.sizes(found), size))
 
 
 @pytest.fixture
@@ -46,9 +70,8 @@ def one_block(tmp_path):
 
 def _plan(model, mesh: str, wanted: tuple[str, ...]):
     """On this machine's CPUs, with guidance."""
-    options = dataclasses.replace(tool.load_options(str(DEMO)), sample_steps=8, sample_guide_scale=4.5)
-    configs = ModelConfigs.from_toml(model)
-    return tool.plan(find("cpu"), MeshConfig.parse(mesh), configs, options, tool.make_job(options, None), wanted)
+    run = _sampling(ModelConfigs.from_toml(model), sample_steps=8, sample_guide_scale=4.5)
+    return tool.plan(find("cpu"), MeshConfig.parse(mesh), run, wanted)
 
 
 def test_every_topology_has_a_preset_that_fits_it():
@@ -75,19 +98,18 @@ def test_weights_are_counted_where_they_lie(one_block):
 
 
 @needs_libtpu
-def test_a_plan_of_a_tpu(monkeypatch, one_block, tmp_path, capsys):
+def test_a_plan_of_a_tpu(one_block, tmp_path):
     written = tmp_path / "plan.json"
-    arguments = ["--topology", "v6e-8", "--config", DEMO, "--model", one_block, "--programs", "step"]
-    assert _run(monkeypatch, *arguments, "--json", written) == 0
-    shown = capsys.readouterr().out
-    assert "8 devices: data=2 ring=2 ulysses=2" in shown
-    assert "fits: 0.0 of 33.5 GB (step)" in shown
-    assert all(len(line) <= 116 for line in shown.splitlines())
+    options = dict(topology="v6e-8", config=DEMO, model=one_block, programs=("step",), json=written)
+    _, lines = _run(**options)
+    assert any("8 devices: data=2 ring=2 ulysses=2" in line for line in lines)
+    assert any("fits: 0.0 of 33.5 GB (step)" in line for line in lines)
+    assert all(len(line) <= 116 for line in lines)
     (made,) = json.loads(written.read_text())["plans"]
     (step,) = made["programs"]
     assert made["fits"] and step["fits"] and not step["estimated"]
     assert step["waste"] >= 0 and step["cost"]["received"] and len(step["sha256"]) == 64
-    assert _run(monkeypatch, *arguments, "--json", written) == 0
+    _run(**options)
     assert json.loads(written.read_text())["plans"][0]["programs"][0]["sha256"] == step["sha256"]
 
 
@@ -101,13 +123,12 @@ gradient_accumulation_steps = 2
 
 
 @pytest.mark.slow
-def test_a_plan_of_training(monkeypatch, one_block, tmp_path, capsys):
+def test_a_plan_of_training(one_block, tmp_path):
     """Both programs of an update, on all 8 virtual CPUs."""
     config, written = tmp_path / "train.toml", tmp_path / "plan.json"
     config.write_text(TRAINING)
-    arguments = ["--train", config, "--model", one_block, "--topology", "cpu", "--json", written]
-    assert _run(monkeypatch, *arguments) == 0
-    assert "128x128, 81 frames, lora, batch 8 x 2, remat full" in capsys.readouterr().out
+    _, lines = _run(train=config, model=one_block, topology="cpu", json=written)
+    assert any("128x128, 81 frames, lora, batch 8 x 2, remat full" in line for line in lines)
     (made,) = json.loads(written.read_text())["plans"]
     gradients, update = made["programs"]
     assert (gradients["name"], gradients["times"]) == ("gradients", 2)
@@ -117,18 +138,18 @@ def test_a_plan_of_training(monkeypatch, one_block, tmp_path, capsys):
 
 def test_training_keeps_a_share_of_everything_on_each_device(one_block, tmp_path):
     (tmp_path / "train.toml").write_text(TRAINING)
-    options, configs = tool.load_train_options(str(tmp_path / "train.toml")), ModelConfigs.from_toml(one_block)
-    job, kept = make_training_job(configs, options, 128, 128), {}
+    options, configs = training_options(tmp_path / "train.toml"), ModelConfigs.from_toml(one_block)
+    run, kept = TrainingRun(configs, options, (128, 128)), {}
     for axes in ("data=8", "fsdp=8"):
-        mesh = make_mesh(MeshConfig.parse(axes), jax.devices(), configs.dit.trunk.num_heads)
-        gradients, _ = training_programs(configs, options, job, mesh)
+        gradients, _ = run.programs(make_mesh(MeshConfig.parse(axes), jax.devices(), run.heads))
         kept[axes] = gradients.weights + gradients.beside["Adam"]
     assert kept["fsdp=8"] < kept["data=8"] / 4  # vectors stay whole
 
 
 def _program(function, *args, flops: float, beside: int = 0) -> Program:
     work = Work("step", flops, 1, "clip", "dit")
-    return Program(work, jax.jit(function), args, {}, weight_bytes(args[0]), {"vae": beside} if beside else {})
+    call = Call(jax.jit(function), args)
+    return Program(work, lambda: call, weight_bytes(args[0]), {"vae": beside} if beside else {})
 
 
 def _float(*shape, device=None):
@@ -161,14 +182,14 @@ def test_models_beside_count():
     assert compile_program(program, topology, 1).fits
     full = compile_program(dataclasses.replace(program, beside={"vae": 10**6}), topology, 1)
     assert not full.fits and full.complaint is None and full.buffers
-    shown = report(tool.Plan(topology, 1, MeshConfig().sizes(1, 1), Job(64, 64, 4, 1, False), "float32", (full,)))
+    shown = report(TopologyPlan(topology, 1, MeshConfig().sizes(1, 1), _sampling(TINY_MODELS), (full,)))
     assert "step does not fit" in shown and "vae 0.00 GB" in shown and "NO" in shown
 
 
 def test_a_count_below_the_models_own_is_a_fault():
     planned = compile_program(_program(lambda _, x: x @ x, (), _float(64, 64), flops=3 * 64**3), find("cpu"), 1)
     (fault,) = planned.faults
-    made = tool.Plan(find("cpu"), 1, MeshConfig().sizes(1, 1), Job(64, 64, 4, 1, False), "float32", (planned,))
+    made = TopologyPlan(find("cpu"), 1, MeshConfig().sizes(1, 1), _sampling(TINY_MODELS), (planned,))
     assert made.sentence() == f"no verdict: {fault}"
     assert made.as_json()["fits"] is False and made.as_json()["faults"] == [fault]
     assert "33.33% of the model's FLOPs were not found" in fault
@@ -176,71 +197,86 @@ def test_a_count_below_the_models_own_is_a_fault():
     assert unknown.faults == ["step: cannot count kernel x"]
 
 
-def test_a_gpu_is_estimated_and_says_so_in_every_line(monkeypatch, capsys):
+def test_a_gpu_is_estimated_and_says_so_in_every_line(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # no libtpu either
-    assert _run(monkeypatch, "--topology", "H100-8", "--config", CONFIGS / "sample_720.toml", "--model", TINY) == 0
-    lines = capsys.readouterr().out.strip().splitlines()
+    _, lines = _run(topology="H100-8", config=CONFIGS / "sample_720.toml", model=TINY)
+    lines = [line for line in lines if line]
     names = ("step", "prepare", "decode", "encode", "text", "audio")
     assert all(not line.startswith(names) for line in lines)
     assert sum(line.startswith("~ ") for line in lines) == 2 * 7 + 1
     assert lines[-1].startswith("H100-8: estimate: fits: ")
 
 
-def test_the_whole_model_on_one_80_gb_card():
-    options = tool.load_options(str(CONFIGS / "sample_720.toml"))
-    made = tool.plan(
-        find("H100-1"), MeshConfig(), ModelConfigs.real_size(), options, tool.make_job(options, "704x1280")
+def test_sizes_are_read_from_weights(tiny_weights):
+    """They are those of model_tiny.toml, and the weights say whose they are."""
+    of_weights, of_file = (
+        _run(topology="H100-8", config=DEMO, **given)[0][0].as_json()
+        for given in ({"weights": tiny_weights}, {"model": TINY})
     )
+    assert of_weights == of_file
+    with pytest.raises(UserError, match="--family other .* holds weights of talkverse|other: .*talkverse"):
+        _run(topology="H100-8", config=DEMO, weights=tiny_weights, family="other")
+
+
+def test_the_whole_model_on_one_80_gb_card():
+    run = _sampling(ModelConfigs.real_size(), CONFIGS / "sample_720.toml", "1280x704")
+    made = tool.plan(find("H100-1"), MeshConfig(), run)
     step = made.step
     assert made.fits and step.name == "step"
     assert step.weights == pytest.approx(2 * 5_704_930_777, rel=1e-6)  # spec: parameters of the transformer
     assert 1.0 < step.compute < 1.3 and step.bound == "compute"
     assert made.clip_seconds > 50 * step.compute
+    assert "s a clip of 4.8 s" in made.sentence()
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "options, said",
     [
-        (["--topology", "v6e-32"], "v6e-16 or v6e-64"),
-        (["--topology", "H100-8", "--mesh", "data=3,context=-1"], "3 does not divide 8 devices"),
-        (["--topology", "H100-8", "--mesh", "data=2,context=2"], "takes 4 devices, there are 8"),
-        (["--topology", "H100-8", "--mesh", "tensor=8"], "tensor=8 does not divide 2 heads; 1, 2 do"),
-        (["--topology", "H100-8", "--size", "640x640"], "tiny-128 has 160x128, 128x128, 128x160"),
-        (["--topology", "H100-8", "--programs", "train"], "there are step, first clip, step, prepare"),
+        ({"topology": "v6e-32"}, "v6e-16 or v6e-64"),
+        ({"mesh": "data=3,context=-1"}, "3 does not divide 8 devices"),
+        ({"mesh": "data=2,context=2"}, "takes 4 devices, there are 8"),
+        ({"mesh": "tensor=8"}, "tensor=8 does not divide 2 heads; 1, 2 do"),
+        ({"size": "640x640"}, "--size 640x640: there are 128x128, 160x128, 128x160"),
+        ({"programs": ("train",)}, "--programs train: .* there are step, first clip, step, prepare"),
+        ({"family": "other"}, "--family other: no such family; there are talkverse"),
+        ({"train": "x.toml"}, "--train cannot be given with --config"),
+        ({"config": None}, "--config or --train is missing"),
+        ({"weights": "somewhere"}, "--weights cannot be given with --model"),
+        ({"json": "no/such/plan.json"}, "--json no/such/plan.json: there is no such folder"),
     ],
 )
-def test_what_cannot_be_planned_is_told_what_would(monkeypatch, arguments, said):
-    monkeypatch.setattr(sys, "argv", ["plan", "--config", str(DEMO), "--model", str(TINY), *arguments])
+def test_what_cannot_be_planned_is_told_what_would(options, said):
     with pytest.raises(UserError, match=said):
-        tool.main()
+        _run(**{"topology": "H100-8", "config": DEMO, "model": TINY} | options)
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "options, said",
     [
-        (["--topology", "H100-8"], "training is compiled, not estimated"),
-        (["--topology", "cpu", "--programs", "step"], "there are gradients, update"),
-        (["--topology", "cpu", "--config", str(DEMO)], "not allowed with argument --train"),
+        ({"topology": "H100-8"}, "training is compiled, not estimated"),
+        ({"topology": "cpu", "programs": ("step",)}, "there are gradients, update"),
     ],
 )
-def test_what_cannot_be_planned_of_training(monkeypatch, arguments, said):
-    config = str(CONFIGS / "train_tiny.toml")
-    monkeypatch.setattr(sys, "argv", ["plan", "--train", config, "--model", str(TINY), *arguments])
+def test_what_cannot_be_planned_of_training(options, said):
     with pytest.raises(UserError, match=said):
-        tool.main()
+        _run(train=CONFIGS / "train_tiny.toml", model=TINY, **options)
 
 
 def test_a_tpu_without_libtpu_is_an_error_and_no_estimate(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", ["plan", "--config", str(DEMO), "--model", str(TINY), "--topology", "v6e-8"])
     with pytest.raises(UserError, match="pip install libtpu"):
-        tool.main()
+        _run(topology="v6e-8", config=DEMO, model=TINY)
 
 
 @pytest.mark.parametrize("mesh", ["data=2,fsdp=4", "data=2,context=2,tensor=2"])
 def test_an_estimate_shares_weights_as_the_mesh_does(mesh):
-    configs, where = ModelConfigs.real_size(), find("H100-8")
-    options = tool.load_options(str(CONFIGS / "sample_480.toml"))
-    made = tool.plan(where, MeshConfig.parse(mesh), configs, options, tool.make_job(options, None), ("step",))
+    run = _sampling(ModelConfigs.real_size(), CONFIGS / "sample_480.toml")
+    made = tool.plan(find("H100-8"), MeshConfig.parse(mesh), run, ("step",))
     parts = 4 if "fsdp" in mesh else 2
     assert 11.4e9 / parts < made.step.weights < 12.5e9 / parts
+
+
+def test_options_import_no_jax():
+    code = "import sys, talkverse_jax.plan.options; print({'jax', 'flax', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -5,22 +5,19 @@ import json
 import pytest
 
 from talkverse_jax.cli import evaluate as command
-from talkverse_jax.convert.convert import Settings, convert
-from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.toy.make import make
 from talkverse_jax.toy.world import MakeOptions
 from tests.conftest import CONFIGS
-from tests.published import flags
+from tests.published import converted, files_in
 
 TOY = CONFIGS.parent / "assets" / "toy"
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    configs, settings = ModelConfigs.from_toml(CONFIGS / "model_toy.toml"), Settings("float32", 128, 128.0, True)
-    convert(folder, tuple(COMPONENTS), configs, settings, **flags(TOY))
-    return folder
+    configs = ModelConfigs.from_toml(CONFIGS / "model_toy.toml")
+    return converted(tmp_path_factory.mktemp("weights"), configs, files_in(TOY), dtype="float32")
 
 
 def test_they_are_small_and_convert(weights):

@@ -5,19 +5,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from talkverse_jax.convert.convert import Settings, convert
-from talkverse_jax.convert.random_checkpoint import torch_shapes, write_random_checkpoint
+from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.toy.publish import main
 from talkverse_jax.weights import store
 from talkverse_jax.weights.match import load_torch
 from tests.conftest import CONFIGS
-from tests.published import flags
+from tests.published import converted, files_in
 
 SIZES = CONFIGS / "model_toy.toml"
-CONFIGS_TOY = ModelConfigs.from_toml(SIZES)
+CONFIGS_TOY = FAMILY.configs_from_toml(SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +24,9 @@ def trained(tmp_path_factory):
     """A transformer as train.py exports it, and an autoencoder."""
     folder = tmp_path_factory.mktemp("trained")
     rng = np.random.default_rng(0)
-    shapes = torch_shapes("dit", CONFIGS_TOY.dit)
+    shapes = FAMILY.components["dit"].torch_shapes(CONFIGS_TOY.dit)
     save_file({n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}, folder / "dit.safetensors")
-    write_random_checkpoint(folder, CONFIGS_TOY, 1, ("vae",))
+    write_random_checkpoint(FAMILY, folder, CONFIGS_TOY, 1, ("vae",))
     return folder / "dit.safetensors", folder / "Wan2.2-TI2V-5B" / "Wan2.2_VAE.pth"
 
 
@@ -37,9 +36,8 @@ def publish(trained, output, *more):
 
 def test_what_is_published_converts(trained, tmp_path):
     publish(trained, tmp_path / "all", "--dit", str(trained[0]))
-    settings = Settings("float32", 128, 128.0, True)
-    convert(tmp_path / "weights", tuple(COMPONENTS), CONFIGS_TOY, settings, **flags(tmp_path / "all"))
-    dit = COMPONENTS["dit"]
+    converted(tmp_path / "weights", CONFIGS_TOY, files_in(tmp_path / "all"), dtype="float32")
+    dit = FAMILY.components["dit"]
     found = tree.parameters(store.load_module(tmp_path / "weights", dit, dtype="float32"))
     narrow = {n: x.astype(ml_dtypes.bfloat16).astype(np.float32) for n, x in load_file(trained[0]).items()}
     wanted = tree.parameters(load_torch(dit.abstract(CONFIGS_TOY.dit), dit.rules, narrow, "the file"))

@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from talkverse_jax.convert import published
-from talkverse_jax.convert.convert import Settings, convert
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.published import VAE_FILE
 from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.toy import train_vae as module
 from talkverse_jax.toy.make import make, make_clip
@@ -20,6 +19,7 @@ from talkverse_jax.toy.vae_start import linear_codec
 from talkverse_jax.toy.world import MakeOptions
 from talkverse_jax.weights import store
 from tests.conftest import CONFIGS
+from tests.published import converted
 
 SIZES = CONFIGS / "model_toy.toml"
 CONFIG = ModelConfigs.from_toml(SIZES).vae
@@ -122,9 +122,8 @@ def test_it_resumes(options, trained, monkeypatch):
 @pytest.mark.slow
 def test_what_is_published(trained, tmp_path):
     """It converts like the original's, and latents of the videos have mean 0 and deviation 1."""
-    assert trained.name == published.VAE_FILE
-    settings = Settings("auto", 128, 128.0, True)
-    convert(tmp_path / "weights", ("vae",), ModelConfigs.from_toml(SIZES), settings, ckpt_dir=str(trained.parent))
+    assert trained.name == VAE_FILE
+    converted(tmp_path / "weights", ModelConfigs.from_toml(SIZES), {"ckpt_dir": trained.parent}, components="vae")
     vae = store.load_module(tmp_path / "weights", COMPONENTS["vae"], dtype="float32")
     clips = [make_clip(0, "train", number, 1.0, (128, 128)).film.frames for number in range(3)]
     latents = np.asarray(jax.jit(lambda m, x: m.encode(to_unit(x)))(vae, jnp.asarray(np.stack(clips))))

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from talkverse_jax.convert.convert import Settings, convert
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import tree
-from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.training.checkpoint import Checkpoints
 from talkverse_jax.training.options import TrainOptions
 from tests.conftest import CONFIGS
+from tests.published import converted
 from tests.videos import write_dataset
 
 TINY = ModelConfigs.from_toml(CONFIGS / "model_tiny.toml")
@@ -55,16 +56,13 @@ class Place:
     def convert(self, output: Path, trained: Path | str, *components: str) -> Path:
         """Convert the base model with a trained file."""
         flags = self.published | {"lora_ckpt": str(trained)}
-        settings = Settings(dtype="float32", lora_rank=128, lora_alpha=128.0, lora_merge=True)
-        convert(output, components, SMALL, settings, **flags)
-        return output
+        return converted(output, SMALL, flags, components=",".join(components), dtype="float32")
 
 
 def make(folder: Path) -> Place:
     """All of it, in a few seconds."""
-    files = {name: str(path) for name, path in write_random_checkpoint(folder / "published", SMALL, seed=0).items()}
-    settings = Settings(dtype="float32", lora_rank=128, lora_alpha=128.0, lora_merge=False)
-    convert(folder / "weights", tuple(COMPONENTS), SMALL, settings, **files)
+    files = {name: str(path) for name, path in write_random_checkpoint(FAMILY, folder / "published", SMALL, 0).items()}
+    converted(folder / "weights", SMALL, files, dtype="float32", lora_merge=False)
     write_dataset(folder / "data", videos=5, seconds=[4.0, 4.6])
     return Place(files, folder / "weights", folder / "data")
 

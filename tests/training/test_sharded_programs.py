@@ -7,8 +7,8 @@ import jax
 import pytest
 
 from talkverse_jax.families.talkverse.components import ModelConfigs
-from talkverse_jax.plan.hlo_text import Shape, parse
-from talkverse_jax.plan.training import make_training_job, training_programs
+from talkverse_jax.plan.hlo_text import HloShape, parse
+from talkverse_jax.plan.training import TrainingRun
 from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
@@ -27,7 +27,7 @@ def small() -> ModelConfigs:
     )
 
 
-def exchanged(program, kind: str) -> tuple[list[Shape], list[Shape]]:
+def exchanged(program, kind: str) -> tuple[list[HloShape], list[HloShape]]:
     """What goes into collectives of a kind: in the program's own computation, and in those that it calls."""
     entry, called = [], []
     for computation in program.computations.values():
@@ -44,8 +44,8 @@ def exchanged(program, kind: str) -> tuple[list[Shape], list[Shape]]:
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 def test_weights_are_gathered_layer_by_layer_and_gradients_scattered():
     configs, devices = small(), topologies.devices(topologies.find("v6e-8"))
-    mesh, job = make_mesh(MeshConfig(fsdp=-1), devices, HEADS), make_training_job(configs, OPTIONS, 128, 128)
-    gradients, _ = training_programs(configs, OPTIONS, job, mesh)
+    mesh = make_mesh(MeshConfig(fsdp=-1), devices, HEADS)
+    gradients = TrainingRun(configs, OPTIONS, (128, 128)).programs(mesh)[0].call()
     with jax.default_matmul_precision(OPTIONS.matmul_precision):
         program = parse(gradients.function.lower(*gradients.args, **gradients.static).compile().as_text())
     params, frozen, _ = gradients.args

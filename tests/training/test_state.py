@@ -4,13 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from talkverse_jax.convert.published import DIT_STEM
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.keys import RULES
+from talkverse_jax.families.talkverse.published import DIT_STEM
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training import lora
 from talkverse_jax.training.state import Settings, abstract, divide, load_network

@@ -4,6 +4,7 @@ Shapes: B batch, T audio rows (25 a second), A audio width, F latent frames, D m
 N heads, K head width.
 """
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -11,12 +12,14 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.wan.attention import CrossAttention, KeyValues
-from talkverse_jax.models.wan.block import enter, layer_norm, leave
+from talkverse_jax.models.wan.layers import layer_norm
 from talkverse_jax.ops.attention import Attention, Segments
 
 _ADAPTIVE_NORM_EPS = 1e-5
+_STRIDES = (1, 2, 2)  # of the encoder's convolutions
 
 
 class AudioTokens(NamedTuple):
@@ -53,21 +56,26 @@ class CausalConv(nnx.Module):
 
 
 class CausalAudioEncoder(nnx.Module):
-    """Averages the hidden states by learned weights and turns four audio rows into one latent frame's tokens.
+    """Averages the hidden states by learned weights and turns the audio rows of a latent frame into its tokens.
 
     Runs in float32, as the original does: its input is small.
+
+    Raises:
+      UserError: the config's latent frames are not those that the convolutions make.
     """
 
     def __init__(self, config: TalkVerseConfig, *, rngs: nnx.Rngs, param_dtype):
+        if config.time_stride != math.prod(_STRIDES):
+            raise UserError(f"time_stride {config.time_stride}: the audio encoder needs {math.prod(_STRIDES)}")
         dim, kwargs = config.trunk.dim, dict(rngs=rngs, param_dtype=param_dtype)
         self.tokens = config.audio_tokens
         self.layer_weights = nnx.Param(jnp.full((config.audio_layers,), 0.01, param_dtype))
-        self.conv1_local = CausalConv(config.audio_dim, dim // 4 * self.tokens, 1, **kwargs)
-        self.conv1_global = CausalConv(config.audio_dim, dim // 4, 1, **kwargs)
+        self.conv1_local = CausalConv(config.audio_dim, dim // 4 * self.tokens, _STRIDES[0], **kwargs)
+        self.conv1_global = CausalConv(config.audio_dim, dim // 4, _STRIDES[0], **kwargs)
         self.norm1 = layer_norm(dim // 4, 1e-6, **kwargs)
-        self.conv2 = CausalConv(dim // 4, dim // 2, 2, **kwargs)
+        self.conv2 = CausalConv(dim // 4, dim // 2, _STRIDES[1], **kwargs)
         self.norm2 = layer_norm(dim // 2, 1e-6, **kwargs)
-        self.conv3 = CausalConv(dim // 2, dim, 2, **kwargs)
+        self.conv3 = CausalConv(dim // 2, dim, _STRIDES[2], **kwargs)
         self.norm3 = layer_norm(dim, 1e-6, **kwargs)
         self.final_linear = nnx.Linear(dim, dim, dtype=jnp.float32, **kwargs)
         self.padding_token = nnx.Param(jnp.zeros((dim,), param_dtype))
@@ -93,7 +101,6 @@ class AudioInjector(nnx.Module):
 
     def __init__(self, config: TalkVerseConfig, attention: Attention, *, rngs, dtype, param_dtype):
         dim, heads, eps = config.trunk.dim, config.trunk.num_heads, config.trunk.eps
-        self.dtype = dtype
         self.layout = attention.layout
         self.norm = layer_norm(dim, _ADAPTIVE_NORM_EPS, rngs=rngs, param_dtype=param_dtype)
         self.modulation = nnx.Linear(dim, 2 * dim, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
@@ -117,5 +124,5 @@ class AudioInjector(nnx.Module):
         shift, scale = (jnp.take(rows, frames, axis=1) for rows in (audio.shift, audio.scale))
         count, tokens = audio.shift.shape[1], audio.context.keys.shape[1]
         audio_frames = jnp.repeat(jnp.arange(count), tokens // count)
-        modulated = enter(self.layout, self.norm(x) * (1 + scale) + shift, self.dtype)
-        return leave(self.layout, self.attention(modulated, audio.context, Segments(frames, audio_frames)))
+        modulated = self.norm(x) * (1 + scale) + shift
+        return self.attention(modulated, audio.context, Segments(frames, audio_frames))

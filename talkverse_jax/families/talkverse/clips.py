@@ -20,13 +20,13 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.heap import give_back
 from talkverse_jax.diffusion.denoise import denoise
 from talkverse_jax.diffusion.flow import make_schedule, noise_level
-from talkverse_jax.diffusion.guidance import guidance_batch
 from talkverse_jax.families.talkverse.alignment import first_row, frames_lost
+from talkverse_jax.families.talkverse.guidance import branches, guidance
 from talkverse_jax.families.talkverse.model import ClipConditions, TalkVerse
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.layers import PICTURES
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.clip import Clip
 from talkverse_jax.pipeline.events import Cancelled, Events
 from talkverse_jax.pipeline.residency import resident
@@ -103,7 +103,7 @@ class ClipMaker:
       offload: the transformer waits in host memory while the VAE works.
     """
 
-    def __init__(self, dit: TalkVerse, vae: WanVAE22, offload: bool = False):
+    def __init__(self, dit: TalkVerse, vae: WanVAE, offload: bool = False):
         self.dit, self.vae, self._offload = dit, vae, offload
 
     def start(self, subject: Subject, settings: Settings, events: Events) -> VideoState:
@@ -178,8 +178,9 @@ class ClipMaker:
                 conditions,
                 solver=settings.sample_solver,
                 schedule=schedule,
-                guide_scale=settings.sample_guide_scale,
-                on_step=together.counting(schedule.steps),
+                guidance=guidance(settings.guided),
+                scales=settings.sample_guide_scale,
+                on_step=together.stepped,
             )
             del conditions, noisy  # gigabytes that the VAE can use
         wanted = [place for place, state in enumerate(states) if state is not None]
@@ -279,18 +280,12 @@ class _Together(Events):
                 stack.enter_context(one.phase(name))
             yield
 
-    def counting(self, steps: int) -> Callable[[], None]:
-        """What to call after each of so many steps; it raises `Cancelled` once everybody asks to stop."""
-        numbers = iter(range(steps))
-
-        def on_step() -> None:
-            number = next(numbers)
-            for one in self._listening:
-                one.step(number, steps)
-            if all([one.cancelled() for one in self._listening]):  # each must be asked
-                raise Cancelled
-
-        return on_step
+    def stepped(self, number: int, steps: int) -> None:
+        """To be called after each step; raises `Cancelled` once everybody asks to stop."""
+        for one in self._listening:
+            one.step(number, steps)
+        if all([one.cancelled() for one in self._listening]):  # each must be asked
+            raise Cancelled
 
 
 def check_frames(settings: Settings, config: VAEConfig) -> None:
@@ -324,17 +319,17 @@ def seeded_noise(seed: int) -> Callable[[int, tuple[int, ...]], Array]:
 @partial(model_jit, static_argnames="guided")
 def prepare(dit, text, negative_text, audio, reference, motion, guided: bool) -> ClipConditions:
     """The conditions of a clip, for both branches of guidance where it is on."""
-    return dit.prepare(*guidance_batch(text, negative_text, audio, reference, motion, guided))
+    return dit.prepare(*branches(text, negative_text, audio, reference, motion, guided))
 
 
 @jax.jit
-def encode(vae: WanVAE22, video: Float[Array, "1 T H W 3"]) -> Float[Array, "1 F h w C"]:
+def encode(vae: WanVAE, video: Float[Array, "1 T H W 3"]) -> Float[Array, "1 F h w C"]:
     return vae.encode(video)
 
 
 @jax.jit
 def cover_with_noise(
-    vae: WanVAE22,
+    vae: WanVAE,
     history: Float[Array, "1 M H W 3"],
     frames: Float[Array, "1 n H W 3"],
     noise: Float[Array, "1 F h w C"],
@@ -353,7 +348,7 @@ def remember(history: Float[Array, "1 M H W 3"], frames: Float[Array, "1 n H W 3
 
 @jax.jit
 def decode(
-    vae: WanVAE22, motion: Float[Array, "1 M h w C"] | None, latents: Float[Array, "1 F h w C"]
+    vae: WanVAE, motion: Float[Array, "1 M h w C"] | None, latents: Float[Array, "1 F h w C"]
 ) -> Float[Array, "1 n H W 3"]:
     """Decode a clip behind its motion latents, whose own frames are dropped; clamp to [-1, 1]."""
     if motion is None:

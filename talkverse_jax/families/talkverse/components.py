@@ -10,18 +10,15 @@ from talkverse_jax.families.talkverse import axes as dit_axes
 from talkverse_jax.families.talkverse import keys as dit_keys
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.model import TalkVerse
-from talkverse_jax.models.umt5 import axes as text_axes
-from talkverse_jax.models.umt5 import keys as text_keys
+from talkverse_jax.models.umt5.component import umt5
 from talkverse_jax.models.umt5.config import UMT5Config
-from talkverse_jax.models.umt5.model import UMT5Encoder
 from talkverse_jax.models.vae import axes as vae_axes
 from talkverse_jax.models.vae import keys as vae_keys
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.model import WanVAE22
-from talkverse_jax.models.wav2vec2 import axes as audio_axes
-from talkverse_jax.models.wav2vec2 import keys as audio_keys
+from talkverse_jax.models.vae.model import WanVAE
+from talkverse_jax.models.wav2vec2.component import wav2vec2
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
-from talkverse_jax.models.wav2vec2.model import Wav2Vec2
+from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
 
@@ -41,35 +38,22 @@ COMPONENTS: dict[str, Component] = {
         Component(
             name="vae",
             config_type=VAEConfig,
-            model_type=WanVAE22,
+            model_type=WanVAE,
             rules=vae_keys.RULES,
             axes=vae_axes.AXES,
             ignored=(),
             real_size=VAEConfig.wan22,
             dtype="float32",
         ),
-        Component(
-            name="text",
-            config_type=UMT5Config,
-            model_type=UMT5Encoder,
-            rules=text_keys.RULES,
-            axes=text_axes.AXES,
-            ignored=(),
-            real_size=UMT5Config.xxl,
-            dtype="bfloat16",
-        ),
-        Component(
-            name="audio",
-            config_type=Wav2Vec2Config,
-            model_type=Wav2Vec2,
-            rules=audio_keys.RULES,
-            axes=audio_axes.AXES,
-            ignored=audio_keys.IGNORED,
-            real_size=Wav2Vec2Config.large_xlsr,
-            dtype="float32",
-        ),
+        umt5(),
+        wav2vec2(),
     )
 }
+
+
+def dtypes(machine: Machine) -> dict[str, str]:
+    """Of each component's parameters and products."""
+    return {"dit": machine.dtype, "vae": machine.vae_dtype, "text": machine.dtype, "audio": "float32"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +74,7 @@ class ModelConfigs:
         for what, gives, takes in (
             ("latent channels: vae z_dim, dit in_channels", self.vae.z_dim, trunk.in_channels),
             ("latent channels: vae z_dim, dit out_channels", self.vae.z_dim, trunk.out_channels),
+            ("frames a latent frame: vae, dit time_stride", self.vae.time_stride, self.dit.time_stride),
             ("text width: text dim, dit text_dim", self.text.dim, trunk.text_dim),
             ("audio width: audio hidden_size, dit audio_dim", self.audio.hidden_size, self.dit.audio_dim),
             (

@@ -3,6 +3,9 @@
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.inputs import read
 from talkverse_jax.families.talkverse.pipeline import TalkVersePipeline
+from talkverse_jax.families.talkverse.programs import programs, sampling_work
+from talkverse_jax.families.talkverse.published import SOURCES
+from talkverse_jax.media.buckets import sizes
 from talkverse_jax.pipeline.family import Family
 
 FAMILY = Family(
@@ -10,6 +13,11 @@ FAMILY = Family(
     title="TalkVerse-5B",
     components=COMPONENTS,
     configs_type=ModelConfigs,
+    sources=SOURCES,
     load_pipeline=TalkVersePipeline,
     read=read,
+    heads=lambda configs: configs.dit.trunk.num_heads,
+    sizes=lambda settings: sizes(settings.size_bucket),
+    sampling_work=sampling_work,
+    programs=programs,
 )

@@ -1,28 +1,14 @@
 """The floating-point operations of the models themselves, from their sizes alone.
 
 Matrix products, convolutions and attention; a multiply-add is two. What a program computes besides (padding,
-borders computed twice, tokens no result needs) is its waste. Convolutions count the products with pixels, not those
-with the zeros around them.
+borders computed twice, tokens no result needs) is its waste.
 
 Shapes: L tokens, S noisy tokens, D width, T rows or frames, F latent frames, H W pixels, h w latent grid.
 """
 
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.motion import BUCKETS
-from talkverse_jax.models.umt5.config import UMT5Config
-from talkverse_jax.models.vae.coders import PIXEL_CHANNELS
-from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
-
-
-def _linear(rows: int, *widths: int) -> int:
-    """Layers of these widths, one after the other."""
-    return sum(2 * rows * a * b for a, b in zip(widths, widths[1:]))
-
-
-def _attention(queries: int, keys: int, width: int) -> int:
-    """Scores and their product with the values, all heads together `width` channels."""
-    return 4 * queries * keys * width
+from talkverse_jax.ops.flops import attention, linear
 
 
 def motion_tokens(h: int, w: int) -> list[tuple[int, int]]:
@@ -43,17 +29,17 @@ def step_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, motion: 
     trunk = config.trunk
     noisy, tokens = clip_tokens(config, frames, h, w, motion)
     dim, patch = trunk.dim, trunk.patch_size[0] * trunk.patch_size[1] * trunk.patch_size[2]
-    time = _linear(1, trunk.freq_dim, dim, dim, 6 * dim)
-    block = _block_layers(config, tokens) + _attention(tokens, tokens, dim) + _attention(tokens, trunk.text_len, dim)
-    injection = 2 * _linear(noisy, dim, dim) + _attention(noisy, config.audio_tokens + 1, dim)
-    ends = _linear(noisy, patch * trunk.in_channels, dim) + _linear(noisy, dim, patch * trunk.out_channels)
+    time = linear(1, trunk.freq_dim, dim, dim, 6 * dim)
+    block = _block_layers(config, tokens) + attention(tokens, tokens, dim) + attention(tokens, trunk.text_len, dim)
+    injection = 2 * linear(noisy, dim, dim) + attention(noisy, config.audio_tokens + 1, dim)
+    ends = linear(noisy, patch * trunk.in_channels, dim) + linear(noisy, dim, patch * trunk.out_channels)
     return branches * (time + ends + trunk.num_layers * block + len(config.audio_inject_layers) * injection)
 
 
 def _block_layers(config: TalkVerseConfig, tokens: int) -> int:
     """The linear layers of a block that all tokens pass."""
     dim = config.trunk.dim
-    return 6 * _linear(tokens, dim, dim) + _linear(tokens, dim, config.trunk.ffn_dim, dim)
+    return 6 * linear(tokens, dim, dim) + linear(tokens, dim, config.trunk.ffn_dim, dim)
 
 
 def training_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, trained_blocks: int) -> int:
@@ -76,116 +62,20 @@ def training_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, trai
 def prepare_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, motion: bool, branches: int) -> int:
     """What a clip's steps share: text and audio keys and values, reference and motion tokens."""
     trunk, dim, audio = config.trunk, config.trunk.dim, config.audio_dim
-    text = _linear(trunk.text_len, trunk.text_dim, dim, dim) + trunk.num_layers * 2 * _linear(trunk.text_len, dim, dim)
+    text = linear(trunk.text_len, trunk.text_dim, dim, dim) + trunk.num_layers * 2 * linear(trunk.text_len, dim, dim)
     rows = config.motion_frames + 4 * frames
     half, quarter = (rows + 1) // 2, (rows + 3) // 4
     streams = config.audio_tokens + 1
     sound = (
         2 * rows * config.audio_layers * audio
-        + streams * _linear(rows, 3 * audio, dim // 4)
-        + streams * _linear(half, 3 * (dim // 4), dim // 2)
-        + streams * _linear(quarter, 3 * (dim // 2), dim)
-        + _linear(quarter, dim, dim)
+        + streams * linear(rows, 3 * audio, dim // 4)
+        + streams * linear(half, 3 * (dim // 4), dim // 2)
+        + streams * linear(quarter, 3 * (dim // 2), dim)
+        + linear(quarter, dim, dim)
     )
-    injection = _linear(frames, dim, 2 * dim) + 2 * _linear(frames * streams, dim, dim)
+    injection = linear(frames, dim, 2 * dim) + 2 * linear(frames * streams, dim, dim)
     _, r, s = trunk.patch_size
-    clean = _linear((h // r) * (w // s), r * s * trunk.in_channels, dim)
+    clean = linear((h // r) * (w // s), r * s * trunk.in_channels, dim)
     if motion:
-        clean += sum(_linear(n, values * trunk.in_channels, dim) for n, values in motion_tokens(h, w))
+        clean += sum(linear(n, values * trunk.in_channels, dim) for n, values in motion_tokens(h, w))
     return branches * (text + sound + len(config.audio_inject_layers) * injection + clean)
-
-
-def _conv(frames: int, h: int, w: int, in_dim: int, out_dim: int, taps: int, size: int = 3) -> int:
-    """A convolution of `taps` frames by `size` x `size` pixels that keeps rows and columns."""
-    edge = size // 2 * (size // 2 + 1)  # products of an axis that meet zeros
-    return 2 * frames * taps * (size * h - edge) * (size * w - edge) * in_dim * out_dim
-
-
-def _residual(frames: int, h: int, w: int, in_dim: int, out_dim: int, taps: int) -> int:
-    shortcut = _linear(frames * h * w, in_dim, out_dim) if in_dim != out_dim else 0
-    return _conv(frames, h, w, in_dim, out_dim, taps) + _conv(frames, h, w, out_dim, out_dim, taps) + shortcut
-
-
-def _middle(frames: int, h: int, w: int, dim: int, taps: int) -> int:
-    attention = frames * (_linear(h * w, dim, 4 * dim) + _attention(h * w, h * w, dim))
-    return 2 * _residual(frames, h, w, dim, dim, taps) + attention
-
-
-def _encode_chunk(config: VAEConfig, height: int, width: int, first: bool) -> int:
-    """One latent frame's worth of pixels; the first frame of a video meets one tap in time of three."""
-    t, h, w, taps = (1 if first else config.time_stride), height // 2, width // 2, (1 if first else 3)
-    dims = [config.dim * multiple for multiple in (1, *config.dim_mult)]
-    total = _conv(t, h, w, PIXEL_CHANNELS, dims[0], taps)
-    for level, (in_dim, out_dim) in enumerate(zip(dims, dims[1:])):
-        for block in range(config.num_res_blocks):
-            total += _residual(t, h, w, out_dim if block else in_dim, out_dim, taps)
-        if level < len(config.temporal_downsample):
-            h, w = h // 2, w // 2
-            total += 2 * t * (3 * h - 1) * (3 * w - 1) * out_dim**2  # zeros on one side only
-            if config.temporal_downsample[level] and not first:
-                t //= 2
-                total += _conv(t, h, w, out_dim, out_dim, 3, size=1)
-    total += _middle(t, h, w, dims[-1], taps) + _conv(t, h, w, dims[-1], 2 * config.z_dim, taps)
-    return total + _linear(t * h * w, 2 * config.z_dim, config.z_dim)
-
-
-def _decode_chunk(config: VAEConfig, h: int, w: int, first: bool) -> int:
-    """One latent frame."""
-    t, taps = 1, 1 if first else 3
-    dims = [config.dec_dim * multiple for multiple in (config.dim_mult[-1], *reversed(config.dim_mult))]
-    times = list(reversed(config.temporal_downsample))
-    total = _linear(h * w, config.z_dim, config.z_dim) + _conv(t, h, w, config.z_dim, dims[0], taps)
-    total += _middle(t, h, w, dims[0], taps)
-    for level, (in_dim, out_dim) in enumerate(zip(dims, dims[1:])):
-        for block in range(config.num_res_blocks + 1):
-            total += _residual(t, h, w, out_dim if block else in_dim, out_dim, taps)
-        if level < len(times):
-            if times[level] and not first:
-                total += _conv(t, h, w, out_dim, 2 * out_dim, 3, size=1)
-                t *= 2
-            h, w = 2 * h, 2 * w
-            total += _conv(t, h, w, out_dim, out_dim, 1)
-    return total + _conv(t, h, w, dims[-1], PIXEL_CHANNELS, taps)
-
-
-def encode_flops(config: VAEConfig, frames: int, height: int, width: int) -> int:
-    """The VAE's encoder on a video."""
-    rest = config.latent_frames(frames) - 1
-    first, later = (_encode_chunk(config, height, width, is_first) for is_first in (True, False))
-    return first + rest * later
-
-
-def decode_flops(config: VAEConfig, frames: int, h: int, w: int) -> int:
-    """The VAE's decoder on `frames` latent frames, those included whose pictures are dropped."""
-    first, later = (_decode_chunk(config, h, w, is_first) for is_first in (True, False))
-    return first + (frames - 1) * later
-
-
-def text_flops(config: UMT5Config, prompts: int, tokens: int) -> int:
-    """The text encoder."""
-    layer = (
-        4 * _linear(tokens, config.dim, config.dim_attn)
-        + _attention(tokens, tokens, config.dim_attn)
-        + 3 * _linear(tokens, config.dim, config.dim_ffn)
-    )
-    return prompts * config.num_layers * layer
-
-
-def audio_flops(config: Wav2Vec2Config, samples: int) -> int:
-    """wav2vec2 on a sound."""
-    total, length, channels = 0, samples, 1
-    for out, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride):
-        length = (length - kernel) // stride + 1
-        total += _linear(length, kernel * channels, out)
-        channels = out
-    dim, taps, groups = config.hidden_size, config.num_conv_pos_embeddings, config.num_conv_pos_embedding_groups
-    before, after = taps // 2, taps - 1 - taps // 2
-    pairs = sum(min(length, t + after + 1) - max(0, t - before) for t in range(length))
-    layer = (
-        4 * _linear(length, dim, dim)
-        + _attention(length, length, dim)
-        + _linear(length, dim, config.intermediate_size, dim)
-    )
-    return (
-        total + _linear(length, channels, dim) + 2 * pairs * dim * (dim // groups) + (config.num_hidden_layers * layer)
-    )

@@ -1,6 +1,6 @@
 """TalkVerse's parameters and their names in the published PyTorch files (976 of them at full size)."""
 
-from talkverse_jax.weights.rule import CONV1D, CONV3D, SAME, Layout, Rule, linear
+from talkverse_jax.weights.rule import CONV1D, CONV3D, SAME, Rule, TensorLayout, linear
 
 
 def _attention(path: str, name: str) -> tuple[Rule, ...]:
@@ -10,7 +10,7 @@ def _attention(path: str, name: str) -> tuple[Rule, ...]:
     )
 
 
-def _convolution(path: str, name: str, layout: Layout) -> tuple[Rule, Rule]:
+def _convolution(path: str, name: str, layout: TensorLayout) -> tuple[Rule, Rule]:
     return Rule(f"{path}/kernel", f"{name}.weight", layout), Rule(f"{path}/bias", f"{name}.bias")
 
 
@@ -23,7 +23,7 @@ RULES: tuple[Rule, ...] = (
     *linear("time_embedding/linear_in", "time_embedding.0"),
     *linear("time_embedding/linear_out", "time_embedding.2"),
     *linear("time_embedding/projection", "time_projection.1"),
-    Rule("blocks/*/modulation", "blocks.*.modulation", Layout(squeeze=(0,))),
+    Rule("blocks/*/modulation", "blocks.*.modulation", TensorLayout(squeeze=(0,))),
     *_attention("blocks/*/self_attn", "blocks.*.self_attn"),
     *_attention("blocks/*/cross_attn", "blocks.*.cross_attn"),
     Rule("blocks/*/norm3/scale", "blocks.*.norm3.weight"),
@@ -31,9 +31,9 @@ RULES: tuple[Rule, ...] = (
     *linear("blocks/*/ffn/linear_in", "blocks.*.ffn.0"),
     *linear("blocks/*/ffn/linear_out", "blocks.*.ffn.2"),
     *linear("head/linear", "head.head"),
-    Rule("head/modulation", "head.modulation", Layout(squeeze=(0,))),
-    Rule("audio_encoder/layer_weights", "casual_audio_encoder.weights", Layout(squeeze=(0, 2, 3))),
-    Rule("audio_encoder/padding_token", f"{_AUDIO}.padding_tokens", Layout(squeeze=(0, 1, 2))),
+    Rule("head/modulation", "head.modulation", TensorLayout(squeeze=(0,))),
+    Rule("audio_encoder/layer_weights", "casual_audio_encoder.weights", TensorLayout(squeeze=(0, 2, 3))),
+    Rule("audio_encoder/padding_token", f"{_AUDIO}.padding_tokens", TensorLayout(squeeze=(0, 1, 2))),
     *(
         rule
         for part in ("conv1_local", "conv1_global", "conv2", "conv3")

@@ -1,56 +1,45 @@
 """TalkVerse: the Wan trunk driven by sound, a reference picture and packed motion.
 
-The sequence is noisy tokens, then reference tokens, then motion tokens (none in a first clip), then padding where
-it is split over devices that do not divide it:
-
     prepare(text, audio, reference, motion) -> ClipConditions    once a clip
     velocity(latents, timestep, conditions) -> velocity          once a step
 
 Shapes: B batch, F latent frames, h w latent grid, C latent channels, D width, N heads, K head width,
-S noisy tokens, M clean tokens, L all tokens with padding, T audio rows (4 a latent frame), A audio width.
+M clean tokens (reference and motion; no motion in a first clip), T audio rows (one a frame), A audio width.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from talkverse_jax.families.talkverse.audio import AudioInjection, AudioInjector, CausalAudioEncoder
+from talkverse_jax.families.talkverse.audio import AudioInjector, AudioTokens, CausalAudioEncoder
 from talkverse_jax.families.talkverse.axes import AXES
-from talkverse_jax.families.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.config import BLOCK, INJECTOR, TalkVerseConfig
 from talkverse_jax.families.talkverse.motion import FramePacker, motion_positions
-from talkverse_jax.families.talkverse.run import Run, RunConditions
-from talkverse_jax.models.wan.attention import KeyValues
+from talkverse_jax.families.talkverse.sequence import TokenSequence, padded
+from talkverse_jax.models.wan import blocks
 from talkverse_jax.models.wan.block import Block, Head
 from talkverse_jax.models.wan.embeddings import PatchEmbedding, TextEmbedding, TimeEmbedding, unpatchify
+from talkverse_jax.models.wan.taps import NO_TAPS, Taps
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.names import KernelName, Remat
-from talkverse_jax.ops.remat import rematerialised
 from talkverse_jax.ops.rope import RopeTables, grid_positions, rope_tables
 from talkverse_jax.sharding.layout import Layout, check_divides
 
 NOISY, REFERENCE, MOTION = range(3)  # rows of the token-kind embedding
 REFERENCE_FRAME = 40  # the reference picture's place on the frame axis
 
-Tap = Callable[[str, Array], None]
-
 
 class ClipConditions(NamedTuple):
     """All that a clip's steps share. Made by `TalkVerse.prepare`."""
 
-    runs: tuple[RunConditions, ...]  # text and audio of every block and injection
+    runs: blocks.Conditions  # text and audio of every block and injection
     clean_tokens: Float[Array, "B M D"]  # reference and motion, float32
     clean_time: Float[Array, "B 6 D"]  # modulation of the clean tokens: timestep 0
     rope: RopeTables
-
-
-def _no_tap(name: str, value: Array) -> None:
-    pass
 
 
 class TalkVerse(nnx.Module):
@@ -60,7 +49,7 @@ class TalkVerse(nnx.Module):
       dtype: of matrix products and attention; the residual stream, norms and modulation stay float32.
       layout: how all arrays are split over devices.
       kernel: of every attention.
-      scan: compile blocks of one shape once; by default everywhere but on a CPU (see `run`).
+      scan: compile blocks of one shape once; by default everywhere but on a CPU (see `models.wan.blocks`).
       remat: what a gradient's backward pass finds kept of a block, and what it computes again.
       part_at: blocks before and from this one are compiled apart, so that these alone can be trained.
     """
@@ -80,149 +69,113 @@ class TalkVerse(nnx.Module):
     ):
         check_divides("ffn_dim", config.trunk.ffn_dim, layout, "hidden")
         check_divides("dim", config.trunk.dim, layout, "width")
-        attention = Attention(layout, kernel)
-        trunk, kwargs = config.trunk, dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        trunk, dtypes, attention = config.trunk, dict(dtype=dtype, param_dtype=param_dtype), Attention(layout, kernel)
+        make = {
+            BLOCK: lambda rngs: Block(trunk, attention, rngs=rngs, **dtypes),
+            INJECTOR: lambda rngs: AudioInjector(config, attention, rngs=rngs, **dtypes),
+        }
+        compiled = dict(layout=layout, axes=AXES, scan=scan, remat=remat, part_at=part_at)
         self.config = config
         self.layout = layout
-        self.remat = remat
-        self.patch_embedding = PatchEmbedding(trunk.patch_size, trunk.in_channels, trunk.dim, **kwargs)
-        self.text_embedding = TextEmbedding(trunk, **kwargs)
+        self.patch_embedding = PatchEmbedding(trunk.patch_size, trunk.in_channels, trunk.dim, rngs=rngs, **dtypes)
+        self.text_embedding = TextEmbedding(trunk, rngs=rngs, **dtypes)
         self.time_embedding = TimeEmbedding(trunk, rngs=rngs, param_dtype=param_dtype)
-        scan = layout.platform != "cpu" if scan is None else scan
-        self.runs = nnx.List(Run(config, shape, attention, **kwargs) for shape in config.runs(scan, part_at))
+        self.runs = blocks.make_runs(config.layers, make, rngs=rngs, **compiled)
         self.head = Head(trunk, rngs=rngs, param_dtype=param_dtype)
         self.audio_encoder = CausalAudioEncoder(config, rngs=rngs, param_dtype=param_dtype)
-        self.frame_packer = FramePacker(trunk, **kwargs)
+        self.frame_packer = FramePacker(trunk, rngs=rngs, **dtypes)
         self.token_kind = nnx.Param(jnp.zeros((3, trunk.dim), param_dtype))
 
+    @blocks.whole_weights(AXES)
     def prepare(
         self,
         text: Float[Array, "B text_len text_dim"],
         audio: Float[Array, "B T layers A"],
         reference: Float[Array, "B 1 h w C"],
         motion: Float[Array, "B 19 h w C"] | None,
-        tap: Tap = _no_tap,
+        taps: Taps = NO_TAPS,
     ) -> ClipConditions:
         """Compute once what every step of a clip needs.
 
         Args:
-          text: hidden states; missing rows are zeros. audio: wav2vec2 hidden states of the clip's T = 4F
-          frames. reference, motion: normalised latents; no motion tokens where `motion` is None.
+          text: hidden states; missing rows are zeros. audio: wav2vec2 hidden states of the clip's T frames.
+          reference, motion: normalised latents; no motion tokens where `motion` is None.
         """
-        height, width = reference.shape[2:4]
-        self = self.layout.gathered(self, AXES)  # but for the runs, which do so as they go
         text, audio, reference, motion = jax.tree.map(self._by_branch, (text, audio, reference, motion))
         context = self._by_branch(self.text_embedding(text))
-        sound = jax.tree.map(self._by_branch, self._encode_audio(audio, tap))
-        tokens = [self._embed(reference, REFERENCE)]
-        positions = [
-            _grid(audio.shape[1] // 4, height, width),
-            _grid(1, height, width) + np.array([REFERENCE_FRAME, 0, 0]),
-        ]
+        sound = jax.tree.map(self._by_branch, self._hear(audio, taps))
+        picture = self._by_branch(self.patch_embedding(reference).astype(jnp.float32))
+        tokens = [picture + self._kind(REFERENCE)]
+        frames, (_, rows, columns) = audio.shape[1] // self.config.time_stride, self.patch_embedding.grid(reference)
+        positions = [grid_positions(range(frames), range(rows), range(columns))]
+        positions.append(grid_positions([REFERENCE_FRAME], range(rows), range(columns)))
         if motion is not None:
             packed = self._by_branch(self.frame_packer(motion).astype(jnp.float32))
-            tap("motion_tokens", packed)
+            taps.keep("motion_tokens", packed)
             tokens.append(packed + self._kind(MOTION))
-            positions.append(motion_positions(height, width))
-        tables = rope_tables(np.concatenate(positions), self.config.trunk.head_dim)
-        length = self._padded(len(tables.cos))
-        rope = RopeTables(
-            *(self.layout.constrain(jnp.pad(t, ((0, length - len(t)), (0, 0))), "tokens", None) for t in tables)
-        )
+            positions.append(motion_positions(motion.shape[2:4], self.config.trunk.patch_size))
         _, clean_time = self.time_embedding(jnp.zeros((1,), jnp.float32))
-        tap("text_embedding", context)
-        for name, table in (("rope_real", tables.cos), ("rope_imag", tables.sin)):
-            tap(name, jnp.broadcast_to(table[None, :, None], (len(reference), len(table), 1, table.shape[1])))
+        taps.keep("text_embedding", context)
+        prepare = {BLOCK: lambda block: block.cross_attn.key_values(context), INJECTOR: lambda it: it.prepare(sound)}
         return ClipConditions(
-            runs=tuple(run.prepare(context, sound, self.remat) for run in self.runs),
+            runs=blocks.prepare(self.runs, prepare),
             clean_tokens=self._by_branch(jnp.concatenate(tokens, axis=1)),
             clean_time=self.layout.constrain(clean_time, None, None, None),
-            rope=rope,
+            rope=self._rope(np.concatenate(positions), taps),
         )
 
+    @blocks.whole_weights(AXES)
     def velocity(
         self,
         latents: Float[Array, "B F h w C"],
         timestep: Float[Array, " B"],
         conditions: ClipConditions,
-        tap: Tap = _no_tap,
+        taps: Taps = NO_TAPS,
     ) -> Float[Array, "B F h w C"]:
-        """The flow's velocity at `latents`, noise minus data, float32.
-
-        Args:
-          timestep: in [0, 1000].
-          tap: called with the values on the way, by the names of the reference bundles.
-        """
-        self = self.layout.gathered(self, AXES)  # but for the runs, which do so as they go
-        constrain = self.layout.constrain
-        grid = self.patch_embedding.grid(latents)
-        noisy = int(np.prod(grid))
-        tokens = noisy + conditions.clean_tokens.shape[1]
-        # Every device picks its own tokens out of what is small and whole on all of them.
-        place = constrain(jnp.arange(self._padded(tokens)), "tokens")
-        clean, frame = place >= noisy, jnp.where(place < noisy, place // (grid[1] * grid[2]), 0)
-        patches = self._by_branch(self.patch_embedding.patches(latents))
-        embedded = self.patch_embedding.embed(constrain(_rows(patches, place), "batch", "tokens", None))
-        tap("patch_embedding", rearrange(embedded[:, :noisy], "b (f y x) d -> b d f y x", f=grid[0], y=grid[1]))
-        x = jnp.where(
-            clean[:, None],
-            _rows(conditions.clean_tokens, place - noisy),
-            embedded.astype(jnp.float32) + self._kind(NOISY),
-        )
-        x = constrain(x, "batch", "stream", None)
+        """The flow's velocity at `latents`, noise minus data, float32; `timestep` is in [0, 1000]."""
+        constrain, grid = self.layout.constrain, self.patch_embedding.grid(latents)
+        sequence = TokenSequence.make(grid, conditions.clean_tokens.shape[1], self.layout)
+        patches = sequence.noisy_rows(self._by_branch(self.patch_embedding.patches(latents)))
+        embedded = self.patch_embedding.embed(constrain(patches, "batch", "tokens", None))
+        taps.keep("patch_embedding", embedded)
+        noisy, clean = embedded.astype(jnp.float32) + self._kind(NOISY), sequence.clean_rows(conditions.clean_tokens)
+        x = constrain(sequence.by_kind(noisy, clean), "batch", "stream", None)
 
         time, noisy_time = map(self._by_branch, self.time_embedding(timestep))
         clean_time = jnp.broadcast_to(conditions.clean_time, noisy_time.shape)
-        tap("time_projection", rearrange(jnp.concatenate([noisy_time, clean_time[:1]]), "b six d -> b (six d)"))
         time_vectors = jnp.stack([noisy_time, clean_time], axis=1)
+        taps.keep("time_projection", time_vectors)
 
-        # Gathered in here, so that a backward pass gathers once more instead of keeping whole weights.
-        def run_block(block: Block, x: Array, text: KeyValues) -> Array:
-            block = self.layout.gathered(block, AXES)
-            modulation = block.name_modulation(time_vectors)
-            x = block.attend_self(x, modulation.attention, clean, conditions.rope, tokens)
-            x = block.attend_context(x, text)
-            return block.feed_forward(x, modulation.feed_forward, clean)
+        def run_block(block: Block, x, text):
+            modulation = sequence.modulation(block.modulation_at(time_vectors))
+            return block(x, modulation, text, conditions.rope, sequence.tokens)
 
-        def inject(injector: AudioInjector, x: Array, audio: AudioInjection) -> Array:
-            injector = self.layout.gathered(injector, AXES)
-            return x + jnp.where(clean[:, None], 0, injector(x, audio, frame))
+        def inject(injector: AudioInjector, x, audio):
+            return x + sequence.by_kind(injector(x, audio, sequence.frame), 0)
 
-        run_block, inject = (rematerialised(stage, self.remat) for stage in (run_block, inject))
-        for run, of_run in zip(self.runs, conditions.runs):
-            x = run(x, of_run, run_block, inject, tap=lambda name, x: tap(name, x[:, :tokens]))
-        patches = self._by_branch(self.head(x, time))[:, :noisy]
-        return unpatchify(patches, grid, self.config.trunk.patch_size)
+        x = blocks.through(self.runs, x, conditions.runs, {BLOCK: run_block, INJECTOR: inject}, taps)
+        patches = self._by_branch(self.head(x, time))[:, : sequence.noisy]
+        return unpatchify(patches, grid, self.patch_embedding.patch)
 
-    def _padded(self, tokens: int) -> int:
-        """The length of a sequence of `tokens` that divides evenly among the devices."""
-        parts = self.layout.parts("stream")
-        return -(-tokens // parts) * parts
+    def _hear(self, audio: Float[Array, "B T layers A"], taps: Taps) -> AudioTokens:
+        """Tokens of the clip's own frames; the motion frames before it hear its first row."""
+        history = jnp.repeat(audio[:, :1], self.config.motion_frames, axis=1)
+        sound = self.audio_encoder(jnp.concatenate([history, audio], axis=1))
+        taps.keep("audio_summary", sound.summary)
+        taps.keep("audio_tokens", sound.tokens)
+        return type(sound)(*(rows[:, self.config.motion_latent_frames :] for rows in sound))
+
+    def _rope(self, positions: np.ndarray, taps: Taps) -> RopeTables:
+        """Tables as long as the padded sequence, split as it is."""
+        tables = rope_tables(positions, self.config.trunk.head_dim)
+        rest = padded(len(positions), self.layout) - len(positions)
+        for name, table in zip(("rope_cos", "rope_sin"), tables):
+            taps.keep(name, table)
+        return RopeTables(*(self.layout.constrain(jnp.pad(t, ((0, rest), (0, 0))), "tokens", None) for t in tables))
 
     def _by_branch(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         """Whole on every device of a branch: what is small, or what all its tokens need."""
         return self.layout.constrain(x, "batch", *[None] * (x.ndim - 1))
 
-    def _encode_audio(self, audio: Float[Array, "B T layers A"], tap: Tap):
-        """Tokens of the clip's own frames; the motion frames before it hear its first row."""
-        history = jnp.repeat(audio[:, :1], self.config.motion_frames, axis=1)
-        sound = self.audio_encoder(jnp.concatenate([history, audio], axis=1))
-        tap("audio_global_all", sound.summary[:, :, None])
-        tap("audio_tokens_all", sound.tokens)
-        return type(sound)(*(rows[:, self.config.motion_latent_frames :] for rows in sound))
-
-    def _embed(self, latents: Float[Array, "B F h w C"], kind: int) -> Float[Array, "B S D"]:
-        return self._by_branch(self.patch_embedding(latents).astype(jnp.float32)) + self._kind(kind)
-
     def _kind(self, kind: int) -> Float[Array, " D"]:
         return self.token_kind.get_value()[kind].astype(jnp.float32)
-
-
-def _rows(x: Float[Array, "B N D"], index: Int[Array, " L"]) -> Float[Array, "B L D"]:
-    """Row `index` of each; the nearest one where there is none."""
-    return jnp.take(x, jnp.clip(index, 0, x.shape[1] - 1), axis=1)
-
-
-def _grid(frames: int, height: int, width: int) -> np.ndarray:
-    """Positions of the tokens of `frames` latent frames of h x w, two rows and columns a token."""
-    return grid_positions(np.arange(frames), np.arange(height // 2), np.arange(width // 2))

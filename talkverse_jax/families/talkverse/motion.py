@@ -40,20 +40,21 @@ class FramePacker(nnx.Module):
         return jnp.concatenate(tokens, axis=1)
 
 
-def motion_positions(height: int, width: int) -> np.ndarray:
-    """Positions [M, 3] of the motion tokens over a latent grid of h x w.
+def motion_positions(size: tuple[int, int], patch: tuple[int, int, int]) -> np.ndarray:
+    """Positions [M, 3] of the motion tokens over a latent grid of h x w, given the patch of noisy tokens.
 
     Frames count backwards from the first noisy one; a bucket's first group stands at its oldest frame, the
     others evenly between it and the next bucket. Rows and columns spread over the grid of noisy tokens.
     """
-    rows, columns, grids, newer = height // 2, width // 2, [], 0
+    (height, width), (_, row, column) = size, patch
+    grids, newer = [], 0
     for frames, (t, r, s) in BUCKETS:
         oldest = newer + frames
         grids.append(
             grid_positions(
                 -np.trunc(np.linspace(oldest, newer + 1, frames // t)),
-                np.trunc(np.linspace(0, rows - 1, height // r)),
-                np.trunc(np.linspace(0, columns - 1, width // s)),
+                np.trunc(np.linspace(0, height // row - 1, height // r)),
+                np.trunc(np.linspace(0, width // column - 1, width // s)),
             )
         )
         newer = oldest

@@ -1,6 +1,6 @@
-"""Encoder and decoder of the Wan2.2 autoencoder, chunk by chunk.
+"""Encoder and decoder of the video autoencoders, chunk by chunk.
 
-Shapes: B batch, T frames of the chunk, H W rows and columns (after the 2x2 pixel unshuffle),
+Shapes: B batch, T frames of the chunk, H W rows and columns of blocks of pixels, P channels of a block,
 h w latent grid, z latent channels, C channels in, D channels out.
 """
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from talkverse_jax.models.vae.config import VAEConfig
+from talkverse_jax.models.vae.config import LevelSizes, VAEConfig
 from talkverse_jax.models.vae.layers import (
     AttentionBlock,
     CausalConv3d,
@@ -22,8 +22,6 @@ from talkverse_jax.models.vae.layers import (
     run_layers,
 )
 from talkverse_jax.models.vae.resample import Downsample, Upsample, average_down, repeat_up
-
-PIXEL_CHANNELS = 12  # three colours in blocks of 2x2 pixels
 
 
 class Cache(NamedTuple):
@@ -40,59 +38,63 @@ class Cache(NamedTuple):
 
 
 class _Level(nnx.Module):
-    """Residual blocks and, where a resampler class is given, one of it at the end."""
+    """Residual blocks and, where rows and columns change, a resampling."""
 
-    def __init__(self, in_dim: int, out_dim: int, num_blocks: int, resampler, time: bool, **kwargs):
-        self.out_dim = out_dim
-        self.time, self.space = 1 + time, 2 if resampler else 1
-        dims = (in_dim, *[out_dim] * num_blocks)
+    resampler: type[Downsample | Upsample]
+
+    def __init__(self, sizes: LevelSizes, shortcut: bool, *, rngs: nnx.Rngs, dtype, param_dtype):
+        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.out_dim, self.time, self.space, self.shortcut = sizes.out_dim, sizes.time, sizes.space, shortcut
+        dims = (sizes.in_dim, *[sizes.dim] * sizes.blocks)
         layers = [ResidualBlock(*pair, **kwargs) for pair in itertools.pairwise(dims)]
-        if resampler:
-            layers.append(resampler(out_dim, time, **kwargs))
+        if sizes.space > 1:
+            layers.append(self.resampler(sizes.dim, sizes.out_dim, sizes.time > 1, **kwargs))
         self.layers = nnx.List(layers)
 
 
 class DownLevel(_Level):
-    """A level of the encoder, with a shortcut around the whole."""
+    """A level of the encoder, where the config says so with a shortcut around the whole."""
+
+    resampler = Downsample
 
     def __call__(
         self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None, chunk: Chunk
     ) -> tuple[Float[Array, "B T/time H/space W/space D"], tuple[Past, ...]]:
         y, past = run_layers(self.layers, x, past, chunk)
+        if not self.shortcut:
+            return y, past
         shortcut = average_down(chunk.without_padding(x), self.out_dim, self.time, self.space)
         return y.astype(jnp.float32) + shortcut, past
 
 
 class UpLevel(_Level):
-    """A level of the decoder, with a shortcut around the whole where it upsamples."""
+    """A level of the decoder, where the config says so with a shortcut around the whole if it upsamples."""
+
+    resampler = Upsample
 
     def __call__(
         self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None, chunk: Chunk
     ) -> tuple[Float[Array, "B T*time H*space W*space D"], tuple[Past, ...]]:
         y, past = run_layers(self.layers, x, past, chunk)
-        if self.space == 1:
+        if not self.shortcut or self.space == 1:
             return y, past
         shortcut = repeat_up(x, self.out_dim, self.time, self.space)
         return y.astype(jnp.float32) + shortcut, past
 
 
 class Encoder(nnx.Module):
-    """Unshuffled pixels to the moments of the latents, in groups of `time_stride` frames."""
+    """Blocks of pixels to the moments of the latents, in groups of `time_stride` frames."""
 
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs, dtype, param_dtype):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        dims = [config.dim * multiple for multiple in (1, *config.dim_mult)]
-        resamplers = [(Downsample, time) for time in config.temporal_downsample] + [(None, False)]
-        self.conv_in = CausalConv3d(PIXEL_CHANNELS, dims[0], (3, 3, 3), **kwargs)
-        self.levels = nnx.List(
-            DownLevel(*pair, config.num_res_blocks, *resampler, **kwargs)
-            for pair, resampler in zip(itertools.pairwise(dims), resamplers, strict=True)
-        )
-        self.middle = _middle(dims[-1], **kwargs)
-        self.head = Head(dims[-1], 2 * config.z_dim, **kwargs)
+        levels = config.encoder_levels
+        self.conv_in = CausalConv3d(config.pixel_channels, levels[0].in_dim, (3, 3, 3), **kwargs)
+        self.levels = nnx.List(DownLevel(sizes, config.shortcuts, **kwargs) for sizes in levels)
+        self.middle = _middle(levels[-1].out_dim, **kwargs)
+        self.head = Head(levels[-1].out_dim, 2 * config.z_dim, **kwargs)
 
     def __call__(
-        self, x: Float[Array, "B T H W 12"], cache: Cache | None, chunk: Chunk
+        self, x: Float[Array, "B T H W P"], cache: Cache | None, chunk: Chunk
     ) -> tuple[Float[Array, "B T/stride h w 2z"], Cache]:
         conv_in, levels, middle, head = cache or Cache()
         x, conv_in = self.conv_in(x, conv_in, chunk)
@@ -103,23 +105,19 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """Latents to unshuffled pixels, `time_stride` frames of each latent frame."""
+    """Latents to blocks of pixels, `time_stride` frames of each latent frame."""
 
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs, dtype, param_dtype):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        dims = [config.dec_dim * multiple for multiple in (config.dim_mult[-1], *reversed(config.dim_mult))]
-        resamplers = [(Upsample, time) for time in reversed(config.temporal_downsample)] + [(None, False)]
-        self.conv_in = CausalConv3d(config.z_dim, dims[0], (3, 3, 3), **kwargs)
-        self.middle = _middle(dims[0], **kwargs)
-        self.levels = nnx.List(
-            UpLevel(*pair, config.num_res_blocks + 1, *resampler, **kwargs)
-            for pair, resampler in zip(itertools.pairwise(dims), resamplers, strict=True)
-        )
-        self.head = Head(dims[-1], PIXEL_CHANNELS, **kwargs)
+        levels = config.decoder_levels
+        self.conv_in = CausalConv3d(config.z_dim, levels[0].in_dim, (3, 3, 3), **kwargs)
+        self.middle = _middle(levels[0].in_dim, **kwargs)
+        self.levels = nnx.List(UpLevel(sizes, config.shortcuts, **kwargs) for sizes in levels)
+        self.head = Head(levels[-1].out_dim, config.pixel_channels, **kwargs)
 
     def __call__(
         self, x: Float[Array, "B T h w z"], cache: Cache | None, chunk: Chunk
-    ) -> tuple[Float[Array, "B T*stride H W 12"], Cache]:
+    ) -> tuple[Float[Array, "B T*stride H W P"], Cache]:
         conv_in, levels, middle, head = cache or Cache()
         x, conv_in = self.conv_in(x, conv_in, chunk)
         x, middle = run_layers(self.middle, x, middle, chunk)

@@ -1,12 +1,12 @@
-"""The Wan2.2 video autoencoder: pixels to normalised latents and back, streamed in chunks.
+"""The video autoencoders of Wan2.1 and Wan2.2: pixels to normalised latents and back, streamed in chunks.
 
-The result of a video is defined by the stream: one frame first, then groups of `time_stride` (4) frames, each
+The result of a video is defined by the stream: one frame first, then groups of `time_stride` frames, each
 group one latent frame. `encode` and `decode` scan over the chunks and keep the activations of one alive.
 
 Several devices split the pictures' rows and columns at every resolution (see sharding/pictures.py). At rest each
 holds a part of the parameters; a program gathers them once, outside its loop.
 
-Shapes: B batch, T frames, F latent frames, H W pixel rows and columns (multiples of `space_stride`, 16),
+Shapes: B batch, T frames, F latent frames, H W pixel rows and columns (multiples of `space_stride`),
 h w latent grid, z latent channels.
 """
 
@@ -26,8 +26,8 @@ from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.pictures import split_for
 
 
-class WanVAE22(nnx.Module):
-    """The autoencoder of Wan2.2-TI2V-5B.
+class WanVAE(nnx.Module):
+    """A causal video autoencoder; the config says which.
 
     Pixels are in [-1, 1], latents normalised by the config's mean and standard deviation. Convolutions run in
     `dtype`; where that is float32, an accelerator multiplies in less unless `jax.default_matmul_precision`
@@ -54,7 +54,7 @@ class WanVAE22(nnx.Module):
     def encode(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B F h w z"]:
         """The mean of the latents' distribution, normalised; float32.
 
-        F = 1 + (T - 1) // 4; the last (T - 1) % 4 frames are dropped.
+        F = 1 + (T - 1) // time_stride; the last frames, which fill no latent frame, are dropped.
         """
         stride, vae = self.config.time_stride, self.layout.gathered(self, AXES)
         split = self._split(video, self.config.space_stride)
@@ -79,10 +79,10 @@ class WanVAE22(nnx.Module):
 
         Args:
           discard: that many latent frames are decoded for what later ones remember of them; the frames they
-            show (4 discard - 3) are neither returned nor kept.
+            show are neither returned nor kept.
 
         Returns:
-          T = 4F - 3 frames, less the discarded ones.
+          T = time_stride (F - 1) + 1 frames, less the discarded ones.
 
         Raises:
           ValueError: `discard` leaves no latent frame.
@@ -156,7 +156,8 @@ class WanVAE22(nnx.Module):
     def _encode(
         self, frames: Float[Array, "B T H W 3"], cache: Cache | None, chunk: Chunk
     ) -> tuple[Float[Array, "B F h w z"], Cache]:
-        x = rearrange(frames, "b t (h y) (w x) c -> b t h w (c x y)", y=2, x=2)
+        patch = self.config.pixel_patch
+        x = rearrange(frames, "b t (h y) (w x) c -> b t h w (c x y)", y=patch, x=patch)
         moments, cache = self.encoder(x, cache, chunk)
         mean = self.quant_conv(moments)[..., : self.config.z_dim].astype(jnp.float32)
         latents = (mean - jnp.array(self.config.latent_mean)) / jnp.array(self.config.latent_std)
@@ -167,7 +168,8 @@ class WanVAE22(nnx.Module):
     ) -> tuple[Float[Array, "B T H W 3"], Cache]:
         z = latents * jnp.array(self.config.latent_std) + jnp.array(self.config.latent_mean)
         x, cache = self.decoder(self.post_quant_conv(z), cache, chunk)
-        video = rearrange(x.astype(jnp.float32), "b t h w (c x y) -> b t (h y) (w x) c", y=2, x=2)
+        patch = self.config.pixel_patch
+        video = rearrange(x.astype(jnp.float32), "b t h w (c x y) -> b t (h y) (w x) c", y=patch, x=patch)
         return chunk.keep_split(video), cache
 
     def _split(self, pictures: Float[Array, "B T H W C"], stride: int = 1) -> Layout:

@@ -20,15 +20,15 @@ class Downsample(nnx.Module):
     Past: the last frame before the time convolution; () without one. The video's first frame passes that by.
     """
 
-    def __init__(self, dim: int, time: bool, *, rngs: nnx.Rngs, dtype, param_dtype):
+    def __init__(self, in_dim: int, out_dim: int, time: bool, *, rngs: nnx.Rngs, dtype, param_dtype):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         # One zero pixel on the right and at the bottom, none on the other sides.
-        self.resample = nnx.Conv(dim, dim, (3, 3), strides=2, padding=((0, 1), (0, 1)), **kwargs)
-        self.time_conv = CausalConv3d(dim, dim, (3, 1, 1), time_stride=2, **kwargs) if time else None
+        self.resample = nnx.Conv(in_dim, out_dim, (3, 3), strides=2, padding=((0, 1), (0, 1)), **kwargs)
+        self.time_conv = CausalConv3d(out_dim, out_dim, (3, 1, 1), time_stride=2, **kwargs) if time else None
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 1 H/2 W/2 C"] | tuple | None, chunk: Chunk
-    ) -> tuple[Float[Array, "B T/2 H/2 W/2 C"], Float[Array, "B 1 H/2 W/2 C"] | tuple]:
+        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 1 H/2 W/2 D"] | tuple | None, chunk: Chunk
+    ) -> tuple[Float[Array, "B T/2 H/2 W/2 D"], Float[Array, "B 1 H/2 W/2 D"] | tuple]:
         x = chunk.keep_split(self.resample(x))
         if self.time_conv is None:
             return x, ()
@@ -43,14 +43,14 @@ class Upsample(nnx.Module):
     sees it; () without one.
     """
 
-    def __init__(self, dim: int, time: bool, *, rngs: nnx.Rngs, dtype, param_dtype):
+    def __init__(self, in_dim: int, out_dim: int, time: bool, *, rngs: nnx.Rngs, dtype, param_dtype):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        self.time_conv = CausalConv3d(dim, 2 * dim, (3, 1, 1), **kwargs) if time else None
-        self.resample = nnx.Conv(dim, dim, (3, 3), padding=1, **kwargs)
+        self.time_conv = CausalConv3d(in_dim, 2 * in_dim, (3, 1, 1), **kwargs) if time else None
+        self.resample = nnx.Conv(in_dim, out_dim, (3, 3), padding=1, **kwargs)
 
     def __call__(
         self, x: Float[Array, "B T H W C"], past: Float[Array, "B 2 H W C"] | tuple | None, chunk: Chunk
-    ) -> tuple[Float[Array, "B 2T 2H 2W C"], Float[Array, "B 2 H W C"] | tuple]:
+    ) -> tuple[Float[Array, "B 2T 2H 2W D"], Float[Array, "B 2 H W C"] | tuple]:
         new_past = ()
         if self.time_conv is not None:
             pair, new_past = self.time_conv(x, past, chunk)

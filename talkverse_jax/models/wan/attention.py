@@ -1,4 +1,4 @@
-"""Self- and cross-attention of a Wan block.
+"""Self- and cross-attention of a Wan block: from the residual stream to what is added to it.
 
 Shapes: B batch, L tokens, S context tokens, D width, N heads, K head width (D = N K).
 """
@@ -10,6 +10,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
+from talkverse_jax.models.wan.layers import enter, leave
 from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.ops.attention import Attention, Segments
 from talkverse_jax.ops.rope import RopeTables, apply_rope
@@ -38,6 +39,9 @@ class _Projections(nnx.Module):
         self.norm_q = nnx.RMSNorm(dim, **norm)
         self.norm_k = nnx.RMSNorm(dim, **norm)
 
+    def _enter(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        return enter(self.attention.layout, x, self.dtype)
+
     def _queries(self, x: Float[Array, "B L D"]) -> Float[Array, "B L N K"]:
         return self._heads(self.norm_q(self.q(x)), "tokens")
 
@@ -51,8 +55,8 @@ class _Projections(nnx.Module):
         x = rearrange(x, "b l (n k) -> b l n k", n=self.num_heads)
         return self.attention.layout.constrain(x, "batch", positions, "heads", None)
 
-    def _project_out(self, x: Float[Array, "B L N K"]) -> Float[Array, "B L D"]:
-        return self.o(rearrange(x, "b l n k -> b l (n k)"))
+    def _leave(self, x: Float[Array, "B L N K"]) -> Float[Array, "B L D"]:
+        return leave(self.attention.layout, self.o(rearrange(x, "b l n k -> b l (n k)")))
 
 
 class SelfAttention(_Projections):
@@ -60,9 +64,10 @@ class SelfAttention(_Projections):
 
     def __call__(self, x: Float[Array, "B L D"], rope: RopeTables, tokens: int) -> Float[Array, "B L D"]:
         """Only the first `tokens` of the L are attended to; the others are padding."""
+        x = self._enter(x)
         q, k = apply_rope(self._queries(x), rope), apply_rope(self._keys(x, "tokens"), rope)
         q, k, v = (y.astype(self.dtype) for y in (q, k, self._values(x, "tokens")))
-        return self._project_out(self.attention.self_attention(q, k, v, tokens))
+        return self._leave(self.attention.self_attention(q, k, v, tokens))
 
 
 class CrossAttention(_Projections):
@@ -76,5 +81,5 @@ class CrossAttention(_Projections):
         self, x: Float[Array, "B L D"], context: KeyValues, segments: Segments | None = None
     ) -> Float[Array, "B L D"]:
         """With `segments`, a token sees the context tokens of its own segment."""
-        q = self._queries(x).astype(self.dtype)
-        return self._project_out(self.attention.cross_attention(q, context.keys, context.values, segments))
+        q = self._queries(self._enter(x)).astype(self.dtype)
+        return self._leave(self.attention.cross_attention(q, context.keys, context.values, segments))

@@ -11,7 +11,7 @@ ENGLISH_CTC = "jonatasgrosman/wav2vec2-large-xlsr-53-english"
 ENGLISH_LETTERS = 33  # its CTC vocabulary: a-z, apostrophe, hyphen, word border, four special tokens
 
 # What the published config.json must say where it says anything: the variant that is computed here.
-_COMPUTED = {
+COMPUTED = {
     "model_type": "wav2vec2",
     "feat_extract_norm": "layer",
     "feat_extract_activation": "gelu",
@@ -86,7 +86,7 @@ class Wav2Vec2Config:
           UserError: a variant of wav2vec2 that is not computed here, the multilingual base, or a model of
             another language; or a size is missing.
         """
-        for key, right in _COMPUTED.items():
+        for key, right in COMPUTED.items():
             if values.get(key, right) != right:
                 raise UserError(f"{where}: {key} is {values[key]!r}, not {right!r}; use {ENGLISH_CTC}")
         heads = values.get("architectures")  # published files name them, reference bundles do not

@@ -7,7 +7,7 @@ import pytest
 from talkverse_jax.core import tree
 from talkverse_jax.families.talkverse import flops as model_flops
 from talkverse_jax.families.talkverse.components import ModelConfigs
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.wav2vec2.flops import audio_flops
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
 from talkverse_jax.plan.hlo_cost import program_cost
 from tests.conftest import CONFIGS
@@ -45,21 +45,6 @@ def test_a_step_is_mostly_twice_its_weights_a_token():
     assert rough < model_flops.step_flops(config, 30, 40, 40, motion=True, branches=2) < 1.04 * rough
 
 
-def test_the_decoder_as_compiled(tiny):
-    """A CPU computes frame by frame exactly what the model asks for, but the first frame as a whole chunk."""
-    flops = _compiled_flops(WanVAE22.decode, _abstract(WanVAE22, tiny.vae), (1, 3, 4, 2, 48))
-    first, second, third = (model_flops.decode_flops(tiny.vae, frames, 4, 2) for frames in (1, 2, 3))
-    assert first < second - first == third - second
-    assert flops == 3 * (third - second)
-
-
-def test_the_encoder_as_compiled(tiny):
-    flops = _compiled_flops(WanVAE22.encode, _abstract(WanVAE22, tiny.vae), (1, 9, 64, 32, 3))
-    chunk = model_flops.encode_flops(tiny.vae, 9, 64, 32) - model_flops.encode_flops(tiny.vae, 5, 64, 32)
-    unused = 2 * (4 * 2) * 96 * 48  # the last layer computes the variance too, of every chunk
-    assert flops == 3 * (chunk + unused)
-
-
 def test_wav2vec2_as_compiled(tiny):
     flops = _compiled_flops(Wav2Vec2.states, _abstract(Wav2Vec2, tiny.audio), (1, 16_000))
-    assert flops == pytest.approx(model_flops.audio_flops(tiny.audio, 16_000), rel=1e-3)
+    assert flops == pytest.approx(audio_flops(tiny.audio, 16_000), rel=1e-3)

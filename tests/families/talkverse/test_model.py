@@ -126,7 +126,7 @@ def test_bfloat16_stays_near_float32():
 
 
 def test_motion_positions_at_640():
-    positions = motion_positions(40, 40)
+    positions = motion_positions((40, 40), (1, 2, 2))
     assert len(positions) == 600
     assert sorted(set(positions[:, 0])) == [-19, -14, -9, -4, -3, -1]
     np.testing.assert_array_equal(positions[399], [-1, 19, 19])

@@ -13,8 +13,9 @@ import pytest
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.axes import AXES
-from talkverse_jax.families.talkverse.config import RunShape, TalkVerseConfig
+from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.model import TalkVerse
+from talkverse_jax.models.wan.blocks import find_patterns
 from talkverse_jax.sharding.layout import Layout, parameter_axes
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
@@ -103,13 +104,18 @@ def test_blocks_one_by_one_compute_what_the_scan_does(mesh):
 
 
 def test_what_repeats_is_compiled_once():
+    def of(config, scan=True):
+        patterns = find_patterns(config.layers, scan)
+        return [("".join(paths[0][0] for paths in pattern), len(pattern[0])) for pattern in patterns]
+
     published = TalkVerseConfig.talkverse_5b()
-    assert published.runs(scan=True) == [RunShape("BIBB", 10, 0, 0), RunShape("I", 1, 30, 10)]
-    assert published.runs(scan=True)[0].numbers(2) == tuple(range(1, 30, 3))
-    assert CONFIG.runs(scan=True) == [RunShape("BIB", 3, 0, 0)]
-    assert [run.stages for run in CONFIG.runs(scan=False)] == ["BI", "B"] * 3
+    assert of(published) == [("babb", 10), ("a", 1)]
+    assert find_patterns(published.layers, True)[0][2] == tuple(f"blocks/{i}" for i in range(1, 30, 3))
+    assert find_patterns(published.layers, True)[1] == (("audio_injectors/10",),)
+    assert of(CONFIG) == [("bab", 3)]
+    assert of(CONFIG, scan=False) == [("ba", 1), ("b", 1)] * 3
     uneven = dataclasses.replace(CONFIG, audio_inject_layers=(0, 1, 3))
-    assert [(run.stages, run.times) for run in uneven.runs(scan=True)] == [("BI", 2), ("B", 2), ("I", 1), ("B", 2)]
+    assert of(uneven) == [("ba", 2), ("b", 2), ("a", 1), ("b", 2)]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.model import TalkVerse
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.model import WanVAE22
+from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.clip import Clip
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.placement import Layouts, component_layouts
@@ -63,7 +63,7 @@ SETTINGS = dict(
 
 @cache
 def unsplit_models() -> dict[str, nnx.Module]:
-    models = {"dit": random_module(TalkVerse, DIT), "vae": random_module(WanVAE22, VAE)}
+    models = {"dit": random_module(TalkVerse, DIT), "vae": random_module(WanVAE, VAE)}
     # Where loading puts them: what the first clip was compiled for then serves the second.
     return jax.device_put(models, jax.devices()[0])
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.parity.original.exact import load, without_storage
+from talkverse_jax.families.talkverse.original.exact import load, without_storage
 
 State = Mapping[str, Any]  # tensors by name, of torch or numpy
 Sizes = Mapping[str, Any] | None  # named as in a bundle's config; None for the published ones

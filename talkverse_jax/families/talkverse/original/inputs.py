@@ -27,11 +27,11 @@ class Size:
     frames: int
 
     def __post_init__(self) -> None:
-        for flag, value in (("--height", self.height), ("--width", self.width)):
+        for name, value in (("height", self.height), ("width", self.width)):
             if value < 128 or value % 32:
-                raise UserError(f"{flag}: {value} cannot be used; give a multiple of 32 from 128 up")
+                raise UserError(f"{value}: give a multiple of 32 from 128 up", field=name)
         if self.frames < 4 or self.frames % 4:
-            raise UserError(f"--frames: {self.frames} cannot be used; give a multiple of 4")
+            raise UserError(f"{self.frames}: give a multiple of 4", field="frames")
 
     def latents(self, frames: int | None = None) -> tuple[int, int, int, int]:
         """Shape of latents [C, F, h, w]: those of a clip, or of so many latent frames."""

@@ -13,9 +13,9 @@ from unittest import mock
 import torch
 from PIL import Image
 
-from talkverse_jax.parity.original.exact import load
-from talkverse_jax.parity.original.inputs import Arrays
-from talkverse_jax.parity.original.models import published
+from talkverse_jax.families.talkverse.original.exact import load
+from talkverse_jax.families.talkverse.original.inputs import Arrays
+from talkverse_jax.families.talkverse.original.models import published
 
 
 @torch.no_grad()

@@ -1,0 +1,77 @@
+"""What a conversion can be told, whatever the family; where the published files lie is the family's `Sources`.
+Imports no JAX."""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import option
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertOptions:
+    """One conversion."""
+
+    download: str | None = option(
+        "fetch these from the Hugging Face hub (or HF_ENDPOINT) into DIR first; what is there stays",
+        group="from",
+        metavar="DIR",
+        default=None,
+    )
+    output: str | None = option(
+        "folder of converted weights; a component in it that is complete and of the same files and settings is skipped",
+        group="to",
+        metavar="DIR",
+        default=None,
+    )
+    export: str | None = option(
+        "write what is trained in --output back as safetensors into DIR, bit for bit (if it was converted with "
+        "--lora_merge false --dtype keep)",
+        group="to",
+        metavar="DIR",
+        default=None,
+    )
+    components: tuple[str, ...] = option(
+        "which models, separated by commas (default: all)", group="how", metavar="LIST", default=()
+    )
+    dtype: Literal["auto", "bfloat16", "float32", "keep"] = option(
+        "of the parameters; auto: large networks bfloat16, others float32; keep: as they came in",
+        group="how",
+        default="auto",
+    )
+    config: str | None = option(
+        "TOML file of other sizes, a table for each component (default: the published ones)",
+        group="how",
+        metavar="FILE",
+        default=None,
+    )
+    lora_rank: int = option("rank of the LoRA pairs in the trained file", group="how", metavar="N", default=128)
+    lora_alpha: float = option("alpha of the LoRA pairs in the trained file", group="how", metavar="X", default=128.0)
+    lora_merge: bool = option(
+        "add the pairs to the kernels; false: store them beside, to be added on loading", group="how", default=True
+    )
+
+    def __post_init__(self):
+        if not self.output and (self.export or not self.download):
+            raise UserError("missing; give the folder of converted weights", field="output")
+        if self.lora_rank < 1:
+            raise UserError(f"{self.lora_rank}: give 1 or more", field="lora_rank")
+        if not math.isfinite(self.lora_alpha):
+            raise UserError(f"{self.lora_alpha}: give a number", field="lora_alpha")
+
+    def chosen(self, components: Iterable[str]) -> tuple[str, ...]:
+        """Those of the family's components that `components` names, in its order; each once.
+
+        Raises:
+          UserError: it names another.
+        """
+        known = tuple(components)
+        if not self.components:
+            return known
+        names = tuple(dict.fromkeys(self.components))
+        for name in names:
+            if name not in known:
+                raise UserError(f"{name!r} is none of {', '.join(known)}", field="components")
+        return names

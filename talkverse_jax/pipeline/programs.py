@@ -1,0 +1,164 @@
+"""What sampling runs, as `plan` asks a family for it: programs with their work, and the shapes and places of what they
+take.
+
+    sampling_work(configs, settings, machine, size) -> ClipWork              what a clip costs by the models' sizes
+    programs(configs, settings, machine, size, mesh) -> list[Program]        the same, to be compiled
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from talkverse_jax.core import tree
+from talkverse_jax.pipeline.clip import FPS
+from talkverse_jax.pipeline.placement import Layouts
+from talkverse_jax.sharding.layout import Layout, parameter_axes
+from talkverse_jax.weights.component import Component
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One program, by what the models ask for.
+
+    Attributes:
+      name: a denoising step's begins with the word "step".
+      flops: the models' own, on all devices together.
+      times: how often it runs ...
+      when: ... in every `clip`, in the `first` alone, in a `video`, or in an `update` of training.
+      component: whose weights it takes.
+      beside: components whose weights stay in memory meanwhile.
+      float32: its products are of float32.
+      intermediate: bytes of its widest intermediate results, on all devices together; for estimates.
+    """
+
+    name: str
+    flops: float
+    times: int
+    when: Literal["clip", "first", "video", "update"]
+    component: str
+    beside: tuple[str, ...] = ()
+    float32: bool = False
+    intermediate: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipWork:
+    """What one clip and its conditions take.
+
+    Attributes:
+      height, width: pixels.
+      frames: of a clip.
+      steps: of denoising.
+      branches: of guidance.
+      programs: in the order of their cost to a person who waits.
+      dtypes: of each component's parameters.
+    """
+
+    height: int
+    width: int
+    frames: int
+    steps: int
+    branches: int
+    programs: tuple[Work, ...]
+    dtypes: Mapping[str, str]
+
+    @property
+    def seconds(self) -> float:
+        """Of the video that a clip shows."""
+        return self.frames / FPS
+
+    def __str__(self) -> str:
+        branches = f", {self.branches} branches" if self.branches > 1 else ""
+        return f"{self.width}x{self.height}, {self.frames} frames, {self.steps} steps{branches}"
+
+
+class Call(NamedTuple):
+    """A program and what it is called with.
+
+    Attributes:
+      function: jitted; `function.lower(*args, **static)`.
+      args, static: arrays' shapes, types and shardings, among them the model's; and what is no array.
+    """
+
+    function: Any
+    args: tuple[Any, ...]
+    static: Mapping[str, Any] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Something to compile.
+
+    Attributes:
+      call: made when it is asked for, as tracing takes seconds.
+      weights: bytes a device of the model's.
+      beside: bytes a device of what else is in memory, by name.
+    """
+
+    work: Work
+    call: Callable[[], Call]
+    weights: int
+    beside: Mapping[str, int]
+
+
+def sampling_programs(
+    clip: ClipWork, models: Mapping[str, nnx.Module], calls: Mapping[str, Callable[[], Call]]
+) -> list[Program]:
+    """The programs of a clip.
+
+    Args:
+      models: placed ones, by component (see `placed_models`).
+      calls: by the name of the work.
+    """
+    weights = {name: weight_bytes(model) for name, model in models.items()}
+    return [
+        Program(work, calls[work.name], weights[work.component], {name: weights[name] for name in work.beside})
+        for work in clip.programs
+    ]
+
+
+def placed_models(
+    components: Mapping[str, Component], configs: Any, dtypes: Mapping[str, str], layouts: Layouts
+) -> dict[str, nnx.Module]:
+    """The models by component, with their parameters' shapes and shardings in place of arrays."""
+    models = {}
+    for name, component in components.items():
+        model = component.abstract(getattr(configs, name), jnp.dtype(dtypes[name]), layout=layouts[name])
+        sharding = layouts[name].parameter_sharding(component.axes)
+        parameters = {
+            path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(path, x.shape))
+            for path, x in tree.abstract_parameters(model).items()
+        }
+        models[name] = tree.with_parameters(model, parameters)
+    return models
+
+
+def array(layout: Layout, *shape: int, axes: tuple[str | None, ...] = (), dtype: Any = jnp.float32) -> Any:
+    """The shape of an array whose leading axes are named; whole on every device where they are not."""
+    return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=layout.sharding(*axes))
+
+
+def weight_bytes(model: nnx.Module) -> int:
+    """Bytes of a placed model's parameters on one device."""
+    return sum(shard_bytes(x) for x in tree.parameters(model).values())
+
+
+def shard_bytes(x: jax.ShapeDtypeStruct) -> int:
+    """Bytes of an array's part on one device."""
+    shape = x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)
+    return math.prod(shape) * jnp.dtype(x.dtype).itemsize
+
+
+def component_bytes(component: Component, config: Any, dtype: str, layout: Layout | None) -> int:
+    """Bytes of a component's parameters on one device, which need not be there; of all without a layout."""
+    total = 0
+    for path, x in tree.abstract_parameters(component.abstract(config, jnp.dtype(dtype))).items():
+        names = parameter_axes(component.axes, path, len(x.shape))
+        parts = layout.fitting_parts(x.shape, names) if layout else 1
+        total += math.prod(x.shape) * jnp.dtype(x.dtype).itemsize // parts
+    return total

@@ -1,0 +1,58 @@
+"""What `plan` and `plan-table` can be told. Imports no JAX."""
+
+import dataclasses
+from pathlib import Path
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import option
+from talkverse_jax.sharding.mesh_config import MeshConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanOptions:
+    """One plan, of sampling or of training."""
+
+    topology: str = option("machine, such as v6e-8 or H100-1; all: each that is known", group="plan", metavar="NAME")
+    config: str | None = option("TOML file of sample's options", group="plan", metavar="FILE", default=None)
+    train: str | None = option("instead: TOML file of train's options", group="plan", metavar="FILE", default=None)
+    mesh: str | None = option(
+        "as sample and train take it (default: configs/mesh/TOPOLOGY.toml; for training fsdp=-1)",
+        group="plan",
+        metavar="AXES",
+        default=None,
+    )
+    size: str | None = option(
+        "pixels (default: the size that the documentation speaks of)", group="plan", metavar="WxH", default=None
+    )
+    programs: tuple[str, ...] = option(
+        "only these programs, such as step decode", group="plan", metavar="NAME", default=()
+    )
+    model: str | None = option(
+        "TOML file of the models' sizes (default: the published ones)", group="model", metavar="FILE", default=None
+    )
+    weights: str | None = option(
+        "instead: folder of converted weights, to read the sizes from", group="model", metavar="DIR", default=None
+    )
+    family: str | None = option(
+        "of the models (default: that of --weights, else the first one)", group="model", metavar="NAME", default=None
+    )
+    json: str | None = option("write everything there too", group="output", metavar="FILE", default=None)
+
+    def __post_init__(self):
+        if self.config and self.train:
+            raise UserError("cannot be given with --config; choose one", field="train")
+        if not self.config and not self.train:
+            raise UserError("or --train is missing; give the options of a run", field="config")
+        if self.model and self.weights:
+            raise UserError("cannot be given with --model; choose one", field="weights")
+        if self.json and not Path(self.json).resolve().parent.is_dir():
+            raise UserError(f"{self.json}: there is no such folder; make it or give another path", field="json")
+        if self.mesh is not None:
+            MeshConfig.read(self.mesh)
+
+
+@dataclasses.dataclass(frozen=True)
+class TableOptions:
+    """The page of what fits where."""
+
+    output: str = option("the page to write", group="output", metavar="FILE", default="docs/tpu.md")

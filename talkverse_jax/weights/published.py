@@ -1,0 +1,257 @@
+"""Where a family's components come from: a record for each of its published files, from which they are fetched,
+opened, exported, and made with random numbers.
+
+    SOURCES = {
+        "vae": Origin(Repository("ckpt_dir", "Wan-AI/Wan2.2-TI2V-5B"), TorchFile("Wan2.2_VAE.pth")),
+        ...
+    }
+
+The kinds of files are in `published_files.py`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.weights import lora
+from talkverse_jax.weights import safetensors_io as safetensors
+from talkverse_jax.weights.component import Component
+from talkverse_jax.weights.published_files import Shapes, SmallFiles, TensorFiles
+
+
+@dataclasses.dataclass(frozen=True)
+class Repository:
+    """A folder of the Hugging Face hub.
+
+    Attributes:
+      flag: of the family's `Sources`, that names the folder on this machine.
+      name: on the hub, OWNER/FOLDER.
+      inside: the flag of a folder in which it may lie under its own name, where `flag` is not given.
+    """
+
+    flag: str
+    name: str
+    inside: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Its own name."""
+        return self.name.rpartition("/")[2]
+
+    def locate(self, sources: Any, component: str) -> Path:
+        """The folder on this machine.
+
+        Args:
+          sources: the family's flags.
+          component: what it is needed for, for the error.
+
+        Raises:
+          UserError: the flag is missing, or no folder is there.
+        """
+        path = getattr(sources, self.flag)
+        if not path and self.inside and (outer := getattr(sources, self.inside)):
+            nested = Path(outer, self.folder)
+            path = str(nested) if nested.is_dir() else None
+        if not path:
+            raise UserError(f"missing; give the folder of {self.name} to convert {component}", field=self.flag)
+        if not Path(path).is_dir():
+            what = "is a file" if Path(path).is_file() else "no such folder"
+            raise UserError(f"{path}: {what}; give the folder of {self.name}", field=self.flag)
+        return Path(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """A safetensors file that was trained upon a base model: whole tensors in place of the base's or new to it, and
+    LoRA pairs.
+
+    Attributes:
+      flag: of the family's `Sources`, that names the file on this machine.
+      repository: on the hub, OWNER/FOLDER.
+      file: its name there.
+      title: for people.
+      adds: how the names of those tensors begin that the base model lacks.
+      replaces: how the names of those begin that were trained again, whole.
+      pairs: the names of the layers that have pairs, a regular expression.
+      dtype: of its tensors.
+    """
+
+    flag: str
+    repository: str
+    file: str
+    title: str
+    adds: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    pairs: str | None = None
+    dtype: str = "bfloat16"
+
+    def locate(self, sources: Any, component: str) -> Path:
+        """The file on this machine; whether it is there, its reader tells.
+
+        Raises:
+          UserError: the flag is missing.
+        """
+        path = getattr(sources, self.flag)
+        if not path:
+            raise UserError(f"missing; give {self.title} ({self.file}) to convert {component}", field=self.flag)
+        return Path(path)
+
+    def is_new(self, name: str) -> bool:
+        """Whether the base model lacks a tensor."""
+        return name.startswith(self.adds)
+
+    def shapes(self, shapes: Mapping[str, tuple[int, ...]], rank: int) -> Shapes:
+        """What the file holds of a model's tensors, and pairs of that rank.
+
+        Args:
+          shapes: of the model, by PyTorch name.
+        """
+        dtype = np.dtype(self.dtype)
+        found = {n: (dtype, shape) for n, shape in shapes.items() if n.startswith((*self.adds, *self.replaces))}
+        for name, shape in shapes.items():
+            layer = name.removesuffix(".weight")
+            if self.pairs and name != layer and re.fullmatch(self.pairs, layer):
+                found[layer + lora.A] = (dtype, (rank, shape[1]))
+                found[layer + lora.B] = (dtype, (shape[0], rank))
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomTensors:
+    """How random numbers stand in for a component's published ones.
+
+    Attributes:
+      dtype: that the tensors are published in.
+      also: the tensors that its files have besides and the model does not use, for a config.
+      values: mean and deviation, by shell pattern of the names for which the rule of thumb is wrong.
+    """
+
+    dtype: str = "float32"
+    also: Callable[[Any], Mapping[str, tuple[int, ...]]] = lambda config: {}
+    values: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A component as it was published: mapped, not read.
+
+    Attributes:
+      component, config: what it is, and of what size.
+      tensors: what its parameters come from, by PyTorch name.
+      files: all files that it comes from.
+      where: the tensors are from, for messages.
+      base: the safetensors files that hold the (base) model; none where it is published otherwise.
+      index: of these, where there is one.
+      trained: the file that was trained upon it.
+      pairs: LoRA pairs by layer.
+      replaced: tensors of the base model that trained ones replace.
+      copies: files to copy, by their place in the component's folder.
+    """
+
+    component: Component
+    config: Any
+    tensors: Mapping[str, np.ndarray]
+    files: tuple[Path, ...]
+    where: str
+    base: tuple[safetensors.SafetensorsFile, ...] = ()
+    index: Path | None = None
+    trained: safetensors.SafetensorsFile | None = None
+    pairs: Mapping[str, lora.Pair] = dataclasses.field(default_factory=dict)
+    replaced: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    copies: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+
+    @property
+    def tensor_files(self) -> tuple[Path, ...]:
+        """Those of the files that hold tensors."""
+        return tuple(f for f in self.files if f.suffix != ".json" and f not in self.copies.values())
+
+    @property
+    def exportable(self) -> bool:
+        """Whether the safetensors files can be written again from what is converted."""
+        return bool(self.base) and not self.component.ignored
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a component comes from.
+
+    Attributes:
+      repository: that holds its files.
+      tensors: how its tensors lie there.
+      beside: other files that it needs.
+      adapter: what was trained upon it.
+      random: how to make random weights of it.
+    """
+
+    repository: Repository
+    tensors: TensorFiles
+    beside: tuple[SmallFiles, ...] = ()
+    adapter: Adapter | None = None
+    random: RandomTensors = RandomTensors()
+
+    def open(self, component: Component, config: Any, sources: Any) -> Published:
+        """Find and map the files of a component.
+
+        Args:
+          config: its size.
+          sources: the family's flags.
+
+        Raises:
+          UserError: a flag or file is missing, or a file is damaged or another one than it should be.
+        """
+        folder = self.repository.locate(sources, component.name)
+        path = self.adapter.locate(sources, component.name) if self.adapter else None
+        copies: dict[str, Path] = {}
+        for small in self.beside:
+            copies |= small.read(folder, config)
+        base = self.tensors.read(folder)
+        first, *more = base.paths
+        published = Published(
+            component=component,
+            config=config,
+            tensors=base.tensors,
+            files=(*base.paths, *copies.values()),
+            where=str(folder if more else first),
+            base=base.files,
+            index=base.index,
+            copies=copies,
+        )
+        return published if path is None else _with_trained(published, path)
+
+    def download(self, root: Path, fetch: Callable[[str, str, Path], Path]) -> dict[str, str]:
+        """Fetch the files.
+
+        Args:
+          root: gets a folder for each repository.
+          fetch: called with a repository, a file of it and a folder; gives the path of the file there.
+
+        Returns:
+          The flags that name what was fetched.
+        """
+        folder, repository = root / self.repository.folder, self.repository.name
+        for part in (*self.beside, self.tensors):
+            part.fetch(lambda file: fetch(repository, file, folder))
+        flags = {self.repository.flag: str(folder)}
+        if self.adapter:
+            flags[self.adapter.flag] = str(fetch(self.adapter.repository, self.adapter.file, root))
+        return flags
+
+
+def _with_trained(published: Published, path: Path) -> Published:
+    trained = safetensors.read_file(path)
+    whole, pairs = lora.split(trained.tensors, str(path))
+    base = published.tensors
+    return dataclasses.replace(
+        published,
+        tensors={**base, **whole},
+        files=(*published.files, path),
+        where=f"{published.where} and {path}",
+        trained=trained,
+        pairs=pairs,
+        replaced={name: base[name] for name in base.keys() & whole.keys()},
+    )

@@ -1,0 +1,233 @@
+"""The files in which models are published, each kind a brick of a family's `published.py`: found and read, named for
+the download, and written with other numbers.
+
+Tensors are in `Safetensors` or a `TorchFile`; beside them lie a `Tokenizer` and `JsonFile`s.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.weights import safetensors_io as safetensors
+from talkverse_jax.weights.tiny_tokenizer import save_tiny_tokenizer
+from talkverse_jax.weights.torch_reader import read_torch
+from talkverse_jax.weights.torch_writer import write_torch
+
+Fetch = Callable[[str], Path]  # brings a file of a repository onto this machine
+Shapes = Mapping[str, tuple[np.dtype, tuple[int, ...]]]  # by PyTorch name
+Values = Callable[[Shapes], Iterator[np.ndarray]]  # of such tensors, in order
+
+
+@dataclasses.dataclass(frozen=True)
+class MappedTensors:
+    """Tensors of one model, mapped and not read.
+
+    Attributes:
+      tensors: by PyTorch name.
+      paths: the files that hold them, then an index of them.
+      files: the safetensors files among them.
+      index: the index, where there is one.
+    """
+
+    tensors: dict[str, np.ndarray]
+    paths: tuple[Path, ...]
+    files: tuple[safetensors.SafetensorsFile, ...] = ()
+    index: Path | None = None
+
+
+class TensorFiles(Protocol):
+    """How a model's tensors lie in a published folder."""
+
+    def read(self, folder: Path) -> MappedTensors:
+        """Find and map them.
+
+        Raises:
+          UserError: a file is missing or damaged.
+        """
+        ...
+
+    def fetch(self, fetch: Fetch) -> None:
+        """Fetch the files."""
+
+    def write(self, folder: Path, shapes: Shapes, values: Values) -> None:
+        """Write other numbers as they are published."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Safetensors:
+    """`STEM.safetensors`, or shards of it with an index.
+
+    Attributes:
+      shards: that it is published in; all ways are read.
+      or_torch: a file of PyTorch that may stand in its place.
+    """
+
+    stem: str
+    shards: int = 1
+    or_torch: str | None = None
+
+    @property
+    def _single(self) -> str:
+        return f"{self.stem}.safetensors"
+
+    @property
+    def index(self) -> str:
+        """The name of the index."""
+        return f"{self.stem}.safetensors.index.json"
+
+    def read(self, folder: Path) -> MappedTensors:
+        if self.or_torch and (folder / self.or_torch).is_file() and not (folder / self._single).is_file():
+            return TorchFile(self.or_torch).read(folder)
+        files = tuple(safetensors.read_shards(folder, self.stem))
+        paths = tuple(file.path for file in files)
+        index = safetensors.index_file(folder, self.stem)
+        if not index.is_file():
+            return MappedTensors(safetensors.merge(files), paths, files)
+        return MappedTensors(safetensors.merge(files), (*paths, index), files, index)
+
+    def fetch(self, fetch: Fetch) -> None:
+        if self.shards == 1:
+            fetch(self._single)
+            return
+        for file in sorted(set(safetensors.read_index(fetch(self.index)).values())):
+            fetch(file)
+
+    def write(self, folder: Path, shapes: Shapes, values: Values) -> None:
+        if self.shards == 1:
+            write_safetensors(folder / self._single, shapes, values)
+            return
+        parts = _split(shapes, self.shards)
+        index: dict[str, Any] = {"metadata": {"total_size": _nbytes(shapes)}, "weight_map": {}}
+        for number, part in enumerate(parts, 1):
+            file = f"{self.stem}-{number:05d}-of-{len(parts):05d}.safetensors"
+            write_safetensors(folder / file, part, values)
+            index["weight_map"] |= dict.fromkeys(part, file)
+        _write_json(folder / self.index, index)
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchFile:
+    """One file of PyTorch."""
+
+    file: str
+
+    def read(self, folder: Path) -> MappedTensors:
+        return MappedTensors(read_torch(folder / self.file), (folder / self.file,))
+
+    def fetch(self, fetch: Fetch) -> None:
+        fetch(self.file)
+
+    def write(self, folder: Path, shapes: Shapes, values: Values) -> None:
+        write_torch(folder / self.file, shapes, values(shapes))
+
+
+class SmallFiles(Protocol):
+    """What lies beside the tensors."""
+
+    def read(self, folder: Path, config: Any) -> dict[str, Path]:
+        """Check the files.
+
+        Args:
+          config: the component's.
+
+        Returns:
+          Those to copy, by their place in the component's folder.
+
+        Raises:
+          UserError: one is missing, or of another model.
+        """
+        ...
+
+    def fetch(self, fetch: Fetch) -> None:
+        """Fetch the files."""
+
+    def write(self, folder: Path, config: Any) -> None:
+        """Write such files for random weights of a size."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """A folder of transformers' tokenizer files; it becomes `tokenizer/`. With random weights comes a tiny one."""
+
+    folder: str
+    files: tuple[str, ...] = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
+
+    def read(self, folder: Path, config: Any) -> dict[str, Path]:
+        del config
+        home = folder / self.folder
+        if not (home / "tokenizer.json").is_file():
+            raise UserError(f"{home / 'tokenizer.json'}: no such file; download the folder {self.folder} again")
+        return {f"tokenizer/{name}": home / name for name in self.files if (home / name).is_file()}
+
+    def fetch(self, fetch: Fetch) -> None:
+        for name in self.files:
+            fetch(f"{self.folder}/{name}")
+
+    def write(self, folder: Path, config: Any) -> None:
+        del config
+        save_tiny_tokenizer(folder / self.folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class JsonFile:
+    """A table of values.
+
+    Attributes:
+      check: called with the values, the component's config and the file's name; raises UserError where they do not
+        fit.
+      content: the values for a config, where weights are random.
+      copied: whether the component keeps it.
+    """
+
+    file: str
+    check: Callable[[dict[str, Any], Any, str], None]
+    content: Callable[[Any], dict[str, Any]]
+    copied: bool = False
+
+    def read(self, folder: Path, config: Any) -> dict[str, Path]:
+        path = folder / self.file
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; download the folder again") from None
+        except ValueError as error:
+            raise UserError(f"{path}: not JSON ({error}); download it again") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{path}: not a table of values; download it again")
+        self.check(values, config, str(path))
+        return {self.file: path} if self.copied else {}
+
+    def fetch(self, fetch: Fetch) -> None:
+        fetch(self.file)
+
+    def write(self, folder: Path, config: Any) -> None:
+        _write_json(folder / self.file, self.content(config))
+
+
+def write_safetensors(path: Path, shapes: Shapes, values: Values) -> None:
+    """One file, tensor by tensor, with a header as PyTorch's users write it."""
+    safetensors.write_file(path, safetensors.make_header(shapes, {"format": "pt"}), values(shapes))
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def _split(shapes: Shapes, parts: int) -> list[dict[str, tuple[np.dtype, tuple[int, ...]]]]:
+    """Runs of tensors of about the same number of bytes."""
+    shards: list[dict[str, tuple[np.dtype, tuple[int, ...]]]] = [{} for _ in range(parts)]
+    total, done = _nbytes(shapes), 0
+    for name, (dtype, shape) in shapes.items():
+        shards[min(parts - 1, parts * done // total)][name] = (dtype, shape)
+        done += dtype.itemsize * math.prod(shape)
+    return [shard for shard in shards if shard]
+
+
+def _nbytes(shapes: Shapes) -> int:
+    return sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes.values())

@@ -23,7 +23,7 @@ from talkverse_jax.sharding.layout import Layout
 EPS = 1e-6
 
 
-class Attention(nnx.Module):
+class UMT5Attention(nnx.Module):
     """Self-attention without biases; T5 does not scale the scores."""
 
     def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
@@ -48,7 +48,7 @@ class Attention(nnx.Module):
         return self.o(rearrange(out, "b t n k -> b t (n k)"))
 
 
-class FeedForward(nnx.Module):
+class UMT5FeedForward(nnx.Module):
     """Gated tanh-GELU."""
 
     def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
@@ -80,16 +80,16 @@ class RelativePositions(nnx.Module):
         return rearrange(table[buckets], "query key n -> 1 n query key")
 
 
-class Block(nnx.Module):
+class UMT5Block(nnx.Module):
     """Attention and feed-forward, each behind its norm; positions enter every block."""
 
     def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
         norm = functools.partial(nnx.RMSNorm, epsilon=EPS, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
         self.layout = layout
         self.norm1 = norm(config.dim)
-        self.attn = Attention(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+        self.attn = UMT5Attention(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
         self.norm2 = norm(config.dim)
-        self.ffn = FeedForward(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+        self.ffn = UMT5FeedForward(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
         self.pos_embedding = RelativePositions(config, rngs=rngs, param_dtype=param_dtype)
 
     def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
@@ -118,7 +118,7 @@ class UMT5Encoder(nnx.Module):
             config.vocab, config.dim, rngs=rngs, dtype=param_dtype, param_dtype=param_dtype
         )
         self.blocks = nnx.List(
-            Block(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+            UMT5Block(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
             for _ in range(config.num_layers)
         )
         self.norm = nnx.RMSNorm(config.dim, epsilon=EPS, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)

@@ -59,7 +59,7 @@ class PositionEmbedding(nnx.Module):
         return nnx.gelu(self.conv(x), approximate=False).astype(jnp.float32)
 
 
-class Attention(nnx.Module):
+class Wav2Vec2Attention(nnx.Module):
     """Self-attention to the vectors that come from sound, not from padding."""
 
     def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
@@ -78,7 +78,7 @@ class Attention(nnx.Module):
         return self.out_proj(rearrange(attend(q, k, v, frames), "b t n k -> b t (n k)"))
 
 
-class FeedForward(nnx.Module):
+class Wav2Vec2FeedForward(nnx.Module):
     """Linear, GELU, Linear."""
 
     def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
@@ -99,9 +99,9 @@ class EncoderLayer(nnx.Module):
         width, eps = config.hidden_size, config.layer_norm_eps
         self.layout = layout
         self.layer_norm = layer_norm(width, eps, rngs=rngs, param_dtype=param_dtype)
-        self.attention = Attention(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+        self.attention = Wav2Vec2Attention(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
         self.final_layer_norm = layer_norm(width, eps, rngs=rngs, param_dtype=param_dtype)
-        self.feed_forward = FeedForward(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+        self.feed_forward = Wav2Vec2FeedForward(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
 
     def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> Float[Array, "B T D"]:
         whole = lambda y: self.layout.constrain(y.astype(jnp.float32), "batch", None, None)  # noqa: E731
@@ -109,7 +109,7 @@ class EncoderLayer(nnx.Module):
         return x + whole(self.feed_forward(self.final_layer_norm(x)))
 
 
-class Encoder(nnx.Module):
+class Wav2Vec2Encoder(nnx.Module):
     """Position embedding, layers, final norm."""
 
     def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):

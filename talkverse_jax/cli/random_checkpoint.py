@@ -3,8 +3,8 @@
 import argparse
 import sys
 
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.cli.progress import TerminalReporter
-from talkverse_jax.core.errors import run_command
 
 
 def main(argv: list[str] | None = None) -> None:

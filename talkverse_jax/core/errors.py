@@ -1,8 +1,7 @@
 """The one exception that a command turns into one line and exit code 2."""
 
 import errno
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,20 +54,6 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         return f"error: {error}", 2
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
-    remedy = _REMEDIES.get(error.errno or 0) if isinstance(error, OSError) and error.filename else None
-    return (f"error: {error.filename}: {error.strerror}; {remedy}", 2) if remedy else None
-
-
-def run_command(main: Callable[[], None]) -> None:
-    """Call `main`; a `UserError` or Ctrl-C becomes one line on stderr instead of a traceback.
-
-    Exit codes: 0 success, 2 bad input, 130 interrupted.
-    """
-    try:
-        main()
-    except (UserError, OSError, KeyboardInterrupt) as error:
-        if (explained := explain(error)) is None:
-            raise
-        line, code = explained
-        print(line, file=sys.stderr)
-        sys.exit(code)
+    if isinstance(error, OSError) and error.filename and error.errno in _REMEDIES:
+        return f"error: {error.filename}: {error.strerror}; {_REMEDIES[error.errno]}", 2
+    return None

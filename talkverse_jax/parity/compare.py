@@ -14,7 +14,8 @@ import sys
 import jax
 import numpy as np
 
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.cli.command import run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.parity.cases import CASES as FORWARD_CASES
 from talkverse_jax.parity.training_cases import run_train_loss
 from talkverse_jax.sharding.mesh_config import MeshConfig

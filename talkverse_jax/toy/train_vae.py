@@ -23,10 +23,11 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 import talkverse_jax
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.core import compile_cache, presets, tree
 from talkverse_jax.core.config import to_dict
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option
 from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.data.batches import BatchPlan

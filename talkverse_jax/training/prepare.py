@@ -17,8 +17,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.core import compile_cache
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option, parse_options
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data import shards

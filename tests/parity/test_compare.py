@@ -7,8 +7,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.core.config import to_dict
-from talkverse_jax.core.errors import run_command
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.parity import cases as parity_cases
 from talkverse_jax.parity import compare as parity

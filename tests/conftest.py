@@ -1,4 +1,7 @@
-"""Eight virtual devices, one compile cache for the session and all processes it starts, and tiny weights."""
+"""Eight virtual devices, one compile cache for the session and all processes it starts, and tiny weights.
+
+Annotated shapes and dtypes are checked at every call, in all modules that are imported after this one.
+"""
 
 import atexit
 import gc
@@ -20,7 +23,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 from pathlib import Path
 
 import jax
+import jaxtyping
 import pytest
+
+from tests.annotations import check
+
+jaxtyping.install_import_hook("talkverse_jax", f"{check.__module__}.{check.__name__}")
 
 GOLDENS = Path(__file__).parent / "goldens"
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -19,11 +19,12 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from talkverse_jax.cli import convert as command
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.convert import convert
 from talkverse_jax.convert.options import ConvertOptions
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import tree
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.published import ADAPTER, VAE_FILE, WAN, WAV2VEC2

@@ -14,8 +14,8 @@ import pytest
 import soundfile
 
 import sample
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
-from talkverse_jax.core.errors import run_command
 from talkverse_jax.diffusion.denoise import denoising_step
 from talkverse_jax.families.talkverse.clips import ClipMaker
 from talkverse_jax.families.talkverse.family import FAMILY

@@ -17,7 +17,8 @@ import pytest
 import soundfile
 
 import sample
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.cli.command import run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.run.batch import worker as workers
 from talkverse_jax.run.batch.items import Base, read_list

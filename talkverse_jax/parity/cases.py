@@ -90,7 +90,7 @@ def layouts_on(mesh: MeshConfig | None, heads: int | None = None) -> Layouts:
       heads: of the transformer; without one, any mesh fits.
     """
     devices = jax.devices()
-    return component_layouts(mesh and make_mesh(mesh, devices, heads or len(devices)))
+    return component_layouts(mesh and make_mesh(mesh, devices, heads or len(devices)), COMPONENTS.values())
 
 
 def load(bundle: Bundle, name: str, config, layouts: Layouts, part: str | None = None) -> nnx.Module:

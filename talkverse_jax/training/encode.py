@@ -84,7 +84,7 @@ class SampleEncoder:
         Raises:
           UserError: one of them is missing or damaged.
         """
-        layouts = component_layouts(_local_mesh())
+        layouts = component_layouts(_local_mesh(), COMPONENTS.values())
         config = store.load_config(weights_dir, COMPONENTS["dit"])
         load = lambda name, dtype, layout: store.load_module(  # noqa: E731
             weights_dir, COMPONENTS[name], dtype=dtype, layout=layout

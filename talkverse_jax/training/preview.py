@@ -51,7 +51,7 @@ class Preview:
             t5_cpu=options.t5_cpu,
         )
         self._inputs = read_inputs(self._options)
-        layouts = component_layouts(mesh)
+        layouts = component_layouts(mesh, COMPONENTS.values())
         self._stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding")
         self._conditions, _ = encode_conditions(self._options, configs, layouts, self._inputs.sound, self._stopwatch)
         self._vae = store.load_module(

@@ -92,7 +92,7 @@ class TalkVersePipeline(Pipeline):
         trunk = self.configs.dit.trunk
         if mesh == "asked":
             mesh = choose_mesh(machine.mesh, trunk.num_heads, (2 if guided else 1) * pack)
-        self._layouts = component_layouts(mesh)
+        self._layouts = component_layouts(mesh, COMPONENTS.values())
         Attention(self._layouts["dit"], machine.attention).check(jnp.dtype(machine.dtype), trunk.head_dim)
         self._keep_encoders = keep_encoders
         self._given: dict[str, nnx.Module] = {}

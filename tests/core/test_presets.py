@@ -34,4 +34,4 @@ def test_paths_from_the_files_own_folder(tmp_path):
 def test_the_demo_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values = presets.read("demo")
-    assert all(open(values[name], "rb").read(1) for name in ("image", "audio"))
+    assert all(Path(values[name]).read_bytes() for name in ("image", "audio"))

@@ -8,7 +8,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from talkverse_jax.core.config import read_toml
-from talkverse_jax.core.options import build
+from talkverse_jax.core.options import blanks, build
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.machine import Machine, Weights
@@ -84,7 +84,5 @@ def sampling_options(family: str, path: str | Path) -> tuple[Any, Machine]:
     groups = {"settings": module.Settings, "machine": Machine}
     groups |= {"files": module.Files, "weights": Weights, "output": Output, "batch": BatchOptions}
     groups |= {"processes": ProcessOptions}
-    fields = [field for group in groups.values() for field in dataclasses.fields(group)]
-    missing = {field.name: "" for field in fields if field.default is dataclasses.MISSING}
-    made = build(groups, missing | read_toml(path), str(path))
+    made = build(groups, blanks(groups) | read_toml(path), str(path))
     return made["settings"], made["machine"]

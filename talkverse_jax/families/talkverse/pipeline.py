@@ -63,7 +63,7 @@ class TalkVersePipeline(Pipeline):
     """The models of a folder of converted weights. Each is loaded when it is first needed.
 
     Args:
-      guided: whether jobs are guided, which decides how devices are shared unless `machine.mesh` does.
+      settings: of the jobs, which decide how devices are shared unless `machine.mesh` does.
       pack: videos that are denoised together.
       keep_encoders: for the next job; otherwise text and audio encoder are dropped as soon as a job is encoded (but
         for that of a sound that is encoded as it is needed).
@@ -80,7 +80,7 @@ class TalkVersePipeline(Pipeline):
         weights: Weights,
         machine: Machine,
         *,
-        guided: bool = True,
+        settings: Settings | None = None,
         pack: int = 1,
         keep_encoders: bool = False,
         mesh: "Mesh | None | str" = "asked",
@@ -91,7 +91,8 @@ class TalkVersePipeline(Pipeline):
             store.check_trained(weights.weights, COMPONENTS["dit"], trained)
         trunk = self.configs.dit.trunk
         if mesh == "asked":
-            mesh = choose_mesh(machine.mesh, trunk.num_heads, (2 if guided else 1) * pack)
+            branches = 2 if settings is None or settings.guided else 1
+            mesh = choose_mesh(machine.mesh, trunk.num_heads, branches * pack)
         self._layouts = component_layouts(mesh, COMPONENTS.values())
         Attention(self._layouts["dit"], machine.attention).check(jnp.dtype(machine.dtype), trunk.head_dim)
         self._keep_encoders = keep_encoders

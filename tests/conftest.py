@@ -22,6 +22,10 @@ from pathlib import Path
 import jax
 import pytest
 
+from talkverse_jax.pipeline import registry
+
+registry.register("second", "tests.second")
+
 GOLDENS = Path(__file__).parent / "goldens"
 CONFIGS = Path(__file__).parent.parent / "configs"
 

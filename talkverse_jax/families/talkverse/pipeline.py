@@ -3,10 +3,8 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Float
 
@@ -82,7 +80,7 @@ class TalkVersePipeline(Pipeline):
         self.weights, self.machine, self.pack = weights, machine, pack
         self.configs = ModelConfigs.from_weights(weights.weights)
         trunk = self.configs.dit.trunk
-        self._models = Models(
+        self.models = Models(
             COMPONENTS,
             weights,
             machine,
@@ -99,12 +97,12 @@ class TalkVersePipeline(Pipeline):
         settings: Settings = job.settings
         check_frames(settings, self.configs.vae)
         rows = (2 if settings.guided else 1) * self.pack
-        self._models.check_rows(rows, "sample_guide_scale", settings.sample_guide_scale)
+        self.models.check_rows(rows, "sample_guide_scale", settings.sample_guide_scale)
         inputs = inputs or read(job)
-        with self._models.precision:
+        with self.models.precision:
             text, negative_text, notices = self._encode_prompts(settings, events)
             with events.phase("loading"):
-                audio_encoder = AudioEncoder(self._models["audio"])
+                audio_encoder = AudioEncoder(self.models["audio"])
             with events.phase("encoding"):
                 audio = sound_features(audio_encoder, inputs.track, settings.audio_window)
             del audio_encoder
@@ -125,7 +123,7 @@ class TalkVersePipeline(Pipeline):
         return encoded.timeline
 
     def start(self, encoded: TalkVerseEncoded, events: Events) -> VideoState:
-        with self._models.precision:
+        with self.models.precision:
             return self._clip_maker(events).start(encoded.subject(), encoded.job.settings, events)
 
     def advance(
@@ -133,7 +131,7 @@ class TalkVersePipeline(Pipeline):
     ) -> Iterator[tuple[int, Clip, VideoState]]:
         clips = self._clip_maker(Events()).advance(states, events)
         while True:
-            with self._models.precision:
+            with self.models.precision:
                 if (made := next(clips, None)) is None:
                     return
             yield made
@@ -142,15 +140,9 @@ class TalkVersePipeline(Pipeline):
         return self._clip_maker(Events()).save(state)
 
     def restore(self, encoded: TalkVerseEncoded, clip: int, saved: Saved, events: Events) -> VideoState:
-        with self._models.precision:
+        with self.models.precision:
             maker = self._clip_maker(events)
             return maker.restore(encoded.subject(), encoded.job.settings, clip, saved, events)
-
-    def replace(self, **modules: nnx.Module) -> None:
-        self._models.replace(**modules)
-
-    def describe(self) -> dict[str, Any]:
-        return self._models.describe()
 
     def _encode_prompts(self, settings: Settings, events: Events) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """The states of both prompts, and lines for the user."""
@@ -158,8 +150,8 @@ class TalkVersePipeline(Pipeline):
         prompts["negative_prompt"] = settings.negative_prompt if settings.guided else ""  # is not used
         with events.phase("loading"):
             tokenizer = load_tokenizer(store.folder_of(self.weights.weights, "text") / "tokenizer")
-            encoder = TextEncoder(self._models["text"], tokenizer)
-        with events.phase("encoding"), self._models.device_of("text"):
+            encoder = TextEncoder(self.models["text"], tokenizer)
+        with events.phase("encoding"), self.models.device_of("text"):
             encoded = encoder.encode(list(prompts.values()), self.configs.dit.trunk.text_len)
             text = np.asarray(encoded.states)
         notices = [
@@ -173,8 +165,8 @@ class TalkVersePipeline(Pipeline):
 
     def _drop(self, encoder: str) -> None:
         if not self._keep_encoders:
-            self._models.drop(encoder)
+            self.models.drop(encoder)
 
     def _clip_maker(self, events: Events) -> ClipMaker:
         with events.phase("loading"):
-            return ClipMaker(self._models["dit"], self._models["vae"], self.machine.offload_model)
+            return ClipMaker(self.models["dit"], self.models["vae"], self.machine.offload_model)

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.cli import main
+from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.diffusion import denoise as loop
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.events import Cancelled, Events
 from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.plan import plan as plan_tool
+from talkverse_jax.plan.options import PlanOptions
 from talkverse_jax.run.worker import make_clips, make_video
 from tests.second import pipeline as second
 from tests.second.pipeline import make_timeline
@@ -202,8 +205,17 @@ def test_the_clip_before_is_seen(loaded, job):
 
 def test_the_plan_counts_all_programs(weights, tmp_path):
     (tmp_path / "run.toml").write_text("steps = 4\nskip = true\n")
-    run("plan", topology="cpu", mesh="data=1,context=1,fsdp=-1", weights=weights, config=tmp_path / "run.toml",
-        json=tmp_path / "plan.json")  # fmt: skip
-    [plan] = json.loads((tmp_path / "plan.json").read_text())["plans"]
-    assert [p["name"] for p in plan["programs"]][:3] == ["step", "step, skipped", "prepare"]
-    print(plan)
+    options = PlanOptions("cpu", str(tmp_path / "run.toml"), mesh="data=1,context=1,fsdp=1", weights=str(weights))
+    [plan] = plan_tool.run(options, Reporter())
+    print([(p.name, p.waste, p.times) for p in plan.programs])
+    assert plan.faults == []
+    steps = {p.name: p for p in plan.programs if p.name.startswith("step")}
+    assert {name: p.times for name, p in steps.items()} == {"step": 2, "step, skipped": 2}
+    assert steps["step, skipped"].cost.flops < 0.3 * steps["step"].cost.flops
+    assert {"prepare", "decode", "encode", "look", "words", "ears"} < {p.name for p in plan.programs}
+
+
+def test_the_plan_of_a_machine_that_is_not_here(weights, tmp_path):
+    (tmp_path / "run.toml").write_text("")
+    [plan] = plan_tool.run(PlanOptions("H100-1", str(tmp_path / "run.toml"), weights=str(weights)), Reporter())
+    assert [p.name for p in plan.programs][:2] == ["step", "prepare"] and all(p.fits for p in plan.programs)

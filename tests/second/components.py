@@ -13,7 +13,7 @@ from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.sharding.rules import SAMPLING
 from talkverse_jax.weights.component import Component
-from talkverse_jax.weights.published import Adapter, Origin, Repository
+from talkverse_jax.weights.published import AdapterFile, Origin, Repository
 from talkverse_jax.weights.published_files import Safetensors, TorchFile
 from tests.second import model
 
@@ -45,7 +45,7 @@ SOURCES = {
     "net": Origin(
         _BASE,
         Safetensors("net"),
-        adapter=Adapter("adapter", "nobody/adapter", "second.safetensors", "the adapter", adds=("sound_", "look_")),
+        adapter=AdapterFile("adapter", "nobody/adapter", "second.safetensors", "the adapter", adds=("sound_", "look_")),
     ),
     "pixels": Origin(_BASE, TorchFile("pixels.pth")),
     "words": umt5_origin(_BASE),

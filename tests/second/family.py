@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from talkverse_jax.diffusion.denoise import LoopState, Step, denoising_step
 from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
+from talkverse_jax.media.buckets import sizes
 from talkverse_jax.models.umt5.flops import text_flops
 from talkverse_jax.models.vae.flops import decode_flops, encode_flops
 from talkverse_jax.models.wan.flops import block_flops, context_flops, ends_flops
@@ -21,7 +22,9 @@ from talkverse_jax.pipeline.programs import Call, ClipWork, Program, Work, array
 from tests.second import pipeline
 from tests.second.components import COMPONENTS, SOURCES, Configs, dtypes
 from tests.second.model import Holding
-from tests.second.settings import SIZES, Settings
+from tests.second.parity import CASES
+from tests.second.settings import BUCKET, Settings
+from tests.second.training import TRAINING
 
 _SAMPLES = 16_000  # of the sound that is planned for
 
@@ -102,7 +105,9 @@ FAMILY = Family(
     load_pipeline=pipeline.SecondPipeline,
     read=pipeline.read,
     heads=lambda configs: configs.net.trunk.num_heads,
-    sizes=lambda settings: SIZES,
+    sizes=lambda settings: sizes(BUCKET),
     sampling_work=sampling_work,
     programs=programs,
+    training=TRAINING,
+    parity_cases=CASES,
 )

@@ -19,7 +19,7 @@ from talkverse_jax.diffusion.denoise import denoise
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.guidance import Guidance
 from talkverse_jax.media.audio import SoundFile, open_sound, resampled
-from talkverse_jax.media.buckets import fit, to_unit
+from talkverse_jax.media.buckets import choose, fit, to_unit
 from talkverse_jax.media.image import read_image
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.clip import FPS, Clip, Timeline
@@ -34,7 +34,7 @@ from talkverse_jax.sharding.distributed import fetch
 from talkverse_jax.weights import store
 from tests.second.components import COMPONENTS, Configs, dtypes
 from tests.second.model import Eye, Holding, Net
-from tests.second.settings import SIZES, Settings
+from tests.second.settings import BUCKET, Settings
 
 
 def _combine(velocities: Sequence[Array], scales: tuple[Array, Array], state: Any) -> tuple[Array, Any]:
@@ -84,7 +84,7 @@ class Inputs:
 
 def read(job: Job) -> Inputs:
     image, settings = read_image(job.files.portrait), job.settings
-    size = min(SIZES, key=lambda size: abs(size[0] / size[1] - image.shape[0] / image.shape[1]))
+    size = choose(BUCKET, *image.shape[:2])
     shape = (size, dataclasses.replace(settings, scene="", base_seed=0))
     return Inputs(to_unit(fit(image, *size)), Mixed(tuple(map(open_sound, job.files.sounds))), size, shape)
 

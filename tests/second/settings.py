@@ -5,8 +5,10 @@ import dataclasses
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option
 from talkverse_jax.diffusion.flow import SolverName
+from talkverse_jax.media import buckets
 
-SIZES = ((32, 32), (32, 48))  # (H, W)
+BUCKET = "second-32"
+buckets.register(BUCKET, {1.0: (32, 32), 0.67: (32, 48)})
 
 
 def of_person(picture: str, sound: str, caption: str) -> dict[str, object]:
@@ -42,6 +44,24 @@ class Settings:
 
     def __post_init__(self):
         check_at_least(self, overlap=1, steps=1, clip_frames=self.overlap + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSettings:
+    """What a sample is made of."""
+
+    overlap: int = option("first frames of a window, which are known", group="input", default=5)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(WindowSettings):
+    """How the model is trained."""
+
+    dropout: float = option("how often words, and sounds, are left out", group="loss", default=0.1)
+
+    @property
+    def raised_rate(self) -> float:
+        return 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,8 @@ gradient of the kernel, which costs as much as the layer itself.
 Shapes: I inputs, O outputs, r rank.
 """
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -37,7 +39,9 @@ class Linear(nnx.Linear):
         super().__init__(*args, **kwargs)
         self.adapter = nnx.data(None)
 
-    def __call__(self, x: Float[Array, "*L I"]) -> Float[Array, "*L O"]:
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody passes a sharding
+        self, x: Float[Array, "*L I"]
+    ) -> Float[Array, "*L O"]:
         out = super().__call__(x)
         return out if self.adapter is None else out + self.adapter(x)
 
@@ -45,5 +49,6 @@ class Linear(nnx.Linear):
         """Give the layer, or the stacked layers it stands for, an adapter: of shapes alone, to be filled like
         those of any other parameter."""
         *stack, inputs, outputs = self.kernel.get_value().shape
-        a, b = (jax.ShapeDtypeStruct((*stack, *ends), param_dtype) for ends in ((inputs, rank), (rank, outputs)))
+        shapes = ((*stack, *ends) for ends in ((inputs, rank), (rank, outputs)))
+        a, b = (cast(Array, jax.ShapeDtypeStruct(shape, param_dtype)) for shape in shapes)
         self.adapter = Adapter(a, b, alpha / rank, self.dtype or jnp.float32)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.pipeline.cases import RunCase
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.pipeline import Inputs, Pipeline
@@ -40,6 +41,7 @@ class Family:
       sampling_work: (configs, settings, machine, size) -> what a clip costs (see `pipeline.programs`).
       programs: (configs, settings, machine, size, mesh) -> the same, to be compiled.
       training: how it is trained.
+      parity_cases: how each component of a reference bundle is run (see `pipeline.cases`).
     """
 
     name: str
@@ -54,6 +56,7 @@ class Family:
     sampling_work: Callable[[Any, Any, Machine, tuple[int, int]], ClipWork]
     programs: Callable[[Any, Any, Machine, tuple[int, int], Mesh], list[Program]]
     training: FamilyTraining
+    parity_cases: Mapping[str, RunCase]
 
     def real_size(self) -> Any:
         """The published sizes."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from talkverse_jax.core.config import read_toml
+from talkverse_jax.core import presets
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.programs import Call, Program, Work, shard_bytes
@@ -145,7 +145,9 @@ def training_options(path: str | Path, family: str) -> TrainOptions:
       UserError: the file is none, or an option cannot be used.
     """
     no_data: dict[str, Any] = dict(weights="", shards="-", dataset_metadata_path=[])
-    return TrainOptions.build(registry.settings_of(family), read_toml(path) | no_data, str(path))
+    values = presets.read(path)
+    values.pop("family", None)
+    return TrainOptions.build(registry.settings_of(family), values | no_data, str(path))
 
 
 def _bytes(arrays: Any) -> int:

@@ -2,6 +2,7 @@
 
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.inputs import read
+from talkverse_jax.families.talkverse.parity import PARITY_CASES
 from talkverse_jax.families.talkverse.pipeline import TalkVersePipeline
 from talkverse_jax.families.talkverse.programs import programs, sampling_work
 from talkverse_jax.families.talkverse.published import SOURCES
@@ -22,4 +23,5 @@ FAMILY = Family(
     sampling_work=sampling_work,
     programs=programs,
     training=TRAINING,
+    parity_cases=PARITY_CASES,
 )

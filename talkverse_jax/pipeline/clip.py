@@ -4,6 +4,7 @@ Shapes: n frames, H W pixels.
 """
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Clip:
     @property
     def pictures(self) -> UInt8[np.ndarray, "n H W 3"]:
         """The frames as bytes."""
+        assert self.frames is not None, "process 0 alone has the frames"
         return np.round(np.nan_to_num(self.frames) * 127.5 + 127.5).astype(np.uint8)
 
     @property
@@ -68,6 +70,12 @@ class Timeline:
         start = self.starts[clip]
         end = self.starts[clip + 1] if clip + 1 < self.clips else self.frames
         return slice(max(0, self.trim - start), max(0, min(end, self.frames) - start))
+
+    @property
+    def borders(self) -> tuple[int, ...]:
+        """The frames of the video at which its clips begin, but for the first clip."""
+        shown = [max(0, part.stop - part.start) for part in map(self.shown_of, range(self.clips))]
+        return tuple(itertools.accumulate(shown[:-1]))
 
     def __str__(self) -> str:
         plural = "s" * (self.clips != 1)

@@ -22,6 +22,7 @@ from talkverse_jax.pipeline.clip import Clip, State, Timeline
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.pipeline.models import Models
 
 Saved = dict[str, np.ndarray]  # what the next clip must know, by name
 
@@ -29,8 +30,11 @@ Saved = dict[str, np.ndarray]  # what the next clip must know, by name
 class Track(Protocol):
     """The sound of a video file, a block at a time (see `media.audio.SoundFile`)."""
 
-    rate: int
-    notices: tuple[str, ...]
+    @property
+    def rate(self) -> int: ...
+
+    @property
+    def notices(self) -> tuple[str, ...]: ...
 
     def native(self) -> Any:
         """The samples, in blocks [n, channels] at `rate` Hz."""
@@ -47,10 +51,17 @@ class Inputs(Protocol):
       seconds: of the video; jobs of one shape are ordered by it.
     """
 
-    size: tuple[int, int]
-    track: Track
-    shape: Hashable
-    seconds: float
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    @property
+    def track(self) -> Track: ...
+
+    @property
+    def shape(self) -> Hashable: ...
+
+    @property
+    def seconds(self) -> float: ...
 
 
 class Encoded(Protocol):
@@ -60,9 +71,14 @@ class Encoded(Protocol):
       notices: lines for the person, such as a prompt that was cut.
     """
 
-    job: Job
-    inputs: Inputs
-    notices: tuple[str, ...]
+    @property
+    def job(self) -> Job: ...
+
+    @property
+    def inputs(self) -> Inputs: ...
+
+    @property
+    def notices(self) -> tuple[str, ...]: ...
 
 
 class Pipeline(abc.ABC):
@@ -70,13 +86,15 @@ class Pipeline(abc.ABC):
 
     Attributes:
       family: its name.
-      weights, machine: what was loaded, and how.
+      weights, machine: what is loaded, and how.
+      models: by component.
       pack: how many states `advance` takes at once.
     """
 
     family: str
     weights: Weights
     machine: Machine
+    models: Models
     pack: int = 1
 
     def job(self, *, output: str = "talk.mp4", **values: Any) -> Job:
@@ -136,10 +154,10 @@ class Pipeline(abc.ABC):
     def restore(self, encoded: Encoded, clip: int, saved: Saved, events: Events) -> State:
         """The state that `save` described, before clip number `clip`; all processes have `saved`."""
 
-    @abc.abstractmethod
     def replace(self, **modules: nnx.Module) -> None:
         """Take other models, by component: such as the network as training has it now."""
+        self.models.replace(**modules)
 
-    @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
         """Devices and mesh, for the record."""
+        return self.models.describe()

@@ -6,7 +6,6 @@ A audio width, K frames of history and M of their latents.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -28,7 +27,7 @@ from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.clip import Clip
-from talkverse_jax.pipeline.events import Cancelled, Events
+from talkverse_jax.pipeline.events import Events, Together
 from talkverse_jax.pipeline.residency import resident
 from talkverse_jax.sharding.distributed import fetch
 from talkverse_jax.sharding.layout import Layout
@@ -63,8 +62,8 @@ class Subject:
     """
 
     image: Float[np.ndarray, "H W 3"]
-    text: Float[Array, "1 text_len D"]
-    negative_text: Float[Array, "1 text_len D"]
+    text: Float[Array | np.ndarray, "1 text_len D"]
+    negative_text: Float[Array | np.ndarray, "1 text_len D"]
     audio: Callable[[int, int], Float[np.ndarray, "n layers A"]]
     num_clips: int
     noise: Callable[[int, tuple[int, ...]], Float[Array, "1 F h w C"]]
@@ -139,6 +138,7 @@ class ClipMaker:
         """What a later run needs to go on, in process 0; every process must ask. Of the history, only frames that
         the next clips still see."""
         seen = state.history if state.subject.dubbing else state.history[:, state.settings.infer_frames :]
+        assert state.motion is not None, "behind the last clip there is nothing to go on with"
         motion, frames = fetch(state.motion), fetch(seen)
         return None if motion is None or frames is None else {"motion": motion, "frames": frames}
 
@@ -152,13 +152,13 @@ class ClipMaker:
         place of one that has ended. Once the steps are done `states` is emptied, so that no history is in memory
         twice.
         """
-        together = _Together([one for one in events if one is not None])
+        together = Together(events)
         with together.phase("encoding"):
             begun = [None if state is None else self._begin(state) for state in states]
             first, _ = filler = next(pair for pair in begun if pair is not None)
             pack, samples = map(list, zip(*(pair or filler for pair in begun)))
             rows = self._put(np.stack([self._rows(state) for state in pack]))
-            noisy = _batch(samples)
+            noisy: Any = _batch(samples)
             del begun, filler, samples
         settings, dubbed = first.settings, first.subject.dubbing is not None
         schedule = make_schedule(settings.sample_solver, settings.sample_steps, settings.sample_shift)
@@ -265,27 +265,6 @@ class ClipMaker:
         if last.shape[1]:
             frames[:, -last.shape[1] :] = last
         return self._split(reference).put(frames, *PICTURES)
-
-
-class _Together(Events):
-    """The events of several videos whose steps are shared."""
-
-    def __init__(self, listening: Sequence[Events]):
-        self._listening = listening
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        with ExitStack() as stack:
-            for one in self._listening:
-                stack.enter_context(one.phase(name))
-            yield
-
-    def stepped(self, number: int, steps: int) -> None:
-        """To be called after each step; raises `Cancelled` once everybody asks to stop."""
-        for one in self._listening:
-            one.step(number, steps)
-        if all([one.cancelled() for one in self._listening]):  # each must be asked
-            raise Cancelled
 
 
 def check_frames(settings: Settings, config: VAEConfig) -> None:

@@ -7,7 +7,7 @@ Shapes: B batch, F latent frames, h w latent grid, C latent channels, D width, N
 M clean tokens (reference and motion; no motion in a first clip), T audio rows (one a frame), A audio width.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,11 @@ from talkverse_jax.families.talkverse.audio import AudioInjector, AudioTokens, C
 from talkverse_jax.families.talkverse.axes import AXES
 from talkverse_jax.families.talkverse.config import BLOCK, INJECTOR, TalkVerseConfig
 from talkverse_jax.families.talkverse.motion import FramePacker, motion_positions
-from talkverse_jax.families.talkverse.sequence import TokenSequence, padded
+from talkverse_jax.families.talkverse.sequence import TokenSequence
 from talkverse_jax.models.wan import blocks
 from talkverse_jax.models.wan.block import Block, Head
 from talkverse_jax.models.wan.embeddings import PatchEmbedding, TextEmbedding, TimeEmbedding, unpatchify
+from talkverse_jax.models.wan.sequence import padded_rope
 from talkverse_jax.models.wan.taps import NO_TAPS, Taps
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.names import KernelName, Remat
@@ -74,7 +75,7 @@ class TalkVerse(nnx.Module):
             BLOCK: lambda rngs: Block(trunk, attention, rngs=rngs, **dtypes),
             INJECTOR: lambda rngs: AudioInjector(config, attention, rngs=rngs, **dtypes),
         }
-        compiled = dict(layout=layout, axes=AXES, scan=scan, remat=remat, part_at=part_at)
+        compiled: dict[str, Any] = dict(layout=layout, axes=AXES, scan=scan, remat=remat, part_at=part_at)
         self.config = config
         self.layout = layout
         self.patch_embedding = PatchEmbedding(trunk.patch_size, trunk.in_channels, trunk.dim, rngs=rngs, **dtypes)
@@ -113,7 +114,8 @@ class TalkVerse(nnx.Module):
             packed = self._by_branch(self.frame_packer(motion).astype(jnp.float32))
             taps.keep("motion_tokens", packed)
             tokens.append(packed + self._kind(MOTION))
-            positions.append(motion_positions(motion.shape[2:4], self.config.trunk.patch_size))
+            height, width = motion.shape[2:4]
+            positions.append(motion_positions((height, width), self.config.trunk.patch_size))
         _, clean_time = self.time_embedding(jnp.zeros((1,), jnp.float32))
         taps.keep("text_embedding", context)
         prepare = {BLOCK: lambda block: block.cross_attn.key_values(context), INJECTOR: lambda it: it.prepare(sound)}
@@ -166,12 +168,10 @@ class TalkVerse(nnx.Module):
         return type(sound)(*(rows[:, self.config.motion_latent_frames :] for rows in sound))
 
     def _rope(self, positions: np.ndarray, taps: Taps) -> RopeTables:
-        """Tables as long as the padded sequence, split as it is."""
         tables = rope_tables(positions, self.config.trunk.head_dim)
-        rest = padded(len(positions), self.layout) - len(positions)
         for name, table in zip(("rope_cos", "rope_sin"), tables):
             taps.keep(name, table)
-        return RopeTables(*(self.layout.constrain(jnp.pad(t, ((0, rest), (0, 0))), "tokens", None) for t in tables))
+        return padded_rope(tables, self.layout)
 
     def _by_branch(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         """Whole on every device of a branch: what is small, or what all its tokens need."""

@@ -75,7 +75,7 @@ def programs(
     configs: ModelConfigs, settings: Settings, machine: Machine, size: tuple[int, int], mesh: Mesh
 ) -> list[Program]:
     """The same over the devices of a mesh, to be compiled."""
-    clip, layouts = sampling_work(configs, settings, machine, size), component_layouts(mesh)
+    clip, layouts = sampling_work(configs, settings, machine, size), component_layouts(mesh, COMPONENTS.values())
     models = placed_models(COMPONENTS, configs, clip.dtypes, layouts)
     dit, trunk, channels = configs.dit, configs.dit.trunk, configs.vae.z_dim
     h, w = (n // configs.vae.space_stride for n in size)
@@ -125,6 +125,7 @@ def _placed_conditions(made: ClipConditions, layout: Layout) -> ClipConditions:
     """The conditions of a clip where `prepare` leaves them."""
 
     def put(path: Any, x: Any) -> jax.ShapeDtypeStruct:
+        assert layout.mesh is not None
         axes = _CONDITION_AXES[path[-1].name]
         spec = layout.fitting_spec(x.shape, (None,) * (x.ndim - len(axes)) + axes)
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(layout.mesh, spec))

@@ -21,7 +21,13 @@ class Adapter(nnx.Module):
       scale: alpha / r.
     """
 
-    def __init__(self, a: Float[Array, "*S I r"], b: Float[Array, "*S r O"], scale: float, dtype):
+    def __init__(
+        self,
+        a: Float[Array, "*S I r"] | jax.ShapeDtypeStruct,
+        b: Float[Array, "*S r O"] | jax.ShapeDtypeStruct,
+        scale: float,
+        dtype,
+    ):
         self.a = nnx.Param(a)
         self.b = nnx.Param(b)
         self.scale = scale

@@ -2,7 +2,7 @@
 
 import sys
 
-from talkverse_jax.core.errors import run_command
+from talkverse_jax.cli.command import run_command
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core.config import to_dict
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
 

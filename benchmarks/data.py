@@ -24,11 +24,11 @@ from statistics import median
 import jax
 from tqdm import tqdm
 
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.convert.convert import convert
 from talkverse_jax.convert.options import ConvertOptions
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
-from talkverse_jax.core.errors import run_command
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data.loader import Loaded, batches
 from talkverse_jax.data.skipped import Skipped

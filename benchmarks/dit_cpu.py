@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.core.compilation import model_jit
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.model import TalkVerse
 from talkverse_jax.models.wan.config import WanConfig

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.core import tree
-from talkverse_jax.core.errors import run_command
 from talkverse_jax.diffusion.denoise import LoopState, denoising_step, steps_of
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.guidance import CLASSIFIER_FREE

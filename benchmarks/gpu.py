@@ -30,7 +30,7 @@ from typing import Any
 import jax
 from gpu_parts import CLIP_STEPS, PARTS, Job, Report
 
-from talkverse_jax.core.errors import run_command
+from talkverse_jax.cli.command import run_command
 
 WANTED_CLIP_SECONDS = 45  # on one H200
 

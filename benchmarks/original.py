@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # PYTHON need not have this package installed
 
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.cli.command import run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.original.clone import use_clone
 from talkverse_jax.families.talkverse.original.inputs import MOTION_FRAMES
 

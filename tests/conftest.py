@@ -1,4 +1,7 @@
-"""Eight virtual devices, one compile cache for the session and all processes it starts, and tiny weights."""
+"""Eight virtual devices, one compile cache for the session and all processes it starts, and tiny weights.
+
+Annotated shapes and dtypes are checked at every call, in all modules that are imported after this one.
+"""
 
 import atexit
 import gc
@@ -20,7 +23,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 from pathlib import Path
 
 import jax
+import jaxtyping
 import pytest
+
+from tests.annotations import check
+
+jaxtyping.install_import_hook("talkverse_jax", f"{check.__module__}.{check.__name__}")
 
 GOLDENS = Path(__file__).parent / "goldens"
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -76,6 +84,6 @@ def tiny_pairs_apart(tiny_checkpoint, tmp_path_factory):
     from talkverse_jax.families.talkverse.family import FAMILY
     from tests.published import converted
 
-    configs, options = FAMILY.configs_from_toml(CONFIGS / "model_tiny.toml"), dict(components="dit", dtype="float32")
+    configs, options = FAMILY.configs_from_toml(CONFIGS / "model_tiny.toml"), dict(components=("dit",), dtype="float32")
     options |= dict(lora_alpha=64.0, lora_merge=False)
     return converted(tmp_path_factory.mktemp("pairs_apart"), configs, tiny_checkpoint, **options)

@@ -5,7 +5,8 @@ import importlib
 import sys
 
 import talkverse_jax
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.cli.command import run_command
+from talkverse_jax.core.errors import UserError
 
 PROG = "talkverse-jax"
 

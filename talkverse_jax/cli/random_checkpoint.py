@@ -4,10 +4,10 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.cli.families import FamilyChoice, family_named
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.core import presets
-from talkverse_jax.core.errors import run_command
 from talkverse_jax.core.options import option
 from talkverse_jax.pipeline import registry
 

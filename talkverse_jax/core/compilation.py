@@ -23,5 +23,5 @@ def model_jit(function: Callable, **kwargs) -> Callable:
     def call(*args, **kwargs):
         return jitted()(*args, **kwargs)
 
-    call.jitted = jitted
+    call.jitted = jitted  # pyright: ignore[reportAttributeAccessIssue]  # a function may have attributes
     return call

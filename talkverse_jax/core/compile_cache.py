@@ -10,18 +10,20 @@ Of several processes only process 0 writes (JAX sees to that): hosts that share 
 Programs from the cache are run as they are: share the folder with nobody you do not trust.
 """
 
+import logging
 import os
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
-import jaxlib
 from etils import epath
 
+_LOG = logging.getLogger(__name__)
 _BUILT_EVENT = "/jax/core/compile/backend_compile_duration"  # compiled or loaded
 _LOADED_EVENT = "/jax/compilation_cache/cache_hits"
 _DAMAGED = re.compile(r"Error reading persistent compilation cache entry for '(\w+)'")
@@ -34,17 +36,18 @@ _ALWAYS = {  # JAX's defaults leave out what compiles in under a second
 def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Where programs are kept unless JAX_COMPILATION_CACHE_DIR says otherwise."""
     base = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "talkverse_jax" / f"jax-{jax.__version__}-{jaxlib.__version__}"
+    return Path(base) / "talkverse_jax" / f"jax-{jax.__version__}-{version('jaxlib')}"
 
 
-def enable(say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> str | None:
+def enable(say: Callable[[str], None] = _LOG.warning) -> str | None:
     """Keep every program from now on; the folder, or None where there is no cache.
 
     A folder that cannot be written is one notice to `say`; the run then goes on without a cache.
     """
-    if not jax.config.jax_enable_compilation_cache:
+    settings: Any = jax.config  # its names are made at run time
+    if not settings.jax_enable_compilation_cache:
         return None
-    folder = epath.Path(jax.config.jax_compilation_cache_dir or default_folder())
+    folder = epath.Path(settings.jax_compilation_cache_dir or default_folder())
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if "://" not in str(folder) and not os.access(folder, os.W_OK | os.X_OK):
@@ -99,7 +102,7 @@ def count_programs() -> Iterator[Programs]:
     def on_event(event: str, **_) -> None:
         programs.cached += event == _LOADED_EVENT
 
-    def on_duration(event: str, duration: float, **_) -> None:
+    def on_duration(event: str, duration_secs: float, **_) -> None:
         programs.built += event == _BUILT_EVENT
 
     jax.monitoring.register_event_listener(on_event)

@@ -1,8 +1,7 @@
 """The one exception that a command turns into one line and exit code 2."""
 
 import errno
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,22 +48,12 @@ def naming(path: str | Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def run_command(main: Callable[[], None]) -> None:
-    """Call `main`; a `UserError` or Ctrl-C becomes one line on stderr instead of a traceback.
-
-    Exit codes: 0 success, 2 bad input, 130 interrupted.
-    """
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno)
-        if remedy is None or not error.filename:
-            raise
-        print(f"error: {error.filename}: {error.strerror}; {remedy}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """The line and the exit code with which a command ends; None where the error is the program's own."""
+    if isinstance(error, UserError):
+        return f"error: {error}", 2
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if isinstance(error, OSError) and error.filename and error.errno in _REMEDIES:
+        return f"error: {error.filename}: {error.strerror}; {_REMEDIES[error.errno]}", 2
+    return None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from etils import epath
 
@@ -33,7 +33,7 @@ def exists(path: str) -> bool:
 
 
 @contextmanager
-def open_file(path: str | Path, what: str) -> Iterator[BinaryIO]:
+def open_file(path: str | Path, what: str) -> Iterator[IO[bytes]]:
     """Open a file for reading.
 
     Args:

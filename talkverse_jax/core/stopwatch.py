@@ -33,10 +33,10 @@ class Stopwatch:
     def phase(self, name: str) -> Iterator[None]:
         compiling = 0.0
 
-        def listen(event: str, duration: float, **_) -> None:
+        def listen(event: str, duration_secs: float, **_) -> None:
             nonlocal compiling
             if event in _COMPILE_EVENTS:
-                compiling += duration
+                compiling += duration_secs
 
         jax.monitoring.register_event_duration_secs_listener(listen)
         begin = time.perf_counter()

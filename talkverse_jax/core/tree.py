@@ -5,7 +5,7 @@ Stacked layers (see stack.py) appear one by one, each under its own name.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,10 @@ from talkverse_jax.core import heap
 from talkverse_jax.core.stack import Stack
 
 Flat = dict[str, Any]
+Model = TypeVar("Model", bound=nnx.Module)
 
 
-def abstract(model_type: type[nnx.Module], config: Any, **kwargs: Any) -> nnx.Module:
+def abstract(model_type: type[Model], config: Any, **kwargs: Any) -> Model:
     """The model with shapes in place of arrays.
 
     Args:
@@ -29,7 +30,8 @@ def abstract(model_type: type[nnx.Module], config: Any, **kwargs: Any) -> nnx.Mo
 
 @functools.lru_cache(maxsize=8)
 def _traced(model_type: type[nnx.Module], config: Any, **kwargs: Any) -> tuple[nnx.GraphDef, nnx.State]:
-    return nnx.split(nnx.eval_shape(lambda: model_type(config, rngs=_OneKey(), **kwargs)))
+    make: Any = model_type  # what a model is made from, `nnx.Module` does not say
+    return nnx.split(nnx.eval_shape(lambda: make(config, rngs=_OneKey(), **kwargs)))
 
 
 class _OneKey:
@@ -62,7 +64,7 @@ def abstract_parameters(graph: nnx.Module) -> Flat:
     return found
 
 
-def with_parameters(graph: nnx.Module, parameters: Flat) -> nnx.Module:
+def with_parameters(graph: Model, parameters: Flat) -> Model:
     """The module with its parameters replaced by `parameters` (same paths), which is emptied: of what is stacked,
     only one parameter at a time is in memory twice. Nothing else is copied.
 

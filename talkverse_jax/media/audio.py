@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import av.error
 import numpy as np
 import soxr
 from av.container import InputContainer
@@ -122,7 +123,7 @@ def open_sound(path: str | Path, since: float | None = None) -> SoundFile:
         if not container.streams.audio:
             raise UserError(f"{path}: has no sound; give a file with sound in it (wav, mp3, flac, m4a, mp4)")
         stream = container.streams.audio[0]
-        promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         if container.format.name == "wav" and absolute(path).is_file():
             promised *= _wav_promise(absolute(path))  # FFmpeg's duration is of what is there
         padded = container.format.name.startswith("mov")  # mp4, m4a: the last packet is
@@ -165,14 +166,15 @@ def resampled(
     if rate == target:
         yield from blocks
         return
-    stream, last = None, None
-    for last in blocks:
+    stream, end = None, np.zeros(0, np.float32)
+    for block in blocks:
         if stream is None:
-            channels = last.shape[1] if last.ndim == 2 else 1
+            channels = block.shape[1] if block.ndim == 2 else 1
             stream = soxr.ResampleStream(rate, target, channels, dtype="float32", quality="HQ")
-        yield stream.resample_chunk(last.astype(np.float32))
+            end = block[:0].astype(np.float32)
+        yield stream.resample_chunk(block.astype(np.float32))
     if stream is not None:
-        yield stream.resample_chunk(last[:0].astype(np.float32), last=True)
+        yield stream.resample_chunk(end, last=True)
 
 
 class _Decoder:
@@ -212,7 +214,7 @@ def frame_samples(frame: av.AudioFrame) -> Float32[np.ndarray, "n channels"]:
     values = values.T if frame.format.is_planar else values.reshape(frame.samples, frame.layout.nb_channels)
     if values.dtype.kind == "f":
         return values.astype(np.float32)
-    info = np.iinfo(values.dtype)
+    info = np.iinfo(values.dtype.name)
     middle = 128 if info.min == 0 else 0  # 8-bit sound is unsigned
     return (values.astype(np.float32) - middle) / np.float32(2.0 ** (info.bits - 1))
 

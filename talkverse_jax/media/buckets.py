@@ -5,6 +5,7 @@ import difflib
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
+from PIL.Image import Resampling
 
 from talkverse_jax.core.errors import UserError
 
@@ -100,7 +101,7 @@ def fit(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.
     h, w = image.shape[:2]
     short = min(height, width)
     size = (short, int(short * h / w)) if w <= h else (int(short * w / h), short)
-    scaled = Image.fromarray(image).resize(size, Image.BILINEAR)
+    scaled = Image.fromarray(image).resize(size, Resampling.BILINEAR)
     left, top = _offset(size[0], width), _offset(size[1], height)
     return np.asarray(scaled.crop((left, top, left + width, top + height)))
 
@@ -122,8 +123,8 @@ def covering(height: int, width: int, target: tuple[int, int]) -> tuple[float, t
 
 def cover(image: UInt8[np.ndarray, "h w 3"], target: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
     """The middle of a picture scaled to cover `target` (H, W), with Pillow's 8-bit bilinear filter."""
-    _, (height, width), (top, left) = covering(*image.shape[:2], target)
-    scaled = Image.fromarray(image).resize((width, height), Image.BILINEAR)
+    _, (height, width), (top, left) = covering(image.shape[0], image.shape[1], target)
+    scaled = Image.fromarray(image).resize((width, height), Resampling.BILINEAR)
     return np.asarray(scaled.crop((left, top, left + target[1], top + target[0])))
 
 

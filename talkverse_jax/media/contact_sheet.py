@@ -48,7 +48,7 @@ def contact_sheet(video: str | Path, output: str | Path, *, title: str | None = 
     for index, picture in enumerate(pictures):
         row, column = divmod(index, _COLUMNS)
         left, top = _MARGIN + column * (width + _GAP), head + row * row_height
-        sheet.paste(picture.resize((width, height), Image.LANCZOS), (left, top))
+        sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (left, top))
         seconds = (index + 0.5) * duration / len(pictures)
         middle = left + width // 2
         draw.text((middle, top + height + 5), f"{seconds:.2f} s", _GREY, _font(15), anchor="mt")
@@ -124,5 +124,5 @@ def _sound(draw: ImageDraw.ImageDraw, wave: Float32[np.ndarray, "columns 2"], le
                 draw.line((x, middle - value, x, middle + value), colour)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)

@@ -42,7 +42,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
         raise UserError(f"{path}: not a picture that can be read; save it as PNG or JPEG") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise UserError(
-            f"{path}: more than {Image.MAX_IMAGE_PIXELS // 10**6} million pixels; scale it down first"
+            f"{path}: more than {(Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels; scale it down first"
         ) from None
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow's readers raise for damaged files
         raise UserError(f"{path}: damaged or cut short ({error}); save the picture again") from None

@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import av
+import av.error
 import numpy as np
 from av.container import InputContainer
 from av.video.reformatter import Interpolation
@@ -19,7 +21,7 @@ from talkverse_jax.core.errors import UserError
 _TO_RGB = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 # PyAV 18 refuses a file with tags in another encoding unless told so; PyAV 19 reads it and lacks the option.
-_ANY_TAGS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+_ANY_TAGS: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def absolute(path: str | Path) -> Path:

@@ -8,12 +8,15 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
+import av.error
+import av.stream
 import librosa
 import numpy as np
 from av.container import InputContainer
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
@@ -85,7 +88,7 @@ class Video:
         return Probe(start, round((self._end() - start) * FPS), height, width)
 
     def pictures(
-        self, times: Sequence[float], size: tuple[int, int], bring: Bring = cover
+        self, times: Sequence[float] | Float[np.ndarray, " n"], size: tuple[int, int], bring: Bring = cover
     ) -> UInt8[np.ndarray, "T H W 3"]:
         """The pictures that are shown at those times (ascending), brought to `size` (H, W).
 
@@ -135,7 +138,7 @@ class Video:
         parts = []
         self._seek(start, stream)  # of AAC, time 0 is not the first packet
         for packet in self._container.demux(stream):
-            if packet.pts is not None and float(packet.pts * packet.time_base) > start + seconds:
+            if packet.pts is not None and packet.pts * _unit(packet) > start + seconds:
                 break
             try:
                 parts += [(_time(frame), frame_samples(frame), frame.sample_rate) for frame in packet.decode()]
@@ -147,7 +150,7 @@ class Video:
         rate = rates.pop() if rates else SAMPLE_RATE
         native = np.zeros(round(seconds * rate), np.float32)
         # Rounded times are off by some samples: what follows on within that follows on exactly.
-        slack = 1 + 2 * float(stream.time_base) * rate
+        slack = 1 + 2 * float(_unit(stream)) * rate
         at = -math.inf
         for time, values, _ in parts:
             place = round((time - start) * rate)
@@ -164,18 +167,18 @@ class Video:
         A header's length counts from the first time of decoding, which is not that of showing.
         """
         self._seek(math.inf, self._stream)
-        packets = [
-            packet
+        ends = [
+            float((packet.pts + (packet.duration or 0)) * _unit(packet))
             for packet in self._container.demux(self._stream)
             if packet.pts is not None and packet.size and not packet.is_corrupt
         ]
-        if not packets:
+        if not ends:
             raise BadSample("cut short", "its last pictures are not there")
-        return max(float((packet.pts + (packet.duration or 0)) * packet.time_base) for packet in packets)
+        return max(ends)
 
     def _until(self, frame: av.VideoFrame) -> float:
         """When the file's last frame is over."""
-        return _time(frame) + max(float((frame.duration or 0) * frame.time_base), 1 / FPS)
+        return _time(frame) + max(float((frame.duration or 0) * _unit(frame)), 1 / FPS)
 
     def _decode_from(self, time: float) -> Iterator[av.VideoFrame]:
         """Frames in order of showing; the first is shown at that time or before, if any is."""
@@ -201,14 +204,21 @@ class Video:
 
     def _seek(self, time: float, stream: av.stream.Stream) -> None:
         """To the keyframe before; to the last one for infinity."""
-        ticks = 2**62 if math.isinf(time) else math.floor(time / stream.time_base)
+        ticks = 2**62 if math.isinf(time) else math.floor(time / _unit(stream))
         self._container.seek(ticks, stream=stream)
 
 
 def _time(frame: av.VideoFrame | av.AudioFrame) -> float:
     if frame.pts is None:
         raise BadSample("damaged", "frames without times")
-    return float(frame.pts * frame.time_base)
+    return float(frame.pts * _unit(frame))
+
+
+def _unit(part: av.stream.Stream | av.Packet | av.VideoFrame | av.AudioFrame) -> Fraction:
+    """In which its times are counted, in seconds."""
+    if part.time_base is None:
+        raise BadSample("damaged", "times without a unit")
+    return part.time_base
 
 
 @contextmanager

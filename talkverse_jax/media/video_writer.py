@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 
 import av
+import av.error
+import av.stream
 import numpy as np
 from av.codec.context import Flags
 from av.container import OutputContainer
@@ -239,7 +241,12 @@ class VideoWriter:
     def _mux(self, stream: av.stream.Stream, packets: list[av.Packet]) -> None:
         for packet in packets:
             packet.stream = stream
-            self._container.mux(packet)
+            self._open_container.mux(packet)
+
+    @property
+    def _open_container(self) -> OutputContainer:
+        assert self._container is not None, "the video is finished or abandoned"
+        return self._container
 
     def finish(self) -> None:
         """Put the finished video in place; what leaving the block does.
@@ -252,8 +259,8 @@ class VideoWriter:
             raise ValueError("a video needs at least one frame")
         finishing = _beside(self._path, "finishing")
         with self._user_errors():
-            container, self._container = self._container, None
-            container.close()
+            self._open_container.close()
+            self._container = None
             try:
                 self._copy(finishing)
                 finishing.replace(self._path)
@@ -273,14 +280,14 @@ class VideoWriter:
             output.metadata.update(self._metadata)
             copies = {stream: output.add_stream_from_template(stream) for stream in source.streams}
             sound = source.streams.audio[0]
-            end = round(samples / self._rate / sound.time_base)
+            end = round(Fraction(samples, self._rate) / (sound.time_base or Fraction(1, self._rate)))
             for packet in source.demux():
                 if packet.dts is None:  # the empty packet that ends a stream
                     continue
-                if packet.stream is sound:
+                if packet.stream is sound and packet.pts is not None:
                     if packet.pts >= end:
                         continue
-                    packet.duration = min(packet.duration, end - packet.pts)
+                    packet.duration = min(packet.duration or 0, end - packet.pts)
                 packet.stream = copies[packet.stream]
                 output.mux(packet)
 

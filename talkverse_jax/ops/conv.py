@@ -1,6 +1,6 @@
 """Convolution over frames, rows and columns, in the way that is fast on the platform at hand.
 
-Shapes: B batch, T frames, H W rows and columns, C channels in, D channels out.
+Shapes: B batch, T frames, F = (T - t) // stride + 1 frames then, H W rows and columns, C channels in, D channels out.
 """
 
 import functools
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 def conv3d(
     x: Float[Array, "B T H W C"], kernel: Float[Array, "t y x C D"], *, time_stride: int = 1
-) -> Float[Array, "B (T-t)/stride+1 H W D"]:
+) -> Float[Array, "B F H W D"]:
     """3-D convolution without padding in time and with zero padding to the same rows and columns (y, x odd).
 
     A kernel of one pixel is a sum of matrix products. Others run as one convolution on accelerators and
@@ -28,7 +28,9 @@ def conv3d(
     )
 
 
-def conv3d_whole(x, kernel, *, time_stride: int) -> Float[Array, "B (T-t)/stride+1 H W D"]:
+def conv3d_whole(
+    x: Float[Array, "B T H W C"], kernel: Float[Array, "t y x C D"], *, time_stride: int
+) -> Float[Array, "B F H W D"]:
     """`conv3d` as one 3-D convolution.
 
     For a TPU v6e XLA reckons with half the memory traffic and 0.6 to 0.7 of the time of the sum by frames
@@ -38,12 +40,14 @@ def conv3d_whole(x, kernel, *, time_stride: int) -> Float[Array, "B (T-t)/stride
         x,
         kernel,
         window_strides=(time_stride, 1, 1),
-        padding=((0, 0), *_same(kernel.shape[1:3])),
+        padding=((0, 0), *_same(*kernel.shape[1:3])),
         dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
     )
 
 
-def conv3d_by_frames(x, kernel, *, time_stride: int) -> Float[Array, "B (T-t)/stride+1 H W D"]:
+def conv3d_by_frames(
+    x: Float[Array, "B T H W C"], kernel: Float[Array, "t y x C D"], *, time_stride: int
+) -> Float[Array, "B F H W D"]:
     """`conv3d` as a sum of 2-D convolutions, one for each frame of the kernel.
 
     On a CPU XLA's 3-D convolution takes 1.4 to 6 times as long (two cores, 16 to 256 channels, 2026-11-20).
@@ -56,9 +60,10 @@ def conv3d_by_frames(x, kernel, *, time_stride: int) -> Float[Array, "B (T-t)/st
 def _sum_over_taps(product, x, kernel, stride: int):
     """Sum of `product(frames seen by a tap, tap)` over the kernel's frames."""
     frames = (x.shape[1] - kernel.shape[0]) // stride + 1
-    return sum(
+    taps = [
         product(x[:, tap : tap + stride * (frames - 1) + 1 : stride], kernel[tap]) for tap in range(kernel.shape[0])
-    )
+    ]
+    return functools.reduce(jnp.add, taps)
 
 
 def _conv2d(x: Float[Array, "B T H W C"], kernel: Float[Array, "y x C D"]) -> Float[Array, "B T H W D"]:
@@ -66,11 +71,11 @@ def _conv2d(x: Float[Array, "B T H W C"], kernel: Float[Array, "y x C D"]) -> Fl
         x.reshape(-1, *x.shape[2:]),
         kernel,
         window_strides=(1, 1),
-        padding=_same(kernel.shape[:2]),
+        padding=_same(*kernel.shape[:2]),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     return images.reshape(*x.shape[:2], *images.shape[1:])
 
 
-def _same(size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    return tuple((n // 2, n // 2) for n in size)
+def _same(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (height // 2, height // 2), (width // 2, width // 2)

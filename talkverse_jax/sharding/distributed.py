@@ -7,6 +7,7 @@ underneath: it ends what ours cannot, such as everybody at once when process 0, 
 killed (exit code 134, SIGABRT).
 """
 
+import logging
 import os
 import socket
 import sys
@@ -23,7 +24,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.errors import UserError, explain
 from talkverse_jax.core.jax_private import runtime
 from talkverse_jax.sharding.launch import Launch, find_launch
 from talkverse_jax.sharding.process_options import HEARTBEAT_TIMEOUT
@@ -31,6 +32,7 @@ from talkverse_jax.sharding.process_options import HEARTBEAT_TIMEOUT
 ENDED_BY_ANOTHER = 3  # exit code
 MEETING_TIMEOUT = 300  # seconds in which all processes must have come
 
+_LOG = logging.getLogger(__name__)  # unless told otherwise, Python writes it to stderr
 _STORE = "talkverse_jax/"
 _PATIENCE = 5.0  # seconds process 0 stays for the others to read why the run ends
 _PIECE = 256 * 2**20  # bytes
@@ -81,7 +83,7 @@ def _join(launch: Launch, heartbeat_timeout: int, meeting_timeout: int, preempti
     # JAX catches SIGTERM for its service; a process that saves nothing would live on.
     jax.config.update("jax_enable_preemption_service", preemption)
     where = launch.coordinator or "the first host of the slice"
-    if launch.process == 0 and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
+    if launch.coordinator and launch.process == 0 and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
         _check_port(launch.coordinator)
 
     def give_up() -> None:  # JAX aborts with a stack trace when it has waited long enough
@@ -109,7 +111,7 @@ def _join(launch: Launch, heartbeat_timeout: int, meeting_timeout: int, preempti
     except (ValueError, OSError) as error:
         if launch.cluster != "gcetpu":
             raise
-        print(f"no other TPU hosts: the metadata server does not answer ({error})", file=sys.stderr)
+        _LOG.warning(f"no other TPU hosts: the metadata server does not answer ({error})")
         return False
     finally:
         timer.cancel()
@@ -194,7 +196,7 @@ def _end_all(error: BaseException) -> NoReturn:
     client, me = runtime().client, runtime().process_id
     text = str(error).partition("\n")[0]
     text = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
-    code = _print(error)
+    code = _report(error)
     try:
         reason = f"process {me} ({socket.gethostname()}) failed: {text}"
         client.key_value_set(f"{_STORE}end", reason, allow_overwrite=True)
@@ -206,19 +208,13 @@ def _end_all(error: BaseException) -> NoReturn:
     os._exit(code)
 
 
-def _print(error: BaseException) -> int:
-    """Print it as `run_command` does; its exit code."""
-
-    def fail() -> NoReturn:
-        raise error
-
-    try:
-        run_command(fail)
-    except SystemExit as stop:
-        return stop.code
-    except type(error):
-        traceback.print_exc()
-        return 1
+def _report(error: BaseException) -> int:
+    """Tell it as a command does; the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    line, code = explain(error) or ("".join(traceback.format_exception(error)).rstrip(), 1)
+    _last_words(line)
+    return code
 
 
 def _go(client: Any, me: int, expected: set[int]) -> None:
@@ -234,7 +230,7 @@ def _go(client: Any, me: int, expected: set[int]) -> None:
 
 def _last_words(line: str) -> None:
     sys.stdout.flush()
-    print(line, file=sys.stderr, flush=True)
+    _LOG.error(line)
 
 
 _meetings: dict[str, int] = {}
@@ -307,10 +303,10 @@ def fetch(
         start = min(start, length - size)  # the last piece overlaps its neighbour: one program for all
         piece = _piece(x, np.int32(start), sharding=x.sharding, axis=axis, size=size)
         piece = jax.block_until_ready(piece.addressable_data(0))  # one at a time
-        if wanted:
+        if result is not None:
             target = result[*before, start : start + size]
             target[...] = np.asarray(piece).reshape(target.shape)
-    return result.reshape(x.shape) if wanted else None
+    return None if result is None else result.reshape(x.shape)
 
 
 @partial(jax.jit, static_argnames=("sharding", "axis", "size"))

@@ -41,17 +41,13 @@ def find_launch(
     Raises:
       UserError: flags or variables are incomplete or contradict each other.
     """
-    given = [
-        value if value is not None else environ.get(variable) or None
-        for value, variable in zip((coordinator_address, num_processes, process_id), _VARIABLES)
-    ]
-    address, processes, process = given
-    if any(value is not None for value in given):
-        processes, process = _number(processes, 1), _number(process, 2)
+    address = environ.get(_VARIABLES[0]) or None if coordinator_address is None else coordinator_address
+    processes, process = _number(num_processes, 1, environ), _number(process_id, 2, environ)
+    if any(value is not None for value in (address, processes, process)):
         if processes == 1 and not process:
             return None
-        missing = [flag for flag, value in zip(_FLAGS, (address, processes, process)) if value is None]
-        if missing:
+        if address is None or processes is None or process is None:
+            missing = [flag for flag, value in zip(_FLAGS, (address, processes, process)) if value is None]
             raise UserError(
                 f"{', '.join(missing)}: missing; several processes need {', '.join(_FLAGS)} "
                 f"(or {', '.join(_VARIABLES)})"
@@ -65,9 +61,11 @@ def find_launch(
     return _slurm(environ) or _tpu(environ)
 
 
-def _number(value: int | str | None, index: int) -> int | None:
+def _number(flag: int | None, index: int, environ: Mapping[str, str]) -> int | None:
+    """The flag's value, else its variable's."""
+    value = environ.get(_VARIABLES[index]) if flag is None else flag
     try:
-        return None if value is None else int(value)
+        return None if value in (None, "") else int(value)
     except ValueError:
         raise UserError(f"{_VARIABLES[index]}={value}: give a number") from None
 
@@ -77,9 +75,8 @@ def _slurm(environ: Mapping[str, str]) -> Launch | None:
     if int(environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1 or "SLURM_STEP_NODELIST" not in environ:
         return None
     # node[001-015,020],other -> node001
-    prefix, number, suffix = re.match(
-        r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\]([^,\[]*))?", environ["SLURM_STEP_NODELIST"]
-    ).groups(default="")
+    first = re.match(r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\]([^,\[]*))?", environ["SLURM_STEP_NODELIST"])
+    node = "".join(first.groups(default="")) if first else environ["SLURM_STEP_NODELIST"]
     port = 61440 + (int(environ["SLURM_JOB_ID"]) + int(environ.get("SLURM_STEP_ID", 0))) % 4096
     local = None
     # Alone on its node a task has all the GPUs; --gpus-per-task=1 shows it only one.
@@ -88,7 +85,7 @@ def _slurm(environ: Mapping[str, str]) -> Launch | None:
     if not alone and not bound and "JAX_LOCAL_DEVICE_IDS" not in environ:
         local = (int(environ["SLURM_LOCALID"]),)
     return Launch(
-        f"{prefix}{number}{suffix}:{port}",
+        f"{node}:{port}",
         int(environ["SLURM_STEP_NUM_TASKS"]),
         int(environ["SLURM_PROCID"]),
         local,

@@ -3,8 +3,9 @@
 import dataclasses
 import fnmatch
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import jax
 from flax import nnx
@@ -17,6 +18,7 @@ from talkverse_jax.sharding.rules import SAMPLING, Rules
 
 # Of a model: patterns of parameter paths, and the logical axes of the parameters (None: never split).
 ParameterAxes = tuple[tuple[str, tuple[str | None, ...]], ...]
+Model = TypeVar("Model", bound=nnx.Module)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Layout:
 
     def parts(self, name: str) -> int:
         """Into how many parts a logical axis is split."""
-        return math.prod(self.mesh.shape[axis] for axis in self.axes_of(name))
+        return self.size(self.axes_of(name))
 
     def spec(self, *names: str | None) -> PartitionSpec:
         """Of an array with these logical axes.
@@ -63,7 +65,7 @@ class Layout:
         for length, group in zip(shape, self._groups(names)):
             kept: tuple[str, ...] = ()
             for axis in group:
-                if length % math.prod(self.mesh.shape[a] for a in (*kept, axis)) == 0:
+                if length % self.size((*kept, axis)) == 0:
                     kept += (axis,)
             groups.append(kept or None)
         return PartitionSpec(*groups)
@@ -71,7 +73,11 @@ class Layout:
     def fitting_parts(self, shape: Sequence[int], names: Sequence[str | None]) -> int:
         """Into how many parts `fitting_spec` cuts an array."""
         axes = jax.tree.leaves(tuple(self.fitting_spec(shape, names)))
-        return math.prod(self.mesh.shape[axis] for axis in axes)
+        return self.size(axes)
+
+    def size(self, axes: Iterable[str]) -> int:
+        """How many devices these mesh axes have together."""
+        return 1 if self.mesh is None else math.prod(self.mesh.shape[axis] for axis in axes)
 
     def _groups(self, names: Sequence[str | None]) -> list[tuple[str, ...]]:
         groups = [self.axes_of(name) for name in names]
@@ -99,15 +105,19 @@ class Layout:
 
     def parameter_sharding(self, axes: ParameterAxes) -> Callable[[str, tuple[int, ...]], NamedSharding]:
         """The sharding of a model's parameters by path and shape, as `store.load_module` takes it."""
-        return lambda path, shape: NamedSharding(
-            self.mesh, self.fitting_spec(shape, parameter_axes(axes, path, len(shape)))
-        )
 
-    def gathered(self, module: nnx.Module, axes: ParameterAxes) -> nnx.Module:
+        def place(path: str, shape: tuple[int, ...]) -> NamedSharding:
+            assert self.mesh is not None, "without a mesh nothing is split"
+            return NamedSharding(self.mesh, self.fitting_spec(shape, parameter_axes(axes, path, len(shape))))
+
+        return place
+
+    def gathered(self, module: Model, axes: ParameterAxes) -> Model:
         """Within jit: the module with its parameters whole along `width`, as its layers use them; those of
         stacked layers stay as they are. Gradients are added up into the parts, where each device keeps its own."""
-        if not self.axes_of("width"):
+        if self.mesh is None or not self.axes_of("width"):
             return module
+        mesh = self.mesh
         whole = dataclasses.replace(self, rules=dataclasses.replace(self.rules, width=()))
         stacks = [path for path, node in nnx.iter_graph(module) if isinstance(node, Stack)]
         graphdef, state, rest = nnx.split(module, nnx.Param, ...)
@@ -117,7 +127,7 @@ class Layout:
                 value = variable.get_value()
                 names = parameter_axes(axes, "/".join(map(str, path)), value.ndim)
                 specs = (layout.fitting_spec(value.shape, names) for layout in (whole, self))
-                variable = variable.replace(_gather(value, *(NamedSharding(self.mesh, spec) for spec in specs)))
+                variable = variable.replace(_gather(value, *(NamedSharding(mesh, spec) for spec in specs)))
             flat.append((path, variable))
         return nnx.merge(graphdef, nnx.from_flat_state(flat), rest)
 

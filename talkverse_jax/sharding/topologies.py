@@ -201,6 +201,7 @@ def devices(topology: Topology) -> list[Any]:
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing runs; another process may compile too
     from jax.experimental import topologies as described
 
+    assert topology.libtpu is not None, "all TPU topologies have libtpu's name"
     # libtpu takes hosts of four chips for granted.
     bounds = {"chips_per_host_bounds": [1, 1, 1]} if topology.chips == 1 else {}
     return list(described.get_topology_desc(topology.libtpu, platform="tpu", **bounds).devices)

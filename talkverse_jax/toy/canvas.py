@@ -27,7 +27,7 @@ class Canvas:
         mask = Image.new("L", self.alpha.size)
         draw = ImageDraw.Draw(mask)
         for shape in shapes:
-            draw.polygon([tuple(point) for point in np.asarray(shape) * self.scale], fill=255)
+            draw.polygon([(x, y) for x, y in np.asarray(shape) * self.scale], fill=255)
         return mask.filter(ImageFilter.GaussianBlur(blur * self.scale)) if blur else mask
 
     def paint(self, colour: Colour, mask: Image.Image, opacity: float = 1.0, within: Image.Image | None = None) -> None:
@@ -35,7 +35,7 @@ class Canvas:
         if within is not None:
             mask = ImageChops.multiply(mask, within)
         if opacity < 1:
-            mask = mask.point(lambda value: round(value * opacity))
+            mask = mask.point([round(value * opacity) for value in range(256)])
         self.colours.paste(colour, mask=mask)
         self.alpha = ImageChops.screen(self.alpha, mask)
 
@@ -75,10 +75,13 @@ def mirrored(shape: Points, middle: float = 64.0) -> Points:
 def tinted(colour: Colour, factor: float) -> Colour:
     """Darker below 1; above, nearer to white."""
     if factor <= 1:
-        return tuple(round(value * factor) for value in colour)
-    return tuple(round(255 - (255 - value) / factor) for value in colour)
+        red, green, blue = (round(value * factor) for value in colour)
+    else:
+        red, green, blue = (round(255 - (255 - value) / factor) for value in colour)
+    return red, green, blue
 
 
 def mixed(one: Colour, other: Colour, share: float) -> Colour:
     """`share` of the other."""
-    return tuple(round(a * (1 - share) + b * share) for a, b in zip(one, other))
+    red, green, blue = (round(a * (1 - share) + b * share) for a, b in zip(one, other))
+    return red, green, blue

@@ -9,7 +9,8 @@ from pathlib import Path
 import soundfile
 from PIL import Image
 
-from talkverse_jax.core.errors import naming, run_command
+from talkverse_jax.cli.command import run_command
+from talkverse_jax.core.errors import naming
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.toy.make import make_clip
 from talkverse_jax.toy.speech import RATE

@@ -56,8 +56,8 @@ def _lids(half: float, lids: float) -> tuple[Points, Points]:
 def eye_places(person: Person) -> tuple[tuple[float, float], tuple[float, float]]:
     """(left, top) of the patches of both eyes."""
     height, width = _EYE
-    xs = MIDDLE - person.apart, MIDDLE + person.apart
-    return tuple((x - width / 2, EYES_Y - height / 2) for x in xs)
+    left, right, top = MIDDLE - person.apart, MIDDLE + person.apart, EYES_Y - height / 2
+    return (left - width / 2, top), (right - width / 2, top)
 
 
 def eye_points(person: Person, lids: float) -> Points:

@@ -64,7 +64,7 @@ def film(person: Person, speech: Speech, rng: np.random.Generator, size: tuple[i
             layer.alpha_composite(front)
         turn, shift = moves[number, 0], moves[number, 1:]
         picture = Image.alpha_composite(room, _moved(layer, turn, shift + offset, room.size))
-        shown = picture.convert("RGB").resize(size[::-1], Image.BOX)
+        shown = picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BOX)
         frames[number] = np.asarray(shown)
         points = np.concatenate([_landmarks(person, lids[number], outline), lips.points()])
         placed = ((points - _NECK) @ _rotation(turn).T + _NECK + shift + offset) * zoom
@@ -86,7 +86,7 @@ def _moved(layer: Image.Image, turn: float, shift: Float[np.ndarray, "2"], size:
     back = _rotation(-turn)
     start = _SCALE * (_NECK - back @ (_NECK + shift))
     (a, b), (d, e) = back
-    return layer.transform(size, Image.AFFINE, (a, b, start[0], d, e, start[1]), Image.BILINEAR)
+    return layer.transform(size, Image.Transform.AFFINE, (a, b, start[0], d, e, start[1]), Image.Resampling.BILINEAR)
 
 
 def _sway(rng: np.random.Generator, count: int) -> Float[np.ndarray, "T 3"]:

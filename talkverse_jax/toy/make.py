@@ -37,7 +37,7 @@ _SQUARE_SHARE = 0.7  # of the videos; the others take the other shapes in equal 
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Clip:
+class ToyClip:
     """A video before it is a file."""
 
     person: Person
@@ -52,7 +52,7 @@ def make_clip(
     seconds: float = 0.0,
     size: tuple[int, int] | None = None,
     short_share: float = 0.2,
-) -> Clip:
+) -> ToyClip:
     """Video `number` of a set.
 
     Args:
@@ -62,7 +62,7 @@ def make_clip(
     shape, looks, words, moves = _streams(seed, set, number)
     drawn, drawn_size = _length(shape, short_share), _size(shape)
     person, speech = draw_person(looks), speak(words, seconds or drawn)
-    return Clip(person, speech, film(person, speech, moves, size or drawn_size))
+    return ToyClip(person, speech, film(person, speech, moves, size or drawn_size))
 
 
 def _streams(seed: int, set: Set, number: int) -> list[np.random.Generator]:
@@ -80,7 +80,7 @@ def _size(rng: np.random.Generator) -> tuple[int, int]:
     return SQUARE if rng.uniform() < _SQUARE_SHARE else others[int(rng.integers(len(others)))]
 
 
-def write_clip(clip: Clip, path: Path) -> None:
+def write_clip(clip: ToyClip, path: Path) -> None:
     """Write the mp4, its keypoint file (npz) and its first frame (PNG), the picture to sample from."""
     height, width = clip.film.frames.shape[1:3]
     keypoints, picture = path.with_suffix(".npz"), path.with_suffix(".png")
@@ -132,7 +132,7 @@ def make(options: MakeOptions) -> Path:
     rows = list(bar)
     path = folder / f"{options.set}.csv"
     with naming(path), open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
+        writer: csv.DictWriter[str] = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     _unfinished(options).unlink()

@@ -78,7 +78,7 @@ def _hair_before(canvas: Canvas, person: Person, hair: Colour, face: Image.Image
         locks += [ellipse(MIDDLE + 0.62 * half * np.cos(a), 37 + 16 * np.sin(a), 10, 8) for a in turn[2:-2]]
         canvas.paint(tinted(person.skin, 0.7), canvas.mask(*(lock + [0, 2.5] for lock in locks), blur=2), 0.5, face)
         canvas.paint(hair, canvas.mask(*locks))
-        shine = [ellipse(*(lock.mean(0) - [2, 2.5]), 3.6, 2.4) for lock in locks]
+        shine = [ellipse(x - 2, y - 2.5, 3.6, 2.4) for x, y in (lock.mean(0) for lock in locks)]
         canvas.paint(light, canvas.mask(*shine, blur=1.2), 0.45)
         return
     crown = [(0, 12), (0.75 * half, 17), (half + 3, 38), (half + 2.5, 58), (half - 1.5, 60)]

@@ -14,10 +14,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import presets
-from talkverse_jax.core.errors import UserError, naming, run_command
+from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.options import option
 from talkverse_jax.core.paths import existing_file, replacing
 from talkverse_jax.families.talkverse.family import FAMILY

@@ -8,10 +8,10 @@ layers around them: the config's are 0 and 1. The same command goes on where it 
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +23,12 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 import talkverse_jax
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.core import compile_cache, presets, tree
 from talkverse_jax.core.config import to_dict
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option
 from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.data.batches import BatchOrder
@@ -144,14 +145,14 @@ class _Run:
     def model(self, params: tree.Flat) -> WanVAE:
         return tree.with_parameters(tree.abstract(WanVAE, self.config), dict(params))
 
-    def windows(self, first: int) -> Iterator[tuple[int, Float[np.ndarray, "T H W 3"]]]:
+    def windows(self, first: int) -> Generator[tuple[int, Float[np.ndarray, "T H W 3"]], None, None]:
         """The windows that can be read from number `first` on, each with the number that comes next."""
         with closing(batches(self.source, self.plan, self.skipped, first=first, threads=2)) as read:
             for due, loaded in enumerate(read, first + 1):
                 if loaded.samples.weight[0]:
                     yield due, loaded.samples.video[0]
 
-    def crops(self, first: int) -> Iterator[tuple[int, Float[np.ndarray, "crops T h w 3"]]]:
+    def crops(self, first: int) -> Generator[tuple[int, Float[np.ndarray, "crops T h w 3"]], None, None]:
         """Crops of those windows, the middle more often than the sides: faces are there."""
         options, size = self.options, self.options.crop
         for due, video in self.windows(first):
@@ -168,16 +169,17 @@ class _Run:
         with closing(self.crops(0)) as read:
             video = np.stack([next(read)[1][0] for _ in range(_START)])
         rng = np.random.default_rng(self.options.seed)
-        params = tree.parameters(linear_codec(self.config, to_unit(jnp.asarray(video[:, 1:])), rng))
+        params = tree.parameters(linear_codec(self.config, jnp.asarray(to_unit(video[:, 1:])), rng))
         return TrainState(params, self.optimizer.init(params), jnp.int32(0), None)
 
     def _update(self, state: TrainState, video) -> tuple[TrainState, Losses]:
-        video = to_unit(video)
+        video = video.astype(jnp.float32) / 255 * 2 - 1
         key = jax.random.fold_in(jax.random.key(self.options.seed), state.step)
         of_params = lambda params: vae_loss(self.model(params), video, key)  # noqa: E731
         gradients, losses = jax.grad(of_params, has_aux=True)(state.params)
         updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
-        return TrainState(optax.apply_updates(state.params, updates), optimizer, state.step + 1, None), losses
+        params: Any = optax.apply_updates(state.params, updates)
+        return TrainState(params, optimizer, state.step + 1, None), losses
 
     def train(self, checkpoints: Checkpoints) -> TrainState | None:
         """The state after the last update; None where the run was asked to stop."""

@@ -9,6 +9,8 @@ difference: so a video's first frame, which stays alone, is read as two equal on
 Shapes: B windows, T frames, H W rows and columns, C channels, n positions, f features.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
@@ -31,6 +33,7 @@ _POSITIONS = 40_000  # that a regression sees
 _LATER = Chunk(False, Layout())  # no chunk with a first frame
 
 Stream = Float[Array, "B T H W C"]
+HostStream = Float[np.ndarray, "B T H W C"]
 Rows = Float[np.ndarray, "n f"]
 
 
@@ -51,7 +54,8 @@ def linear_codec(config: VAEConfig, video: Float[Array, "B T H W 3"], rng: np.ra
         if isinstance(node, ResidualBlock):
             _set(node.conv2, np.zeros(node.conv2.kernel.shape))
             if node.shortcut:
-                _set(node.shortcut, np.eye(*node.shortcut.kernel.shape))
+                channels, width = node.shortcut.kernel.shape
+                _set(node.shortcut, np.eye(channels, width))
         elif isinstance(node, AttentionBlock):
             _set(node.proj, np.zeros(node.proj.kernel.shape))
     pixels = rearrange(video, "b t (h y) (w x) c -> b t h w (c x y)", y=2, x=2)
@@ -110,7 +114,8 @@ def _fit_encoder(vae: WanVAE, pixels: Stream, rng: np.random.Generator) -> tuple
 
 def _fit_down(level: DownLevel, x: Stream, rng: np.random.Generator) -> None:
     """Principal components of 2x2 pixels; then means and differences of two frames."""
-    down, width = level.layers[-1], level.out_dim
+    down: Any = level.layers[-1]  # which no type tells from the residual blocks before it
+    width = level.out_dim
     y, _ = run_layers(level.layers[:-1], x, None, _LATER)
     kept = _kept(width) if level.time == 2 else width
     patches = rearrange(np.asarray(y), "b t (h y) (w x) c -> (b t h w) (y x c)", y=2, x=2)
@@ -162,7 +167,8 @@ def _fit_decoder(vae: WanVAE, latents: Stream, streams: list[Stream], pixels: St
     x = _fit_up(decoder.levels[1], x, _fit_pairs(decoder.levels[1], x, frames, rng), blocks, at, rng)
 
     level = decoder.levels[2]
-    _set(level.layers[-1].resample, np.zeros(level.layers[-1].resample.kernel.shape), _offset(level.out_dim, rng))
+    conv = _upsample(level).resample
+    _set(conv, np.zeros(conv.kernel.shape), _offset(level.out_dim, rng))
     x, _ = level(x, None, _LATER)
 
     kernel = np.zeros(decoder.head.conv.kernel.shape)
@@ -170,9 +176,9 @@ def _fit_decoder(vae: WanVAE, latents: Stream, streams: list[Stream], pixels: St
     _set(decoder.head.conv, kernel, bias)
 
 
-def _fit_pairs(level: UpLevel, x: Stream, frames: Stream, rng: np.random.Generator) -> Stream:
+def _fit_pairs(level: UpLevel, x: Stream, frames: HostStream, rng: np.random.Generator) -> Stream:
     """Have the time convolution make these frames, two of each; returns what it makes."""
-    conv = level.layers[-1].time_conv
+    conv = _upsample(level).time_conv
     pairs = np.concatenate([frames[:, ::2], frames[:, 1::2]], -1)
     weights, bias = _regression(_rows(x), _rows(pairs), rng)
     _set(conv, _newest(conv, weights), bias)
@@ -186,7 +192,7 @@ def _fit_up(level: UpLevel, x: Stream, y: Stream, finer: Stream, at: int, rng: n
       x: the stream before the level.
       y: what its resampling is given.
     """
-    conv = level.layers[-1].resample
+    conv = _upsample(level).resample
     y = y.repeat(2, axis=2).repeat(2, axis=3)
     shortcut = repeat_up(x, level.out_dim, level.time, level.space)
     wanted = np.zeros(shortcut.shape, np.float32)
@@ -196,9 +202,15 @@ def _fit_up(level: UpLevel, x: Stream, y: Stream, finer: Stream, at: int, rng: n
     return conv(y) + shortcut
 
 
+def _upsample(level: UpLevel) -> Any:
+    """The last layer of a level, which no type tells from its residual blocks."""
+    return level.layers[-1]
+
+
 def _embed(conv: CausalConv3d, x: Stream, rng: np.random.Generator) -> Stream:
     """Have the convolution let its input pass, scaled to a deviation of 1."""
-    kernel = _newest(conv, np.eye(*conv.kernel.shape[-2:]) / np.asarray(x).std())
+    channels, width = conv.kernel.shape[-2:]
+    kernel = _newest(conv, np.eye(channels, width) / np.asarray(x).std())
     _set(conv, kernel, _offset(kernel.shape[-1], rng))
     return conv(x, None, _LATER)[0]
 
@@ -244,7 +256,7 @@ def _centred(x: np.ndarray) -> np.ndarray:
 
 
 def _regression_3x3(
-    x: Stream, wanted: Stream, rng: np.random.Generator
+    x: Stream, wanted: Stream | HostStream, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "3 3 C D"], Float[np.ndarray, " D"]]:
     """Kernel and bias of a convolution that makes of pixels and their neighbours, zeros outside, what is wanted."""
     padded = np.pad(np.asarray(x, np.float32), ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))

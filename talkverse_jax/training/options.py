@@ -36,7 +36,7 @@ class Tuning:
     """What of the network is trained, and what its parameters are at first."""
 
     unfreeze_strategy: StrategyName = option(
-        "what is trained of the base model, besides what it lacks: the audio adapter and such",
+        "what of the base model is trained; what it lacks always is",
         group="model",
         default="minimal",
     )

@@ -8,7 +8,6 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Sharding
 
 from talkverse_jax.core import tree
@@ -110,13 +109,13 @@ def match(
 
 
 def load_torch(
-    module: nnx.Module,
+    module: tree.Model,
     rules: tuple[Rule, ...],
     tensors: Mapping[str, np.ndarray],
     where: str,
     ignore: tuple[str, ...] = (),
     place: Callable[[str, tuple[int, ...]], Sharding] | None = None,
-) -> nnx.Module:
+) -> tree.Model:
     """The (abstract) module with parameters taken from PyTorch-named arrays, in the module's dtypes.
 
     Args:

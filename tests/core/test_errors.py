@@ -1,6 +1,7 @@
 import pytest
 
-from talkverse_jax.core.errors import UserError, naming, run_command
+from talkverse_jax.cli.command import run_command
+from talkverse_jax.core.errors import UserError, naming
 
 
 def _raise(error):

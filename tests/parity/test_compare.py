@@ -8,8 +8,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from talkverse_jax.cli import parity as command
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.core.config import to_dict
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.parity import PARITY_CASES
 from talkverse_jax.parity import compare as parity

@@ -67,7 +67,7 @@ def test_a_window_needs_a_middle():
 
 PEAK = """
 import json, resource, sys
-from talkverse_jax.core.errors import run_command
+from talkverse_jax.cli.command import run_command
 import sample
 run_command(lambda: sample.main(sys.argv[1:]))
 print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))

@@ -14,8 +14,8 @@ import pytest
 import soundfile
 
 import sample
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
-from talkverse_jax.core.errors import run_command
 from talkverse_jax.diffusion.denoise import denoising_step
 from talkverse_jax.families.talkverse.clips import ClipMaker
 from talkverse_jax.families.talkverse.family import FAMILY
@@ -245,15 +245,15 @@ BAD = {
     "bad shift": ({"sample_shift": 0}, "--sample_shift 0"),
     "too much trim": ({"head_trim_frames": 500}, "--head_trim_frames 500: the video has 13 frames"),
     "not an mp4": ({"output": "talk.avi"}, "talk.avi: the video is written as mp4"),
-    "unknown solver": ({"sample_solver": "heun"}, "--sample_solver: invalid choice: 'heun'"),
+    "unknown solver": ({"sample_solver": "heun"}, "--sample_solver heun: give unipc"),
     "unknown flag": ({"promt": "x"}, "--promt"),
     "no weights": ({"weights": "nowhere"}, "nowhere: no such folder"),
     "name too long": ({"image": "x" * 300}, "no such file"),
     "no such user": ({"audio": "~nobody-of-that-name/a.wav"}, "no such user"),
     "no number": ({"sample_shift": "nan"}, "--sample_shift nan"),
     "folder as lora": ({"lora_ckpt": ROOT}, ": is a folder; give the path of a .safetensors file"),
-    "file as weights": ({"weights": ROOT / "LICENSE"}, "LICENSE: is a file; give the folder that"),
-    "nothing": ({"output": ""}, "--output: is empty; give a path"),
+    "file as weights": ({"weights": ROOT / "LICENSE"}, "LICENSE: is a file; give the folder of converted weights"),
+    "nothing": ({"output": ""}, "--output is empty; give a path"),
     "no lora": ({"lora_ckpt": "nothing.safetensors"}, "nothing.safetensors: no such file"),
     "no axis": ({"mesh": "dta=2"}, "mesh: 'dta=2' is no axis=size"),
     "too many branches": ({"mesh": "data=4,context=-1"}, "a video has 2 branches to split; give data=2 at most"),

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 import sample
-from talkverse_jax.core.errors import run_command
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.families.talkverse.clips import ClipMaker
 from tests.processes import ROOT, free_address, run_together
 from tests.sharded import error
@@ -17,7 +17,7 @@ from tests.sharded import error
 PROGRAM = """
 import sys
 import sample
-from talkverse_jax.core.errors import run_command
+from talkverse_jax.cli.command import run_command
 from tests.run.test_worker_processes import keep_clips
 
 keep_clips(sys.argv.pop(1))

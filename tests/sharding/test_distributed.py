@@ -23,7 +23,8 @@ PROGRAM = """
 import os, sys, time
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from talkverse_jax.core.errors import UserError, run_command
+from talkverse_jax.cli.command import run_command
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.sharding import distributed, launch
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig

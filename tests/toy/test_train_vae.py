@@ -124,7 +124,7 @@ def test_it_resumes(options, trained, monkeypatch):
 def test_what_is_published(trained, tmp_path):
     """It converts like the original's, and latents of the videos have mean 0 and deviation 1."""
     assert trained.name == VAE_FILE
-    converted(tmp_path / "weights", ModelConfigs.from_toml(SIZES), {"ckpt_dir": trained.parent}, components="vae")
+    converted(tmp_path / "weights", ModelConfigs.from_toml(SIZES), {"ckpt_dir": trained.parent}, components=("vae",))
     vae = store.load_module(tmp_path / "weights", COMPONENTS["vae"], dtype="float32")
     clips = [make_clip(0, "train", number, 1.0, (128, 128)).film.frames for number in range(3)]
     latents = np.asarray(jax.jit(lambda m, x: m.encode(to_unit(x)))(vae, jnp.asarray(np.stack(clips))))

@@ -57,7 +57,7 @@ class Place:
     def convert(self, output: Path, trained: Path | str, *components: str) -> Path:
         """Convert the base model with a trained file."""
         flags = self.published | {"lora_ckpt": str(trained)}
-        return converted(output, SMALL, flags, components=",".join(components), dtype="float32")
+        return converted(output, SMALL, flags, components=components, dtype="float32")
 
 
 def make(folder: Path) -> Place:

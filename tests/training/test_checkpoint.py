@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path):
     process = in_another_process(
         """
         import resource, sys
-        from talkverse_jax.core.errors import run_command
+        from talkverse_jax.cli.command import run_command
         from tests.training.test_checkpoint import record, state
         from talkverse_jax.training.checkpoint import Checkpoints
 

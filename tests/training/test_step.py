@@ -55,7 +55,7 @@ def test_how_samples_are_put_into_batches_changes_nothing():
 
 def test_what_is_random_depends_on_the_sample_alone():
     ids, dropouts = np.array([[0, 5], [0, 6], [1, 5]], np.uint32), Dropouts(0.5, 0.5, 0.5, 0.5)
-    drawn = lambda seed, ids: draw(sample_keys(seed, ids), (2, 4), dropouts)  # noqa: E731
+    drawn = lambda seed, ids: draw(sample_keys(seed, jnp.asarray(ids)), (2, 4), dropouts)  # noqa: E731
     three, one = drawn(3, ids), drawn(3, ids[2:])
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[2:], b), three, one)
     assert len({int(t) for t in three.timestep}) == 3
@@ -66,7 +66,10 @@ def test_dropouts():
     """A sample whose condition is dropped is as if it had been left out by hand."""
     step, state = cached()
     batch = random_batch(2)
-    model, drawn = step.network.model(state.params), draw(sample_keys(0, batch.ids), batch.target.shape[1:], NO_DROPOUT)
+    model, drawn = (
+        step.network.model(state.params),
+        draw(sample_keys(0, jnp.asarray(batch.ids)), batch.target.shape[1:], NO_DROPOUT),
+    )
     losses = jax.jit(lambda batch, drawn: batch_losses(model, batch, drawn, roi=False))
     plain = losses(batch, drawn)
     for part in drawn.drop._fields:
@@ -80,7 +83,7 @@ def test_dropouts():
 
 def test_how_often_conditions_are_dropped():
     ids = np.stack([np.zeros(4000), np.arange(4000)], axis=1).astype(np.uint32)
-    dropped = draw(sample_keys(0, ids), (1,), Dropouts(0.1, 0.2, 0.3, 0.4)).drop
+    dropped = draw(sample_keys(0, jnp.asarray(ids)), (1,), Dropouts(0.1, 0.2, 0.3, 0.4)).drop
     for name, share in zip(dropped._fields, (0.1, 0.2, 0.3, 0.4)):
         assert float(getattr(dropped, name).mean()) == pytest.approx(share, abs=0.025)
     together = (dropped.text & dropped.audio).mean()

@@ -23,17 +23,17 @@ from talkverse_jax.sharding.layout import Layout
 EPS = 1e-6
 
 
-class Attention(nnx.Module):
+class UMT5Attention(nnx.Module):
     """Self-attention without biases; T5 does not scale the scores."""
 
     def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
-        linear = dict(use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        linear = functools.partial(nnx.Linear, use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.layout = layout
         self.num_heads = config.num_heads
-        self.q = nnx.Linear(config.dim, config.dim_attn, **linear)
-        self.k = nnx.Linear(config.dim, config.dim_attn, **linear)
-        self.v = nnx.Linear(config.dim, config.dim_attn, **linear)
-        self.o = nnx.Linear(config.dim_attn, config.dim, **linear)
+        self.q = linear(config.dim, config.dim_attn)
+        self.k = linear(config.dim, config.dim_attn)
+        self.v = linear(config.dim, config.dim_attn)
+        self.o = linear(config.dim_attn, config.dim)
 
     def __call__(
         self, x: Float[Array, "B T D"], position_bias: Float[Array, "1 N T T"], mask: Bool[Array, "B T"]
@@ -48,15 +48,15 @@ class Attention(nnx.Module):
         return self.o(rearrange(out, "b t n k -> b t (n k)"))
 
 
-class FeedForward(nnx.Module):
+class UMT5FeedForward(nnx.Module):
     """Gated tanh-GELU."""
 
     def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
-        linear = dict(use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        linear = functools.partial(nnx.Linear, use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.layout = layout
-        self.gate = nnx.Linear(config.dim, config.dim_ffn, **linear)
-        self.fc1 = nnx.Linear(config.dim, config.dim_ffn, **linear)
-        self.fc2 = nnx.Linear(config.dim_ffn, config.dim, **linear)
+        self.gate = linear(config.dim, config.dim_ffn)
+        self.fc1 = linear(config.dim, config.dim_ffn)
+        self.fc2 = linear(config.dim_ffn, config.dim)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         hidden = self.fc1(x) * nnx.gelu(self.gate(x), approximate=True)
@@ -80,17 +80,16 @@ class RelativePositions(nnx.Module):
         return rearrange(table[buckets], "query key n -> 1 n query key")
 
 
-class Block(nnx.Module):
+class UMT5Block(nnx.Module):
     """Attention and feed-forward, each behind its norm; positions enter every block."""
 
     def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+        norm = functools.partial(nnx.RMSNorm, epsilon=EPS, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
         self.layout = layout
-        norm = dict(epsilon=EPS, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
-        self.norm1 = nnx.RMSNorm(config.dim, **norm)
-        self.attn = Attention(config, **kwargs)
-        self.norm2 = nnx.RMSNorm(config.dim, **norm)
-        self.ffn = FeedForward(config, **kwargs)
+        self.norm1 = norm(config.dim)
+        self.attn = UMT5Attention(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+        self.norm2 = norm(config.dim)
+        self.ffn = UMT5FeedForward(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
         self.pos_embedding = RelativePositions(config, rngs=rngs, param_dtype=param_dtype)
 
     def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
@@ -119,7 +118,7 @@ class UMT5Encoder(nnx.Module):
             config.vocab, config.dim, rngs=rngs, dtype=param_dtype, param_dtype=param_dtype
         )
         self.blocks = nnx.List(
-            Block(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+            UMT5Block(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
             for _ in range(config.num_layers)
         )
         self.norm = nnx.RMSNorm(config.dim, epsilon=EPS, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)

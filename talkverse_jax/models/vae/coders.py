@@ -16,7 +16,7 @@ from talkverse_jax.models.vae.layers import (
     AttentionBlock,
     CausalConv3d,
     Chunk,
-    Head,
+    CoderHead,
     Past,
     ResidualBlock,
     run_layers,
@@ -91,7 +91,7 @@ class Encoder(nnx.Module):
         self.conv_in = CausalConv3d(config.pixel_channels, levels[0].in_dim, (3, 3, 3), **kwargs)
         self.levels = nnx.List(DownLevel(sizes, config.shortcuts, **kwargs) for sizes in levels)
         self.middle = _middle(levels[-1].out_dim, **kwargs)
-        self.head = Head(levels[-1].out_dim, 2 * config.z_dim, **kwargs)
+        self.head = CoderHead(levels[-1].out_dim, 2 * config.z_dim, **kwargs)
 
     def __call__(
         self, x: Float[Array, "B T H W P"], cache: Cache | None, chunk: Chunk
@@ -113,7 +113,7 @@ class Decoder(nnx.Module):
         self.conv_in = CausalConv3d(config.z_dim, levels[0].in_dim, (3, 3, 3), **kwargs)
         self.middle = _middle(levels[0].in_dim, **kwargs)
         self.levels = nnx.List(UpLevel(sizes, config.shortcuts, **kwargs) for sizes in levels)
-        self.head = Head(levels[-1].out_dim, config.pixel_channels, **kwargs)
+        self.head = CoderHead(levels[-1].out_dim, config.pixel_channels, **kwargs)
 
     def __call__(
         self, x: Float[Array, "B T h w z"], cache: Cache | None, chunk: Chunk

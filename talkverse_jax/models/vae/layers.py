@@ -164,7 +164,7 @@ class AttentionBlock(nnx.Module):
         return x.astype(jnp.float32) + self.proj(update).astype(jnp.float32), ()
 
 
-class Head(nnx.Module):
+class CoderHead(nnx.Module):
     """Norm, SiLU, causal 3x3x3 convolution. Past: two input frames of the convolution."""
 
     def __init__(self, in_dim: int, out_dim: int, *, rngs: nnx.Rngs, dtype, param_dtype):

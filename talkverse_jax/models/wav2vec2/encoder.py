@@ -5,6 +5,8 @@ hidden channels; the residual stream is whole on all.
 Shapes: B batch, T vectors (50 a second), D width, N heads, K head width.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange
@@ -57,17 +59,17 @@ class PositionEmbedding(nnx.Module):
         return nnx.gelu(self.conv(x), approximate=False).astype(jnp.float32)
 
 
-class Attention(nnx.Module):
+class Wav2Vec2Attention(nnx.Module):
     """Self-attention to the vectors that come from sound, not from padding."""
 
     def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
-        linear = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        linear = functools.partial(nnx.Linear, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.layout = layout
         self.num_heads = config.num_attention_heads
-        self.q_proj = nnx.Linear(config.hidden_size, config.hidden_size, **linear)
-        self.k_proj = nnx.Linear(config.hidden_size, config.hidden_size, **linear)
-        self.v_proj = nnx.Linear(config.hidden_size, config.hidden_size, **linear)
-        self.out_proj = nnx.Linear(config.hidden_size, config.hidden_size, **linear)
+        self.q_proj = linear(config.hidden_size, config.hidden_size)
+        self.k_proj = linear(config.hidden_size, config.hidden_size)
+        self.v_proj = linear(config.hidden_size, config.hidden_size)
+        self.out_proj = linear(config.hidden_size, config.hidden_size)
 
     def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> Float[Array, "B T D"]:
         projections = (self.q_proj, self.k_proj, self.v_proj)
@@ -76,14 +78,14 @@ class Attention(nnx.Module):
         return self.out_proj(rearrange(attend(q, k, v, frames), "b t n k -> b t (n k)"))
 
 
-class FeedForward(nnx.Module):
+class Wav2Vec2FeedForward(nnx.Module):
     """Linear, GELU, Linear."""
 
     def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
-        linear = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        linear = functools.partial(nnx.Linear, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.layout = layout
-        self.intermediate_dense = nnx.Linear(config.hidden_size, config.intermediate_size, **linear)
-        self.output_dense = nnx.Linear(config.intermediate_size, config.hidden_size, **linear)
+        self.intermediate_dense = linear(config.hidden_size, config.intermediate_size)
+        self.output_dense = linear(config.intermediate_size, config.hidden_size)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         hidden = nnx.gelu(self.intermediate_dense(x), approximate=False)
@@ -94,13 +96,12 @@ class EncoderLayer(nnx.Module):
     """Attention and feed-forward, each behind its norm."""
 
     def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+        width, eps = config.hidden_size, config.layer_norm_eps
         self.layout = layout
-        norm = dict(rngs=rngs, param_dtype=param_dtype)
-        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, **norm)
-        self.attention = Attention(config, **kwargs)
-        self.final_layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, **norm)
-        self.feed_forward = FeedForward(config, **kwargs)
+        self.layer_norm = layer_norm(width, eps, rngs=rngs, param_dtype=param_dtype)
+        self.attention = Wav2Vec2Attention(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+        self.final_layer_norm = layer_norm(width, eps, rngs=rngs, param_dtype=param_dtype)
+        self.feed_forward = Wav2Vec2FeedForward(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
 
     def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> Float[Array, "B T D"]:
         whole = lambda y: self.layout.constrain(y.astype(jnp.float32), "batch", None, None)  # noqa: E731
@@ -108,14 +109,16 @@ class EncoderLayer(nnx.Module):
         return x + whole(self.feed_forward(self.final_layer_norm(x)))
 
 
-class Encoder(nnx.Module):
+class Wav2Vec2Encoder(nnx.Module):
     """Position embedding, layers, final norm."""
 
     def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.layout = layout
-        self.pos_conv_embed = PositionEmbedding(config, **kwargs)
-        self.layers = nnx.List(EncoderLayer(config, **kwargs, layout=layout) for _ in range(config.num_hidden_layers))
+        self.pos_conv_embed = PositionEmbedding(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.layers = nnx.List(
+            EncoderLayer(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
+            for _ in range(config.num_hidden_layers)
+        )
         self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs, param_dtype=param_dtype)
 
     def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> tuple[Float[Array, "B T D"], ...]:

@@ -39,7 +39,7 @@ class ConvLayer(nnx.Module):
         )
         self.layer_norm = layer_norm(out_channels, 1e-5, rngs=rngs, param_dtype=param_dtype)
 
-    def __call__(self, x: Float[Array, "B S C"]) -> Float[Array, "B s C"]:
+    def __call__(self, x: Float[Array, "B S c"]) -> Float[Array, "B s C"]:
         return nnx.gelu(self.layer_norm(self.conv(x)), approximate=False)
 
 

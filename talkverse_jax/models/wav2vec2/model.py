@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from talkverse_jax.models.wav2vec2.axes import AXES
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
-from talkverse_jax.models.wav2vec2.encoder import Encoder
+from talkverse_jax.models.wav2vec2.encoder import Wav2Vec2Encoder
 from talkverse_jax.models.wav2vec2.features import FeatureExtractor, FeatureProjection
 from talkverse_jax.sharding.layout import Layout
 
@@ -31,7 +31,7 @@ class Wav2Vec2(nnx.Module):
         self.layout = layout
         self.feature_extractor = FeatureExtractor(config, **kwargs)
         self.feature_projection = FeatureProjection(config, **kwargs)
-        self.encoder = Encoder(config, **kwargs, layout=layout)
+        self.encoder = Wav2Vec2Encoder(config, **kwargs, layout=layout)
 
     def __call__(
         self, waveform: Float[Array, "B S"], samples: Int[Array, " B"] | None = None

@@ -6,7 +6,7 @@ Shapes: B batch, L queries, S keys, N heads, K head width.
 import dataclasses
 import functools
 import logging
-import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,8 @@ class Attention:
         if not self._spread:
             return kernel(q, k, v, segments)
         spec, whole = self._spec(q, "tokens"), self._spec(k, None)
-        of_segments = segments and Segments(self.layout.spec("tokens"), PartitionSpec())
+        specs: Any = (self.layout.spec("tokens"), PartitionSpec())
+        of_segments = segments and Segments(*specs)
         return self._shard_map(kernel, (spec, whole, whole, of_segments), spec)(q, k, v, segments)
 
     def check(self, dtype: jnp.dtype, head_width: int) -> None:
@@ -92,7 +93,7 @@ class Attention:
     def _spread(self) -> bool:
         return self.layout.mesh is not None and self.layout.mesh.size > 1
 
-    def _kernel(self, q: Float[Array, "B L N K"]) -> Kernel:
+    def _kernel(self, q: Float[Array, "B L N K"] | jax.ShapeDtypeStruct) -> Kernel:
         layout, name = self.layout, self.kernel
         if name == "auto":
             name = _FUSED.get(layout.platform, "xla")
@@ -121,7 +122,7 @@ class Attention:
         ulysses = tuple(axis for axis in axes if axis == "ulysses")
         if "ring" not in axes and local % layout.parts("tokens") == 0:
             ulysses = axes
-        parts = math.prod(layout.mesh.shape[axis] for axis in ulysses)
+        parts = layout.size(ulysses)
         if local % parts:
             raise UserError(f"mesh: ulysses={parts} does not divide the {local} heads of a device; use a ring")
         return axes[: len(axes) - len(ulysses)], ulysses

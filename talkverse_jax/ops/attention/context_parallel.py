@@ -12,6 +12,7 @@ Shapes: B batch, L tokens, l tokens of a device, N heads, n heads of a device, K
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,10 @@ def shared_attention(
     if ulysses:
         to_heads = functools.partial(lax.all_to_all, axis_name=tuple(ulysses), split_axis=2, concat_axis=1, tiled=True)
         q, k, v = to_heads(q), to_heads(k), to_heads(v)
-    out = _ring(kernel, q, k, v, tokens, tuple(ring)) if ring else whole_attention(kernel, q, k, v, tokens)
+    if ring:
+        out: Any = _ring(kernel, q, k, v, tokens, tuple(ring))
+    else:
+        out = whole_attention(kernel, q, k, v, tokens)
     if ulysses:
         out = lax.all_to_all(out, tuple(ulysses), split_axis=1, concat_axis=2, tiled=True)
     return out

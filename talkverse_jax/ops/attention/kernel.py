@@ -4,7 +4,7 @@ Shapes: B batch, L queries, S keys, N heads, K head width. Scale 1/sqrt(K), soft
 dtype of the queries.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -32,6 +32,7 @@ class Kernel(Protocol):
         segments: Segments | None = None,
         *,
         logsumexp: bool = False,
-    ) -> Float[Array, "B L N K"] | tuple[Float[Array, "B L N K"], Float[Array, "B L N"]]:
-        """The result; with `logsumexp` also that of each query's scaled scores, in float32. Without it the kernel
-        has a gradient."""
+    ) -> Any:
+        """The result [B, L, N, K], which has a gradient; with `logsumexp` a pair: the result, and the log-sum-exp of
+        each query's scaled scores [B, L, N] in float32."""
+        ...

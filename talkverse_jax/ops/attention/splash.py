@@ -5,6 +5,7 @@ Shapes: B batch, L queries, S keys, N heads, K head width.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,11 +54,10 @@ def splash_attention(
     blocks = fit(tiles, length, keys, rows)
     if segments is None and blocks.padded_keys > keys:
         segments = Segments(jnp.zeros(length, jnp.int32), jnp.zeros(keys, jnp.int32))
-    if segments is not None:
-        segments = splash.SegmentIds(
-            q=_pad(segments.queries, 0, blocks.padded_queries, _PADDING),
-            kv=_pad(segments.keys, 0, blocks.padded_keys, _PADDING),
-        )
+    segment_ids = segments and splash.SegmentIds(
+        q=_pad(segments.queries, 0, blocks.padded_queries, _PADDING),
+        kv=_pad(segments.keys, 0, blocks.padded_keys, _PADDING),
+    )
     q = (q.astype(jnp.float32) * q.shape[-1] ** -0.5).astype(q.dtype)
     heads, dtype = q.shape[2], q.dtype
     # splash knows no batch: its rows are so many more heads
@@ -67,8 +67,9 @@ def splash_attention(
     )
     kernel = _kernel(blocks, q.shape[0], logsumexp, interpret)
     # products of 16 bits have one precision; Mosaic does not compile with another
-    precision = jax.config.jax_default_matmul_precision if dtype == jnp.float32 else "default"
-    out = _at_precision(kernel, precision)(q, k, v, segments)
+    config: Any = jax.config  # its names are made at run time
+    precision = config.jax_default_matmul_precision if dtype == jnp.float32 else "default"
+    out = _at_precision(kernel, precision)(q, k, v, segment_ids)
     join = lambda x: rearrange(x, "(b n) l ... -> b l n ...", n=heads)[:, :length]  # noqa: E731
     if logsumexp:
         out, (total,) = out

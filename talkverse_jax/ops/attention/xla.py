@@ -56,7 +56,7 @@ def xla_attention(
     """Attention as `kernel.Kernel` has it; long inputs run over blocks of queries."""
 
     def block(q: Float[Array, "B l N K"], queries: Int[Array, " l"] | None = None):
-        mask = None if segments is None else (queries[:, None] == segments.keys)[None, None]
+        mask = None if segments is None or queries is None else (queries[:, None] == segments.keys)[None, None]
         if logsumexp:
             return _with_logsumexp(q, k, v, mask)
         return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="xla")

@@ -13,8 +13,9 @@ from talkverse_jax.families.talkverse.clips import encode
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.sample_encoder import WindowEncoder
 from talkverse_jax.families.talkverse.settings import WindowSettings
-from talkverse_jax.families.talkverse.training import TrainingBatch, to_batch
+from talkverse_jax.families.talkverse.training import TrainingBatch, inputs_spec, to_batch
 from talkverse_jax.media.buckets import to_unit
+from talkverse_jax.pipeline.training import BatchShape
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 
@@ -81,6 +82,14 @@ def test_shapes(with_motion, alone, tiny_weights):
         assert batch.face.shape == batch.body.shape == (3, LEARNT, h, h)
         np.testing.assert_array_equal(batch.ids, [[3, 0], [3, 1], [3, 2]])
         np.testing.assert_array_equal(batch.weight, [1, 1, 0])
+
+
+def test_batches_are_as_the_plan_expects_them(with_motion, alone, tiny_weights):
+    spec = inputs_spec(ModelConfigs.from_weights(tiny_weights), BatchShape(3, FRAMES, SIZE, SIZE, "float32"))
+    for _, batch in (with_motion, alone):
+        for name, x in spec._asdict().items():
+            ours = getattr(batch, name)
+            assert (ours.shape, ours.dtype) == (x.shape, x.dtype), name
 
 
 def test_the_window_is_encoded_at_once_and_then_divided(encoder, with_motion):

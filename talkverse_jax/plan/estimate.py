@@ -40,7 +40,7 @@ def estimate(run: SamplingRun, topology: Topology, sizes: MeshSizes) -> list[Pla
                 limit=topology.generation.hbm,
                 model_flops=work.flops,
                 cost=cost,
-                **bounds(topology, cost, work.float32),
+                **bounds(topology, cost, work.float32)._asdict(),
             )
         )
     return planned
@@ -51,6 +51,6 @@ def _weights(run: SamplingRun, sizes: MeshSizes) -> dict[str, int]:
     mesh, found = AbstractMesh(sizes.shape, AXES), {}
     for name, component in run.family.components.items():
         rules, dtype = component_rules(name), run.clip.dtypes[name]
-        layout = Layout(mesh, rules) if rules else None
+        layout = Layout(mesh, rules) if rules else None  # pyright: ignore[reportArgumentType]  # sizes alone matter
         found[name] = component_bytes(component, getattr(run.configs, name), dtype, layout)
     return found

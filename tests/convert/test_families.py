@@ -25,7 +25,7 @@ from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.weights import manifest, store
 from talkverse_jax.weights.component import Component
-from talkverse_jax.weights.published import Origin, Repository, TrainedFile
+from talkverse_jax.weights.published import Origin, Repository, AdapterFile
 from talkverse_jax.weights.published_files import Safetensors
 from talkverse_jax.weights.rule import linear
 from tests.conftest import CONFIGS
@@ -85,7 +85,7 @@ OTHER = Family(
         "brain": Origin(
             _REPOSITORY,
             Safetensors("brain"),
-            adapter=TrainedFile(
+            adapter=AdapterFile(
                 "ears_file", "someone/ears", "ears.safetensors", "the ears", adds=("ears",), pairs="base"
             ),
         ),

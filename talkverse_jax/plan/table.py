@@ -154,6 +154,7 @@ def _update_cells(made: TopologyPlan) -> list[str]:
     assert isinstance(made.run, TrainingRun)
     assert made.update_seconds, f"{made.topology.name}: has no data sheet"
     gradients, worst = made.programs[0], max(made.programs, key=lambda program: program.total)
+    assert worst.limit, f"{made.topology.name}: has no data sheet"
     received = sum(program.cost.all_received for program in made.programs)
     return [
         made.topology.name,

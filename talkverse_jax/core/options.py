@@ -36,6 +36,7 @@ def option(
     metavar: str | None = None,
     decides: bool = False,
     positional: bool = False,
+    alias: str | None = None,
 ) -> Any:
     """A dataclass field with its line of help; without a default it is required.
 
@@ -44,9 +45,10 @@ def option(
       metavar: what help shows for the value; FILE and DIR are paths, a LIST is separated by commas.
       decides: the value changes a video beyond rounding. Of a FILE its contents count.
       positional: a command takes it without a flag.
+      alias: a short name in the lists of batches.
     """
     metadata = {"help": help, "group": group, "metavar": metavar, "decides": decides, "positional": positional}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata | {"alias": alias})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Option:
     metavar: str | None
     decides: bool
     positional: bool
+    alias: str | None
 
     @property
     def required(self) -> bool:
@@ -154,6 +157,17 @@ def defaults(*made: Any) -> dict[str, Any]:
     }
 
 
+def blanks(groups: Groups) -> dict[str, Any]:
+    """A value for each required option, where what it is does not matter."""
+
+    def blank(each: Option) -> Any:
+        if each.many:
+            return ()
+        return each.choices[0] if each.choices else each.kind()
+
+    return {each.name: blank(each) for each in describe(groups) if each.required}
+
+
 def schema(groups: Groups) -> dict[str, Any]:
     """The JSON schema (2020-12) of an object that holds the options of all groups, flat."""
     found = describe(groups)
@@ -204,9 +218,3 @@ def check_shares(options: Any, *names: str) -> None:
     for name in names:
         if not 0 <= (value := getattr(options, name)) <= 1:
             raise UserError(f"{value}: give a number from 0 to 1", field=name)
-
-
-def parse_options(cls, prog, description, argv=None):
-    from talkverse_jax.cli.flags import parse
-
-    return parse({"all": cls}, prog, description, argv)["all"]

@@ -37,8 +37,8 @@ class ConvertOptions:
         "which models, separated by commas (default: all)", group="how", metavar="LIST", default=()
     )
     dtype: Literal["auto", "bfloat16", "float32", "keep"] = option(
-        "number type of the parameters; auto: each component's own, such as bfloat16 for a transformer and float32 for a "
-        "VAE; keep: as in the files",
+        "number type of the parameters; auto: each component's own, such as bfloat16 for a transformer and float32 for "
+        "a VAE; keep: as in the files",
         group="how",
         default="auto",
     )

@@ -6,6 +6,8 @@ gradient of the kernel, which costs as much as the layer itself.
 Shapes: I inputs, O outputs, r rank.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -15,11 +17,12 @@ from jaxtyping import Array, Float
 class Adapter(nnx.Module):
     """Adds `scale * x A B` to a layer's result. Those of stacked layers lie along a first axis.
 
-    Attributes:
+    Args:
+      a, b: [*S, I, r] and [*S, r, O], arrays or their shapes.
       scale: alpha / r.
     """
 
-    def __init__(self, a: Float[Array, "*S I r"], b: Float[Array, "*S r O"], scale: float, dtype):
+    def __init__(self, a: Any, b: Any, scale: float, dtype: Any):
         self.a = nnx.Param(a)
         self.b = nnx.Param(b)
         self.scale = scale

@@ -168,7 +168,7 @@ class _Loop:
             self.states = {name: start(params, optimizer, decay > 0)}
         self.saved = self.step
         trained = {name: Trained(self.network, optimizer, decay)}
-        self.programs = TrainingStep(trained, phases(options, family), abstract, seed=options.videos.seed)
+        self.programs = TrainingStep(trained, phases(options, family, configs), abstract, seed=options.videos.seed)
         self.latest: Any = self.states[name].step
         asked = options.optimization
         left = (data.plan.first(asked.num_epochs) - self.batch) // asked.gradient_accumulation_steps
@@ -244,7 +244,7 @@ class _Loop:
 
     def _flops(self, batch: Batch) -> float:
         shape = BatchShape(len(batch.samples), self.options.videos.num_frames, batch.shape.height, batch.shape.width)
-        return self.training.flops(self.configs, shape, self.settings.strategy.whole_blocks)
+        return self.training.flops(self.configs, self.options.settings, shape, self.settings.strategy.whole_blocks)
 
     def _save(self, report: Report) -> None:
         report.settle()  # an update that was not made is no state to go on from

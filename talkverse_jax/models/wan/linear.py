@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 class Adapter(nnx.Module):
     """Adds `scale * x A B` to a layer's result. Those of stacked layers lie along a first axis.
 
-    Attributes:
+    Args:
+      a, b: [*S, I, r] and [*S, r, O], arrays or their shapes.
       scale: alpha / r.
     """
 

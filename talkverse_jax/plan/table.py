@@ -56,7 +56,7 @@ _PAGE = """\
 Written by `make plan-table`: the sampling step of the published model (5.7 billion parameters, bfloat16, both
 branches of guidance, a clip of 120 frames with motion context) with the presets of `configs/mesh/`, compiled by
 XLA:TPU for machines that were not there (jaxlib {jaxlib}, libtpu {libtpu}). Rows with `~` are GPUs, estimated from
-the model's sizes alone. `python -m talkverse_jax plan` does the same for one machine, with every program of a
+the model's sizes alone. `talkverse-jax plan` does the same for one machine, with every program of a
 run; `make test-slow` compiles a row again and compares.
 
 - **GB a device**: weights, inputs and temporaries of the step with the VAE's weights beside them, of what the

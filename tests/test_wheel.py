@@ -45,19 +45,23 @@ class Installed:
         venv.create(environment, with_pip=False)
         self.bin = environment / "bin"
         pip = [sys.executable, "-m", "pip", "--python", self.bin / "python", "install", "--no-deps", "--no-index"]
-        subprocess.run([*pip, *wheels], check=True, capture_output=True)
+        subprocess.run([*pip, *wheels], check=True, capture_output=True, env=self._environ())
         [packages] = environment.glob("lib/python*/site-packages")
         # The path alone: a .pth that lies there, such as that of our own editable installation, is not read.
         (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
     def __call__(self, *words: str | Path) -> str:
         """Run a command of the environment in an empty folder; what it prints."""
-        environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
         done = subprocess.run(
-            [self.bin / words[0], *words[1:]], cwd=self.work, env=environ, capture_output=True, text=True
+            [self.bin / words[0], *words[1:]], cwd=self.work, env=self._environ(), capture_output=True, text=True
         )
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout
+
+    @staticmethod
+    def _environ() -> dict[str, str]:
+        """Nothing that leads back to the clone."""
+        return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ reading costs is the difference: waiting, and what it takes from the step's proc
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -26,22 +25,27 @@ import jax
 from tqdm import tqdm
 
 from talkverse_jax.cli.command import run_command
+from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.convert.convert import convert
 from talkverse_jax.convert.options import ConvertOptions
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data.loader import Loaded, batches
 from talkverse_jax.data.skipped import Skipped
+from talkverse_jax.families.talkverse import settings
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.settings import Sources
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training.feed import Data, Feed, open_data
+from talkverse_jax.training.network import load_network
 from talkverse_jax.training.optimizer import make_optimizer
 from talkverse_jax.training.options import TrainOptions
-from talkverse_jax.training.prepare import PrepareOptions, prepare
-from talkverse_jax.training.state import TrainState, load_network, start, start_abstract
-from talkverse_jax.training.step import TrainingStep
+from talkverse_jax.training.prepare import prepare
+from talkverse_jax.training.prepare_options import PrepareOptions
+from talkverse_jax.training.setup import learning_rates, network_settings, phases
+from talkverse_jax.training.state import States, start
+from talkverse_jax.training.step import Trained, TrainingStep
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM = 2  # samples or steps before the clock starts
@@ -81,11 +85,15 @@ def measure(folder: Path, videos: int, frames: int, samples: int, turns: int) ->
         dataset_metadata_path=(str(folder / "data" / "metadata.csv"),), dataset_base_path=str(folder / "data")
     )
     begin = time.perf_counter()
-    prepare(PrepareOptions(**common, **source, output=str(folder / "shards"), num_workers=0))
+    asked = dict(common, **source, output=str(folder / "shards"), num_workers=0)
+    prepare(PrepareOptions.build(settings, asked, "benchmark"), TerminalReporter())
     note("prepare, compilation included: samples/s", videos / (time.perf_counter() - begin))
-    train = TrainOptions(**common, output_path=str(folder / "run"), use_tensorboard=False)
-    raw = open_data(dataclasses.replace(train, **source), configs.dit)
-    shards = open_data(dataclasses.replace(train, shards=str(folder / "shards")), configs.dit)
+    common |= dict(output_path=str(folder / "run"), use_tensorboard=False)
+    opened = {}
+    for kind, which in (("videos", source), ("shards", dict(shards=str(folder / "shards")))):
+        train = TrainOptions.build(settings, common | which, "benchmark")
+        opened[kind] = open_data(train, FAMILY.training, configs, TerminalReporter())
+    raw, shards = opened["videos"], opened["shards"]
     size = sum(path.stat().st_size for path in (folder / "shards").glob("*.array_record"))
     note("shards: MB a sample", size / 1e6 / videos)
 
@@ -95,9 +103,9 @@ def measure(folder: Path, videos: int, frames: int, samples: int, turns: int) ->
         note(f"shards, {who}: samples/s", reading_rate(shards, 20 * samples, workers))
     note("encoding alone: samples/s", encoding_rate(raw))
 
-    programs, state = make_step(train, configs)
+    programs, states = make_step(train, configs)
     for name, data, workers, count in (("shards", shards, 0, turns), ("videos", raw, 1, 1)):
-        alone, fed, waited = share_of_waiting(data, workers, programs, state, count)
+        alone, fed, waited = share_of_waiting(data, workers, programs, states, count)
         note(f"{name}: seconds a step alone", alone)
         note(f"{name}: seconds a step in the loop", fed)
         note(f"{name}: share of a step that the data cost", 1 - alone / fed)
@@ -146,27 +154,28 @@ def encoding_rate(data: Data, repeats: int = 3) -> float:
     return repeats * len(loaded.batch.samples) / (time.perf_counter() - begin)
 
 
-def make_step(options: TrainOptions, configs: ModelConfigs) -> tuple[TrainingStep, TrainState]:
-    network, params = load_network(options.weights, options.settings(configs.dit), Layout())
-    optimizer = make_optimizer(network.groups, options.rates)
-    state = start(params, optimizer, ema=False)
-    abstract = start_abstract(params, optimizer, ema=False)
-    return TrainingStep(network, optimizer, options.objective, abstract), state
+def make_step(options: TrainOptions, configs: ModelConfigs) -> tuple[TrainingStep, States]:
+    component = FAMILY.components[FAMILY.training.component]
+    settings = network_settings(options, FAMILY, configs)
+    network, params = load_network(options.input.weights, component, settings, Layout())
+    optimizer = make_optimizer(network.groups, learning_rates(options))
+    states = {component.name: start(params, optimizer, ema=False)}
+    return TrainingStep({component.name: Trained(network, optimizer)}, phases(options, FAMILY), states), states
 
 
 def share_of_waiting(
-    data: Data, workers: int, programs: TrainingStep, state: TrainState, turns: int
+    data: Data, workers: int, programs: TrainingStep, states: States, turns: int
 ) -> tuple[float, float, float]:
     """Median seconds a step with a batch that is there, in the training loop's feed, and of those the seconds
     that the devices waited."""
-    state = jax.tree.map(jax.numpy.copy, state)  # an update reuses the buffers of the state it is given
-    latest = state.step
+    states = jax.tree.map(jax.numpy.copy, states)  # an update reuses the buffers of the state it is given
+    latest = next(iter(states.values())).step
 
     def step(batch) -> None:
-        nonlocal state, latest
-        sums, samples = programs.add_gradients(state.params, batch)
+        nonlocal states, latest
+        sums, samples = programs.add_gradients(0, states, batch)
         latest = samples.loss
-        state, metrics = programs.update(state, sums)
+        states, metrics = programs.update(0, states, sums)
         latest = metrics.loss
 
     def turn(next_batch) -> float:
@@ -176,7 +185,7 @@ def share_of_waiting(
         jax.block_until_ready(latest)
         return (time.perf_counter() - begin) / TURN
 
-    feed = Feed(data, Layout(), 0, workers)
+    feed = Feed(data, Layout(), 0, workers, TerminalReporter())
     with closing(feed):
         from_feed = lambda: feed.next(lambda: latest.is_ready())[1]  # noqa: E731
         kept = from_feed()

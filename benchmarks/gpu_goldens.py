@@ -1,6 +1,6 @@
 """The reference bundles of tests/goldens, read with little beside jax, flax and numpy.
 
-`talkverse_jax.parity.compare` compares more of them, and more closely; it wants every package
+`talkverse-jax parity` compares more of them, and more closely; it wants every package
 that `sample.py` does.
 """
 

@@ -24,9 +24,10 @@ from talkverse_jax.diffusion.guidance import CLASSIFIER_FREE
 from talkverse_jax.diffusion.solvers import start
 from talkverse_jax.families.talkverse import clips as long_video
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
-from talkverse_jax.families.talkverse.flops import clip_tokens, decode_flops, encode_flops, step_flops
+from talkverse_jax.families.talkverse.flops import clip_tokens, step_flops
 from talkverse_jax.families.talkverse.model import TalkVerse
 from talkverse_jax.models.vae.config import VAEConfig
+from talkverse_jax.models.vae.flops import decode_flops, encode_flops
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.attention.cudnn import refusal

@@ -84,6 +84,6 @@ def tiny_pairs_apart(tiny_checkpoint, tmp_path_factory):
     from talkverse_jax.families.talkverse.family import FAMILY
     from tests.published import converted
 
-    configs, options = FAMILY.configs_from_toml(CONFIGS / "model_tiny.toml"), dict(components="dit", dtype="float32")
+    configs, options = FAMILY.configs_from_toml(CONFIGS / "model_tiny.toml"), dict(components=("dit",), dtype="float32")
     options |= dict(lora_alpha=64.0, lora_merge=False)
     return converted(tmp_path_factory.mktemp("pairs_apart"), configs, tiny_checkpoint, **options)

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -88,12 +89,24 @@ def read(
     parser = _parser(list(found.values()), prog, description)
     if config:
         parser.add_argument("--config", metavar="FILE", help=_CONFIG, default=argparse.SUPPRESS)
-    given = vars(parser.parse_args(argv))
+    given = vars(parser.parse_args(_separated(sys.argv[1:] if argv is None else argv, list(found.values()))))
     file = given.pop("config", None) if config else None
     values = presets.read(file) if file else {}
     check_known(groups, values, str(file))
     flags = {name: _value(found[name], text) for name, text in given.items()}
     return Given(prog, values | flags, frozenset(flags), file)
+
+
+def _separated(argv: Sequence[str], options: list[Option]) -> list[str]:
+    """The words, with `true` joined to a flag that stands alone before what a command takes without a flag."""
+    if not any(each.positional for each in options):
+        return list(argv)
+    switches = {f"--{each.name}" for each in options if each.kind is bool}
+    following = [*argv[1:], ""]
+    return [
+        f"{word}={_TRUE[0]}" if word in switches and after.lower() not in _TRUE + _FALSE else word
+        for word, after in zip(argv, following)
+    ]
 
 
 def peek(names: Sequence[str], argv: Sequence[str] | None = None) -> dict[str, str]:
@@ -135,8 +148,8 @@ def _parser(options: list[Option], prog: str, description: str) -> CommandParser
     """The parser of options, in their groups; it leaves values as text and asks for none."""
     parser = CommandParser(prog, description)
     required = [each for each in options if each.required]
-    words = [f"{'' if each.positional else f'--{each.name} '}{_shown(each)}" for each in required]
-    optional = [f"[{_shown(each)} ...]" for each in options if each.positional and not each.required]
+    words = [f"{'' if each.positional else f'--{each.name} '}{_shown(each)}{' ...' * each.many}" for each in required]
+    optional = [f"[{_shown(each)}{' ...' * each.many}]" for each in options if each.positional and not each.required]
     parser.usage = " ".join([prog, *words, *optional, "[--flag VALUE ...]"]).replace("%", "%%")
     titles: dict[str, Any] = {}
     for each in options:

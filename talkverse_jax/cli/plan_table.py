@@ -1,11 +1,24 @@
-"""plan_table"""
+"""Write docs/tpu.md: what a denoising step and an update of training cost on each machine, compiled for each."""
 
 import sys
 from collections.abc import Sequence
 
+from talkverse_jax.cli.flags import parse
+from talkverse_jax.cli.plan import compile_for_others
+from talkverse_jax.core.options import Groups
+from talkverse_jax.plan.options import TableOptions
+
+
+def groups(family: str) -> Groups:
+    """The options."""
+    return {"table": TableOptions}
+
 
 def main(argv: Sequence[str] | None, prog: str) -> None:
-    from talkverse_jax.plan import table as tool
+    options = parse(groups(""), prog, __doc__ or "", argv, config=False)["table"]
 
-    sys.argv = [prog, *(sys.argv[1:] if argv is None else argv)]
-    tool.main()
+    from talkverse_jax.cli.progress import TerminalReporter
+    from talkverse_jax.plan.table import run
+
+    compile_for_others()
+    run(options, TerminalReporter(sys.stdout))

@@ -2,22 +2,27 @@
 
 from collections.abc import Sequence
 
+from talkverse_jax.cli.families import family_named
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.core.options import Groups
+from talkverse_jax.pipeline import registry
 
 
 def groups(family: str) -> Groups:
-    """The options."""
-    from talkverse_jax.training.prepare import PrepareOptions
+    """The options, where the model is of that family."""
+    from talkverse_jax.training.prepare_options import prepare_groups
 
-    return {"prepare": PrepareOptions}
+    return prepare_groups(registry.settings_of(family))
 
 
 def main(argv: Sequence[str] | None, prog: str) -> None:
-    options = parse(groups(""), prog, __doc__ or "", argv)["prepare"]
+    from talkverse_jax.training.prepare_options import PrepareOptions
 
+    options = PrepareOptions(**parse(groups(family_named(argv)), prog, __doc__ or "", argv))
+
+    from talkverse_jax.cli.progress import TerminalReporter
     from talkverse_jax.core import compile_cache
     from talkverse_jax.training.prepare import prepare
 
     compile_cache.enable()
-    prepare(options)
+    prepare(options, TerminalReporter())

@@ -52,8 +52,11 @@ class TerminalReporter(Reporter):
 class TerminalEvents(Events):
     """Two bars, clips and the steps of the clip in work, each with the time left; a context manager."""
 
+    def __init__(self):
+        self._clips: tqdm | None = None
+        self._steps: tqdm | None = None
+
     def __enter__(self) -> "TerminalEvents":
-        self._clips = self._steps = None
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -62,7 +65,8 @@ class TerminalEvents(Events):
                 bar.close()
 
     def step(self, index: int, count: int) -> None:
-        if self._steps is None:
+        if self._clips is None or self._steps is None:
+            self._clips = self._bar(None, "clips", "clip", position=0)
             self._steps = self._bar(count, "steps", "step", position=1, leave=False)
         if index == 0:
             self._steps.reset(count)
@@ -70,7 +74,9 @@ class TerminalEvents(Events):
 
     def clip(self, index: int, count: int | None, preview: Callable[[], Any]) -> None:
         if self._clips is None:
-            self._clips = self._bar(count, "clips", "clip", position=0, initial=index)
+            return
+        if self._clips.total is None:  # the first one of this run; those before it were made by another
+            self._clips.total, self._clips.initial, self._clips.n = count, index, index
         self._clips.update()
 
     def notice(self, text: str) -> None:
@@ -78,6 +84,5 @@ class TerminalEvents(Events):
 
     @staticmethod
     def _bar(total: int | None, what: str, unit: str, **how: Any) -> tqdm:
-        return tqdm(
-            total=total, desc=what, unit=unit, dynamic_ncols=True, file=sys.stderr, disable=not is_main(), **how
-        )
+        shown: dict[str, Any] = dict(dynamic_ncols=True, file=sys.stderr, disable=not is_main())
+        return tqdm(total=total, desc=what, unit=unit, **shown, **how)

@@ -1,33 +1,40 @@
-"""Random weights in the published layout: `python -m talkverse_jax.cli.random_checkpoint --output DIR`."""
+"""Write random weights in the published layout, for tests and benchmarks."""
 
-import argparse
+import dataclasses
 import sys
+from collections.abc import Sequence
 
 from talkverse_jax.cli.command import run_command
-from talkverse_jax.cli.progress import TerminalReporter
+from talkverse_jax.cli.families import FamilyChoice, family_named
+from talkverse_jax.cli.flags import parse
+from talkverse_jax.core import presets
+from talkverse_jax.core.options import option
+from talkverse_jax.pipeline import registry
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m talkverse_jax.cli.random_checkpoint",
-        description="Write a checkpoint with random weights in the published layout.",
+@dataclasses.dataclass(frozen=True)
+class RandomOptions:
+    """What is written."""
+
+    output: str = option("folder of the files", group="output", metavar="DIR")
+    config: str | None = option(
+        "TOML file or preset with sizes (default: the published ones)", group="input", metavar="FILE", default=None
     )
-    parser.add_argument("--family", metavar="NAME", help="of models (default: talkverse)")
-    parser.add_argument("--output", metavar="DIR", required=True, help="where to")
-    parser.add_argument("--config", metavar="FILE", help="TOML file of sizes (default: the published ones)")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--lora_rank", metavar="N", type=int, default=128, help="default: 128")
-    args = parser.parse_args(argv)
+    seed: int = option("of the numbers", group="input", metavar="N", default=0)
+    lora_rank: int = option("rank of the LoRA pairs", group="input", metavar="N", default=128)
 
+
+def main(argv: Sequence[str] | None, prog: str) -> None:
+    made = parse({"choice": FamilyChoice, "random": RandomOptions}, prog, __doc__ or "", argv, config=False)
+    asked, family = made["random"], registry.find(family_named(argv))
+
+    from talkverse_jax.cli.progress import TerminalReporter
     from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
-    from talkverse_jax.pipeline import registry
 
-    family = registry.find(args.family or registry.DEFAULT)
-    configs = family.configs_from_toml(args.config) if args.config else family.real_size()
-    write_random_checkpoint(
-        family, args.output, configs, args.seed, lora_rank=args.lora_rank, reporter=TerminalReporter(sys.stdout)
-    )
+    configs = family.configs_from_toml(presets.find(asked.config)) if asked.config else family.real_size()
+    reporter = TerminalReporter(sys.stdout)
+    write_random_checkpoint(family, asked.output, configs, asked.seed, lora_rank=asked.lora_rank, reporter=reporter)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(lambda: main(sys.argv[1:], "python -m talkverse_jax.cli.random_checkpoint"))

@@ -2,24 +2,31 @@
 
 from collections.abc import Sequence
 
+from talkverse_jax.cli.families import family_named
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.core.options import Groups
+from talkverse_jax.pipeline import registry
 
 
 def groups(family: str) -> Groups:
     """The options, where the model is of that family."""
-    from talkverse_jax.training.options import TrainOptions
+    from talkverse_jax.training.options import train_groups
 
-    return {"train": TrainOptions}
+    return train_groups(registry.settings_of(family))
 
 
 def main(argv: Sequence[str] | None, prog: str) -> None:
-    options = parse(groups(""), prog, __doc__ or "", argv)["train"]
+    from talkverse_jax.training.options import TrainOptions
 
+    options = TrainOptions(**parse(groups(family_named(argv)), prog, __doc__ or "", argv))
+
+    from talkverse_jax.cli.progress import TerminalReporter
     from talkverse_jax.core import compile_cache
+    from talkverse_jax.run.worker import make_video
     from talkverse_jax.sharding import distributed
     from talkverse_jax.training.loop import train
 
-    with distributed.session(*options.processes, heartbeat_timeout=options.heartbeat_timeout, preemption=True):
+    processes = options.processes
+    with distributed.session(*processes.processes, heartbeat_timeout=processes.heartbeat_timeout, preemption=True):
         compile_cache.enable()
-        train(options)
+        train(options, TerminalReporter(), make_video)

@@ -37,15 +37,15 @@ def download(
     Raises:
       UserError: a repository or file is missing or closed, the hub cannot be reached, or the disk is full.
     """
-    bars, flags = _bars(reporter), {}
+    flags: dict[str, str] = {}
     for name in components:
-        flags |= family.sources[name].download(Path(folder), partial(_fetch, bars))
+        flags |= family.sources[name].download(Path(folder), partial(_fetch, reporter))
     return flags
 
 
-def _fetch(bars: type[tqdm], repository: str, file: str, folder: Path) -> Path:
+def _fetch(reporter: Reporter, repository: str, file: str, folder: Path) -> Path:
     """One file of a repository into `folder`, under its own path."""
-    endpoint = os.environ.get("HF_ENDPOINT")
+    endpoint, bars = os.environ.get("HF_ENDPOINT"), _bars(reporter, Path(file).name)
     try:
         return Path(hf_hub_download(repository, file, local_dir=folder, endpoint=endpoint, tqdm_class=bars))
     except GatedRepoError:
@@ -64,14 +64,14 @@ def _fetch(bars: type[tqdm], repository: str, file: str, folder: Path) -> Path:
     raise UserError(f"{repository}/{file}: {reason}", field="download")
 
 
-def _bars(reporter: Reporter) -> type[tqdm]:
+def _bars(reporter: Reporter, file: str) -> type[tqdm]:
     """The bar that the hub's library makes for a file: it draws nothing and tells the reporter."""
 
     class Forwarding(tqdm):
-        def __init__(self, *_: Any, total: int | None = None, initial: int = 0, desc: str = "", **_more: Any):
-            self._shown = reporter.bar(total, desc, "B", initial)
+        def __init__(self, *_: Any, total: int | None = None, initial: int = 0, **_more: Any):
+            self._shown = reporter.bar(total, file, "B", initial)
             self._bar = self._shown.__enter__()
-            super().__init__(total=total, initial=initial, desc=desc, disable=True)
+            super().__init__(total=total, initial=initial, disable=True)
 
         def update(self, n: float | None = 1) -> bool | None:
             self._bar.update(n or 0)

@@ -37,7 +37,8 @@ class ConvertOptions:
         "which models, separated by commas (default: all)", group="how", metavar="LIST", default=()
     )
     dtype: Literal["auto", "bfloat16", "float32", "keep"] = option(
-        "of the parameters; auto: large networks bfloat16, others float32; keep: as they came in",
+        "of the parameters; auto: each component's own, such as bfloat16 for a transformer and float32 for a VAE; "
+        "keep: as they came in",
         group="how",
         default="auto",
     )

@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import json
-import tomllib
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,6 +93,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     Raises:
       UserError: the file is missing, a folder, or not TOML.
     """
+    import tomllib  # of Python 3.11, which the original's own environment may not have
+
     try:
         return tomllib.loads(existing_file(path, "one, such as those in configs/").read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

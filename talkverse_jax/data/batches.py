@@ -25,7 +25,7 @@ Kind = Literal["motion", "short"]
 _ORDER, _SHUFFLE = 1, 2
 
 
-class Shape(NamedTuple):
+class WindowShape(NamedTuple):
     """What a batch's samples have in common.
 
     Attributes:
@@ -54,12 +54,12 @@ class Batch:
     """One batch of the plan, over all processes."""
 
     number: int
-    shape: Shape
+    shape: WindowShape
     samples: tuple[SampleId, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class BatchPlan:
+class BatchOrder:
     """`plan[n]` is batch n, for any n >= 0, in any order.
 
     Attributes:
@@ -70,17 +70,17 @@ class BatchPlan:
       UserError: there are no samples.
     """
 
-    shapes: Sequence[Shape]
+    shapes: Sequence[WindowShape]
     batch_size: int
     seed: int
-    _groups: dict[Shape, Int64[np.ndarray, " n"]] = field(init=False, repr=False)
+    _groups: dict[WindowShape, Int64[np.ndarray, " n"]] = field(init=False, repr=False)
 
     def __post_init__(self):
         if not self.shapes:
             raise UserError("no sample is left to train on; see skipped.jsonl for what is wrong with each")
-        members: dict[Shape, list[int]] = {}
+        members: dict[WindowShape, list[int]] = {}
         for sample, shape in enumerate(self.shapes):
-            members.setdefault(Shape(*shape), []).append(sample)
+            members.setdefault(WindowShape(*shape), []).append(sample)
         object.__setattr__(self, "_groups", {shape: np.array(members[shape]) for shape in sorted(members)})
 
     def __getitem__(self, number: int) -> Batch:
@@ -106,11 +106,11 @@ class BatchPlan:
         return bisect_right(range(most + 1), number, key=self.first) - 1
 
     def __reduce__(self):
-        return BatchPlan, (tuple(self.shapes), self.batch_size, self.seed)
+        return BatchOrder, (tuple(self.shapes), self.batch_size, self.seed)
 
 
 @lru_cache(maxsize=4)
-def _order(plan: BatchPlan, epoch: int) -> list[tuple[int, int]]:
+def _order(plan: BatchOrder, epoch: int) -> list[tuple[int, int]]:
     """The epoch's batches as (group, which of the group's)."""
     size = plan.batch_size
     batches = [
@@ -123,6 +123,6 @@ def _order(plan: BatchPlan, epoch: int) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=256)  # of each of 42 shapes, two epochs at least
-def _permutation(plan: BatchPlan, epoch: int, group: int) -> Int64[np.ndarray, " n"]:
+def _permutation(plan: BatchOrder, epoch: int, group: int) -> Int64[np.ndarray, " n"]:
     members = list(plan._groups.values())[group]
     return np.random.default_rng([plan.seed, epoch, group, _ORDER]).permutation(len(members))

@@ -10,16 +10,17 @@ from pathlib import Path
 
 from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.data import masks as roi
-from talkverse_jax.data.batches import Shape
+from talkverse_jax.data.batches import WindowShape
 from talkverse_jax.data.metadata import Row, longest_scene
-from talkverse_jax.data.skipped import BadSample, Skip
+from talkverse_jax.data.skipped import Skip
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.media import buckets
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.video_reader import open_video
 
 
 @dataclass(frozen=True)
-class Entry:
+class VideoEntry:
     """A video that can be trained on. Its place in the catalogue is its sample number.
 
     Attributes:
@@ -41,12 +42,12 @@ class Entry:
     height: int
     width: int
     scene: tuple[int, int]
-    shape: Shape
+    shape: WindowShape
     masks: str
 
 
 @dataclass(frozen=True)
-class Rules:
+class VideoRules:
     """What decides which videos are taken, and as what.
 
     Attributes:
@@ -58,7 +59,7 @@ class Rules:
     """
 
     bucket: str
-    lengths: Lengths = Lengths()
+    lengths: Lengths
     roi: bool = False
     detector: str = ""
     base: str = ""
@@ -69,11 +70,11 @@ class Rules:
 class Catalogue:
     """The videos, by sample number, and the rows that are left out for good."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[VideoEntry, ...]
     rejected: tuple[Skip, ...]
 
     @property
-    def shapes(self) -> tuple[Shape, ...]:
+    def shapes(self) -> tuple[WindowShape, ...]:
         """Of the samples, by number."""
         return tuple(entry.shape for entry in self.entries)
 
@@ -85,7 +86,7 @@ class Catalogue:
 
 def make_catalogue(
     rows: Sequence[Row],
-    rules: Rules,
+    rules: VideoRules,
     cache: str | Path | None = None,
     threads: int = 16,
     progress: Callable[[Iterable], Iterable] = lambda found: found,
@@ -103,7 +104,9 @@ def make_catalogue(
     buckets.choose(rules.bucket, 1, 1)
     if rules.roi and rules.detector:
         roi.load_detector(rules.detector)
-    header = {"rules": asdict(rules), "rows": len(rows), "digest": _digest(asdict(row) for row in rows)}
+    decisive = asdict(rules)
+    del decisive["lengths"]["strides"]  # they leave no video out
+    header = {"rules": decisive, "rows": len(rows), "digest": _digest(asdict(row) for row in rows)}
     found = _read_cache(cache, header) if cache else None
     if found is None:
         with ThreadPoolExecutor(threads) as pool:
@@ -111,7 +114,7 @@ def make_catalogue(
         if cache:
             _write_cache(Path(cache), header, found)
     return Catalogue(
-        tuple(verdict for verdict in found if isinstance(verdict, Entry)),
+        tuple(verdict for verdict in found if isinstance(verdict, VideoEntry)),
         tuple(verdict for verdict in found if isinstance(verdict, Skip)),
     )
 
@@ -127,14 +130,14 @@ def describe(catalogue: Catalogue) -> str:
     )
 
 
-def _verdict(row: Row, rules: Rules) -> Entry | Skip:
+def _verdict(row: Row, rules: VideoRules) -> VideoEntry | Skip:
     try:
         return _look(row, rules)
     except BadSample as fault:
         return Skip(row.video_path or row.where, fault.reason, fault.detail)
 
 
-def _look(row: Row, rules: Rules) -> Entry:
+def _look(row: Row, rules: VideoRules) -> VideoEntry:
     if not row.video_path:
         raise BadSample("no video_path", row.where)
     masks = roi.find(row, rules.base, rules.roi_dir) if rules.roi else ""
@@ -144,7 +147,7 @@ def _look(row: Row, rules: Rules) -> Entry:
     kind = rules.lengths.kind(scene[1] - scene[0] + 1)
     if rules.roi and not masks and not rules.detector:
         raise BadSample("no mask file", row.roi_path)
-    return Entry(
+    return VideoEntry(
         video=row.video,
         name=row.name,
         caption=row.caption,
@@ -153,7 +156,7 @@ def _look(row: Row, rules: Rules) -> Entry:
         height=probe.height,
         width=probe.width,
         scene=scene,
-        shape=Shape(*buckets.choose(rules.bucket, probe.height, probe.width), kind),
+        shape=WindowShape(*buckets.choose(rules.bucket, probe.height, probe.width), kind),
         masks=masks,
     )
 
@@ -165,14 +168,14 @@ def _digest(values: Iterable[object]) -> str:
     return total.hexdigest()
 
 
-def _write_cache(path: Path, header: dict, found: Sequence[Entry | Skip]) -> None:
+def _write_cache(path: Path, header: dict, found: Sequence[VideoEntry | Skip]) -> None:
     new_folder(path.parent)
     lines = (header, *map(asdict, found))
     with replacing(path) as partial:
         partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def _read_cache(path: str | Path, header: dict) -> list[Entry | Skip] | None:
+def _read_cache(path: str | Path, header: dict) -> list[VideoEntry | Skip] | None:
     """None where there is no whole cache of these rows and rules."""
     if not Path(path).exists():
         return None
@@ -183,7 +186,7 @@ def _read_cache(path: str | Path, header: dict) -> list[Entry | Skip] | None:
     return [_parse(line) for line in lines] if first == header and len(lines) == first["rows"] else None
 
 
-def _parse(values: dict) -> Entry | Skip:
+def _parse(values: dict) -> VideoEntry | Skip:
     if "reason" in values:
         return Skip(**values)
-    return Entry(**values | {"scene": tuple(values["scene"]), "shape": Shape(*values["shape"])})
+    return VideoEntry(**values | {"scene": tuple(values["scene"]), "shape": WindowShape(*values["shape"])})

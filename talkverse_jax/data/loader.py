@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -17,32 +17,46 @@ import grain
 from absl import flags
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.batches import Batch, BatchPlan, SampleId, Shape
-from talkverse_jax.data.skipped import BadSample, Skipped
+from talkverse_jax.data.batches import Batch, SampleId, WindowShape
+from talkverse_jax.data.skipped import Skipped
+from talkverse_jax.media.bad_sample import BadSample
 
 _RESTARTS = 3  # running, with no batch between them
 # Samples each worker has ready; one of 640 x 640 and 193 frames is 237 MB.
 _AHEAD = 2
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Random access to samples; is sent to the workers by pickling."""
 
     def name(self, sample: int) -> str:
         """For messages."""
+        ...
 
-    def load(self, id: SampleId, shape: Shape) -> Any:
+    def load(self, id: SampleId, shape: WindowShape) -> Any:
         """Read a sample (a tree of arrays).
 
         Raises:
           BadSample: it cannot be read.
         """
+        ...
 
-    def blank(self, id: SampleId, shape: Shape) -> Any:
+    def blank(self, id: SampleId, shape: WindowShape) -> Any:
         """What stands for a sample that cannot be read: zeros, of weight 0."""
+        ...
 
     def stack(self, samples: Sequence[Any]) -> Any:
         """A batch."""
+        ...
+
+
+class Numbered(Protocol):
+    """Batches by number, without end; `BatchOrder` is one."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Batch: ...
 
 
 class Loaded(NamedTuple):
@@ -53,15 +67,15 @@ class Loaded(NamedTuple):
 
 
 def batches(
-    source: Source,
-    plan: BatchPlan,
+    source: SampleSource,
+    plan: Numbered,
     skipped: Skipped,
     *,
     first: int = 0,
     rows: Sequence[int] | None = None,
     workers: int = 0,
     threads: int = 4,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Generator[Loaded, None, None]:
     """The batches from number `first` on, without end.
 
@@ -111,7 +125,7 @@ class _Fault(NamedTuple):
     detail: str
 
 
-def _or_blank(read: Any, source: Source, id: SampleId, shape: Shape, skipped: Skipped) -> Any:
+def _or_blank(read: Any, source: SampleSource, id: SampleId, shape: WindowShape, skipped: Skipped) -> Any:
     if not isinstance(read, _Fault):
         skipped.used()
         return read
@@ -123,8 +137,8 @@ def _or_blank(read: Any, source: Source, id: SampleId, shape: Shape, skipped: Sk
 class _Read:
     """Sample number n of the rows of all batches."""
 
-    source: Source
-    plan: BatchPlan
+    source: SampleSource
+    plan: Numbered
     rows: Sequence[int]
 
     def __call__(self, number: int) -> Any:
@@ -136,9 +150,7 @@ class _Read:
             return _Fault(fault.reason, fault.detail)
 
 
-def _samples(
-    source: Source, plan: BatchPlan, first: int, rows: Sequence[int], workers: int, threads: int
-) -> Iterator[Any]:
+def _samples(source: SampleSource, plan: Numbered, first: int, rows: Sequence[int], workers: int, threads: int) -> Any:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain asks absl's flags, and the command line is not absl's
     read = grain.MapDataset.range(first * len(rows), sys.maxsize).map(_Read(source, plan, rows))
@@ -153,6 +165,7 @@ def _samples(
 def _end_with_parent(*_) -> None:
     """In a worker: end when the program that started it does, which may be killed; Grain's would stay."""
     parent = multiprocessing.parent_process()
+    assert parent is not None, "only a worker comes here"
 
     def watch() -> None:
         parent.join()

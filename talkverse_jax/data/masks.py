@@ -15,10 +15,9 @@ from jaxtyping import Float, Int, UInt8
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.metadata import Row
-from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.buckets import covering
 
-CELL = 16  # pixels a side of a cell of the latent grid
 _FACE = slice(23, 91)  # 68 points
 
 Boxes = Float[np.ndarray, "n 4"]
@@ -104,23 +103,23 @@ def _clamped(boxes: Boxes, height: int, width: int) -> Boxes:
     return np.concatenate([low, np.where(high <= low, np.minimum(most, low + 1), high)], axis=1)
 
 
-def latent_masks(boxes: Boxes, size: tuple[int, int]) -> UInt8[np.ndarray, "n h w"]:
+def latent_masks(boxes: Boxes, size: tuple[int, int], stride: int) -> UInt8[np.ndarray, "n h w"]:
     """1 in the cells whose first pixel lies in the box, as Pillow fills a rectangle: corners truncated, included.
 
     Args:
       boxes: in pixels of a picture of `size` (H, W); a row that is not finite gives zeros.
+      stride: pixels a side of a cell.
     """
     corners = np.where(np.isfinite(boxes), boxes, -1).astype(int)
     left, top, right, bottom = corners.T[:, :, None]
-    rows, columns = np.arange(0, size[0], CELL), np.arange(0, size[1], CELL)
+    rows, columns = np.arange(0, size[0], stride), np.arange(0, size[1], stride)
     inside_rows, inside_columns = (rows >= top) & (rows <= bottom), (columns >= left) & (columns <= right)
     return (inside_rows[:, :, None] & inside_columns[:, None, :]).astype(np.uint8)
 
 
-def target_frames(num_frames: int) -> Int[np.ndarray, " F"]:
+def target_frames(num_frames: int, latent_frames: int) -> Int[np.ndarray, " F"]:
     """The frame of the target that each latent frame's mask is taken from."""
-    latent = num_frames // 4
-    return np.arange(latent) * num_frames // latent
+    return np.arange(latent_frames) * num_frames // latent_frames
 
 
 @lru_cache(maxsize=1)
@@ -134,4 +133,5 @@ def load_detector(name: str) -> Detector:
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"--roi_detector {name}: {error}; give module:function of something importable") from None
+        reason = f"{name}: {error}; give module:function of something importable"
+        raise UserError(reason, field="roi_detector") from None

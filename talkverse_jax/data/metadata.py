@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.windows import FPS
+from talkverse_jax.media.frame_rate import FPS
 
 REQUIRED = ("video_path", "caption")
 _TRIM = 4  # frames of the source left out on both sides of a cut

@@ -2,21 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from talkverse_jax.data import masks as roi
 from talkverse_jax.data import windows
-from talkverse_jax.data.batches import SampleId, Shape
-from talkverse_jax.data.catalogue import Catalogue, Entry, Rules
-from talkverse_jax.data.windows import FPS, Lengths, Window
+from talkverse_jax.data.batches import SampleId, WindowShape
+from talkverse_jax.data.catalogue import Catalogue, VideoEntry, VideoRules
+from talkverse_jax.data.windows import Lengths, Window
+from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.video_reader import SAMPLES_A_FRAME, open_video
 
 
 class RawSample(NamedTuple):
-    """A window of a video. T frames of H x W pixels, of which F latent frames are to be learnt; h = H/16.
+    """A window of a video. T frames of H x W pixels, of which F latent frames are to be learnt; h w latent grid.
 
     A batch has the same fields with the samples first: `caption` and `name` as tuples, `id` as uint32 [B, 2],
     `weight` as float32 [B].
@@ -54,14 +55,14 @@ class RawSource:
         box.
     """
 
-    entries: Sequence[Entry]
+    entries: Sequence[VideoEntry]
     seed: int
-    lengths: Lengths = Lengths()
+    lengths: Lengths
     roi: bool = False
     detector: str = ""
 
     @classmethod
-    def of(cls, catalogue: Catalogue, rules: Rules, seed: int) -> "RawSource":
+    def of(cls, catalogue: Catalogue, rules: VideoRules, seed: int) -> "RawSource":
         """The samples of a catalogue that was made by these rules."""
         return cls(catalogue.entries, seed, rules.lengths, rules.roi, rules.detector)
 
@@ -75,7 +76,7 @@ class RawSource:
         length = self.lengths.window(entry.shape.kind)
         return windows.choose(id.rng(self.seed), entry.scene, length, entry.frames)
 
-    def load(self, id: SampleId, shape: Shape) -> RawSample:
+    def load(self, id: SampleId, shape: WindowShape) -> RawSample:
         """Read a sample.
 
         Raises:
@@ -91,10 +92,11 @@ class RawSource:
         return RawSample(pictures, reference, waveform, entry.caption, face, body, id, entry.name, 1.0)
 
     def _masks(
-        self, entry: Entry, window: Window, shape: Shape, pictures: UInt8[np.ndarray, "T H W 3"]
+        self, entry: VideoEntry, window: Window, shape: WindowShape, pictures: UInt8[np.ndarray, "T H W 3"]
     ) -> tuple[UInt8[np.ndarray, "F h w"], UInt8[np.ndarray, "F h w"]]:
         size = (shape.height, shape.width)
-        chosen = self.lengths.motion(shape.kind) + roi.target_frames(self.lengths.num_frames)
+        lengths = self.lengths
+        chosen = lengths.motion(shape.kind) + roi.target_frames(lengths.num_frames, lengths.latent_frames)
         if not self.roi:
             boxes = [np.full((len(chosen), 4), np.nan)] * 2
         elif entry.masks:
@@ -105,14 +107,14 @@ class RawSource:
         else:
             found = np.asarray(roi.load_detector(self.detector)(pictures[chosen]), np.float64)
             boxes = [roi.scaled(found, *size, size), np.full((len(chosen), 4), np.nan)]
-        face, body = (roi.latent_masks(found, size) for found in boxes)
+        face, body = (roi.latent_masks(found, size, lengths.strides.space) for found in boxes)
         return face, body
 
-    def blank(self, id: SampleId, shape: Shape) -> RawSample:
+    def blank(self, id: SampleId, shape: WindowShape) -> RawSample:
         """What stands for a sample that cannot be read."""
-        length, latent = self.lengths.window(shape.kind), self.lengths.num_frames // 4
+        length, cell = self.lengths.window(shape.kind), self.lengths.strides.space
         picture = (shape.height, shape.width, 3)
-        grid = np.zeros((latent, shape.height // roi.CELL, shape.width // roi.CELL), np.uint8)
+        grid = np.zeros((self.lengths.latent_frames, shape.height // cell, shape.width // cell), np.uint8)
         return RawSample(
             video=np.zeros((length, *picture), np.uint8),
             reference=np.zeros(picture, np.uint8),
@@ -128,15 +130,6 @@ class RawSource:
     @staticmethod
     def stack(samples: Sequence[RawSample]) -> RawSample:
         """A batch: the same fields with the samples first."""
-        fields = RawSample(*zip(*samples))
-        return RawSample(
-            video=np.stack(fields.video),
-            reference=np.stack(fields.reference),
-            waveform=np.stack(fields.waveform),
-            caption=fields.caption,
-            face=np.stack(fields.face),
-            body=np.stack(fields.body),
-            id=np.array(fields.id, np.uint32),
-            name=fields.name,
-            weight=np.array(fields.weight, np.float32),
-        )
+        fields: Any = RawSample._make(zip(*samples))
+        pixels = {name: np.stack(getattr(fields, name)) for name in ("video", "reference", "waveform", "face", "body")}
+        return fields._replace(**pixels, id=np.array(fields.id, np.uint32), weight=np.array(fields.weight, np.float32))

@@ -1,14 +1,15 @@
 """Which stretch of a video a sample shows, and which other frame is its reference. Frames are at 25 fps."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.batches import Kind
-from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.media.bad_sample import BadSample
+from talkverse_jax.media.frame_rate import FPS
+from talkverse_jax.models.vae.config import Strides
 
-FPS = 25
 _APART = 15  # frames between a window and a reference outside it
 
 
@@ -17,21 +18,33 @@ class Lengths:
     """Frames of a window.
 
     Attributes:
-      num_frames: to be learnt; a multiple of 4, as a latent frame shows four.
+      num_frames: to be learnt; whole latent frames.
       motion_frames: before them.
       always_motion: reject what is too short for motion frames.
+      strides: what a latent stands for.
 
     Raises:
-      UserError: num_frames is no multiple of 4.
+      UserError: num_frames are no whole latent frames.
     """
 
-    num_frames: int = 120
-    motion_frames: int = 73
+    num_frames: int
+    motion_frames: int
     always_motion: bool = False
+    _: KW_ONLY
+    strides: Strides
 
     def __post_init__(self):
-        if self.num_frames < 4 or self.num_frames % 4:
-            raise UserError(f"--num_frames {self.num_frames}: a latent frame is four; give a multiple of 4")
+        stride = self.strides.time
+        if self.num_frames < stride or self.num_frames % stride:
+            raise UserError(
+                f"{self.num_frames}: a latent frame holds {stride} frames; give a multiple of {stride}",
+                field="num_frames",
+            )
+
+    @property
+    def latent_frames(self) -> int:
+        """Latent frames to be learnt."""
+        return self.num_frames // self.strides.time
 
     def motion(self, kind: Kind) -> int:
         """Motion frames of a window of that kind."""
@@ -50,7 +63,7 @@ class Lengths:
         kind: Kind = "motion" if frames >= self.window("motion") else "short"
         least = self.window("motion" if self.always_motion else "short")
         if frames < least:
-            raise BadSample("too short", f"{frames} frames at 25 fps in its longest scene; {least} are needed")
+            raise BadSample("too short", f"{frames} frames at {FPS} fps in its longest scene; {least} are needed")
         return kind
 
 

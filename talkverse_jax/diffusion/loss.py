@@ -7,12 +7,12 @@ Shapes: B samples, F latent frames, h w latent grid, C latent channels.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jaxtyping import Array, Float, Int, Key, UInt
 
 from talkverse_jax.diffusion.flow import NUM_TRAIN_TIMESTEPS
 
@@ -26,52 +26,48 @@ _MOST_BOOST = 5.0
 _EPS = 1e-6
 
 
-class Dropouts(NamedTuple):
-    """How often each condition is left out of a sample, so that guidance has something to guide away from."""
-
-    text: float = 0.1
-    audio: float = 0.1
-    reference: float = 0.1
-    motion: float = 0.1
-
-
-class Dropped(NamedTuple):
-    """Which conditions are left out."""
-
-    text: Bool[Array, " B"]
-    audio: Bool[Array, " B"]
-    reference: Bool[Array, " B"]
-    motion: Bool[Array, " B"]
-
-
 class Draw(NamedTuple):
-    """What is random about a training step, per sample."""
+    """What is random about flow matching, per sample.
+
+    Attributes:
+      drop: of each condition whether it is left out, so that guidance has something to guide away from.
+    """
 
     timestep: Int[Array, " B"]
     noise: Float[Array, "B F h w C"]
-    drop: Dropped
+    drop: Any
 
 
-def draw(seed: int, ids: UInt[Array, "B n"], shape: tuple[int, ...], dropouts: Dropouts) -> Draw:
-    """Timestep, noise and dropouts of every sample: a function of the seed and of the sample's own numbers, so
-    that neither the batch it is in nor the mesh changes them.
+def sample_keys(seed: int, ids: UInt[Array, "B n"]) -> Key[Array, " B"]:
+    """A key for every sample: a function of the seed and of the sample's own numbers, so that neither the batch it is
+    in nor the mesh changes what is drawn with it."""
 
-    Args:
-      shape: F h w C.
-    """
-
-    def of_sample(numbers: UInt[Array, " n"]) -> Draw:
+    def of_sample(numbers: UInt[Array, " n"]) -> jax.Array:
         key = jax.random.key(seed)
         for number in numbers:
             key = jax.random.fold_in(key, number)
+        return key
+
+    return jax.vmap(of_sample)(ids)
+
+
+def draw(keys: Key[Array, " B"], shape: tuple[int, ...], dropouts: Any) -> Draw:
+    """Timestep, noise and dropouts of every sample, each of its own key.
+
+    Args:
+      shape: F h w C.
+      dropouts: how often each condition is left out, a NamedTuple; `drop` of the result is one too.
+    """
+
+    def of_sample(key: jax.Array) -> Draw:
         time, noise, *drops = jax.random.split(key, 2 + len(dropouts))
         return Draw(
             jax.random.randint(time, (), 0, NUM_TRAIN_TIMESTEPS),
             jax.random.normal(noise, shape, jnp.float32),
-            Dropped(*(jax.random.bernoulli(k, float(p)) for k, p in zip(drops, dropouts))),
+            type(dropouts)(*(jax.random.bernoulli(k, float(p)) for k, p in zip(drops, dropouts))),
         )
 
-    return jax.vmap(of_sample)(ids)
+    return jax.vmap(of_sample)(keys)
 
 
 def noise_level(timestep: Int[Array, " B"]) -> Float[Array, " B"]:

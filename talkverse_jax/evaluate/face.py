@@ -57,9 +57,9 @@ def _find_mouth(frames: UInt8[np.ndarray, "T H W 3"], unit: float) -> Box:
     fast = blurred(fast, 2 * unit)
     rows, columns = np.mgrid[:height, :width]
     near = np.exp(-0.5 * ((rows / height - 0.66) / 0.16) ** 2 - 0.5 * ((columns / width - 0.5) / 0.15) ** 2)
-    peak = np.unravel_index(np.argmax((blurred(fast, 4 * unit) + 0.02) * near), fast.shape)
-    top, bottom = _stretch(fast[:, peak[1]], peak[0], 14 * unit)
-    left, right = _stretch(fast[peak[0]], peak[1], 22 * unit)
+    row, column = map(int, np.unravel_index(np.argmax((blurred(fast, 4 * unit) + 0.02) * near), fast.shape))
+    top, bottom = _stretch(fast[:, column], row, 14 * unit)
+    left, right = _stretch(fast[row], column, 22 * unit)
     middle = (left + right) // 2
     half = max(round(12 * unit), (right - left) // 2) + round(3 * unit)
     up, down = round(4 * unit), round(5 * unit)
@@ -68,7 +68,7 @@ def _find_mouth(frames: UInt8[np.ndarray, "T H W 3"], unit: float) -> Box:
 
 def _stretch(values: Float[np.ndarray, " n"], peak: int, most: float) -> tuple[int, int]:
     """The stretch around the peak that moves, at most `most` to each side."""
-    low = high = int(peak)
+    low = high = peak
     least = _EDGE * values[peak]
     while low > max(0, peak - most) and values[low - 1] > least:
         low -= 1
@@ -97,5 +97,6 @@ def _face_around(mouth: Box, size: tuple[int, int], unit: float) -> Box:
     left, top, right, bottom = mouth
     middle, line = (left + right) / 2, (top + bottom) / 2
     half, up, down = 34 * unit, 52 * unit, 16 * unit
-    box = max(0, middle - half), max(0, line - up), min(size[1], middle + half), min(size[0], line + down)
-    return tuple(round(value) for value in box)
+    left, top = max(0, middle - half), max(0, line - up)
+    right, bottom = min(size[1], middle + half), min(size[0], line + down)
+    return round(left), round(top), round(right), round(bottom)

@@ -36,7 +36,8 @@ def identity(
 
 def _grid(box: Box, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     left, top, right, bottom = box
-    return np.mgrid[top : min(bottom, size[0]), left : min(right, size[1])]
+    rows, columns = np.mgrid[top : min(bottom, size[0]), left : min(right, size[1])]
+    return rows, columns
 
 
 def _away(face: Face, rows: np.ndarray, columns: np.ndarray) -> Bool[np.ndarray, "h w"]:

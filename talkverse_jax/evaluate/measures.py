@@ -147,7 +147,9 @@ def _smaller(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
     scale = _LARGEST / min(height, width)
     if scale >= 1:
         return picture
-    return np.asarray(Image.fromarray(picture).resize((round(width * scale), round(height * scale)), Image.BOX))
+    return np.asarray(
+        Image.fromarray(picture).resize((round(width * scale), round(height * scale)), Image.Resampling.BOX)
+    )
 
 
 def starts_of(clip_frames: int, count: int) -> list[int]:

@@ -73,7 +73,9 @@ def _strip(video: Measured) -> Image.Image:
     height = round(width * rows / columns)
     strip = Image.new("RGB", (_WIDTH - 2 * _MARGIN, height), _PAPER)
     for place, frame in enumerate(video.strip):
-        strip.paste(Image.fromarray(frame).resize((width, height), Image.LANCZOS), (place * (width + _GAP), 0))
+        strip.paste(
+            Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS), (place * (width + _GAP), 0)
+        )
     return strip
 
 
@@ -104,5 +106,5 @@ def _plot(
             draw.text((x, foot + 6), str(tick) if tick else "0 s", _GREY, _font(12), anchor="lt")
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)

@@ -1,5 +1,7 @@
 """Frames as numbers: luma, blur, structural similarity, sharpness."""
 
+import functools
+
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
@@ -22,7 +24,8 @@ def blurred(values: Num[np.ndarray, "*n H W"], sigma: float) -> Float[np.ndarray
         pad[axis] = (reach, reach)
         padded, length = np.pad(values, pad, mode="edge"), values.shape[axis]
         take = (slice(None),) * (values.ndim + axis)
-        values = sum(weight * padded[(*take, slice(place, place + length))] for place, weight in enumerate(kernel))
+        parts = (weight * padded[(*take, slice(place, place + length))] for place, weight in enumerate(kernel))
+        values = functools.reduce(np.add, parts)
     return values
 
 

@@ -1,27 +1,19 @@
-"""Run reference bundles of the original program through our code and compare every tensor.
+"""Reference bundles of an original program run through our code, every tensor compared (docs/parity.md).
 
-    python -m talkverse_jax.parity.compare BUNDLE... [--taps]
-
-A bundle is one case of the original program in a safetensors file (docs/parity.md): inputs, outputs, values
-on the way. The modules, weight tables and sampling step are those that `sample.py` runs. The exit code is 0
-only if nothing failed.
+The modules, weight tables and sampling step are those that sampling runs.
 """
 
-import argparse
 import dataclasses
-import sys
 
 import jax
 import numpy as np
 
-from talkverse_jax.cli.command import run_command
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.parity.cases import CASES as FORWARD_CASES
-from talkverse_jax.parity.training_cases import run_train_loss
+from talkverse_jax.core.reporting import Reporter
+from talkverse_jax.parity.options import ParityOptions
+from talkverse_jax.pipeline import registry
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights.bundle import Bundle
-
-CASES = {**FORWARD_CASES, "train_loss": run_train_loss}
 
 # Largest error allowed, as a share of the largest value of the tensor (docs/parity.md).
 _LIMITS = {"pipeline": 2e-3}
@@ -66,20 +58,23 @@ def compare(name: str, ours: np.ndarray | None, reference: np.ndarray, component
     return Comparison(name, max_abs, max_abs / (largest or 1.0), bool(close.all()))
 
 
-def run_bundle(bundle: Bundle, taps: bool, mesh: MeshConfig | None = None) -> list[Comparison]:
+def run_bundle(
+    bundle: Bundle, taps: bool, mesh: MeshConfig | None = None, family: str | None = None
+) -> list[Comparison]:
     """Every output of the bundle compared, and with `taps` the values on the way, in order of computation.
 
     Args:
       mesh: split the models over all devices; by default they run on the first.
+      family: whose cases; by default those of the family that the bundle names.
 
     Raises:
-      UserError: the bundle's component is not of this program.
+      UserError: the family has no such case.
     """
-    run = CASES.get(bundle.component)
-    if run is None:
-        raise UserError(f"{bundle.path}: component {bundle.component!r} cannot be run; known are {', '.join(CASES)}")
+    cases = registry.find(family or bundle.family or registry.DEFAULT).parity_cases
+    if bundle.component not in cases:
+        raise UserError(f"{bundle.path}: component {bundle.component!r} cannot be run; known are {', '.join(cases)}")
     try:
-        case = run(bundle, mesh)
+        case = cases[bundle.component](bundle, mesh)
     except KeyError as error:
         raise UserError(f"{bundle.path}: lacks {error}; see docs/parity.md for what a bundle holds") from error
     found = [
@@ -96,38 +91,24 @@ def run_bundle(bundle: Bundle, taps: bool, mesh: MeshConfig | None = None) -> li
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m talkverse_jax.parity.compare",
-        description="Compare our numbers with reference bundles of the original program.",
-    )
-    parser.add_argument("bundles", nargs="+", metavar="BUNDLE", help="reference bundle (.safetensors)")
-    parser.add_argument(
-        "--taps", action="store_true", help="compare the values on the way too and name the first that parts"
-    )
-    parser.add_argument(
-        "--mesh",
-        metavar="AXES",
-        help="split the models over all devices, such as data=2,context=-1, or a file of configs/mesh",
-    )
-    args = parser.parse_args()
-    mesh = MeshConfig.read(args.mesh) if args.mesh else None
+def run(options: ParityOptions, reporter: Reporter) -> list[Comparison]:
+    """Compare with all bundles, and say each result.
 
-    passed = failed = 0
-    for path in args.bundles:
+    Raises:
+      UserError: a bundle is none, or cannot be run.
+    """
+    mesh, every = MeshConfig.read(options.mesh) if options.mesh else None, []
+    for path in options.bundles:
         bundle = Bundle(path)
-        print(f"{bundle.path.name} ({bundle.component})", flush=True)
+        reporter.say(f"{bundle.path.name} ({bundle.component})")
         with jax.default_matmul_precision("highest"):
-            comparisons = run_bundle(bundle, args.taps, mesh)
-        for comparison in comparisons:
-            print(comparison, flush=True)
-            passed, failed = passed + comparison.passed, failed + (not comparison.passed)
-        parted = [c.name.removeprefix("taps/") for c in comparisons if c.name.startswith("taps/") and not c.passed]
-        if args.taps:
-            print(f"  first to part: {parted[0] if parted else 'none'}")
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
-
-
-if __name__ == "__main__":
-    run_command(main)
+            found = run_bundle(bundle, options.taps, mesh, options.family)
+        for comparison in found:
+            reporter.say(str(comparison))
+        if options.taps:
+            parted = [c.name.removeprefix("taps/") for c in found if c.name.startswith("taps/") and not c.passed]
+            reporter.say(f"  first to part: {parted[0] if parted else 'none'}")
+        every += found
+    passed = sum(comparison.passed for comparison in every)
+    reporter.say(f"{passed} passed, {len(every) - passed} failed")
+    return every

@@ -12,10 +12,12 @@ from jax.sharding import Mesh
 
 from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.pipeline.cases import RunCase
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.pipeline import Inputs, Pipeline
 from talkverse_jax.pipeline.programs import ClipWork, Program
+from talkverse_jax.pipeline.training import FamilyTraining
 from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.published import Origin, Published
@@ -38,6 +40,8 @@ class Family:
       sizes: (settings) -> the sizes (H, W) that a video can have; that which documentation speaks of comes first.
       sampling_work: (configs, settings, machine, size) -> what a clip costs (see `pipeline.programs`).
       programs: (configs, settings, machine, size, mesh) -> the same, to be compiled.
+      training: how it is trained.
+      parity_cases: how each component of a reference bundle is run (see `pipeline.cases`).
     """
 
     name: str
@@ -51,6 +55,8 @@ class Family:
     sizes: Callable[[Any], tuple[tuple[int, int], ...]]
     sampling_work: Callable[[Any, Any, Machine, tuple[int, int]], ClipWork]
     programs: Callable[[Any, Any, Machine, tuple[int, int], Mesh], list[Program]]
+    training: FamilyTraining
+    parity_cases: Mapping[str, RunCase]
 
     def real_size(self) -> Any:
         """The published sizes."""

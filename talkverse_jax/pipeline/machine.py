@@ -15,7 +15,7 @@ class Weights:
 
     weights: str = option("folder of converted weights", group="input", metavar="DIR")
     lora_ckpt: str | None = option(
-        "a further trained file (.safetensors): its tensors replace those of the weights, its LoRA pairs are added",
+        "a file of further training (.safetensors): its tensors replace those of the weights, its LoRA pairs are added",
         group="input",
         metavar="FILE",
         default=None,
@@ -36,23 +36,26 @@ class Machine:
     """How the models are run: numbers, devices, memory."""
 
     dtype: Literal["bfloat16", "float32"] = option(
-        "of the transformer's and the text encoder's matrix products",
+        "number type of the matrix products of the transformer and the text encoder",
         group="machine",
         default="bfloat16",
         decides=True,
     )
     vae_dtype: Literal["bfloat16", "float32"] = option(
-        "of the VAE; encoding in bfloat16 spoils long videos", group="machine", default="float32", decides=True
+        "number type of the VAE; encoding in bfloat16 spoils long videos",
+        group="machine",
+        default="float32",
+        decides=True,
     )
     mesh: str | None = option(
-        "devices along each axis, such as data=2,context=-1, or a file of configs/mesh "
+        "devices along each axis, such as data=2,context=-1, or a file or name of configs/mesh, such as v6e-8 "
         "(default: all accelerators, or one CPU)",
         group="machine",
         metavar="AXES",
         default=None,
     )
     attention: KernelName = option(
-        "kernel: splash on TPUs, cudnn on GPUs, xla anywhere; auto takes the first that can run",
+        "attention kernel: splash on TPUs, cudnn on GPUs, xla anywhere; auto takes the first that can run",
         group="machine",
         default="auto",
     )

@@ -55,4 +55,4 @@ class PlanOptions:
 class TableOptions:
     """The page of what fits where."""
 
-    output: str = option("the page to write", group="output", metavar="FILE", default="docs/tpu.md")
+    output: str = option("the page to write", group="output", metavar="FILE", default="docs/tpu.md", positional=True)

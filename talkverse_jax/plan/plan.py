@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 import talkverse_jax
+from talkverse_jax.core import presets
 from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import write_json
@@ -32,8 +33,6 @@ from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.topologies import TOPOLOGIES, Topology
 
-_PRESETS = Path(talkverse_jax.__file__).parent.parent / "configs" / "mesh"
-
 
 def run(options: PlanOptions, reporter: Reporter) -> list[TopologyPlan]:
     """Plan what the options ask for; say it, and write it where a file was named.
@@ -44,9 +43,10 @@ def run(options: PlanOptions, reporter: Reporter) -> list[TopologyPlan]:
     family = _family(options)
     configs = _configs(family, options)
     if options.train:
-        asked = training_options(options.train)
-        planned = TrainingRun(configs, asked, choose_size(buckets.sizes(asked.size_bucket), options.size))
-        mesh = options.mesh or asked.mesh
+        asked = training_options(options.train, family.name)
+        sizes = buckets.sizes(asked.videos.size_bucket)
+        planned = TrainingRun(family, configs, asked, choose_size(sizes, options.size))
+        mesh = options.mesh or asked.machine.mesh
     else:
         settings, machine = sampling_options(family.name, str(options.config))
         planned = SamplingRun(family, configs, settings, machine, choose_size(family.sizes(settings), options.size))
@@ -111,16 +111,17 @@ def _is_wanted(name: str, wanted: tuple[str, ...]) -> bool:
 
 
 def _family(options: PlanOptions) -> Family:
+    asked = options.family or presets.read(str(options.config or options.train)).get("family")
     found = registry.family_of(options.weights) if options.weights else None
-    if options.family and found and options.family != found:
-        raise UserError(f"{options.family}: {options.weights} holds weights of {found}", field="family")
-    return registry.find(options.family or found or registry.DEFAULT)
+    if asked and found and asked != found:
+        raise UserError(f"{asked}: {options.weights} holds weights of {found}", field="family")
+    return registry.find(asked or found or registry.DEFAULT)
 
 
 def _configs(family: Family, options: PlanOptions) -> Any:
     if options.weights:
         return family.configs_from_weights(options.weights)
-    return family.configs_from_toml(options.model) if options.model else family.real_size()
+    return family.configs_from_toml(presets.find(options.model)) if options.model else family.real_size()
 
 
 def choose_size(sizes: tuple[tuple[int, int], ...], asked: str | None) -> tuple[int, int]:
@@ -147,7 +148,7 @@ def preset(topology: Topology) -> MeshConfig:
     Raises:
       UserError: there is no file for the topology.
     """
-    return load_toml(MeshConfig, _PRESETS / f"{topology.name}.toml")
+    return load_toml(MeshConfig, presets.find(topology.name, "mesh"))
 
 
 def libtpu_version() -> str | None:

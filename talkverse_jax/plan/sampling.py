@@ -7,8 +7,8 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from talkverse_jax.core.config import read_toml
-from talkverse_jax.core.options import build
+from talkverse_jax.core import presets
+from talkverse_jax.core.options import build, describe
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.machine import Machine, Weights
@@ -84,7 +84,8 @@ def sampling_options(family: str, path: str | Path) -> tuple[Any, Machine]:
     groups = {"settings": module.Settings, "machine": Machine}
     groups |= {"files": module.Files, "weights": Weights, "output": Output, "batch": BatchOptions}
     groups |= {"processes": ProcessOptions}
-    fields = [field for group in groups.values() for field in dataclasses.fields(group)]
-    missing = {field.name: "" for field in fields if field.default is dataclasses.MISSING}
-    made = build(groups, missing | read_toml(path), str(path))
+    missing: dict[str, Any] = {each.name: () if each.many else "" for each in describe(groups) if each.required}
+    values = presets.read(path)
+    values.pop("family", None)
+    made = build(groups, missing | values, str(path))
     return made["settings"], made["machine"]

@@ -20,7 +20,7 @@ TOPOLOGIES = (
     "v5e-4", "v5e-8", "v5e-16", "v5e-64", "v6e-1", "v6e-8", "v6e-16", "v6e-64", "v5p-8", "v5p-64", "tpu7x-8",
     "H100-1", "H100-8", "H200-1",
 )  # fmt: skip
-JOBS = {"640x640": "configs/sample_480.toml", "1280x704": "configs/sample_720.toml"}
+JOBS = {"640x640": "sample_480", "1280x704": "sample_720"}
 
 # Meshes beside the presets: what one would try first, and why it is not the preset.
 OTHERS = (
@@ -143,8 +143,10 @@ def _three(value: float) -> str:
 
 def update_row(topology: str, strategy: str, mesh: str, batch: int) -> list[str]:
     """The cells of one row of the table of training: see `UPDATES`."""
-    options = dataclasses.replace(training_options(f"configs/train_{strategy}.toml"), batch_size=batch)
-    run = TrainingRun(registry.find(registry.DEFAULT).real_size(), options, (640, 640))
+    family = registry.find(registry.DEFAULT)
+    options = training_options(f"train_{strategy}", family.name)
+    options = dataclasses.replace(options, optimization=dataclasses.replace(options.optimization, batch_size=batch))
+    run = TrainingRun(family, family.real_size(), options, (640, 640))
     return _update_cells(plan.plan(topologies.find(topology), MeshConfig.read(mesh), run))
 
 

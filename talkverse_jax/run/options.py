@@ -21,21 +21,21 @@ class BatchOptions:
     """Many videos by many workers."""
 
     batch: str | None = option(
-        "make many videos: a JSON list, or JSON lines, of objects with image, audio, prompt and other flags "
-        "(docs/sampling.md)",
+        "make many videos: a file of JSON lines, or a JSON list, whose objects have image, audio, prompt and other "
+        "flags (docs/sampling.md)",
         group="batch",
         metavar="FILE",
         default=None,
     )
     output_dir: str | None = option(
-        "folder of the batch, which its workers share, on a disk or in a bucket (required with --batch)",
+        "folder that the workers of the batch share, on a disk or in a bucket (required with --batch)",
         group="batch",
         metavar="DIR",
         default=None,
     )
     batch_size: int = option("videos of one shape that are denoised together", group="batch", metavar="N", default=1)
     lease_timeout: int = option(
-        "seconds without a sign of life after which another worker's videos are taken over",
+        "seconds without a sign of life after which the videos of another worker are taken over",
         group="batch",
         metavar="S",
         default=120,

@@ -25,13 +25,14 @@ from tqdm import tqdm
 import talkverse_jax
 from talkverse_jax.cli.command import run_command
 from talkverse_jax.cli.flags import parse
+from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.core import compile_cache, presets, tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option
 from talkverse_jax.core.paths import new_folder, replacing
-from talkverse_jax.data.batches import BatchPlan
-from talkverse_jax.data.catalogue import Rules
+from talkverse_jax.data.batches import BatchOrder
+from talkverse_jax.data.catalogue import VideoRules
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
@@ -41,7 +42,7 @@ from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.models.vae.coders import Cache
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.toy.vae_start import linear_codec
-from talkverse_jax.training.checkpoint import Checkpoints, Record
+from talkverse_jax.training.checkpoint import Checkpoints, RunRecord
 from talkverse_jax.training.interruption import Interruption
 from talkverse_jax.training.state import TrainState, start_abstract
 from talkverse_jax.training.videos import look_at
@@ -122,17 +123,23 @@ class _Run:
         self.folder = new_folder(options.output_path)
         self.config = ModelConfigs.from_toml(presets.find(options.model)).vae
         self.skipped = Skipped(self.folder / "skipped.jsonl")
-        rules = Rules(options.size_bucket, Lengths(options.num_frames, 1, True), base=options.dataset_base_path)
+        lengths = Lengths(options.num_frames, 1, True, strides=self.config.strides)
+        rules = VideoRules(options.size_bucket, lengths, base=options.dataset_base_path)
         cache = self.folder / "catalogue.jsonl"
-        found, self.source = look_at(options.dataset_metadata_path, rules, options.seed, cache, self.skipped)
-        self.plan = BatchPlan(found.shapes, 1, options.seed)
+        found, self.source = look_at(
+            options.dataset_metadata_path, rules, options.seed, cache, self.skipped, TerminalReporter()
+        )
+        self.plan = BatchOrder(found.shapes, 1, options.seed)
         end = max(options.steps, _WARMUP + 1)
         rate = optax.warmup_cosine_decay_schedule(0, options.learning_rate, _WARMUP, end)
         self.optimizer = _optimizer(rate)
+        sizes = to_dict(self.config)
+        for name in ("pixel_patch", "shortcuts"):  # always the same, and runs of before do not know them
+            del sizes[name]
         self.unchanging = {
             f"--{name}": getattr(options, name)
             for name in ("steps", "num_frames", "crop", "crops", "learning_rate", "seed")
-        } | {"data": found.digest[:12], "vae": str(to_dict(self.config))}
+        } | {"data": found.digest[:12], "vae": str(sizes)}
         self.update = jax.jit(self._update, donate_argnums=0)
 
     def model(self, params: tree.Flat) -> WanVAE:
@@ -202,7 +209,7 @@ class _Run:
 
     def save(self, checkpoints: Checkpoints, state: TrainState, step: int, due: int) -> None:
         versions = {"talkverse_jax": talkverse_jax.__version__, "jax": jax.__version__}
-        checkpoints.save(state, Record(step, due, self.unchanging, (), to_dict(self.options), versions))
+        checkpoints.save(state, RunRecord(step, due, self.unchanging, (), to_dict(self.options), versions))
 
     def normalised(self, params: tree.Flat) -> tree.Flat:
         """With latents of mean 0 and deviation 1, measured on whole pictures."""
@@ -250,7 +257,7 @@ def train_vae(options: VaeOptions) -> Path | None:
       The published file; None where the run was asked to stop.
     """
     run, target = _Run(options), Path(options.output_path) / VAE_FILE
-    checkpoints = Checkpoints(f"{options.output_path}/checkpoints")
+    checkpoints = Checkpoints(f"{options.output_path}/checkpoints", reporter=TerminalReporter())
     try:
         state = run.train(checkpoints)
     finally:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.models.vae.coders import PIXEL_CHANNELS, DownLevel, UpLevel
+from talkverse_jax.models.vae.coders import DownLevel, UpLevel
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.layers import AttentionBlock, CausalConv3d, Chunk, ResidualBlock, run_layers
 from talkverse_jax.models.vae.model import WanVAE
@@ -68,10 +68,12 @@ def _check(config: VAEConfig) -> None:
     mult, fine, widest = config.dim_mult, config.dec_dim * config.dim_mult[1], config.dec_dim * config.dim_mult[3]
     if config.temporal_downsample != (False, True, True) or mult != (mult[0], mult[0], 4 * mult[0], 4 * mult[0]):
         raise UserError("dim_mult, temporal_downsample: the start is for [a, a, 4a, 4a], [false, true, true]")
+    if (config.pixel_patch, config.shortcuts) != (2, True):
+        raise UserError("pixel_patch, shortcuts: the start is for 2, true")
     middle = config.dim * mult[1]
     for name, value, channels, needed in (
-        ("dim", config.dim, config.dim, PIXEL_CHANNELS),
-        ("dec_dim", config.dec_dim, fine, PIXEL_CHANNELS),
+        ("dim", config.dim, config.dim, config.pixel_channels),
+        ("dec_dim", config.dec_dim, fine, config.pixel_channels),
         ("dec_dim", config.dec_dim, widest, config.z_dim + middle + middle - _kept(middle)),
     ):
         if channels < needed:

@@ -1,7 +1,7 @@
 """Checkpoints of a run: written while training goes on, found again whole or not at all.
 
-`FOLDER/<step>/` holds two Orbax items: `state`, the arrays of the `TrainState` one by one, each in parts as devices
-held them; and `meta`, a JSON file with everything else. A folder gets its name when it is complete.
+`FOLDER/<step>/` holds two Orbax items: `state`, the arrays of the state (see `state.stored`) one by one, each in
+parts as devices held them; and `meta`, a JSON file with everything else. A folder gets its name when it is complete.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from jax.experimental import multihost_utils
 
 from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.sharding.distributed import from_main, is_main
-from talkverse_jax.training.state import TrainState
 
 _STATE, _META = "state", "meta"
 # By these Orbax and TensorStore tell what is wrong with files.
@@ -31,7 +31,7 @@ _TROUBLE = (OSError, ValueError, LookupError, TypeError)
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class RunRecord:
     """What is saved besides arrays.
 
     Attributes:
@@ -77,18 +77,27 @@ class Checkpoints:
       keep: how many of the last are kept.
       keep_every: besides these, all whose step is a multiple of it; 0: none.
       read_only: nothing is made, nor what a run that goes on has half written removed.
+      reporter: is told of damaged ones.
 
     Raises:
       UserError: the folder cannot be made.
     """
 
-    def __init__(self, folder: str | Path, keep: int = 1, keep_every: int = 0, read_only: bool = False):
+    def __init__(
+        self,
+        folder: str | Path,
+        keep: int = 1,
+        keep_every: int = 0,
+        read_only: bool = False,
+        reporter: Reporter | None = None,
+    ):
         _quieten_orbax()
+        self._reporter = reporter or Reporter()
         self.folder = epath.Path(folder)
         if "://" not in str(folder):
             self.folder = epath.Path(Path(folder).resolve())
         with self._telling("made"):
-            self._manager = ocp.CheckpointManager(
+            self._manager: Any = ocp.CheckpointManager(
                 self.folder,
                 options=ocp.CheckpointManagerOptions(
                     max_to_keep=None if read_only else keep,
@@ -107,7 +116,7 @@ class Checkpoints:
         steps = from_main("checkpoints", ",".join(map(str, sorted(self._manager.all_steps()))))
         return [int(step) for step in filter(None, steps.split(","))]
 
-    def save(self, state: TrainState, record: Record) -> None:
+    def save(self, state: Any, record: RunRecord) -> None:
         """Begin to write a checkpoint; the state may be changed as soon as this returns.
 
         Raises:
@@ -139,13 +148,13 @@ class Checkpoints:
             self._manager = None  # `check` has told
 
     def check_continues(self, run: dict[str, Any]) -> None:
-        """Make sure that the run here is this one, before anything large is loaded; see `Record`."""
+        """Make sure that the run here is this one, before anything large is loaded; see `RunRecord`."""
         if steps := self.steps():
             record, _ = self._attempt(lambda: self.read_record(steps[-1]))
             if record:
                 record.check_continues(run, str(self.folder / str(steps[-1])))
 
-    def latest(self, abstract: TrainState, run: dict[str, Any]) -> tuple[TrainState, Record] | None:
+    def latest(self, abstract: Any, run: dict[str, Any]) -> tuple[Any, RunRecord] | None:
         """The last checkpoint that can be read, onto the mesh at hand; None where there is none.
 
         A damaged one is told of, renamed to `damaged-<step>`, and the one before it is taken.
@@ -157,7 +166,7 @@ class Checkpoints:
         Raises:
           UserError: it was begun with something else, or all are damaged.
         """
-        steps = self.steps()
+        steps, state = self.steps(), None
         for step in reversed(steps):
             record, trouble = self._attempt(lambda step=step: self.read_record(step))
             if not trouble:
@@ -166,7 +175,7 @@ class Checkpoints:
             if not trouble:
                 return state, record
             if is_main():
-                print(f"{self.folder / str(step)}: damaged ({trouble}); now damaged-{step}", file=sys.stderr)
+                self._reporter.say(f"{self.folder / str(step)}: damaged ({trouble}); now damaged-{step}")
                 aside = self.folder / f"damaged-{step}"
                 if aside.exists():
                     aside.rmtree()
@@ -177,10 +186,10 @@ class Checkpoints:
             raise UserError(f"{self.folder}: every checkpoint is damaged; give another --output_path to begin anew")
         return None
 
-    def read_record(self, step: int) -> Record:
+    def read_record(self, step: int) -> RunRecord:
         """What a checkpoint holds besides arrays."""
         path = self.folder / str(step) / _META
-        return from_dict(Record, _alone(ocp.JsonCheckpointHandler()).restore(path), str(path))
+        return from_dict(RunRecord, _alone(ocp.JsonCheckpointHandler()).restore(path), str(path))
 
     def arrays(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a checkpoint's arrays, by the names that `flatten` gives."""

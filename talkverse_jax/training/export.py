@@ -13,23 +13,28 @@ import ml_dtypes
 import numpy as np
 
 from talkverse_jax.core.paths import replacing
-from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.sharding.distributed import is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training import lora
 from talkverse_jax.training.checkpoint import Checkpoints
-from talkverse_jax.training.state import Settings, abstract, divide
+from talkverse_jax.training.network import NetworkSettings, abstract, divide
 from talkverse_jax.weights import lora as pairs
 from talkverse_jax.weights import orbax_io, rule, store
 from talkverse_jax.weights import safetensors_io as safetensors
+from talkverse_jax.weights.component import Component
 
 _DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 _GROUP_BYTES = 512 * 1024**2  # read at once, or one stacked parameter
-_RULES = COMPONENTS["dit"].rules
 
 
 def export(
-    checkpoints: Checkpoints, step: int, target: str | Path, weights_dir: str, settings: Settings, dtype: str
+    checkpoints: Checkpoints,
+    step: int,
+    target: str | Path,
+    weights_dir: str,
+    component: Component,
+    settings: NetworkSettings,
+    dtype: str,
 ) -> Path:
     """Write the trained tensors of a checkpoint: their running average, where there is one.
 
@@ -43,19 +48,19 @@ def export(
       UserError: the checkpoint is not of such a run.
       OSError: the file cannot be written. Nothing is left of it.
     """
-    config = store.load_config(weights_dir, COMPONENTS["dit"])
-    network, params = divide(abstract(config, settings, Layout()), settings.strategy, Layout())
+    config = store.load_config(weights_dir, component)
+    network, params = divide(abstract(component, config, settings, Layout()), settings.strategy, Layout())
     source = "ema" if any(name.startswith("ema/") for name in checkpoints.arrays(step)) else "params"
-    stored, rank, alpha = store.stored_pairs(weights_dir, COMPONENTS["dit"])
+    stored, rank, alpha = store.stored_pairs(weights_dir, component)
     if settings.strategy.lora:
         rank, alpha = settings.rank, settings.alpha
     trained = set().union(*network.paths.values())
-    beside = _not_trained(weights_dir, trained, stored) if settings.beginning == "weights" else {}
+    beside = _not_trained(weights_dir, component, trained, stored) if settings.beginning == "weights" else {}
     shapes = {}
     for key, leaf in params.items():
         shape = leaf.shape if len(network.paths[key]) == 1 else leaf.shape[1:]
         for path in network.paths[key]:
-            name, value = torch_tensor(path, np.broadcast_to(np.float32(0), shape))
+            name, value = torch_tensor(component.rules, path, np.broadcast_to(np.float32(0), shape))
             shapes[name] = (_DTYPES[dtype], value.shape)
     shapes |= {name: (_DTYPES[dtype], value.shape) for name, value in beside.items()}
     metadata = {"format": "pt", "step": str(step), "strategy": settings.strategy.name}
@@ -71,7 +76,7 @@ def export(
             for key in group:
                 array, paths = arrays.pop(key), network.paths[key]
                 for path, value in zip(paths, [array] if len(paths) == 1 else array):
-                    yield torch_tensor(path, value)[1].astype(_DTYPES[dtype])
+                    yield torch_tensor(component.rules, path, value)[1].astype(_DTYPES[dtype])
         for value in beside.values():
             yield np.asarray(value).astype(_DTYPES[dtype])
 
@@ -83,7 +88,9 @@ def export(
     return target
 
 
-def _not_trained(weights_dir: str, trained: set[str], stored: dict[str, pairs.Pair]) -> dict[str, np.ndarray]:
+def _not_trained(
+    weights_dir: str, component: Component, trained: set[str], stored: dict[str, pairs.Pair]
+) -> dict[str, np.ndarray]:
     """What the weights have and their base model lacks, besides what was trained, by PyTorch name.
 
     Args:
@@ -91,23 +98,27 @@ def _not_trained(weights_dir: str, trained: set[str], stored: dict[str, pairs.Pa
       stored: pairs beside the weights; of a layer that is trained they are in its kernel or its adapter.
     """
     adapted = {path.replace(lora.A, "/kernel") for path in trained}
-    tensors = pairs.join({_layer(path): pair for path, pair in stored.items() if path not in trained | adapted})
+    tensors = pairs.join(
+        {_layer(component.rules, path): pair for path, pair in stored.items() if path not in trained | adapted}
+    )
     if not stored:  # the pairs are in the kernels: there is no telling them from the base model's
         return tensors
-    folder = store.folder_of(weights_dir, "dit") / store.PARAMETERS
+    folder = store.folder_of(weights_dir, component.name) / store.PARAMETERS
     shapes = orbax_io.shapes(folder)
-    own = {path: shapes[path] for path in store.base_tensors(weights_dir, COMPONENTS["dit"]) if path not in trained}
-    return tensors | dict(torch_tensor(path, value) for path, value in orbax_io.read(folder, own).items())
+    own = {path: shapes[path] for path in store.base_tensors(weights_dir, component) if path not in trained}
+    return tensors | dict(
+        torch_tensor(component.rules, path, value) for path, value in orbax_io.read(folder, own).items()
+    )
 
 
-def torch_tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
+def torch_tensor(rules: tuple[rule.Rule, ...], path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
     """A trained parameter by its PyTorch name, in PyTorch's layout."""
     for end, factor in ((lora.A, pairs.A), (lora.B, pairs.B)):
         if path.endswith(end):
-            return _layer(path.removesuffix(end) + "/kernel") + factor, value.T
-    return rule.torch_tensor(_RULES, path, value)
+            return _layer(rules, path.removesuffix(end) + "/kernel") + factor, value.T
+    return rule.torch_tensor(rules, path, value)
 
 
-def _layer(path: str) -> str:
+def _layer(rules: tuple[rule.Rule, ...], path: str) -> str:
     """The PyTorch name of the layer that a kernel belongs to."""
-    return rule.find_rule(_RULES, path)[1][0].removesuffix(".weight")
+    return rule.find_rule(rules, path)[1][0].removesuffix(".weight")

@@ -4,12 +4,10 @@ Each process reads and encodes the rows of a batch that its devices hold.
 """
 
 import functools
-import hashlib
 import queue
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +16,18 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, Sharding
 from jaxtyping import Array, Shaped
-from tqdm import tqdm
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.batches import Batch, BatchPlan
-from talkverse_jax.data.loader import Loaded, Source, batches
+from talkverse_jax.core.reporting import Reporter
+from talkverse_jax.data.batches import Batch, BatchOrder
+from talkverse_jax.data.loader import Loaded, SampleSource, batches
+from talkverse_jax.data.prepared import PreparedBatch
 from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.skipped import Skipped
-from talkverse_jax.families.talkverse.config import TalkVerseConfig
+from talkverse_jax.pipeline.training import FamilyTraining, TrainingInputs
 from talkverse_jax.sharding.distributed import check_same
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.training.batch import TrainingBatch
-from talkverse_jax.training.encode import fingerprints, prepared_batch
+from talkverse_jax.training.fingerprints import fingerprints
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.videos import open_videos
 
@@ -44,54 +42,76 @@ class Data:
       digest: the same for the same samples in the same order.
       encode: stacked samples of some rows, as the source gives them, to what a step takes; in host memory. The
         encoders are loaded when it is first called.
+      shared: fields of that which all samples share.
     """
 
-    source: Source
-    plan: BatchPlan
+    source: SampleSource
+    plan: BatchOrder
     skipped: Skipped
     digest: str
-    encode: Callable[[Any], TrainingBatch]
+    encode: Callable[[Any], TrainingInputs]
+    shared: Collection[str]
 
     def describe(self, batch: Batch) -> list[dict[str, Any]]:
         """The samples of a batch, for a file that people read."""
         return [{"name": self.source.name(id.sample), "epoch": id.epoch, "sample": id.sample} for id in batch.samples]
 
 
-def open_data(options: TrainOptions, config: TalkVerseConfig) -> Data:
+def open_data(options: TrainOptions, training: FamilyTraining, configs: Any, reporter: Reporter) -> Data:
     """The data that the options name; every process comes here.
+
+    Args:
+      configs: of the family's components.
 
     Raises:
       UserError: it cannot be used, or too many rows of it.
     """
     place = jax.process_index()
-    listed = Path(options.output_path) / ("skipped.jsonl" if place == 0 else f"skipped-{place}.jsonl")
-    skipped = Skipped(listed, options.max_skipped_share)
-    data = _open_shards(options, config, skipped) if options.shards else _open_videos(options, config, skipped)
+    listed = Path(options.folder.output_path) / ("skipped.jsonl" if place == 0 else f"skipped-{place}.jsonl")
+    skipped = Skipped(listed, options.videos.max_skipped_share)
+    if options.input.shards:
+        data = _open_shards(options, options.input.shards, training, configs, skipped)
+    else:
+        data = _open_videos(options, training, configs, skipped, reporter)
     check_same("data", data.digest)
     return data
 
 
-def _open_shards(options: TrainOptions, config: TalkVerseConfig, skipped: Skipped) -> Data:
-    source = ShardSource(options.shards)
-    source.recipe.require(
-        options.shards,
-        num_frames=options.num_frames,
-        motion_frames=config.motion_frames,
-        audio_alignment=options.audio_alignment,
-        **fingerprints(options.weights),
-        **({"roi": True} if options.enable_roi_loss else {}),
-    )
-    plan = BatchPlan(source.shapes, options.batch_size, options.seed)
-    digest = hashlib.sha256(repr((source.recipe, source.records)).encode()).hexdigest()
-    return Data(source, plan, skipped, digest, functools.partial(prepared_batch, null_text=source.null_text))
+def _open_shards(options: TrainOptions, folder: str, training: FamilyTraining, configs: Any, skipped: Skipped) -> Data:
+    source, videos = ShardSource(folder, training.samples, configs), options.videos
+    wanted = training.wanted(configs, options.settings) | {"num_frames": videos.num_frames}
+    wanted |= fingerprints(options.input.weights, training.samples.encoders)
+    if videos.enable_roi_loss:
+        wanted["roi"] = True
+    training.samples.require(source.recipe, folder, **wanted)
+    plan = BatchOrder(source.shapes, options.optimization.batch_size, videos.seed)
+
+    def encode(samples: PreparedBatch) -> TrainingInputs:
+        return training.to_batch(samples, source.constants)
+
+    return Data(source, plan, skipped, source.digest, encode, training.samples.constants)
 
 
-def _open_videos(options: TrainOptions, config: TalkVerseConfig, skipped: Skipped) -> Data:
-    cache = Path(options.output_path) / "catalogue.jsonl"
-    catalogue, source = open_videos(options, config.motion_frames, cache, skipped)
-    plan = BatchPlan(catalogue.shapes, options.batch_size, options.seed)
-    encoder = functools.cache(options.encoder)
-    return Data(source, plan, skipped, catalogue.digest, lambda samples: encoder().encode(samples))
+def _open_videos(
+    options: TrainOptions, training: FamilyTraining, configs: Any, skipped: Skipped, reporter: Reporter
+) -> Data:
+    cache = Path(options.folder.output_path) / "catalogue.jsonl"
+    catalogue, source = open_videos(options.videos, training, configs, cache, skipped, reporter)
+    plan = BatchOrder(catalogue.shapes, options.optimization.batch_size, options.videos.seed)
+
+    @functools.cache
+    def encoder():
+        return training.load_encoder(
+            options.input.weights,
+            options.settings,
+            dtype=options.machine.dtype,
+            text_on_cpu=options.videos.t5_cpu,
+        )
+
+    def encode(samples: Any) -> TrainingInputs:
+        return training.to_batch(encoder().encode(samples), encoder().constants)
+
+    return Data(source, plan, skipped, catalogue.digest, encode, training.samples.constants)
 
 
 class Feed:
@@ -101,12 +121,12 @@ class Feed:
       waited: seconds in which the devices had nothing to do because there was no data.
     """
 
-    def __init__(self, data: Data, layout: Layout, first: int, workers: int):
-        self._encode, self._size = data.encode, data.plan.batch_size
+    def __init__(self, data: Data, layout: Layout, first: int, workers: int, reporter: Reporter):
+        self._encode, self._shared, self._size = data.encode, data.shared, data.plan.batch_size
         self._sharding = _batch_sharding(layout, self._size)
         self._rows = local_rows(self._sharding, self._size)
         self._loader = batches(
-            data.source, data.plan, data.skipped, first=first, rows=self._rows, workers=workers, say=_say
+            data.source, data.plan, data.skipped, first=first, rows=self._rows, workers=workers, say=reporter.say
         )
         self.waited = 0.0
         self._ready: queue.Queue[Loaded | BaseException] = queue.Queue(maxsize=1)
@@ -114,7 +134,7 @@ class Feed:
         self._thread = threading.Thread(target=self._read, name="feed", daemon=True)
         self._thread.start()
 
-    def next(self, idle: Callable[[], bool]) -> tuple[Batch, TrainingBatch]:
+    def next(self, idle: Callable[[], bool]) -> tuple[Batch, TrainingInputs]:
         """The next batch, on the devices.
 
         Args:
@@ -160,16 +180,17 @@ class Feed:
                 continue
         return False
 
-    def _placed(self, batch: TrainingBatch) -> TrainingBatch:
-        placed = {name: self._global(x) for name, x in batch._asdict().items() if name != "null_text"}
-        return TrainingBatch(**placed, null_text=self._whole(batch.null_text))
+    def _placed(self, batch: TrainingInputs) -> TrainingInputs:
+        return batch._replace(
+            **{name: self._whole(x) if name in self._shared else self._global(x) for name, x in batch._asdict().items()}
+        )
 
     def _global(self, rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[Array, "B ..."]:
         """An array of which this process has some rows."""
         if self._sharding is None:
             return jax.device_put(rows)
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             start, stop, _ = index[0].indices(self._size)
             at = self._rows.index(start)
             return rows[at : at + stop - start]
@@ -194,8 +215,9 @@ def _batch_sharding(layout: Layout, size: int) -> NamedSharding | None:
     parts = layout.parts("batch")
     if size % parts:
         raise UserError(
-            f"--batch_size {size}: the mesh splits a batch into {parts} (data x fsdp); give a multiple of that, or "
-            "--mesh with fewer devices on these axes and the others on context"
+            f"{size}: the mesh splits a batch into {parts} (data x fsdp); give a multiple of that, or --mesh with "
+            "fewer devices on these axes and the others on context",
+            field="batch_size",
         )
     return layout.sharding("batch")
 
@@ -205,8 +227,4 @@ def local_rows(sharding: Sharding | None, size: int) -> Sequence[int]:
     if sharding is None:
         return range(size)
     parts = sharding.addressable_devices_indices_map((size,)).values()
-    return sorted({row for (part,) in parts for row in range(*part.indices(size))})
-
-
-def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
+    return sorted({row for index in parts if index for row in range(*index[0].indices(size))})

@@ -1,26 +1,24 @@
-"""Live LoRA adapters on the transformer's blocks, and the pairs of files as their values and back."""
+"""Live LoRA adapters on a network's layers, and the pairs of files as their values and back."""
 
 import math
 import zlib
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float
 
 from talkverse_jax.core.tree import Flat
-from talkverse_jax.models.wan.block import Block
+from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.weights.lora import Pair
 
 A, B = "/adapter/a", "/adapter/b"
 
 
-def attach(model: nnx.Module, rank: int, alpha: float) -> None:
-    """Give every block of an (abstract) transformer adapters of shapes alone, float32."""
-    for _, block in nnx.iter_graph(model):
-        if isinstance(block, Block):
-            for layer in block.adaptable():
-                layer.attach(rank, alpha, jnp.float32)
+def attach(layers: Iterable[Linear], rank: int, alpha: float) -> None:
+    """Give layers of an (abstract) network adapters of shapes alone, float32."""
+    for layer in layers:
+        layer.attach(rank, alpha, jnp.float32)
 
 
 def new_factor(seed: int, path: str, shape: tuple[int, ...], place) -> Float[Array, "rows columns"]:

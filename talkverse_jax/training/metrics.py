@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from tensorboardX import SummaryWriter
 
 from talkverse_jax.core.errors import UserError, naming
@@ -39,9 +39,17 @@ class Interval:
     norms: list[Mapping[str, float]] = dataclasses.field(default_factory=list)
 
     def add_samples(
-        self, losses: Float[np.ndarray, " B"], timesteps: Int[np.ndarray, " B"], weights: Float[np.ndarray, " B"]
+        self,
+        losses: Float[np.ndarray, " B"],
+        weights: Float[np.ndarray, " B"],
+        known: Mapping[str, Shaped[np.ndarray, " B"]],
     ) -> None:
-        """A batch; samples of weight 0 are not counted."""
+        """A batch; samples of weight 0 are not counted.
+
+        Args:
+          known: what else the loss told of each sample; its timestep, where it has one.
+        """
+        timesteps = known.get("timestep", np.full(len(losses), -1))
         self.losses.append(losses[weights > 0])
         self.timesteps.append(timesteps[weights > 0])
 
@@ -118,11 +126,10 @@ class Log:
 def peak_flops(device_kinds: list[str], dtype: str) -> float | None:
     """FLOP/s of products that devices of these kinds make at most together; None: not known of one of them."""
     known = {t.generation.device_kind: t.generation for t in TOPOLOGIES.values()}
-    peaks = [
-        (known[kind].flops if dtype == "bfloat16" else known[kind].float32_flops) if kind in known else None
-        for kind in device_kinds
-    ]
-    return None if None in peaks else sum(peaks)
+    if not known.keys() >= set(device_kinds):
+        return None
+    peaks = [known[kind].flops if dtype == "bfloat16" else known[kind].float32_flops for kind in device_kinds]
+    return sum(peak for peak in peaks if peak is not None) if None not in peaks else None
 
 
 def _cut(path: Path, step: int) -> None:
@@ -147,8 +154,8 @@ def _open_tensorboard(folder: Path, step: int) -> SummaryWriter:
 
 def _open_wandb(folder: Path, project: str, config: dict[str, Any]):
     if importlib.util.find_spec("wandb") is None:
-        raise UserError("--use_wandb: wandb is not installed; pip install wandb, or leave the flag out")
-    import wandb
+        raise UserError("wandb is not installed; pip install wandb, or leave the flag out", field="use_wandb")
+    import wandb  # pyright: ignore[reportMissingImports]  # an extra
 
     name = folder.resolve().name
     return wandb.init(project=project, name=name, id=name, dir=str(folder), config=config, resume="allow")

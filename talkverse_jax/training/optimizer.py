@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import optax
 
@@ -38,7 +39,7 @@ class Rates:
 
 def make_optimizer(groups: Mapping[str, Group], rates: Rates) -> optax.GradientTransformation:
     """The optimizer of parameters by key, each of a group."""
-    transforms = {
+    transforms: dict[Any, optax.GradientTransformation] = {
         group: optax.chain(
             optax.clip_by_global_norm(_CLIP),
             optax.adamw(rates.schedule(group), *_BETAS, eps=_EPS, weight_decay=_DECAY),

@@ -1,65 +1,66 @@
-"""A short video of one fixed sample, made by the model as it is now: what `sample.py` would make of it."""
+"""A short video of one fixed sample, made by the network as it is now: what a user would get of it."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import UInt8
 
 from talkverse_jax.core import tree
-from talkverse_jax.core.stopwatch import Stopwatch
-from talkverse_jax.families.talkverse.clips import generate_clips
-from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
-from talkverse_jax.families.talkverse.inputs import read_inputs
-from talkverse_jax.media.frame_rate import FPS
-from talkverse_jax.media.video_writer import VideoWriter
-from talkverse_jax.pipeline.placement import component_layouts
-from talkverse_jax.run.sample_options import SampleOptions
-from talkverse_jax.run.worker import encode_conditions
-from talkverse_jax.sharding.distributed import is_main
+from talkverse_jax.pipeline.events import Events
+from talkverse_jax.pipeline.family import Family
+from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.pipeline.training import PreviewRequest
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.rules import PREVIEW
+from talkverse_jax.training.network import Network, NetworkSettings, abstract, divide
 from talkverse_jax.training.options import TrainOptions
-from talkverse_jax.training.state import Network, Settings, abstract, divide
-from talkverse_jax.weights import store
+
+MakeVideo = Callable[..., Path]  # (pipeline, job, events, encoded=) -> the file, as `run.worker.make_video`
 
 _PICTURES = 4  # of the video, side by side
 
 
 class Preview:
-    """The sample, encoded, and the VAE; the encoders are no longer in memory.
+    """The sample, encoded, and the family's pipeline, whose encoders are no longer in memory.
 
     Raises:
       UserError: its picture or its sound cannot be used.
     """
 
     def __init__(
-        self, options: TrainOptions, settings: Settings, configs: ModelConfigs, mesh: jax.sharding.Mesh | None
+        self,
+        options: TrainOptions,
+        family: Family,
+        settings: NetworkSettings,
+        configs: Any,
+        mesh: Mesh | None,
+        make_video: MakeVideo,
     ):
-        self._options = SampleOptions(
-            weights=options.weights,
-            image=options.preview_image,
-            audio=options.preview_audio,
-            prompt=options.preview_prompt,
-            size_bucket=options.size_bucket,
-            infer_frames=options.num_frames,
-            sample_steps=options.preview_sample_steps,
-            audio_alignment=options.audio_alignment,
-            base_seed=options.seed,
-            dtype=options.dtype,
-            t5_cpu=options.t5_cpu,
+        training, asked = family.training, options.preview
+        request = PreviewRequest(
+            image=asked.preview_image or "",
+            audio=asked.preview_audio or "",
+            prompt=asked.preview_prompt,
+            size_bucket=options.videos.size_bucket,
+            frames=options.videos.num_frames,
+            steps=asked.preview_sample_steps,
+            seed=options.videos.seed,
         )
-        self._inputs = read_inputs(self._options)
-        layouts = component_layouts(mesh)
-        self._stopwatch = Stopwatch("loading", "encoding", "denoising", "decoding")
-        self._conditions, _ = encode_conditions(self._options, configs, layouts, self._inputs.sound, self._stopwatch)
-        self._vae = store.load_module(
-            options.weights, COMPONENTS["vae"], dtype=self._options.vae_dtype, layout=layouts["vae"]
-        )
+        how = options.machine
+        machine = Machine(dtype=how.dtype, attention=how.attention, t5_cpu=options.videos.t5_cpu)
+        self._make_video, self._component = make_video, training.component
+        self._pipeline = family.load_pipeline(Weights(options.input.weights), machine, mesh=mesh)
+        self._job = self._pipeline.job(**training.preview(request, options.settings))
+        self._encoded = self._pipeline.encode(self._job, Events())
         # The same parameters, their work split as sampling does it.
         layout = Layout(mesh, PREVIEW)
-        model = abstract(configs.dit, settings, layout)
+        component = family.components[training.component]
+        model = abstract(component, getattr(configs, component.name), settings, layout)
         self._graphdef: nnx.GraphDef = divide(model, settings.strategy, layout)[0].graphdef
 
     def make(self, params: tree.Flat, network: Network, path: Path) -> UInt8[np.ndarray, "H W 3"] | None:
@@ -69,16 +70,22 @@ class Preview:
           params: the trained parameters, by key.
           network: the others.
         """
-        subject = self._conditions.subject(self._inputs, self._options.base_seed, clips=1)
-        settings = self._options.clip_settings()
-        model = tree.join(self._graphdef, params, network.frozen)
-        [clip] = generate_clips(model, self._vae, [subject], settings=settings, stopwatch=self._stopwatch)
-        if not is_main():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._pipeline.replace(**{self._component: tree.join(self._graphdef, params, network.frozen)})
+        shown = _Shown()
+        job = dataclasses.replace(self._job, output=str(path))
+        self._make_video(self._pipeline, job, shown, encoded=self._encoded)
+        if shown.frames is None:
             return None
-        frames = np.round(np.nan_to_num(clip.frames) * 127.5 + 127.5).astype(np.uint8)
-        height, width = frames.shape[1:3]
-        sound = dict(sound=self._inputs.sound.native(), rate=self._inputs.sound.rate)
-        with VideoWriter(path, width=width, height=height, fps=FPS, **sound) as writer:
-            writer.write(frames)
-        chosen = np.linspace(0, len(frames) - 1, _PICTURES).astype(int)
-        return np.concatenate(list(frames[chosen]), axis=1)
+        chosen = np.linspace(0, len(shown.frames) - 1, _PICTURES).astype(int)
+        return np.concatenate(list(shown.frames[chosen]), axis=1)
+
+
+class _Shown(Events):
+    """Keeps the frames of the clip."""
+
+    def __init__(self):
+        self.frames: UInt8[np.ndarray, "n H W 3"] | None = None
+
+    def clip(self, index: int, count: int | None, preview: Callable[[], Any]) -> None:
+        self.frames = preview()

@@ -4,22 +4,25 @@ What an update gave is read when the next one is under way, so that the devices 
 """
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import UInt8
-from tqdm import tqdm
 
+from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data.batches import Batch
 from talkverse_jax.sharding.distributed import fetch, is_main
 from talkverse_jax.training.feed import Data
 from talkverse_jax.training.metrics import Interval, Log
+from talkverse_jax.training.optimizer import Rates
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.step import Metrics, Samples
-from talkverse_jax.training.strategy import Group
 from talkverse_jax.training.watch import Watch, refuse
 
 
@@ -48,50 +51,46 @@ class Report:
       last: updates when the run ends.
       waited: tells how many seconds the devices have waited for data.
       peak: FLOP/s of all devices, where that is known.
+      reporter: shows the bar.
     """
 
     def __init__(
         self,
         options: TrainOptions,
+        rates: Rates,
         data: Data,
         watch: Watch,
         step: int,
         last: int,
         waited: Callable[[], float],
         peak: float | None,
+        reporter: Reporter,
     ):
-        self._options, self._data, self._watch, self._peak = options, data, watch, peak
+        self._folder, self._every = Path(options.folder.output_path), options.curves.log_interval
+        self._rates, self._data, self._watch, self._peak = rates, data, watch, peak
         self._waited = waited
         self._pending: Update | None = None
         self._interval, self._pace = Interval(), _Pace()
         self._began = False
+        self._clock = 0.0, 0.0
         self._log = None
+        self._ends = ExitStack()
         if is_main():
             self._log = Log(
-                Path(options.output_path),
+                self._folder,
                 step,
-                tensorboard=options.use_tensorboard,
-                wandb_project=options.wandb_project if options.use_wandb else None,
-                config=dataclasses.asdict(options),
+                tensorboard=options.curves.use_tensorboard,
+                wandb_project=options.curves.wandb_project if options.curves.use_wandb else None,
+                config=options.flat(),
             )
-        self._bar = tqdm(
-            total=last,
-            initial=step,
-            desc="training",
-            unit="step",
-            file=sys.stderr,
-            dynamic_ncols=True,
-            disable=not is_main(),
-            smoothing=0.05,
-        )
+            self._ends.callback(self._log.close)
+        self._bar = self._ends.enter_context(reporter.bar(last, "training", "step", step))
 
     def __enter__(self) -> "Report":
         return self
 
     def __exit__(self, *_) -> None:
-        self._bar.close()
-        if self._log:
-            self._log.close()
+        self._ends.close()
 
     def push(self, update: Update) -> None:
         """An update that has begun; the one before it is settled.
@@ -115,15 +114,15 @@ class Report:
         if self._pending is None:
             return
         update, self._pending = self._pending, None
-        everywhere = lambda x: fetch(x, everywhere=True)  # noqa: E731
+        everywhere: Any = partial(fetch, everywhere=True)
         norms = {group: float(everywhere(norm)) for group, norm in update.metrics.norms.items()}
-        samples = [(batch, Samples(*map(everywhere, known))) for batch, known in update.batches]
+        samples = [(batch, jax.tree.map(everywhere, known)) for batch, known in update.batches]
         if not everywhere(update.metrics.applied):
             raise self._refusal(update, norms, samples)
         self._watch.see(norms)
         self._interval.add_update(norms)
         for _, known in samples:
-            self._interval.add_samples(*known)
+            self._interval.add_samples(known.loss, known.weight, known.known)
         self._show(update, float(everywhere(update.metrics.loss)))
 
     def picture(self, step: int, image: UInt8[np.ndarray, "H W 3"]) -> None:
@@ -135,19 +134,16 @@ class Report:
         """What was done since the last update was settled is no part of training's time."""
         self._clock = time.perf_counter(), self._waited()
 
-    def _refusal(self, update: Update, norms: dict[Group, float], samples: list[tuple[Batch, Samples]]) -> Exception:
+    def _refusal(self, update: Update, norms: dict[str, float], samples: list[tuple[Batch, Samples]]) -> Exception:
         batches = [
             {
                 "batch": batch.number,
-                "samples": [
-                    told | {"timestep": int(t), "loss": float(loss), "weight": float(weight)}
-                    for told, loss, t, weight in zip(self._data.describe(batch), *known)
-                ],
+                "samples": [told | row for told, row in zip(self._data.describe(batch), _rows(known))],
             }
             for batch, known in samples
         ]
-        loss = float(fetch(update.metrics.loss, everywhere=True))
-        return refuse(Path(self._options.output_path), update.number, loss, norms, update.limit, batches)
+        loss: Any = fetch(update.metrics.loss, everywhere=True)
+        return refuse(self._folder, update.number, float(loss), norms, update.limit, batches)
 
     def _show(self, update: Update, loss: float) -> None:
         if self._began:
@@ -161,24 +157,29 @@ class Report:
         shown = {"loss": f"{loss:.4f}"}
         if speed:
             shown |= {"samples/s": f"{speed['samples_per_second']:.3g}", "waits": f"{speed['data_wait']:.1%}"}
-        self._bar.set_postfix(shown, refresh=False)
+        self._bar.note(", ".join(f"{name}={value}" for name, value in shown.items()))
         self._bar.update()
-        if update.number % self._options.log_interval == 0:
+        if update.number % self._every == 0:
             self._write(update, speed)
             self._interval, self._pace = Interval(), _Pace()
 
     def _write(self, update: Update, speed: dict[str, float]) -> None:
         if self._log is None:
             return
-        rates, batch = self._options.rates, update.batches[-1][0]
+        batch = update.batches[-1][0]
         values = self._interval.means() | speed
-        values |= {
-            f"learning_rate/{group}": float(rates.schedule(group)(update.number - 1)) for group in update.metrics.norms
-        }
+        for group in update.metrics.norms:
+            values[f"learning_rate/{group}"] = float(np.asarray(self._rates.schedule(group)(update.number - 1)))
         values["epoch"] = max(id.epoch for id in batch.samples)
         values["samples"] = (batch.number + 1) * len(batch.samples)
         values |= {f"skipped/{reason}": count for reason, count in self._data.skipped.counts.items()}
         self._log.write(update.number, values)
+
+
+def _rows(samples: Samples) -> list[dict[str, float]]:
+    """What is known of each sample, by name."""
+    columns = {**samples.known, "loss": samples.loss, "weight": samples.weight}
+    return [dict(zip(columns, row)) for row in zip(*(np.asarray(column).tolist() for column in columns.values()))]
 
 
 @dataclasses.dataclass

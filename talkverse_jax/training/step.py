@@ -1,28 +1,61 @@
-"""The two programs of training: the gradients of a batch, and the update they add up to.
+"""The programs of training: the gradients of a batch, and the update they add up to.
 
+    step = TrainingStep(
+        networks={"generator": Trained(network, optimizer, ema_decay=0.999), "critic": Trained(other, its_optimizer)},
+        frozen={"teacher": teacher},
+        phases=[Phase("critic", critic_loss, repeats=5), Phase("generator", generator_loss)],
+        states=states,
+    )
+    phase = step.phase_of(updates made before)
+    sums, samples = step.add_gradients(phase, states, batch)
+    states, metrics = step.update(phase, states, sums)
+
+An update changes one network; a phase is updates of one network by one loss, and phases follow each other in turns.
 The gradient is that of sum(weight * loss) over all samples, divided by sum(weight) when the update is made: however
 samples are shared out over devices and batches, each counts the same.
 """
 
-import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Shaped
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.compilation import model_jit
-from talkverse_jax.diffusion import loss as flow
-from talkverse_jax.families.talkverse.model import TalkVerse
-from talkverse_jax.models.wan.embeddings import PatchEmbedding
-from talkverse_jax.models.wan.linear import Adapter
-from talkverse_jax.training.batch import TrainingBatch
-from talkverse_jax.training.state import Network, TrainState
+from talkverse_jax.diffusion.loss import sample_keys
+from talkverse_jax.pipeline.training import Loss, TrainingInputs
+from talkverse_jax.training.network import Network, lower_precision
+from talkverse_jax.training.state import States, TrainState
 from talkverse_jax.training.strategy import GROUPS, Group
+
+
+class Trained(NamedTuple):
+    """A network that is trained.
+
+    Attributes:
+      ema_decay: of the parameters' running average; 0: none is kept.
+    """
+
+    network: Network
+    optimizer: optax.GradientTransformation
+    ema_decay: float = 0.0
+
+
+class Phase(NamedTuple):
+    """Updates of one network, one after the other.
+
+    Attributes:
+      network: its name; all others stay as they are meanwhile.
+      repeats: how many updates, before the next phase has its turn.
+    """
+
+    network: str
+    loss: Loss
+    repeats: int = 1
 
 
 class Sums(NamedTuple):
@@ -34,11 +67,15 @@ class Sums(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What is known of a batch's samples; of a slot without one the weight is 0."""
+    """What is known of a batch's samples; of a slot without one the weight is 0.
+
+    Attributes:
+      known: what else the loss told of each.
+    """
 
     loss: Float[Array, " B"]
-    timestep: Int[Array, " B"]
     weight: Float[Array, " B"]
+    known: dict[str, Shaped[Array, " B"]]
 
 
 class Metrics(NamedTuple):
@@ -54,119 +91,116 @@ class Metrics(NamedTuple):
     applied: Bool[Array, ""]
 
 
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """What is minimised.
-
-    Attributes:
-      roi: weigh face and body.
-      seed: of everything random.
-    """
-
-    roi: bool = False
-    dropouts: flow.Dropouts = flow.Dropouts()
-    seed: int = 0
-
-
 class TrainingStep:
-    """The compiled programs for a network, an optimizer and an objective.
+    """The compiled programs: of each phase the gradients, of each network the update.
 
     Args:
-      state: any state (shapes will do) whose shardings those of all later ones are.
-      ema_decay: of the parameters' running average.
+      networks: those that phases train, by the names that losses find them under.
+      frozen: those that losses need besides.
+      phases: in turns.
+      states: of `networks`, any (shapes will do) whose shardings those of all later ones are.
+      seed: of everything random.
     """
 
     def __init__(
         self,
-        network: Network,
-        optimizer: optax.GradientTransformation,
-        objective: Objective,
-        state: TrainState,
-        ema_decay: float = 0.0,
+        networks: Mapping[str, Trained],
+        phases: Sequence[Phase],
+        states: States,
+        *,
+        frozen: Mapping[str, Network] | None = None,
+        seed: int = 0,
     ):
-        self.network, self.optimizer, self.objective = network, optimizer, objective
-        self.ema_decay = ema_decay
-        self._shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-        whole = self._shardings.step
-        sums = Sums(self._shardings.params, whole, whole)
-        metrics = Metrics(whole, dict.fromkeys(self._present(), whole), whole)
-        self._add = model_jit(self._add_gradients, donate_argnames="sums", out_shardings=(sums, whole))
-        self._update = model_jit(self._apply, donate_argnames="state", out_shardings=(self._shardings, metrics))
+        self.networks, self.phases, self.seed = dict(networks), tuple(phases), seed
+        self._all = {name: trained.network for name, trained in networks.items()} | dict(frozen or {})
+        self._shardings = {name: jax.tree.map(lambda leaf: leaf.sharding, state) for name, state in states.items()}
+        self._gradients: list[Any] = [self._gradient_program(phase) for phase in self.phases]
+        self._updates: dict[str, Any] = {name: self._update_program(name) for name in self.networks}
 
-    def programs(self, platform: str) -> tuple[Callable, Callable]:
-        """Both jitted functions, for devices of a platform that need not be there."""
-        return self._add.jitted(platform), self._update.jitted(platform)
+    def phase_of(self, update: int) -> int:
+        """The number of the phase of an update, of which so many were made before."""
+        place = update % sum(phase.repeats for phase in self.phases)
+        for number, phase in enumerate(self.phases):
+            place -= phase.repeats
+            if place < 0:
+                return number
+        raise ValueError("no phase has updates")
 
-    def add_gradients(self, params: tree.Flat, batch: TrainingBatch, sums: Sums | None = None) -> tuple[Sums, Samples]:
+    @property
+    def frozen(self) -> dict[str, nnx.State]:
+        """What no update changes, of all networks by name."""
+        return {name: network.frozen for name, network in self._all.items()}
+
+    def programs(self, platform: str, phase: int = 0) -> tuple[Callable, Callable]:
+        """Both jitted functions of a phase, for devices of a platform that need not be there: of parameters by
+        network, `frozen`, a batch and `sums`; and of `state`, `sums` and `limit`."""
+        update = self._updates[self.phases[phase].network]
+        return self._gradients[phase].jitted(platform), update.jitted(platform)
+
+    def add_gradients(
+        self, phase: int, states: States, batch: TrainingInputs, sums: Sums | None = None
+    ) -> tuple[Sums, Samples]:
         """The gradients of a batch, added to those of others, whose buffers are reused."""
-        return self._add(params, self.network.frozen, batch, sums=sums)
+        params = {name: state.params for name, state in states.items()}
+        return self._gradients[phase](params, self.frozen, batch, sums=sums)
 
-    def update(self, state: TrainState, sums: Sums, limit: float = float("inf")) -> tuple[TrainState, Metrics]:
-        """The state after an update, in the buffers of the old one.
+    def update(self, phase: int, states: States, sums: Sums, limit: float = float("inf")) -> tuple[States, Metrics]:
+        """The states after an update; that of the phase's network lies in the buffers of the old one.
 
         Args:
           limit: the largest norm of a group's gradient that is believed.
         """
-        return self._update(state=state, sums=sums, limit=jnp.float32(limit))
+        name = self.phases[phase].network
+        state, metrics = self._updates[name](state=states[name], sums=sums, limit=jnp.float32(limit))
+        return states | {name: state}, metrics
 
-    def _present(self) -> list[Group]:
-        return [group for group in GROUPS if group in self.network.groups.values()]
+    def _gradient_program(self, phase: Phase):
+        name = phase.network
 
-    def _add_gradients(self, params, frozen, batch: TrainingBatch, sums: Sums | None):
-        (loss, samples), gradients = jax.value_and_grad(self._loss, has_aux=True)(params, frozen, batch)
-        new = Sums(gradients, loss, batch.weight.sum())
-        return (new if sums is None else jax.tree.map(jnp.add, sums, new)), samples
+        def loss(trained: tree.Flat, params: dict[str, tree.Flat], frozen: dict[str, nnx.State], batch: Any):
+            models = {
+                each: tree.join(network.graphdef, trained if each == name else params.get(each, {}), frozen[each])
+                for each, network in self._all.items()
+            }
+            for model in models.values():
+                lower_precision(model)
+            losses, known = phase.loss(models, batch, sample_keys(self.seed, batch.ids))
+            # a slot without a sample holds zeros, and its loss may be anything
+            losses = jnp.where(batch.weight > 0, losses, 0)
+            return jnp.sum(batch.weight * losses), Samples(losses, batch.weight, known)
 
-    def _loss(self, params, frozen, batch: TrainingBatch) -> tuple[Float[Array, ""], Samples]:
-        model = tree.join(self.network.graphdef, params, frozen)
-        lower_precision(model)
-        draw = flow.draw(self.objective.seed, batch.ids, batch.target.shape[1:], self.objective.dropouts)
-        losses = batch_losses(model, batch, draw, self.objective.roi)
-        # a slot without a sample holds zeros, and its loss may be anything
-        losses = jnp.where(batch.weight > 0, losses, 0)
-        return jnp.sum(batch.weight * losses), Samples(losses, draw.timestep, batch.weight)
+        def add_gradients(params, frozen, batch, sums: Sums | None):
+            value_and_gradients = jax.value_and_grad(loss, has_aux=True)
+            (value, samples), gradients = value_and_gradients(params[name], params, frozen, batch)
+            new = Sums(gradients, value, batch.weight.sum())
+            return (new if sums is None else jax.tree.map(jnp.add, sums, new)), samples
 
-    def _apply(self, state: TrainState, sums: Sums, limit) -> tuple[TrainState, Metrics]:
-        weight = jnp.where(sums.weight > 0, sums.weight, 1)  # without any sample the gradient is zero
-        gradients = jax.tree.map(lambda x: x / weight, sums.gradients)
-        loss, norms = sums.loss / weight, {}
-        for group in self._present():
-            members = [x for key, x in gradients.items() if self.network.groups[key] == group]
-            norms[group] = optax.global_norm(members)
-        both = jnp.stack([loss, *norms.values()])
-        applied = jnp.isfinite(both).all() & (both[1:] <= limit).all()
-        updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
-        params, ema = optax.apply_updates(state.params, updates), state.ema
-        if ema is not None:
-            ema = optax.incremental_update(params, ema, 1 - self.ema_decay)
-        new = TrainState(params, optimizer, state.step + 1, ema)
-        return jax.tree.map(lambda a, b: jnp.where(applied, a, b), new, state), Metrics(loss, norms, applied)
+        whole = self._shardings[name].step
+        sums = Sums(self._shardings[name].params, whole, whole)
+        return model_jit(add_gradients, donate_argnames="sums", out_shardings=(sums, whole))
 
+    def _update_program(self, name: str):
+        network, optimizer, ema_decay = self.networks[name]
+        present: list[Group] = [group for group in GROUPS if group in network.groups.values()]
 
-def lower_precision(model: nnx.Module) -> None:
-    """Within jit: turn the parameters of matrix products to the dtype of these, all at once and before their parts
-    are gathered from other devices; gradients come back in it too."""
-    for _, node in nnx.iter_graph(model):
-        if isinstance(node, (nnx.Linear, PatchEmbedding, Adapter)) and node.dtype is not None:
-            for name, value in list(vars(node).items()):
-                if isinstance(value, nnx.Param):
-                    setattr(node, name, nnx.Param(value.get_value().astype(node.dtype)))
+        def update(state: TrainState, sums: Sums, limit) -> tuple[TrainState, Metrics]:
+            weight = jnp.where(sums.weight > 0, sums.weight, 1)  # without any sample the gradient is zero
+            gradients = jax.tree.map(lambda x: x / weight, sums.gradients)
+            loss = sums.loss / weight
+            norms: dict[Group, Any] = {}
+            for group in present:
+                norms[group] = optax.global_norm([x for key, x in gradients.items() if network.groups[key] == group])
+            both = jnp.stack([loss, *norms.values()])
+            applied = jnp.isfinite(both).all() & (both[1:] <= limit).all()
+            changes, moments = optimizer.update(gradients, state.optimizer, state.params)
+            params: Any = optax.apply_updates(state.params, changes)
+            ema: Any = state.ema
+            if ema is not None:
+                ema = optax.incremental_update(params, ema, 1 - ema_decay)
+            new = TrainState(params, moments, state.step + 1, ema)
+            return jax.tree.map(lambda a, b: jnp.where(applied, a, b), new, state), Metrics(loss, norms, applied)
 
-
-def batch_losses(model: TalkVerse, batch: TrainingBatch, draw: flow.Draw, roi: bool) -> Float[Array, " B"]:
-    """The loss of each sample, given what is random about it."""
-    drop = draw.drop
-    text = jnp.where(drop.text[:, None, None], batch.null_text, batch.text)
-    audio = _unless(drop.audio, batch.audio)
-    reference, motion = _unless(drop.reference, batch.reference), _unless(drop.motion, batch.motion)
-    constrain = lambda x: model.layout.constrain(x, "batch", *[None] * (x.ndim - 1))  # noqa: E731
-    data, noise = constrain(batch.target.astype(jnp.float32)), constrain(draw.noise)
-    conditions = model.prepare(text, audio, reference, motion)
-    x = constrain(flow.noisy(data, noise, draw.timestep))
-    velocity = model.velocity(x, draw.timestep.astype(jnp.float32), conditions)
-    weights = flow.roi_weights(batch.face, batch.body) if roi else None
-    return flow.sample_losses(velocity, data, noise, weights)
-
-
-def _unless(drop: Bool[Array, " B"], x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
-    return jnp.where(drop.reshape(-1, *[1] * (x.ndim - 1)), 0, x)
+        whole = self._shardings[name].step
+        norms: dict[Any, Any] = dict.fromkeys(present, whole)
+        metrics = Metrics(whole, norms, whole)
+        return model_jit(update, donate_argnames="state", out_shardings=(self._shardings[name], metrics))

@@ -66,7 +66,7 @@ class Repository:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainedFile:
+class AdapterFile:
     """A safetensors file that was trained upon a base model: whole tensors in place of the base's or new to it, and
     LoRA pairs.
 
@@ -191,7 +191,7 @@ class Origin:
     repository: Repository
     tensors: TensorFiles
     beside: tuple[SmallFiles, ...] = ()
-    adapter: TrainedFile | None = None
+    adapter: AdapterFile | None = None
     random: RandomTensors = RandomTensors()
 
     def open(self, component: Component, config: Any, sources: Any) -> Published:

@@ -32,6 +32,7 @@ class Settings:
 class Sheet:
     video: str = option("a video", group="files", metavar="VIDEO", positional=True)
     others: tuple[str, ...] = option("others", group="files", metavar="OTHER", positional=True, default=())
+    fast: bool = option("be quick", group="files", default=False)
 
 
 GROUPS = {"files": Files, "settings": Settings}
@@ -111,6 +112,9 @@ def test_help_tells_all(capsys):
 def test_words_without_a_flag():
     assert parse({"sheet": Sheet}, "sheet", "", ["a", "b", "c"])["sheet"] == Sheet("a", ("b", "c"))
     assert parse({"sheet": Sheet}, "sheet", "", ["a"])["sheet"] == Sheet("a")
+    for argv in (["--fast", "a", "b"], ["--fast", "true", "a", "b"], ["a", "b", "--fast"]):
+        assert parse({"sheet": Sheet}, "sheet", "", argv)["sheet"] == Sheet("a", ("b",), True)
+    assert parse({"sheet": Sheet}, "sheet", "", ["--fast", "false", "a"])["sheet"] == Sheet("a")
     with pytest.raises(UserError, match="sheet: VIDEO missing"):
         parse({"sheet": Sheet}, "sheet", "", [])
 

@@ -70,7 +70,7 @@ def _sources(folder: Path) -> dict[str, str]:
 
 
 def _run(*arguments: str) -> None:
-    command.main(list(arguments))
+    command.main(arguments, "convert")
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ from talkverse_jax.convert import run
 from talkverse_jax.families.talkverse import family
 import jax; jax.devices()
 print("begin", flush=True)
-convert.main()
+convert.main(None, "convert")
 """
 
 
@@ -410,12 +410,12 @@ def test_files_that_are_missing_or_bad(own, tmp_path, damage, message):
         ([], "--output missing"),
         (["--output", "w"], "--ckpt_dir missing; give the folder of Wan-AI/Wan2.2-TI2V-5B to convert dit"),
         (["--output", "w", "--components", "dit,clip"], "'clip' is none of dit, vae, text, audio"),
-        (["--output", "w", "--dtype", "int8"], "invalid choice: 'int8'"),
+        (["--output", "w", "--dtype", "int8"], "--dtype int8: give auto, bfloat16, float32, keep"),
         (["--output", "w", "--lora_rank", "0"], "--lora_rank 0: give 1 or more"),
         (["--output", "w", "--lora_alpha", "nan"], "--lora_alpha nan: give a number"),
-        (["--output", ""], "--output: is empty; give a path"),
+        (["--output", ""], "--output is empty; give a path"),
         (["--output", "w", "--ckpt_dir", str(CONFIG)], "model_tiny.toml: is a file; give the folder of Wan-AI"),
-        (["--output", "w", "--lora_merge", "maybe"], "'maybe' is neither true nor false"),
+        (["--output", "w", "--lora_merge", "maybe"], "--lora_merge maybe: give true or false"),
         (["--output", "w", "--ckpt_dir", ".", "--components", "dit"], "--lora_ckpt missing"),
         (["--output", "w", "--ckpt_dir", ".", "--components", "audio"], "--wav2vec_dir missing"),
         (["--output", "w", "--ckpt_dir", ".", "--config", "none.toml"], "none.toml: no such file"),
@@ -424,7 +424,7 @@ def test_files_that_are_missing_or_bad(own, tmp_path, damage, message):
 def test_flags(arguments, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
-        command.main(arguments)
+        command.main(arguments, "convert")
 
 
 def test_the_command_ends_with_one_line_and_exit_code_2(tmp_path):
@@ -471,7 +471,7 @@ def test_a_folder_of_somebody_else_is_not_replaced(checkpoint, tmp_path):
     stranger = tmp_path / "audio" / "song.wav"
     stranger.parent.mkdir()
     stranger.write_bytes(b"la la")
-    options, sources = ConvertOptions(output=str(tmp_path), components="audio"), Sources(**_sources(checkpoint))
+    options, sources = ConvertOptions(output=str(tmp_path), components=("audio",)), Sources(**_sources(checkpoint))
     with pytest.raises(UserError, match="audio: is there and is no converted component"):
         convert.convert(FAMILY, options, sources, ModelConfigs.from_toml(CONFIG))
     assert stranger.read_bytes() == b"la la"

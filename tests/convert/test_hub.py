@@ -194,5 +194,5 @@ def test_gated_missing_and_unreachable(server, tmp_path, monkeypatch):
 def test_download_and_convert(server, tmp_path):
     arguments = ["--download", tmp_path / "hub", "--output", tmp_path / "w", "--components", "audio"]
     config = ["--config", ROOT / "configs" / "model_tiny.toml"]
-    command.main([*map(str, arguments + config)])
+    command.main([*map(str, arguments + config)], "convert")
     assert json.loads((tmp_path / "w" / "manifest.json").read_text())["components"].keys() == {"audio"}

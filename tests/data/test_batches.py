@@ -4,16 +4,16 @@ from collections import Counter
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.batches import BatchPlan, SampleId, Shape
+from talkverse_jax.data.batches import BatchOrder, SampleId, WindowShape
 
-LONG, SHORT, WIDE = Shape(128, 128, "motion"), Shape(128, 128, "short"), Shape(128, 160, "motion")
+LONG, SHORT, WIDE = WindowShape(128, 128, "motion"), WindowShape(128, 128, "short"), WindowShape(128, 160, "motion")
 SHAPES = [LONG, SHORT, LONG, WIDE, LONG, LONG, SHORT, LONG, WIDE, LONG, LONG]  # 7, 2, 2
 SIZES = [1, 2, 3, 4, 8]
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_batch_holds_one_shape_and_is_full(size):
-    plan = BatchPlan(SHAPES, size, seed=0)
+    plan = BatchOrder(SHAPES, size, seed=0)
     for number in range(40):
         batch = plan[number]
         assert batch.number == number
@@ -23,7 +23,7 @@ def test_a_batch_holds_one_shape_and_is_full(size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_sample_comes_once_an_epoch(size):
-    plan = BatchPlan(SHAPES, size, seed=3)
+    plan = BatchOrder(SHAPES, size, seed=3)
     upto = plan.first(10)
     seen = Counter(id for number in range(upto) for id in plan[number].samples)
     assert set(seen.values()) == {1}
@@ -34,29 +34,29 @@ def test_every_sample_comes_once_an_epoch(size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_batch_is_of_the_epoch_of_its_last_sample(size):
-    plan = BatchPlan(SHAPES, size, seed=3)
+    plan = BatchOrder(SHAPES, size, seed=3)
     for epoch in range(6):
         numbers = range(plan.first(epoch), plan.first(epoch + 1))
         assert all(plan[number].samples[-1].epoch == epoch == plan.epoch(number) for number in numbers)
 
 
 def test_any_batch_can_be_asked_for_first():
-    forward = BatchPlan(SHAPES, 3, seed=1)
+    forward = BatchOrder(SHAPES, 3, seed=1)
     inorder = [forward[number] for number in range(500)]
     for number in (499, 0, 250, 7):
-        assert BatchPlan(SHAPES, 3, seed=1)[number] == inorder[number]
+        assert BatchOrder(SHAPES, 3, seed=1)[number] == inorder[number]
     assert pickle.loads(pickle.dumps(forward))[123] == inorder[123]
 
 
 def test_the_seed_and_the_epoch_change_the_order():
-    plan, other = BatchPlan(SHAPES, 1, seed=1), BatchPlan(SHAPES, 1, seed=2)
+    plan, other = BatchOrder(SHAPES, 1, seed=1), BatchOrder(SHAPES, 1, seed=2)
     epochs = [[plan[number].samples[0].sample for number in range(11 * e, 11 * e + 11)] for e in (0, 1)]
     assert epochs[0] != epochs[1] != list(range(11))
     assert epochs[0] != [other[number].samples[0].sample for number in range(11)]
 
 
 def test_the_shapes_are_mixed():
-    plan = BatchPlan([LONG] * 50 + [SHORT] * 50, 2, seed=0)
+    plan = BatchOrder([LONG] * 50 + [SHORT] * 50, 2, seed=0)
     kinds = [plan[number].shape.kind for number in range(50)]
     changes = sum(a != b for a, b in zip(kinds, kinds[1:]))
     assert changes > 10
@@ -70,6 +70,6 @@ def test_the_first_sample_does_not_draw_what_the_order_does():
 
 def test_no_samples():
     with pytest.raises(UserError, match="no sample is left"):
-        BatchPlan([], 2, seed=0)
+        BatchOrder([], 2, seed=0)
     with pytest.raises(IndexError):
-        BatchPlan(SHAPES, 2, seed=0)[-1]
+        BatchOrder(SHAPES, 2, seed=0)[-1]

@@ -1,14 +1,17 @@
+import json
+
 import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data import catalogue
-from talkverse_jax.data.batches import Shape
-from talkverse_jax.data.catalogue import Rules, describe, make_catalogue
+from talkverse_jax.data.batches import WindowShape
+from talkverse_jax.data.catalogue import VideoRules, describe, make_catalogue
 from talkverse_jax.data.metadata import Row, read_metadata
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.models.vae.config import VAEConfig
 from tests.videos import write_dataset, write_video
 
-LENGTHS = Lengths(num_frames=16, motion_frames=9)
+LENGTHS = Lengths(num_frames=16, motion_frames=9, strides=VAEConfig.wan22().strides)
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +32,11 @@ def rows(tmp_path_factory):
 
 
 def test_what_is_taken_and_what_is_not(rows):
-    made = make_catalogue(rows, Rules("tiny-128", LENGTHS, roi=True))
+    made = make_catalogue(rows, VideoRules("tiny-128", LENGTHS, roi=True))
     assert [(entry.name, entry.frames, entry.shape) for entry in made.entries] == [
-        ("clip0", 50, Shape(128, 128, "motion")),
-        ("clip1", 20, Shape(128, 128, "short")),
-        ("clip2", 50, Shape(160, 128, "motion")),
+        ("clip0", 50, WindowShape(128, 128, "motion")),
+        ("clip1", 20, WindowShape(128, 128, "short")),
+        ("clip2", 50, WindowShape(160, 128, "motion")),
     ]
     assert made.entries[0].masks.endswith("videos/clip0.npz")
     assert made.entries[0].scene == (0, 49)
@@ -51,14 +54,16 @@ def test_what_is_taken_and_what_is_not(rows):
 
 
 def test_masks_are_asked_for_only_where_they_are_needed(rows):
-    names = [entry.name for entry in make_catalogue(rows, Rules("tiny-128", LENGTHS)).entries]
+    names = [entry.name for entry in make_catalogue(rows, VideoRules("tiny-128", LENGTHS)).entries]
     assert "unmarked" in names
-    detected = make_catalogue(rows, Rules("tiny-128", LENGTHS, roi=True, detector="tests.videos:face_box"))
+    detected = make_catalogue(rows, VideoRules("tiny-128", LENGTHS, roi=True, detector="tests.videos:face_box"))
     assert [entry.masks for entry in detected.entries if entry.name == "unmarked"] == [""]
 
 
 def test_always_motion(rows):
-    made = make_catalogue(rows[:3], Rules("tiny-128", Lengths(16, 9, always_motion=True)))
+    made = make_catalogue(
+        rows[:3], VideoRules("tiny-128", Lengths(16, 9, always_motion=True, strides=VAEConfig.wan22().strides))
+    )
     assert [entry.name for entry in made.entries] == ["clip0", "clip2"]
     assert [skip.reason for skip in made.rejected] == ["too short"]
 
@@ -68,7 +73,7 @@ def test_the_longest_scene_decides(rows, tmp_path):
 
     def entry(scenes):
         row = Row("", "scenes.mp4", str(path), "c", fps=50.0, scenes=scenes)
-        made = make_catalogue([row], Rules("tiny-128", LENGTHS))
+        made = make_catalogue([row], VideoRules("tiny-128", LENGTHS))
         return made.entries[0] if made.entries else made.rejected[0].reason
 
     assert (entry("").scene, entry("").shape.kind) == ((0, 74), "motion")
@@ -78,7 +83,7 @@ def test_the_longest_scene_decides(rows, tmp_path):
 
 
 def test_a_later_run_looks_at_nothing(rows, tmp_path, monkeypatch):
-    rules, cache = Rules("tiny-128", LENGTHS, roi=True), tmp_path / "cache" / "catalogue.jsonl"
+    rules, cache = VideoRules("tiny-128", LENGTHS, roi=True), tmp_path / "cache" / "catalogue.jsonl"
     made = make_catalogue(rows, rules, cache)
     looked = []
     look = catalogue._look
@@ -90,12 +95,20 @@ def test_a_later_run_looks_at_nothing(rows, tmp_path, monkeypatch):
     other = make_catalogue(rows[:2], rules, cache)  # other rows: made anew
     assert len(looked) == 2
     assert other.digest != made.digest
-    make_catalogue(rows[:2], Rules("tiny-128", Lengths(16, 5), roi=True), cache)
+    make_catalogue(rows[:2], VideoRules("tiny-128", Lengths(16, 5, strides=VAEConfig.wan22().strides), roi=True), cache)
     assert len(looked) == 4
 
 
+def test_a_cache_of_before_is_read(rows, tmp_path):
+    """It knows the lengths without what a latent stands for."""
+    rules, cache = VideoRules("tiny-128", LENGTHS), tmp_path / "catalogue.jsonl"
+    make_catalogue(rows[:3], rules, cache)
+    lengths = {"num_frames": 16, "motion_frames": 9, "always_motion": False}
+    assert json.loads(cache.read_text().splitlines()[0])["rules"]["lengths"] == lengths
+
+
 def test_a_torn_cache_is_made_anew(rows, tmp_path):
-    rules, cache = Rules("tiny-128", LENGTHS), tmp_path / "catalogue.jsonl"
+    rules, cache = VideoRules("tiny-128", LENGTHS), tmp_path / "catalogue.jsonl"
     made = make_catalogue(rows[:3], rules, cache)
     whole = cache.read_text()
     for torn in ("", whole[:20], whole[: len(whole) // 2], "[]\n"):
@@ -106,4 +119,4 @@ def test_a_torn_cache_is_made_anew(rows, tmp_path):
 
 def test_a_bucket_that_is_not_there(rows):
     with pytest.raises(UserError, match="fasttalk-460"):
-        make_catalogue(rows, Rules("fasttalk-460"))
+        make_catalogue(rows, VideoRules("fasttalk-460", LENGTHS))

@@ -14,16 +14,18 @@ import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data import loader
-from talkverse_jax.data.batches import BatchPlan, SampleId, Shape
-from talkverse_jax.data.catalogue import Rules, make_catalogue
+from talkverse_jax.data.batches import BatchOrder, SampleId, WindowShape
+from talkverse_jax.data.catalogue import VideoRules, make_catalogue
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
-from talkverse_jax.data.skipped import BadSample, Skipped
+from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.media.bad_sample import BadSample
+from talkverse_jax.models.vae.config import VAEConfig
 from tests.videos import write_dataset
 
-LENGTHS = Lengths(num_frames=8, motion_frames=9)
+LENGTHS = Lengths(num_frames=8, motion_frames=9, strides=VAEConfig.wan22().strides)
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +33,10 @@ def raw(tmp_path_factory):
     """Five videos of three shapes, and batches of two."""
     folder = tmp_path_factory.mktemp("data")
     metadata = write_dataset(folder, 5, [1.2, 0.5], [(128, 128), (128, 128), (160, 128)])
-    rules = Rules("tiny-128", LENGTHS, roi=True, base=str(folder))
+    rules = VideoRules("tiny-128", LENGTHS, roi=True, base=str(folder))
     made = make_catalogue(read_metadata([str(metadata)], str(folder)), rules)
     assert len(set(made.shapes)) == 3
-    return RawSource(made.entries, 0, LENGTHS, roi=True), BatchPlan(made.shapes, 2, seed=0)
+    return RawSource(made.entries, 0, LENGTHS, roi=True), BatchOrder(made.shapes, 2, seed=0)
 
 
 def read(made, count, **options):
@@ -112,11 +114,11 @@ class Numbers:
         return Facts(*map(np.array, zip(*samples)))
 
 
-SHAPES = [Shape(128, 128, "motion")] * 40
+SHAPES = [WindowShape(128, 128, "motion")] * 40
 
 
 def test_bad_samples_weigh_nothing_and_are_listed(tmp_path):
-    plan, skipped = BatchPlan(SHAPES, 4, seed=0), Skipped(tmp_path / "skipped.jsonl")
+    plan, skipped = BatchOrder(SHAPES, 4, seed=0), Skipped(tmp_path / "skipped.jsonl")
     reading = islice(batches(Numbers(bad={7}), plan, skipped), 10)
     for batch, samples in reading:
         expected = [float(id.sample != 7) for id in batch.samples]
@@ -129,14 +131,14 @@ def test_bad_samples_weigh_nothing_and_are_listed(tmp_path):
 
 
 def test_too_many_bad_samples_stop_the_reading():
-    plan = BatchPlan(SHAPES, 4, seed=0)
+    plan = BatchOrder(SHAPES, 4, seed=0)
     with pytest.raises(UserError, match=r"of \d+ samples cannot be used \(no sound: "):
         for _ in islice(batches(Numbers(bad=range(0, 40, 4)), plan, Skipped(None)), 20):
             pass
 
 
 def test_a_killed_worker_is_replaced(tmp_path):
-    plan, said, skipped = BatchPlan(SHAPES, 4, seed=0), [], Skipped(tmp_path / "skipped.jsonl")
+    plan, said, skipped = BatchOrder(SHAPES, 4, seed=0), [], Skipped(tmp_path / "skipped.jsonl")
     reading = batches(Numbers(bad={7}), plan, skipped, workers=2, say=said.append)
     try:
         seen = list(islice(reading, 3))
@@ -169,12 +171,12 @@ def test_workers_end_with_a_killed_program(tmp_path):
     program = """
         import sys, time
         from pathlib import Path
-        from talkverse_jax.data.batches import BatchPlan
+        from talkverse_jax.data.batches import BatchOrder
         from talkverse_jax.data.loader import batches
         from talkverse_jax.data.skipped import Skipped
-        from tests.data_training.test_loader import Numbers, SHAPES
+        from tests.data.test_loader import Numbers, SHAPES
         if __name__ == "__main__":
-            reading = batches(Numbers(), BatchPlan(SHAPES, 4, seed=0), Skipped(None), workers=2)
+            reading = batches(Numbers(), BatchOrder(SHAPES, 4, seed=0), Skipped(None), workers=2)
             seen = [next(reading) for _ in range(3)]
             print(*sorted({int(p) for loaded in seen for p in loaded.samples.process}), flush=True)
             time.sleep(60)
@@ -195,7 +197,7 @@ def test_workers_end_with_a_killed_program(tmp_path):
 
 def test_workers_that_keep_dying_stop_the_reading(monkeypatch):
     monkeypatch.setattr(loader, "_RESTARTS", 1)
-    plan, said, seen = BatchPlan(SHAPES, 4, seed=0), [], []
+    plan, said, seen = BatchOrder(SHAPES, 4, seed=0), [], []
     source = Numbers(fatal={plan[1].samples[2]})
     with pytest.raises(UserError, match=r"died 2 times running at batch [01] .*exit code 3.*--num_workers"):
         for loaded in batches(source, plan, Skipped(None), workers=1, say=said.append):
@@ -210,4 +212,4 @@ def test_faults_of_the_program_are_not_hidden():
             raise RuntimeError("a mistake")
 
     with pytest.raises(RuntimeError, match="a mistake"):
-        next(batches(Wrong(), BatchPlan(SHAPES, 4, seed=0), Skipped(None)))
+        next(batches(Wrong(), BatchOrder(SHAPES, 4, seed=0), Skipped(None)))

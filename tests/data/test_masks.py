@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data import masks as roi
 from talkverse_jax.data.metadata import Row
-from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.buckets import cover
 from tests.videos import face_box, write_masks
 
@@ -24,7 +24,7 @@ def test_masks_are_those_pillow_draws():
     boxes = np.concatenate([low, np.minimum(low + rng.uniform(1, 90, (300, 2)), [159, 127])], axis=1)
     boxes[::2] = boxes[::2].round() // 16 * 16  # corners on the cells' pixels
     boxes[7] = np.nan
-    masks = roi.latent_masks(boxes, size)
+    masks = roi.latent_masks(boxes, size, 16)
     assert masks.shape == (300, 8, 10)
     assert masks.dtype == np.uint8
     np.testing.assert_array_equal(masks, [drawn_by_pillow(box, size) for box in boxes])
@@ -84,7 +84,7 @@ def test_the_timeline_is_scaled():
 
 
 def test_a_latent_frame_takes_its_first_frame():
-    assert roi.target_frames(120).tolist() == list(range(0, 120, 4))
+    assert roi.target_frames(120, 30).tolist() == list(range(0, 120, 4))
 
 
 def test_a_keypoint_file(tmp_path):

@@ -5,21 +5,22 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from talkverse_jax.data.batches import SampleId, Shape
-from talkverse_jax.data.catalogue import Rules, make_catalogue
+from talkverse_jax.data.batches import SampleId, WindowShape
+from talkverse_jax.data.catalogue import VideoRules, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
-from talkverse_jax.data.skipped import BadSample
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.media.bad_sample import BadSample
+from talkverse_jax.models.vae.config import VAEConfig
 from tests.videos import chirp, face_box, read_number, silence, write_dataset
 
-LENGTHS = Lengths(num_frames=16, motion_frames=9)
+LENGTHS = Lengths(num_frames=16, motion_frames=9, strides=VAEConfig.wan22().strides)
 
 
 def source(folder, lengths=LENGTHS, seed=0, detector="", **dataset):
     """A dataset of one video, its source, and the shape of its samples."""
     metadata = write_dataset(folder, 1, **dataset)
-    rules = Rules("tiny-128", lengths, roi=True, detector=detector, base=str(folder))
+    rules = VideoRules("tiny-128", lengths, roi=True, detector=detector, base=str(folder))
     [entry] = make_catalogue(read_metadata([str(metadata)], str(folder)), rules).entries
     return RawSource([entry], seed, lengths, roi=True, detector=detector), entry.shape
 
@@ -45,7 +46,7 @@ def test_a_sample_shows_its_window(made, epoch):
 
 
 def test_the_published_lengths(tmp_path):
-    raw, shape = source(tmp_path, Lengths(), seconds=8.0)
+    raw, shape = source(tmp_path, Lengths(120, 73, strides=VAEConfig.wan22().strides), seconds=8.0)
     sample = raw.load(SampleId(0, 0), shape)
     assert shape.kind == "motion"
     assert sample.video.shape == (193, 128, 128, 3)
@@ -80,7 +81,7 @@ def test_a_sample_is_a_function_of_the_seed_and_its_id(made):
 
 def test_a_window_without_motion_frames(tmp_path):
     raw, shape = source(tmp_path, seconds=0.8)
-    assert shape == Shape(128, 128, "short")
+    assert shape == WindowShape(128, 128, "short")
     sample, window = raw.load(SampleId(0, 0), shape), raw.window(SampleId(0, 0))
     assert [read_number(picture) for picture in sample.video] == list(range(window.start, window.start + 16))
     assert len(sample.waveform) == 15 * 640

@@ -4,29 +4,36 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.skipped import BadSample
 from talkverse_jax.data.windows import Lengths, choose
+from talkverse_jax.media.bad_sample import BadSample
+from talkverse_jax.models.vae.config import Strides, VAEConfig
+
+STRIDES = VAEConfig.wan22().strides
+LENGTHS = Lengths(120, 73, strides=STRIDES)
 
 
 @pytest.mark.parametrize(("frames", "kind"), [(120, "short"), (192, "short"), (193, "motion"), (1000, "motion")])
 def test_the_kind_follows_from_the_length(frames, kind):
-    assert Lengths().kind(frames) == kind
-    assert Lengths().window("motion") == 193
-    assert Lengths().window("short") == 120
+    assert LENGTHS.kind(frames) == kind
+    assert LENGTHS.window("motion") == 193
+    assert LENGTHS.window("short") == 120
 
 
 def test_too_short():
     with pytest.raises(BadSample, match="too short") as caught:
-        Lengths().kind(119)
+        LENGTHS.kind(119)
     assert caught.value.detail == "119 frames at 25 fps in its longest scene; 120 are needed"
     with pytest.raises(BadSample, match="too short"):
-        Lengths(always_motion=True).kind(192)
-    assert Lengths(always_motion=True).kind(193) == "motion"
+        Lengths(120, 73, always_motion=True, strides=STRIDES).kind(192)
+    assert Lengths(120, 73, always_motion=True, strides=STRIDES).kind(193) == "motion"
 
 
 def test_frames_that_are_no_latent_frames():
-    with pytest.raises(UserError, match="num_frames 30"):
-        Lengths(num_frames=30)
+    for frames in (0, 30):
+        with pytest.raises(UserError, match=f"--num_frames {frames}: .* multiple of 4"):
+            Lengths(frames, 73, strides=STRIDES)
+    assert Lengths(120, 73, strides=STRIDES).latent_frames == 30
+    assert Lengths(30, 73, strides=Strides(2, 8)).latent_frames == 15
 
 
 def drawn(scene, length, frames, times=2000):

@@ -144,13 +144,14 @@ def test_parts_of_published_sizes(devices, rows, columns, parts):
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
-def test_a_tpu_exchanges_borders_only():
+@pytest.mark.parametrize("config", [SMALL21, SMALL], ids=VERSIONS)
+def test_a_tpu_exchanges_borders_only(config):
     """XLA:TPU partitions reshapes in its own way, which may gather what a CPU's program does not."""
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     devices = topologies.get_topology_desc("v6e:2x4", platform="tpu").devices
     layout = picture_layout(Layout(make_mesh(MeshConfig(context=-1), devices, heads=24)))
-    config = dataclasses.replace(SMALL, dec_dim=32)
+    config = dataclasses.replace(config, dec_dim=32)
     where = layout.parameter_sharding(AXES)
     vae = tree.abstract(WanVAE, config, layout=layout)
     full = tree.abstract_parameters(vae)

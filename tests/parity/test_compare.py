@@ -7,22 +7,22 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from talkverse_jax.cli import parity as command
 from talkverse_jax.cli.command import run_command
 from talkverse_jax.core.config import to_dict
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.components import ModelConfigs
-from talkverse_jax.parity import cases as parity_cases
+from talkverse_jax.families.talkverse.parity import PARITY_CASES
 from talkverse_jax.parity import compare as parity
-from talkverse_jax.parity.cases import CASES
 from talkverse_jax.weights.bundle import Bundle
 from tests.conftest import CONFIGS, GOLDENS
 from tests.published import float32_tensors
 
 
-def run(monkeypatch, capsys, *argv) -> tuple[int, str]:
+def run(capsys, *argv) -> tuple[int, str]:
     """Exit code and output of the command."""
-    monkeypatch.setattr("sys.argv", ["parity", *map(str, argv)])
     with pytest.raises(SystemExit) as stop:
-        run_command(parity.main)
+        run_command(lambda: command.main(list(map(str, argv)), "parity"))
     out = capsys.readouterr()
     return stop.value.code, out.out + out.err
 
@@ -49,15 +49,15 @@ def changed(tmp_path, name, change) -> str:
         pytest.param("train_loss_plain", marks=pytest.mark.slow),
     ],
 )
-def test_a_golden_passes(monkeypatch, capsys, name):
-    code, out = run(monkeypatch, capsys, GOLDENS / f"{name}.safetensors")
+def test_a_golden_passes(capsys, name):
+    code, out = run(capsys, GOLDENS / f"{name}.safetensors")
     assert code == 0
     assert out.strip().splitlines()[-1].endswith(" passed, 0 failed")
     assert " ok" in out and "FAIL" not in out
 
 
 @pytest.mark.parametrize("quantile", [0.1, 0.5, 1.0])
-def test_one_value_changed_by_one_percent_fails(monkeypatch, capsys, tmp_path, quantile):
+def test_one_value_changed_by_one_percent_fails(capsys, tmp_path, quantile):
     """Whether the value is large or among the small ones."""
 
     def change(tensors, _):
@@ -65,33 +65,42 @@ def test_one_value_changed_by_one_percent_fails(monkeypatch, capsys, tmp_path, q
         index = np.argsort(np.abs(flat))[int(quantile * (flat.size - 1))]
         flat[index] *= 1.01
 
-    code, out = run(monkeypatch, capsys, changed(tmp_path, "umt5", change))
+    code, out = run(capsys, changed(tmp_path, "umt5", change))
     assert code == 1
     assert "FAIL" in out and out.strip().endswith("0 passed, 1 failed")
 
 
-def test_taps_name_the_first_value_that_parts_in_order_of_computation(monkeypatch, capsys, tmp_path):
+def test_taps_name_the_first_value_that_parts_in_order_of_computation(capsys, tmp_path):
     def change(tensors, _):
         tensors["taps/block_0_before_audio"] += 1.0
         tensors["taps/block_0"] += 1.0
         tensors["taps/audio_tokens_all"][0, 3] += 1.0
 
     path = changed(tmp_path, "dit_motion", change)
-    code, out = run(monkeypatch, capsys, path, "--taps")
+    code, out = run(capsys, path, "--taps")
     assert code == 1
     assert "first to part: audio_tokens_all" in out
-    assert run(monkeypatch, capsys, path)[0] == 0  # its output is right
+    assert run(capsys, path)[0] == 0  # its output is right
 
 
-def test_what_cannot_be_compared_fails(monkeypatch, capsys, tmp_path):
+def test_what_cannot_be_compared_fails(capsys, tmp_path):
     def change(tensors, _):
         tensors["outputs/hidden"] = tensors["outputs/hidden"][:, :-1].copy()
         tensors["outputs/other"] = np.ones(3, np.float32)
         tensors["outputs/hidden2"] = np.full(3, np.nan, np.float32)
 
-    code, out = run(monkeypatch, capsys, changed(tmp_path, "umt5", change))
+    code, out = run(capsys, changed(tmp_path, "umt5", change))
     assert code == 1 and "0 passed, 3 failed" in out
     assert "shape (2, 32, 64), not (2, 31, 64)" in out and "not computed" in out
+
+
+def test_the_family_is_that_of_the_bundle_or_the_one_asked_for(capsys, tmp_path):
+    path = changed(tmp_path, "umt5", lambda _, meta: meta.update(family="other"))
+    code, out = run(capsys, path)
+    assert code == 2 and "other: no such family; there are talkverse" in out
+    assert run(capsys, path, "--family", "talkverse")[0] == 0
+    with pytest.raises(UserError, match="no such family"):
+        parity.run_bundle(Bundle(GOLDENS / "umt5.safetensors"), False, family="another")
 
 
 def test_values_that_are_no_numbers_fail():
@@ -115,26 +124,26 @@ def _recipe_of_another_numpy(tensors, meta):
         (lambda t, meta: meta["config"].update(dim=32), "do not fit UMT5Encoder"),
     ],
 )
-def test_what_cannot_be_run_is_an_error_that_says_so(monkeypatch, capsys, tmp_path, change, message):
-    code, out = run(monkeypatch, capsys, changed(tmp_path, "umt5", change))
+def test_what_cannot_be_run_is_an_error_that_says_so(capsys, tmp_path, change, message):
+    code, out = run(capsys, changed(tmp_path, "umt5", change))
     assert code == 2 and message in out and "Traceback" not in out
 
 
-def test_files_that_are_no_bundles(monkeypatch, capsys, tmp_path):
-    assert "no such file" in run(monkeypatch, capsys, tmp_path / "none.safetensors")[1]
-    assert "is a folder; give the path of a reference bundle" in run(monkeypatch, capsys, tmp_path)[1]
+def test_files_that_are_no_bundles(capsys, tmp_path):
+    assert "no such file" in run(capsys, tmp_path / "none.safetensors")[1]
+    assert "is a folder; give the path of a reference bundle" in run(capsys, tmp_path)[1]
     (tmp_path / "text.safetensors").write_text("not safetensors")
-    code, out = run(monkeypatch, capsys, tmp_path / "text.safetensors")
+    code, out = run(capsys, tmp_path / "text.safetensors")
     assert code == 2 and "not a readable reference bundle" in out
     save_file({"x": np.ones(2)}, tmp_path / "plain.safetensors")
-    assert "without a `bundle` entry" in run(monkeypatch, capsys, tmp_path / "plain.safetensors")[1]
+    assert "without a `bundle` entry" in run(capsys, tmp_path / "plain.safetensors")[1]
 
 
 @pytest.mark.parametrize("name", ["pipeline_3_clips", "pipeline_dubbing"])
 def test_three_clips(golden, name):
     """The bundle holds every fourth pixel of the video; `latents_clip_i` whole."""
     bundle = golden(name)
-    case = CASES["pipeline"](bundle, None)
+    case = PARITY_CASES["pipeline"](bundle, None)
     video = bundle.group("outputs")["video_every_4th_pixel"]
     found = [parity.compare("video", case.outputs["video"][:, :, ::4, ::4], video, "pipeline")]
     taps = bundle.group("taps")
@@ -189,18 +198,19 @@ BY_PATH = {  # component of the bundle: ours, its case, flags and files of its w
 
 
 @pytest.mark.parametrize("component", BY_PATH)
-def test_weights_by_path(monkeypatch, capsys, tmp_path, tiny_checkpoint, component):
-    """As `dump_reference` writes them: the numbers are those of the same weights stored whole."""
+def test_weights_by_path(capsys, tmp_path, tiny_checkpoint, component):
+    """As `dump-original` writes them: the numbers are those of the same weights stored whole."""
     name, case, flags, changed_file = BY_PATH[component]
     config, inputs, meta = case()
-    monkeypatch.setattr(parity_cases, "vae_config", lambda *_: TINY.vae)  # its constants are not the published
     meta |= {"component": component, "config": config}
     tensors = {f"inputs/{key}": np.ascontiguousarray(value) for key, value in inputs.items()}
+    if component == "vae":  # whose constants are not the published ones
+        tensors |= {"taps/mean": np.array(TINY.vae.latent_mean), "taps/std": np.array(TINY.vae.latent_std)}
 
     weights = float32_tensors(tiny_checkpoint["lora_ckpt"].parent, name, rank=128, alpha=64.0)
     whole = tensors | {f"weights/{key}": np.ascontiguousarray(value) for key, value in weights.items()}
     save_file(whole, tmp_path / "whole.safetensors", metadata={"bundle": json.dumps(meta)})
-    outputs = CASES[component](Bundle(tmp_path / "whole.safetensors"), None).outputs
+    outputs = PARITY_CASES[component](Bundle(tmp_path / "whole.safetensors"), None).outputs
     tensors |= {f"outputs/{key}": np.ascontiguousarray(value) for key, value in outputs.items()}
 
     def write(sizes: dict[str, int]) -> Path:
@@ -211,7 +221,7 @@ def test_weights_by_path(monkeypatch, capsys, tmp_path, tiny_checkpoint, compone
 
     folders = [tiny_checkpoint["ckpt_dir"], tiny_checkpoint["lora_ckpt"].parent, tiny_checkpoint["wav2vec_dir"]]
     sizes = {file.name: file.stat().st_size for folder in folders for file in folder.iterdir()}
-    code, out = run(monkeypatch, capsys, write(sizes))
+    code, out = run(capsys, write(sizes))
     assert code == 0 and f"{len(outputs)} passed, 0 failed" in out
-    code, out = run(monkeypatch, capsys, write(sizes | {changed_file: 7}))
+    code, out = run(capsys, write(sizes | {changed_file: 7}))
     assert code == 2 and f"{changed_file}: not the file paths.safetensors was made with" in out

@@ -2,8 +2,8 @@
 
 import pytest
 
+from talkverse_jax.families.talkverse.parity import PARITY_CASES
 from talkverse_jax.parity import compare as parity
-from talkverse_jax.parity.cases import CASES
 from talkverse_jax.sharding.mesh_config import MeshConfig
 
 MESHES = ("data=2,context=4", "data=2,fsdp=2,tensor=2")
@@ -30,7 +30,7 @@ def test_a_golden_passes(golden, name, mesh):
 def test_the_three_clip_pipeline(golden, mesh):
     """The bundle holds every fourth pixel of the video; `latents_clip_i` whole."""
     bundle = golden("pipeline_3_clips")
-    case = CASES["pipeline"](bundle, MeshConfig.parse(mesh))
+    case = PARITY_CASES["pipeline"](bundle, MeshConfig.parse(mesh))
     pairs = {"video": (case.outputs["video"][:, :, ::4, ::4], bundle.group("outputs")["video_every_4th_pixel"])}
     pairs |= {name: (case.taps[name], value) for name, value in bundle.group("taps").items()}
     found = [parity.compare(name, *pair, "pipeline") for name, pair in pairs.items()]

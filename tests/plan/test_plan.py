@@ -14,6 +14,7 @@ import pytest
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.programs import Call, Program, Work, weight_bytes
 from talkverse_jax.plan import plan as tool
@@ -138,8 +139,8 @@ def test_a_plan_of_training(one_block, tmp_path):
 
 def test_training_keeps_a_share_of_everything_on_each_device(one_block, tmp_path):
     (tmp_path / "train.toml").write_text(TRAINING)
-    options, configs = training_options(tmp_path / "train.toml"), ModelConfigs.from_toml(one_block)
-    run, kept = TrainingRun(configs, options, (128, 128)), {}
+    options, configs = training_options(tmp_path / "train.toml", "talkverse"), ModelConfigs.from_toml(one_block)
+    run, kept = TrainingRun(FAMILY, configs, options, (128, 128)), {}
     for axes in ("data=8", "fsdp=8"):
         gradients, _ = run.programs(make_mesh(MeshConfig.parse(axes), jax.devices(), run.heads))
         kept[axes] = gradients.weights + gradients.beside["Adam"]

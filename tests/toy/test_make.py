@@ -7,10 +7,11 @@ from PIL import Image
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data import masks as roi
 from talkverse_jax.data.batches import SampleId
-from talkverse_jax.data.catalogue import Rules, make_catalogue
+from talkverse_jax.data.catalogue import VideoRules, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.toy import make as toy_make
 from talkverse_jax.toy.make import _length, _size, make, make_clip
 from talkverse_jax.toy.world import MakeOptions, main
@@ -27,14 +28,14 @@ def test_it_is_training_data(folder):
     rows = read_metadata([str(folder / "train.csv")], str(folder))
     assert [row.name for row in rows] == ["train_00000", "train_00001"]
     assert all("hair" in row.caption and row.fps == 25 for row in rows)
-    rules = Rules("tiny-128", Lengths(16, 9), roi=True, base=str(folder))
+    rules = VideoRules("tiny-128", Lengths(16, 9, strides=VAEConfig.wan22().strides), roi=True, base=str(folder))
     catalogue = make_catalogue(rows, rules)
     assert not catalogue.rejected and [entry.frames for entry in catalogue.entries] == [30] * 2
     for row in rows:
         faces, bodies = roi.read_boxes(roi.find(row, str(folder), ""))
         assert faces.shape == bodies.shape == (30, 4)
         assert Image.open(row.video.replace(".mp4", ".png")).size in {(128, 128), (160, 128), (128, 160)}
-    source = RawSource(catalogue.entries, 0, Lengths(16, 9), roi=True)
+    source = RawSource(catalogue.entries, 0, Lengths(16, 9, strides=VAEConfig.wan22().strides), roi=True)
     entry = catalogue.entries[1]
     sample = source.load(SampleId(0, 1), entry.shape)
     assert sample.video.shape == (25, entry.shape.height, entry.shape.width, 3)

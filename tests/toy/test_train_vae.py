@@ -65,6 +65,7 @@ def test_what_is_trained_is_what_is_used(linear):
     ({"dim": 8}, "dim 8: one of its levels has 8 channels, 12 are needed"),
     ({"z_dim": 64}, "dec_dim 16: one of its levels has 64 channels, 84 are needed"),
     ({"dim_mult": (1, 2, 4, 4)}, "dim_mult"),
+    ({"pixel_patch": 1}, "pixel_patch"),
 ])  # fmt: skip
 def test_sizes_that_it_cannot_begin_with(change, message):
     with pytest.raises(UserError, match=message):
@@ -123,7 +124,7 @@ def test_it_resumes(options, trained, monkeypatch):
 def test_what_is_published(trained, tmp_path):
     """It converts like the original's, and latents of the videos have mean 0 and deviation 1."""
     assert trained.name == VAE_FILE
-    converted(tmp_path / "weights", ModelConfigs.from_toml(SIZES), {"ckpt_dir": trained.parent}, components="vae")
+    converted(tmp_path / "weights", ModelConfigs.from_toml(SIZES), {"ckpt_dir": trained.parent}, components=("vae",))
     vae = store.load_module(tmp_path / "weights", COMPONENTS["vae"], dtype="float32")
     clips = [make_clip(0, "train", number, 1.0, (128, 128)).film.frames for number in range(3)]
     latents = np.asarray(jax.jit(lambda m, x: m.encode(to_unit(x)))(vae, jnp.asarray(np.stack(clips))))

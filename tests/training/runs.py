@@ -7,6 +7,7 @@ import numpy as np
 
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import tree
+from talkverse_jax.families.talkverse import settings as family_settings
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.training.checkpoint import Checkpoints
@@ -51,12 +52,12 @@ class Place:
             log_interval=1,
             use_tensorboard=False,
         )
-        return TrainOptions(**values | changes)
+        return TrainOptions.build(family_settings, values | changes, "here")
 
     def convert(self, output: Path, trained: Path | str, *components: str) -> Path:
         """Convert the base model with a trained file."""
         flags = self.published | {"lora_ckpt": str(trained)}
-        return converted(output, SMALL, flags, components=",".join(components), dtype="float32")
+        return converted(output, SMALL, flags, components=components, dtype="float32")
 
 
 def make(folder: Path) -> Place:

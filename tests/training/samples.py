@@ -6,24 +6,44 @@ import jax
 import numpy as np
 
 from talkverse_jax.core import tree
-from talkverse_jax.diffusion.loss import Dropouts
 from talkverse_jax.families.talkverse.axes import AXES
+from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
+from talkverse_jax.families.talkverse.training import TRAINING, Dropouts, FlowMatching, TrainingBatch
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.training.batch import TrainingBatch
+from talkverse_jax.training.network import Network, NetworkSettings, abstract, divide
 from talkverse_jax.training.optimizer import Rates, make_optimizer
-from talkverse_jax.training.state import Settings, TrainState, abstract, divide, start
-from talkverse_jax.training.step import Objective, TrainingStep
+from talkverse_jax.training.state import States, TrainState, start
+from talkverse_jax.training.step import Metrics, Phase, Samples, Sums, Trained, TrainingStep
 from talkverse_jax.training.strategy import Strategy
 from tests.tiny import TINY, random_values
 
 FRAMES, GRID = 2, 8
 NO_DROPOUT = Dropouts(0, 0, 0, 0)
-PLAIN = Objective(dropouts=NO_DROPOUT)
+PLAIN = FlowMatching(NO_DROPOUT)
 RATES = Rates(base=1e-3, warmup=0)
 SMALL = dataclasses.replace(
     TINY, trunk=dataclasses.replace(TINY.trunk, num_layers=2), audio_inject_layers=(0,), audio_layers=3
 )
+
+
+class OneNetwork:
+    """The steps of the transformer alone, by its own state."""
+
+    def __init__(self, step: TrainingStep):
+        self.step = step
+
+    @property
+    def network(self) -> Network:
+        return self.step.networks["dit"].network
+
+    def add_gradients(self, params: tree.Flat, batch: TrainingBatch, sums: Sums | None = None) -> tuple[Sums, Samples]:
+        states: States = {"dit": TrainState(params, (), jax.numpy.int32(0), None)}
+        return self.step.add_gradients(0, states, batch, sums)
+
+    def update(self, state: TrainState, sums: Sums, limit: float = np.inf) -> tuple[TrainState, Metrics]:
+        states, metrics = self.step.update(0, {"dit": state}, sums, limit)
+        return states["dit"], metrics
 
 
 def begin(
@@ -31,15 +51,16 @@ def begin(
     layout: Layout = Layout(),
     *,
     config: TalkVerseConfig = SMALL,
-    objective: Objective = PLAIN,
+    loss: FlowMatching = PLAIN,
+    seed: int = 0,
     ema: float = 0.0,
     rates: Rates = RATES,
     **settings,
-) -> tuple[TrainingStep, TrainState]:
+) -> tuple[OneNetwork, TrainState]:
     """The programs and the first state; the parameters' numbers depend on their paths alone."""
-    chosen = Strategy.of(strategy, config)
+    chosen = Strategy.of(strategy, TRAINING.trainable, config)
     settings = dict(rank=4, alpha=8.0, dtype="float32", remat="none") | settings
-    module = abstract(config, Settings(chosen, **settings), layout)
+    module = abstract(COMPONENTS["dit"], config, NetworkSettings(chosen, **settings), layout)
     place = layout.parameter_sharding(AXES) if layout.mesh else lambda *_: None
     values = {path: jax.device_put(x, place(path, x.shape)) for path, x in random_values(module).items()}
     if settings["dtype"] != "float32":
@@ -47,7 +68,8 @@ def begin(
     network, params = divide(tree.with_parameters(module, values), chosen, layout)
     optimizer = make_optimizer(network.groups, rates)
     state = start(params, optimizer, ema > 0)
-    return TrainingStep(network, optimizer, objective, state, ema), state
+    trained = {"dit": Trained(network, optimizer, ema)}
+    return OneNetwork(TrainingStep(trained, [Phase("dit", loss)], {"dit": state}, seed=seed)), state
 
 
 def random_batch(samples: int, seed: int = 0, config: TalkVerseConfig = SMALL) -> TrainingBatch:

@@ -15,7 +15,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.training.checkpoint import Checkpoints, Record, flatten
+from talkverse_jax.training.checkpoint import Checkpoints, RunRecord, flatten
 from talkverse_jax.training.state import TrainState
 from tests.processes import ROOT
 
@@ -31,9 +31,9 @@ def state(value: float = 0.0, size: int = 16) -> TrainState:
     return TrainState(params, jax.tree.map(lambda x: x + jnp.asarray(value, x.dtype), optimizer), jnp.int32(7), ema)
 
 
-def record(step: int, **changes) -> Record:
+def record(step: int, **changes) -> RunRecord:
     values = dict(batch=2 * step, run=RUN, norms=(1.0, 2.5), options={"x": [1, None]}, versions={"jax": "0"})
-    return Record(step, **values | changes)
+    return RunRecord(step, **values | changes)
 
 
 def abstract(like: TrainState, place=lambda leaf: None) -> TrainState:

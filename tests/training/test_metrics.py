@@ -33,8 +33,8 @@ def events(folder) -> list[event_pb2.Event]:
 
 def test_an_interval_means_over_samples_and_by_noise():
     interval = Interval()
-    interval.add_samples(np.array([1.0, 3.0, 99.0]), np.array([0, 999, 500]), np.array([1.0, 1.0, 0.0]))
-    interval.add_samples(np.array([5.0]), np.array([199]), np.array([1.0]))
+    interval.add_samples(np.array([1.0, 3.0, 99.0]), np.array([1.0, 1.0, 0.0]), {"timestep": np.array([0, 999, 500])})
+    interval.add_samples(np.array([5.0]), np.array([1.0]), {"timestep": np.array([199])})
     interval.add_update({"lora": 2.0, "rest": 1.0})
     interval.add_update({"lora": 4.0, "rest": 1.0})
     assert interval.means() == {
@@ -84,7 +84,7 @@ def test_pictures_go_to_tensorboard(tmp_path):
 
 
 def test_wandb_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="--use_wandb: wandb is not installed"):
+    with pytest.raises(UserError, match="--use_wandb wandb is not installed"):
         Log(tmp_path, 0, **QUIET | {"wandb_project": "x"})
 
 

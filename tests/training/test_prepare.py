@@ -13,19 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from talkverse_jax.cli.flags import parse
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import parse_options
-from talkverse_jax.data.batches import SampleId, Shape
-from talkverse_jax.data.catalogue import Rules, make_catalogue
+from talkverse_jax.data.batches import SampleId, WindowShape
+from talkverse_jax.data.catalogue import VideoRules, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
+from talkverse_jax.data.prepared import unstack
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.windows import Lengths
-from talkverse_jax.training.encode import SampleEncoder, prepared_batch, prepared_samples
-from talkverse_jax.training.prepare import PrepareOptions, divide, prepare
+from talkverse_jax.families.talkverse import settings
+from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.sample_encoder import WindowEncoder
+from talkverse_jax.families.talkverse.training import TRAINING, to_batch
+from talkverse_jax.models.vae.config import VAEConfig
+from talkverse_jax.training.prepare import divide, prepare
+from talkverse_jax.training.prepare_options import PrepareOptions, prepare_groups
 from tests.videos import write_csv, write_dataset
 
-LENGTHS = Lengths(num_frames=8, motion_frames=73)
+LENGTHS = Lengths(num_frames=8, motion_frames=73, strides=VAEConfig.wan22().strides)
 ARRAYS = ("target", "motion", "reference", "audio", "text", "face", "body")
 
 
@@ -37,8 +43,8 @@ def data(tmp_path_factory):
     return folder
 
 
-def make_options(weights, data, output, /, **more) -> PrepareOptions:
-    flags = {
+def make_flags(weights, data, output, /, **more) -> dict:
+    return {
         "weights": weights,
         "dataset_metadata_path": data / "metadata.csv",
         "dataset_base_path": data,
@@ -50,7 +56,15 @@ def make_options(weights, data, output, /, **more) -> PrepareOptions:
         "shard_size": 2,
         "num_workers": 0,
     } | more
-    return parse_options(PrepareOptions, "prepare", "", arguments(flags))
+
+
+def make_options(*where, **more) -> PrepareOptions:
+    flags = make_flags(*where, **more)
+    return PrepareOptions(**parse(prepare_groups(settings), "prepare", "", arguments(flags)))
+
+
+def open_shards(folder, weights) -> ShardSource:
+    return ShardSource(folder, TRAINING.samples, ModelConfigs.from_weights(weights))
 
 
 def arguments(flags: dict) -> list[str]:
@@ -69,7 +83,7 @@ def contents(folder) -> dict[str, bytes]:
 
 
 def test_shards_hold_windows_of_one_shape():
-    a, b = Shape(32, 32, "motion"), Shape(32, 32, "short")
+    a, b = WindowShape(32, 32, "motion"), WindowShape(32, 32, "short")
     made = divide([b, a, b, a, a], windows=2, size=4)
     assert [shard.shape for shard in made] == [a, a, b]
     assert [shard.number for shard in made] == [0, 1, 2]
@@ -81,9 +95,9 @@ def test_shards_hold_windows_of_one_shape():
 
 def test_samples_are_those_of_the_videos(prepared, tiny_weights, data):
     rows = read_metadata([str(data / "metadata.csv")], str(data))
-    catalogue = make_catalogue(rows, Rules("tiny-128", LENGTHS, roi=True, base=str(data)))
+    catalogue = make_catalogue(rows, VideoRules("tiny-128", LENGTHS, roi=True, base=str(data)))
     raw = RawSource(catalogue.entries, 0, LENGTHS, roi=True)
-    encoder, source = SampleEncoder.load(tiny_weights), ShardSource(prepared)
+    encoder, source = WindowEncoder.load(tiny_weights, settings.WindowSettings()), open_shards(prepared, tiny_weights)
     assert [(r.sample, r.window) for r in source.records] == [(s, w) for s in range(4) for w in range(2)]
     assert [r.kind for r in source.records] == ["motion", "motion", "short", "short"] * 2
     for number in (5, 2):
@@ -91,31 +105,34 @@ def test_samples_are_those_of_the_videos(prepared, tiny_weights, data):
         sample = source.load(SampleId(7, number), shape)
         expected = encoder.encode(raw.stack([raw.load(SampleId(record.window, record.sample), shape)]))
         for name in ARRAYS:
-            ours, theirs = getattr(sample, name), getattr(expected, name)[0]
+            ours, theirs = sample.arrays[name], expected.arrays[name][0]
             assert ours.dtype == theirs.dtype
             np.testing.assert_array_equal(ours, theirs)
-        assert sample.face.any() and sample.text.any() and sample.motion.any() == (record.kind == "motion")
-        batch = prepared_batch(source.stack([sample, source.blank(SampleId(7, number), shape)]), source.null_text)
-        np.testing.assert_array_equal(batch.null_text, expected.null_text)
+        assert sample.arrays["face"].any() and sample.arrays["text"].any()
+        assert sample.arrays["motion"].any() == (record.kind == "motion")
+        stacked = source.stack([sample, source.blank(SampleId(7, number), shape)])
+        batch = to_batch(stacked, source.constants)
+        np.testing.assert_array_equal(batch.null_text, encoder.constants["null_text"])
         np.testing.assert_array_equal(batch.weight, [1, 0])
-        [again] = prepared_samples(batch, ("clip", "nobody"))
-        assert (again.id, again.name) == ((7, number), "clip")
-        np.testing.assert_array_equal(again.target, sample.target)
+        [again] = unstack(stacked)
+        assert (again.id, again.name) == ((7, number), record.name)
+        np.testing.assert_array_equal(again.arrays["target"], sample.arrays["target"])
 
 
-def test_windows_of_a_video_differ(prepared):
-    source = ShardSource(prepared)
+def test_windows_of_a_video_differ(prepared, tiny_weights):
+    source = open_shards(prepared, tiny_weights)
     first, second = (source.load(SampleId(0, place), source.shapes[place]) for place in (0, 1))
     assert first.name == second.name == "clip0"
-    assert (first.target != second.target).any() and (first.audio != second.audio).any()
-    np.testing.assert_array_equal(first.text, second.text)
+    first, second = first.arrays, second.arrays
+    assert (first["target"] != second["target"]).any() and (first["audio"] != second["audio"]).any()
+    np.testing.assert_array_equal(first["text"], second["text"])
 
 
 def test_processes_share_the_work(prepared, tiny_weights, data, tmp_path):
     parts = [make_options(tiny_weights, data, tmp_path, num_processes=2, process_id=i) for i in range(2)]
     assert not prepare(parts[0])
     with pytest.raises(UserError, match="not all shards are there"):
-        ShardSource(tmp_path)
+        open_shards(tmp_path, tiny_weights)
     alone = set(contents(tmp_path))
     assert prepare(parts[1])
     assert alone == {"shard-00000.array_record", "shard-00002.array_record"}
@@ -124,9 +141,7 @@ def test_processes_share_the_work(prepared, tiny_weights, data, tmp_path):
 
 
 def test_a_killed_run_goes_on(prepared, tiny_weights, data, tmp_path):
-    flags = vars(make_options(tiny_weights, data, tmp_path)) | {"dataset_metadata_path": data / "metadata.csv"}
-    flags = {name: value for name, value in flags.items() if value is not None}
-    command = [sys.executable, "-m", "talkverse_jax.training.prepare", *arguments(flags)]
+    command = [sys.executable, "-m", "talkverse_jax", "prepare", *arguments(make_flags(tiny_weights, data, tmp_path))]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         while not (tmp_path / "shard-00000.json").exists():
@@ -168,7 +183,7 @@ def test_what_cannot_be_read_is_left_out_and_listed(tiny_weights, tmp_path):
     broken.write_bytes(content[:middle] + bytes(len(content) // 2) + content[middle + len(content) // 2 :])
     (data / "videos" / "clip2.npz").unlink()
     prepare(make_options(tiny_weights, data, output))
-    source = ShardSource(output)
+    source = open_shards(output, tiny_weights)
     assert {record.name for record in source.records} == {"clip0"} and len(source.records) == 2
     lines = [json.loads(line) for line in (output / "skipped.jsonl").read_text().splitlines()]
     assert {os.path.basename(line["name"]) for line in lines} == {"clip1.mp4", "clip2.mp4"}

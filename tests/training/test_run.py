@@ -1,6 +1,5 @@
 """A run that is stopped, in whichever way, and goes on: nothing is lost, repeated or different."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -14,15 +13,19 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import build_parser
+from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data.raw import RawSource
-from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.families.talkverse import settings as family_settings
+from talkverse_jax.families.talkverse.training import TRAINING
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.training import loop
 from talkverse_jax.training.checkpoint import Checkpoints
 from talkverse_jax.training.feed import Feed
 from talkverse_jax.training.options import TrainOptions
-from talkverse_jax.training.prepare import PrepareOptions, prepare
+from talkverse_jax.training.prepare import prepare
+from talkverse_jax.training.prepare_options import PrepareOptions
 from talkverse_jax.weights.safetensors_io import read_file
 from tests.processes import ROOT
 from tests.training import runs
@@ -62,10 +65,9 @@ def begin(options: TrainOptions, devices: int = 8) -> subprocess.Popen:
     """The same as a command, in a process of its own; with as many devices as here, numbers are the same bit for
     bit."""
     flags = []
-    for action in build_parser(TrainOptions, "", "")._actions:
-        value = getattr(options, action.dest, None)
+    for name, value in options.flat().items():
         if value is not None and value != ():
-            flags += [f"--{action.dest}", *map(str, value if isinstance(value, tuple) else [value])]
+            flags += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
     environ = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *flags], env=environ, stderr=subprocess.PIPE, text=True
@@ -100,7 +102,7 @@ def test_killed_it_goes_on_bit_for_bit(place, straight, fed, tmp_path):
     process.kill()
     assert process.wait() == -signal.SIGKILL and not (tmp_path / "step-6.safetensors").exists()
     loop.train(options)
-    plan = loop.open_data(options, runs.SMALL.dit).plan
+    plan = loop.open_data(options, TRAINING, runs.SMALL, Reporter()).plan
     done = STEPS - len(fed)
     assert done >= 3 and fed == [plan[number].samples for number in range(done, STEPS)]
     check_same_run(tmp_path, straight)
@@ -148,7 +150,9 @@ def test_it_goes_on_as_the_same_run_only(place, straight, tmp_path):
 
 def test_at_its_end_it_is_left_as_it_is(place, straight, capsys):
     before = (straight / "step-6.safetensors").stat().st_mtime_ns
-    loop.train(place.options(straight, max_steps=STEPS, save_steps=3, keep_checkpoints=9, ema_decay=0.5))
+    loop.train(
+        place.options(straight, max_steps=STEPS, save_steps=3, keep_checkpoints=9, ema_decay=0.5), TerminalReporter()
+    )
     assert "the run is at its end" in capsys.readouterr().err
     assert (straight / "step-6.safetensors").stat().st_mtime_ns == before and len(losses(straight)) == STEPS
 
@@ -198,22 +202,26 @@ def test_samples_that_cannot_be_read_do_not_count(place, tmp_path, monkeypatch):
 def test_prepared_data(place, tmp_path):
     data = dict(dataset_metadata_path=(str(place.data / "metadata.csv"),), dataset_base_path=str(place.data))
     prepare(
-        PrepareOptions(
-            weights=str(place.weights),
-            output=str(tmp_path / "shards"),
-            size_bucket="tiny-128",
-            num_frames=8,
-            dtype="float32",
-            windows=1,
-            batch_size=2,
-            num_workers=0,
-            **data,
+        PrepareOptions.build(
+            family_settings,
+            dict(
+                weights=str(place.weights),
+                output=str(tmp_path / "shards"),
+                size_bucket="tiny-128",
+                num_frames=8,
+                dtype="float32",
+                windows=1,
+                batch_size=2,
+                num_workers=0,
+                **data,
+            ),
+            "here",
         )
     )
     options = place.options(tmp_path / "run", dataset_metadata_path=(), shards=str(tmp_path / "shards"))
     loop.train(options)
     assert [step for step, _ in losses(tmp_path / "run")] == [1, 2, 3]
     with pytest.raises(UserError, match="--num_frames"):
-        loop.train(dataclasses.replace(options, num_frames=4))
+        loop.train(TrainOptions.build(family_settings, options.flat() | {"num_frames": 4}, "here"))
     with pytest.raises(UserError, match="masks of face and body"):
-        loop.train(dataclasses.replace(options, enable_roi_loss=True))
+        loop.train(TrainOptions.build(family_settings, options.flat() | {"enable_roi_loss": True}, "here"))

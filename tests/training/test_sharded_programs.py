@@ -6,7 +6,9 @@ import importlib.util
 import jax
 import pytest
 
+from talkverse_jax.families.talkverse import settings
 from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.plan.hlo_text import HloShape, parse
 from talkverse_jax.plan.training import TrainingRun
 from talkverse_jax.sharding import topologies
@@ -15,7 +17,8 @@ from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.training.options import TrainOptions
 
 DIM, FFN, HEADS, DEVICES = 512, 1024, 4, 8
-OPTIONS = TrainOptions(weights="", shards="-", unfreeze_strategy="full", batch_size=DEVICES, num_frames=8)
+ASKED = dict(weights="", shards="-", unfreeze_strategy="full", batch_size=DEVICES, num_frames=8)
+OPTIONS = TrainOptions.build(settings, ASKED, "here")
 
 
 def small() -> ModelConfigs:
@@ -45,10 +48,10 @@ def exchanged(program, kind: str) -> tuple[list[HloShape], list[HloShape]]:
 def test_weights_are_gathered_layer_by_layer_and_gradients_scattered():
     configs, devices = small(), topologies.devices(topologies.find("v6e-8"))
     mesh = make_mesh(MeshConfig(fsdp=-1), devices, HEADS)
-    gradients = TrainingRun(configs, OPTIONS, (128, 128)).programs(mesh)[0].call()
-    with jax.default_matmul_precision(OPTIONS.matmul_precision):
+    gradients = TrainingRun(FAMILY, configs, OPTIONS, (128, 128)).programs(mesh)[0].call()
+    with jax.default_matmul_precision(OPTIONS.machine.matmul_precision):
         program = parse(gradients.function.lower(*gradients.args, **gradients.static).compile().as_text())
-    params, frozen, _ = gradients.args
+    params, frozen, _ = (gradients.args[0]["dit"], gradients.args[1]["dit"], gradients.args[2])
 
     # One layer at a time, in the dtype of the products; the modulation of an injection is made in float32.
     once, in_loops = exchanged(program, "all-gather")

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from talkverse_jax.families.talkverse.axes import AXES
+from talkverse_jax.families.talkverse.training import FlowMatching, TrainingBatch
 from talkverse_jax.sharding.distributed import fetch
 from talkverse_jax.sharding.layout import Layout, parameter_axes
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.rules import TRAINING
-from talkverse_jax.training.batch import TrainingBatch
-from talkverse_jax.training.step import Objective
 from tests.processes import free_address, run_together
 from tests.sharded import error
 from tests.training.samples import SMALL, begin, random_batch
@@ -23,7 +22,7 @@ from tests.training.samples import SMALL, begin, random_batch
 # Both blocks alike, so that they are stacked.
 CONFIG = dataclasses.replace(SMALL, audio_inject_layers=(0, 1))
 # Masks and dropouts too: what is random depends on the sample alone.
-OBJECTIVE = Objective(roi=True, seed=1)
+LOSS = FlowMatching(roi=True)
 slow = pytest.mark.slow
 
 
@@ -41,7 +40,7 @@ def put(layout: Layout, batch: TrainingBatch) -> TrainingBatch:
 def two_updates(strategy: str, layout: Layout, remat: str):
     """Of the first the gradients and losses, and the state after both, in host memory; and how its parameters are
     split."""
-    step, state = begin(strategy, layout, config=CONFIG, objective=OBJECTIVE, ema=0.5, remat=remat)
+    step, state = begin(strategy, layout, config=CONFIG, loss=LOSS, seed=1, ema=0.5, remat=remat)
     places = {key: x.sharding for key, x in state.params.items()}
     batch, first = put(layout, random_batch(8)), None
     for _ in range(2):
@@ -98,7 +97,7 @@ def test_eight_devices_against_one(mesh, strategy, parts):
 def check(first, state, expected) -> None:
     """The same losses, gradients and state."""
     (sums, found), ((want_sums, want_found), want_state) = first, expected
-    np.testing.assert_array_equal(found.timestep, want_found.timestep)
+    np.testing.assert_array_equal(found.known["timestep"], want_found.known["timestep"])
     np.testing.assert_allclose(found.loss, want_found.loss, rtol=1e-5)
     for key, gradient in want_sums.gradients.items():
         assert error(sums.gradients[key], gradient) < 1e-5, key

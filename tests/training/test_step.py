@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core import tree
-from talkverse_jax.diffusion.loss import Dropouts, draw
+from talkverse_jax.diffusion.loss import draw, sample_keys
+from talkverse_jax.families.talkverse.training import Dropouts, FlowMatching, batch_losses
 from talkverse_jax.training.optimizer import Rates
-from talkverse_jax.training.step import Objective, batch_losses
 from tests.sharded import error
 from tests.training.samples import NO_DROPOUT, begin, only, random_batch
 
@@ -55,17 +55,21 @@ def test_how_samples_are_put_into_batches_changes_nothing():
 
 def test_what_is_random_depends_on_the_sample_alone():
     ids, dropouts = np.array([[0, 5], [0, 6], [1, 5]], np.uint32), Dropouts(0.5, 0.5, 0.5, 0.5)
-    three, one = draw(3, ids, (2, 4), dropouts), draw(3, ids[2:], (2, 4), dropouts)
+    drawn = lambda seed, ids: draw(sample_keys(seed, jnp.asarray(ids)), (2, 4), dropouts)  # noqa: E731
+    three, one = drawn(3, ids), drawn(3, ids[2:])
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[2:], b), three, one)
     assert len({int(t) for t in three.timestep}) == 3
-    assert (draw(4, ids, (2, 4), dropouts).noise != three.noise).all()
+    assert (drawn(4, ids).noise != three.noise).all()
 
 
 def test_dropouts():
     """A sample whose condition is dropped is as if it had been left out by hand."""
     step, state = cached()
     batch = random_batch(2)
-    model, drawn = step.network.model(state.params), draw(0, batch.ids, batch.target.shape[1:], NO_DROPOUT)
+    model, drawn = (
+        step.network.model(state.params),
+        draw(sample_keys(0, jnp.asarray(batch.ids)), batch.target.shape[1:], NO_DROPOUT),
+    )
     losses = jax.jit(lambda batch, drawn: batch_losses(model, batch, drawn, roi=False))
     plain = losses(batch, drawn)
     for part in drawn.drop._fields:
@@ -79,7 +83,7 @@ def test_dropouts():
 
 def test_how_often_conditions_are_dropped():
     ids = np.stack([np.zeros(4000), np.arange(4000)], axis=1).astype(np.uint32)
-    dropped = draw(0, ids, (1,), Dropouts(0.1, 0.2, 0.3, 0.4)).drop
+    dropped = draw(sample_keys(0, jnp.asarray(ids)), (1,), Dropouts(0.1, 0.2, 0.3, 0.4)).drop
     for name, share in zip(dropped._fields, (0.1, 0.2, 0.3, 0.4)):
         assert float(getattr(dropped, name).mean()) == pytest.approx(share, abs=0.025)
     together = (dropped.text & dropped.audio).mean()
@@ -149,7 +153,7 @@ def test_rematerialisation_and_masks():
     """What is computed again is the same; face and body change the loss."""
     batch = random_batch(2)
     plain, _ = sums_of(*cached(), batch)
-    step, state = begin(remat="full", objective=Objective(True, NO_DROPOUT))
+    step, state = begin(remat="full", loss=FlowMatching(NO_DROPOUT, roi=True))
     nothing = batch._replace(face=batch.face * 0, body=batch.body * 0)
     same_gradients(sums_of(step, state, nothing)[0], plain)
     assert float(sums_of(step, state, batch)[0].loss) != pytest.approx(float(plain.loss), rel=5e-4)

@@ -1,5 +1,6 @@
 """Each strategy trained for three steps on real videos: what moves, and what the exported file holds."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,11 +9,12 @@ import pytest
 
 from talkverse_jax.core import tree
 from talkverse_jax.families.talkverse.components import COMPONENTS
+from talkverse_jax.families.talkverse.training import TRAINING
 from talkverse_jax.media.media import open_media, video_frames
-from talkverse_jax.run.sample_options import SampleOptions
-from talkverse_jax.run.worker import sample
+from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.run.worker import make_video
 from talkverse_jax.training import loop
-from talkverse_jax.training.encode import SampleEncoder
 from talkverse_jax.training.export import torch_tensor
 from talkverse_jax.weights import store
 from talkverse_jax.weights.lora import TrainedFile
@@ -21,7 +23,7 @@ from tests.processes import ROOT
 from tests.training import runs
 
 DIT = COMPONENTS["dit"]
-_load = functools.cache(SampleEncoder.load)
+_load = functools.cache(TRAINING.load_encoder)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def place(tmp_path_factory) -> runs.Place:
 @pytest.fixture(autouse=True)
 def one_encoder(monkeypatch):
     """The encoders are loaded once for all runs here."""
-    monkeypatch.setattr(SampleEncoder, "load", _load)
+    monkeypatch.setattr(registry.find("talkverse"), "training", dataclasses.replace(TRAINING, load_encoder=_load))
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_what_is_trained_moves_and_can_be_converted(name, place, networks, tmp_p
     for key, paths in network.paths.items():
         layers = zip(before[key], after[key]) if len(paths) > 1 else [(before[key], after[key])]
         for path, (old, new) in zip(paths, layers):
-            trained.update([torch_tensor(path, new)])
+            trained.update([torch_tensor(DIT.rules, path, new)])
             still += [path] * np.array_equal(old, new)
     assert not still
     jax.tree.map(np.testing.assert_array_equal, network.frozen, frozen)
@@ -93,24 +95,22 @@ def test_an_exported_file_samples_like_the_preview(place, tmp_path):
     """The preview is what sample.py makes of the converted file."""
     sound, picture = str(ROOT / "assets" / "speech.flac"), str(ROOT / "assets" / "face.png")
     shown = dict(preview_steps=3, preview_image=picture, preview_audio=sound, preview_sample_steps=1)
-    loop.train(place.options(tmp_path, unfreeze_strategy="lora", **shown))
+    loop.train(place.options(tmp_path, unfreeze_strategy="lora", **shown), make_video=make_video)
     weights = place.convert(tmp_path / "converted", tmp_path / "step-3.safetensors", *COMPONENTS)
-    options = place.options(tmp_path)
-    video = sample(
-        SampleOptions(
-            weights=str(weights),
-            image=picture,
-            audio=sound,
-            prompt=options.preview_prompt,
-            output=str(tmp_path / "sampled.mp4"),
-            size_bucket="tiny-128",
-            infer_frames=8,
-            num_clip=1,
-            sample_steps=1,
-            base_seed=0,
-            dtype="float32",
-        )
+    prompt = place.options(tmp_path).preview.preview_prompt
+    pipeline = registry.find("talkverse").load_pipeline(Weights(str(weights)), Machine(dtype="float32"))
+    job = pipeline.job(
+        image=picture,
+        audio=sound,
+        prompt=prompt,
+        output=str(tmp_path / "sampled.mp4"),
+        size_bucket="tiny-128",
+        infer_frames=8,
+        num_clip=1,
+        sample_steps=1,
+        base_seed=0,
     )
+    video = make_video(pipeline, job)
     frames = []
     for path in (video, tmp_path / "previews" / "step-3.mp4"):
         with open_media(path, "a video") as container:

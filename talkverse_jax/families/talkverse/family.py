@@ -2,9 +2,11 @@
 
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.inputs import read
+from talkverse_jax.families.talkverse.parity import PARITY_CASES
 from talkverse_jax.families.talkverse.pipeline import TalkVersePipeline
 from talkverse_jax.families.talkverse.programs import programs, sampling_work
 from talkverse_jax.families.talkverse.published import SOURCES
+from talkverse_jax.families.talkverse.training import TRAINING
 from talkverse_jax.media.buckets import sizes
 from talkverse_jax.pipeline.family import Family
 
@@ -20,4 +22,6 @@ FAMILY = Family(
     sizes=lambda settings: sizes(settings.size_bucket),
     sampling_work=sampling_work,
     programs=programs,
+    training=TRAINING,
+    parity_cases=PARITY_CASES,
 )

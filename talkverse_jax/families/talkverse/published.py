@@ -3,7 +3,7 @@
 from talkverse_jax.models.umt5.component import umt5_origin
 from talkverse_jax.models.wav2vec2.component import wav2vec2_origin
 from talkverse_jax.models.wav2vec2.config import ENGLISH_CTC
-from talkverse_jax.weights.published import Origin, RandomTensors, Repository, TrainedFile
+from talkverse_jax.weights.published import AdapterFile, Origin, RandomTensors, Repository
 from talkverse_jax.weights.published_files import Safetensors, TorchFile
 
 WAN = Repository("ckpt_dir", "Wan-AI/Wan2.2-TI2V-5B")
@@ -11,7 +11,7 @@ WAV2VEC2 = Repository("wav2vec_dir", ENGLISH_CTC, inside="ckpt_dir")
 DIT_STEM = "diffusion_pytorch_model"
 VAE_FILE = "Wan2.2_VAE.pth"
 
-ADAPTER = TrainedFile(
+ADAPTER = AdapterFile(
     flag="lora_ckpt",
     repository="snap-research/talkverse-s2v-5b",
     file="talkverse_s2v_5b.safetensors",

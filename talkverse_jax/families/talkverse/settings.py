@@ -5,7 +5,7 @@ import math
 from typing import Literal
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import option
+from talkverse_jax.core.options import check_shares, option
 from talkverse_jax.diffusion.flow import SolverName
 
 AudioAlignment = Literal["exact", "upstream"]
@@ -28,7 +28,7 @@ class Files:
 
     image: str = option("picture of the person, or a video to dub", group="input", metavar="FILE", decides=True)
     audio: str | None = option(
-        "sound: wav, mp3, flac, m4a, ogg, or a video's (required with a picture; default: that of the video to dub)",
+        "sound: wav, mp3, flac, m4a, ogg, or a video (needed with a picture; default: the sound of the video to dub)",
         group="input",
         metavar="FILE",
         default=None,
@@ -45,14 +45,14 @@ class Settings:
         "what to avoid", group="input", metavar="TEXT", default=DEFAULT_NEGATIVE_PROMPT, decides=True
     )
     size_bucket: str = option(
-        "table of sizes (fasttalk-480, fasttalk-720, tiny-128); the size closest to the picture's shape is taken",
+        "table of sizes (fasttalk-480, fasttalk-720, tiny-128); the video takes the one closest to the picture's shape",
         group="video",
         metavar="NAME",
         default="fasttalk-720",
         decides=True,
     )
     infer_frames: int = option(
-        "frames a clip, a multiple of 4; the first clip shows 3 less",
+        "frames of a clip, a multiple of 4; the first clip shows 3 fewer",
         group="video",
         metavar="N",
         default=120,
@@ -61,7 +61,7 @@ class Settings:
     num_clip: int | None = option(
         "clips to make (default: until the sound ends)", group="video", metavar="N", default=None, decides=True
     )
-    init_first_frame: bool = option("start from the picture itself", group="video", default=False, decides=True)
+    init_first_frame: bool = option("begin with the picture itself", group="video", default=False, decides=True)
     audio_alignment: AudioAlignment = option(
         "exact: every frame shows its own sound; upstream: as the original does (later clips 3 frames ahead)",
         group="video",
@@ -69,43 +69,49 @@ class Settings:
         decides=True,
     )
     dubbing_noise_strength: float = option(
-        "noise over the frames of a video to dub, 0.001 to 1: 1 leaves nothing of them but the reference",
+        "noise over the frames of a video to dub, from 0.001 to 1; at 1 nothing of them is left but the reference",
         group="video",
         metavar="X",
         default=0.95,
         decides=True,
     )
     video_end: VideoEnd = option(
-        "of a video to dub that is shorter than the sound: hold its last frame, or show it again (loop)",
+        "when a video to dub is shorter than the sound: hold its last frame, or show the video again (loop)",
         group="video",
         default="hold",
         decides=True,
     )
     audio_window: int = option(
-        f"a sound of more seconds is encoded in overlapping windows of this length ({LEAST_AUDIO_WINDOW} or more); "
-        "0: in one pass, whose memory grows with the sound",
+        f"a longer sound is encoded in overlapping windows of this many seconds ({LEAST_AUDIO_WINDOW} or more); 0: in "
+        "one pass, whose memory grows with the sound",
         group="video",
         metavar="N",
         default=60,
         decides=True,
     )
     head_trim_frames: int = option(
-        "frames cut from the start, with their sound", group="video", metavar="N", default=0, decides=True
+        "frames to cut from the start, with their sound", group="video", metavar="N", default=0, decides=True
     )
-    sample_solver: SolverName = option("solver", group="sampling", default="unipc", decides=True)
-    sample_steps: int = option("denoising steps a clip", group="sampling", metavar="N", default=50, decides=True)
+    sample_solver: SolverName = option(
+        "how the noise is taken away: UniPC, DPM-Solver++ or Euler", group="sampling", default="unipc", decides=True
+    )
+    sample_steps: int = option("denoising steps of each clip", group="sampling", metavar="N", default=50, decides=True)
     sample_shift: float = option(
-        "shift of the noise levels towards noise", group="sampling", metavar="X", default=5.0, decides=True
+        "how far the steps are moved towards strong noise; 1 leaves them even",
+        group="sampling",
+        metavar="X",
+        default=5.0,
+        decides=True,
     )
     sample_guide_scale: float = option(
-        "guidance by prompt and sound; 1 or less turns it off and halves the work",
+        "how strongly prompt and sound guide the video; 1 or less turns guidance off and halves the work",
         group="sampling",
         metavar="X",
         default=4.5,
         decides=True,
     )
     base_seed: int = option(
-        "the same seed gives the same video; -1 draws one and prints it",
+        "seed; the same seed gives the same video, -1 draws one and prints it",
         group="sampling",
         metavar="N",
         default=-1,
@@ -140,6 +146,45 @@ class Settings:
     def guided(self) -> bool:
         """Whether the branch without prompt and sound runs too."""
         return self.sample_guide_scale > 1
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSettings:
+    """What a sample of a video is made of, when it is prepared for training."""
+
+    audio_alignment: AudioAlignment = option(
+        "exact: every frame is given its own sound; upstream: short windows hear 3 frames ahead, as originally",
+        group="input",
+        default="exact",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(WindowSettings):
+    """How the model is trained."""
+
+    text_dropout_prob: float = option("how often a caption is left out", group="loss", metavar="X", default=0.1)
+    audio_dropout_prob: float = option("how often the sound is left out", group="loss", metavar="X", default=0.1)
+    img_dropout_prob: float = option("how often the picture is left out", group="loss", metavar="X", default=0.1)
+    framepack_dropout_prob: float = option(
+        "how often the motion frames are left out", group="loss", metavar="X", default=0.1
+    )
+    audio_zero_init_lr_scaling: float = option(
+        "rate of the frame packer (with --finetune_all of the audio adapter), times that",
+        group="optimizer",
+        metavar="X",
+        default=10.0,
+    )
+
+    def __post_init__(self):
+        check_shares(self, "text_dropout_prob", "audio_dropout_prob", "img_dropout_prob", "framepack_dropout_prob")
+        if not 0 < (value := self.audio_zero_init_lr_scaling) < math.inf:
+            raise UserError(f"{value}: give a number above 0", field="audio_zero_init_lr_scaling")
+
+    @property
+    def raised_rate(self) -> float:
+        """Times the base rate: that of the parameters with a raised one."""
+        return self.audio_zero_init_lr_scaling
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ h w latent grid, z latent channels, C channels in, D channels out.
 """
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -43,10 +43,10 @@ class _Level(nnx.Module):
     resampler: type[Downsample | Upsample]
 
     def __init__(self, sizes: LevelSizes, shortcut: bool, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.out_dim, self.time, self.space, self.shortcut = sizes.out_dim, sizes.time, sizes.space, shortcut
         dims = (sizes.in_dim, *[sizes.dim] * sizes.blocks)
-        layers = [ResidualBlock(*pair, **kwargs) for pair in itertools.pairwise(dims)]
+        layers: list[nnx.Module] = [ResidualBlock(*pair, **kwargs) for pair in itertools.pairwise(dims)]
         if sizes.space > 1:
             layers.append(self.resampler(sizes.dim, sizes.out_dim, sizes.time > 1, **kwargs))
         self.layers = nnx.List(layers)
@@ -86,7 +86,7 @@ class Encoder(nnx.Module):
     """Blocks of pixels to the moments of the latents, in groups of `time_stride` frames."""
 
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         levels = config.encoder_levels
         self.conv_in = CausalConv3d(config.pixel_channels, levels[0].in_dim, (3, 3, 3), **kwargs)
         self.levels = nnx.List(DownLevel(sizes, config.shortcuts, **kwargs) for sizes in levels)
@@ -108,7 +108,7 @@ class Decoder(nnx.Module):
     """Latents to blocks of pixels, `time_stride` frames of each latent frame."""
 
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         levels = config.decoder_levels
         self.conv_in = CausalConv3d(config.z_dim, levels[0].in_dim, (3, 3, 3), **kwargs)
         self.middle = _middle(levels[0].in_dim, **kwargs)

@@ -121,7 +121,7 @@ class ResidualBlock(nnx.Module):
     """Twice norm, SiLU, causal 3x3x3 convolution; a linear shortcut where the channels change."""
 
     def __init__(self, in_dim: int, out_dim: int, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.norm1 = RMSNorm(in_dim, param_dtype=param_dtype)
         self.conv1 = CausalConv3d(in_dim, out_dim, (3, 3, 3), **kwargs)
         self.norm2 = RMSNorm(out_dim, param_dtype=param_dtype)
@@ -145,7 +145,7 @@ class AttentionBlock(nnx.Module):
     """
 
     def __init__(self, dim: int, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.norm = RMSNorm(dim, param_dtype=param_dtype)
         self.to_qkv = nnx.Linear(dim, 3 * dim, **kwargs)
         self.proj = nnx.Linear(dim, dim, **kwargs)

@@ -11,6 +11,7 @@ h w latent grid, z latent channels.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ class WanVAE(nnx.Module):
         param_dtype=jnp.float32,
         layout: Layout = Layout(),
     ):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.config = config
         self.layout = layout
         self.encoder = Encoder(config, **kwargs)

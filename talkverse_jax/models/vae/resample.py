@@ -6,6 +6,8 @@ layers.py), and the last of its copies counts.
 Shapes: B batch, T frames of the chunk, H W rows and columns, C channels in, D channels out.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from einops import rearrange, reduce, repeat
 from flax import nnx
@@ -21,7 +23,7 @@ class Downsample(nnx.Module):
     """
 
     def __init__(self, in_dim: int, out_dim: int, time: bool, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         # One zero pixel on the right and at the bottom, none on the other sides.
         self.resample = nnx.Conv(in_dim, out_dim, (3, 3), strides=2, padding=((0, 1), (0, 1)), **kwargs)
         self.time_conv = CausalConv3d(out_dim, out_dim, (3, 1, 1), time_stride=2, **kwargs) if time else None
@@ -32,7 +34,7 @@ class Downsample(nnx.Module):
         x = chunk.keep_split(self.resample(x))
         if self.time_conv is None:
             return x, ()
-        halved, past = self.time_conv(x, past, chunk)
+        halved, past = self.time_conv(x, past, chunk)  # pyright: ignore[reportArgumentType]  # () is for none
         return jnp.where(chunk.first, x[:, -halved.shape[1] :], halved), past
 
 
@@ -44,7 +46,7 @@ class Upsample(nnx.Module):
     """
 
     def __init__(self, in_dim: int, out_dim: int, time: bool, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.time_conv = CausalConv3d(in_dim, 2 * in_dim, (3, 1, 1), **kwargs) if time else None
         self.resample = nnx.Conv(in_dim, out_dim, (3, 3), padding=1, **kwargs)
 
@@ -53,7 +55,7 @@ class Upsample(nnx.Module):
     ) -> tuple[Float[Array, "B 2T 2H 2W D"], Float[Array, "B 2 H W C"] | tuple]:
         new_past = ()
         if self.time_conv is not None:
-            pair, new_past = self.time_conv(x, past, chunk)
+            pair, new_past = self.time_conv(x, past, chunk)  # pyright: ignore[reportArgumentType]  # () is for none
             early, late = (jnp.where(chunk.first, x, frames) for frames in jnp.split(pair, 2, axis=-1))
             # Frame by frame: for a TPU, XLA gathers the rows of all devices to take a channel's halves apart
             # in a reshape (JAX 0.10.2).

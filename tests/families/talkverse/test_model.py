@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core import tree
+from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.keys import RULES
@@ -138,6 +140,15 @@ def test_odd_rests_of_the_grid_are_dropped():
     model, inputs = tiny_model(), random_inputs(height=10, width=14)
     out = call(model, **inputs, timestep=jnp.array([10.0]))
     assert out.shape == (1, 3, 10, 14, 48)
+
+
+def test_configs_of_before_have_the_vae_time_stride_of_then():
+    values = to_dict(TINY)
+    assert values.pop("time_stride") == 4
+    assert from_dict(TalkVerseConfig, values, "config.json") == TINY
+    assert (TINY.motion_latent_frames, TINY.latent_frames(120), TINY.latent_frames(8)) == (19, 30, 2)
+    with pytest.raises(UserError, match="time_stride 8: the audio encoder needs 4"):
+        tree.abstract(TalkVerse, dataclasses.replace(TINY, time_stride=8))
 
 
 def test_a_config_that_cannot_work_says_so():

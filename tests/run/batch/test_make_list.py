@@ -6,9 +6,9 @@ import pytest
 
 from talkverse_jax.cli import list_batch as command
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.run.batch.items import read_list
+from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.run.batch.items import Base, read_list
 from talkverse_jax.run.batch.make_list import list_batch
-from talkverse_jax.run.sample_options import SampleOptions
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_what_has_one_name_belongs_together(folders):
         "id": "ann", "image": "../pictures/ann.png", "audio": "../sounds/ann.wav", "prompt": "Ann talks."
     }  # fmt: skip
     assert [row["prompt"] for row in rows[1:]] == ["Somebody."] * 2
-    items = read_list(str(out), SampleOptions(weights=""))
+    items = read_list(str(out), Base("talkverse", Weights(weights=""), Machine(), {}))
     assert not any(item.error for item in items)
 
 

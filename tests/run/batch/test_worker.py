@@ -129,7 +129,7 @@ def test_a_bad_item_is_one_line(flags, tmp_path, monkeypatch):
     assert {name for name, line in found.items() if line["state"] == "done"} == {"video-0", "video-1"}
     errors = {name: line["error"] for name, line in found.items() if line["state"] == "failed"}
     assert "nobody.png: no such file" in errors["no-file"]
-    assert "--prompt missing" in errors["no-prompt"]
+    assert "missing 'prompt'" in errors["no-prompt"]
     assert "unknown key 'promt'; did you mean 'prompt'" in errors["odd"]
     assert errors["machine"] == "weights: is the same for the whole batch; give it as --weights"
     assert "id '../up'" in errors["#6"] and "not an object" in errors["#9"]
@@ -242,11 +242,11 @@ def test_two_lists_at_once_leave_each_other_alone(flags, tmp_path, monkeypatch):
     "change, message",
     [
         ({"batch": "none.json"}, "none.json: no such file"),
-        ({"output_dir": ""}, "--output_dir: is empty"),
+        ({"output_dir": ""}, "--output_dir is empty"),
         ({"batch_size": 0}, "--batch_size 0: give 1 or more"),
         ({"lease_timeout": 1}, "--lease_timeout 1: give 2 or more"),
-        ({"resume": "true"}, "--resume: is for single videos"),
-        ({"num_processes": 2}, "--batch: its workers are independent"),
+        ({"resume": "true"}, "--resume is for single videos"),
+        ({"num_processes": 2}, "--batch starts workers that are independent"),
         ({"weights": "nowhere"}, "nowhere: no such folder"),
     ],
 )
@@ -260,7 +260,7 @@ def test_bad_flags(flags, tmp_path, capsys, change, message):
 def test_a_folder_without_a_list(flags, tmp_path, capsys):
     del flags["batch"]
     assert run(flags | {"image": "a.png", "audio": "a.wav", "prompt": ""}) == 2
-    assert "--output_dir: is for --batch" in capsys.readouterr().err
+    assert "--output_dir is for --batch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,13 @@ from talkverse_jax.data.batches import SampleId
 from talkverse_jax.data.raw import RawSample
 from talkverse_jax.families.talkverse.clips import encode
 from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.sample_encoder import WindowEncoder
+from talkverse_jax.families.talkverse.settings import WindowSettings
+from talkverse_jax.families.talkverse.training import TrainingBatch, inputs_spec, to_batch
 from talkverse_jax.media.buckets import to_unit
+from talkverse_jax.pipeline.training import BatchShape
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.training.encode import SampleEncoder
 
 FRAMES, MOTION, SIZE = 8, 73, 32  # to be learnt, before them, pixels
 LEARNT = FRAMES // 4
@@ -41,21 +44,25 @@ def window(frames: int, *, samples: int = 2, seed: int = 0) -> RawSample:
     return batch
 
 
+def batch_of(encoder: WindowEncoder, raw: RawSample) -> TrainingBatch:
+    return to_batch(encoder.encode(raw), encoder.constants)
+
+
 @pytest.fixture(scope="module")
-def encoder(tiny_weights) -> SampleEncoder:
-    return SampleEncoder.load(tiny_weights, dtype="float32")
+def encoder(tiny_weights) -> WindowEncoder:
+    return WindowEncoder.load(tiny_weights, WindowSettings(), dtype="float32")
 
 
 @pytest.fixture(scope="module")
 def with_motion(encoder):
     raw = window(MOTION + FRAMES)
-    return raw, encoder.encode(raw)
+    return raw, batch_of(encoder, raw)
 
 
 @pytest.fixture(scope="module")
 def alone(encoder):
     raw = window(FRAMES)
-    return raw, encoder.encode(raw)
+    return raw, batch_of(encoder, raw)
 
 
 def close(ours, reference) -> bool:
@@ -75,6 +82,14 @@ def test_shapes(with_motion, alone, tiny_weights):
         assert batch.face.shape == batch.body.shape == (3, LEARNT, h, h)
         np.testing.assert_array_equal(batch.ids, [[3, 0], [3, 1], [3, 2]])
         np.testing.assert_array_equal(batch.weight, [1, 1, 0])
+
+
+def test_batches_are_as_the_plan_expects_them(with_motion, alone, tiny_weights):
+    spec = inputs_spec(ModelConfigs.from_weights(tiny_weights), BatchShape(3, FRAMES, SIZE, SIZE, "float32"))
+    for _, batch in (with_motion, alone):
+        for name, x in spec._asdict().items():
+            ours = getattr(batch, name)
+            assert (ours.shape, ours.dtype) == (x.shape, x.dtype), name
 
 
 def test_the_window_is_encoded_at_once_and_then_divided(encoder, with_motion):
@@ -108,7 +123,7 @@ def test_sound_without_motion(encoder, alone, alignment, order):
     if alignment != encoder.alignment:
         other = copy.copy(encoder)
         other.alignment = alignment
-        batch = other.encode(raw)
+        batch = batch_of(other, raw)
     rows = encoder.audio.encode(raw.waveform[0])
     for row, source in zip(batch.audio[0], order, strict=True):
         assert not row.any() if source is None else close(row, rows[source])
@@ -124,7 +139,7 @@ def test_text_is_encoded_once_a_caption(encoder, alone, monkeypatch):
         return text.encode(prompts, text_len)
 
     monkeypatch.setattr(encoder, "text", type("Counting", (), {"model": text.model, "encode": encode})())
-    again = encoder.encode(raw._replace(caption=("new", "", "new")))
+    again = batch_of(encoder, raw._replace(caption=("new", "", "new")))
     assert told == ["new"]
     np.testing.assert_array_equal(again.text[0], again.text[2])
     np.testing.assert_array_equal(again.text[1], batch.null_text)
@@ -136,12 +151,12 @@ def test_text_is_encoded_once_a_caption(encoder, alone, monkeypatch):
 
 def test_few_captions_are_remembered(encoder, alone, monkeypatch):
     raw, batch = alone
-    monkeypatch.setattr("talkverse_jax.training.encode._CAPTIONS", 2)
+    monkeypatch.setattr("talkverse_jax.families.talkverse.sample_encoder._CAPTIONS", 2)
     monkeypatch.setattr(encoder, "_captions", OrderedDict())
     for number in range(4):
-        encoder.encode(raw._replace(caption=(f"caption {number}", "", "")))
+        batch_of(encoder, raw._replace(caption=(f"caption {number}", "", "")))
         assert len(encoder._captions) == 2
-    again = encoder.encode(raw)
+    again = batch_of(encoder, raw)
     np.testing.assert_array_equal(again.text, batch.text)
 
 
@@ -153,7 +168,7 @@ def test_an_empty_slot_is_finite(with_motion, alone):
 
 def test_bfloat16_is_the_default(tiny_weights, encoder, alone):
     raw, batch = alone
-    stored = SampleEncoder.load(tiny_weights).encode(raw)
+    stored = batch_of(WindowEncoder.load(tiny_weights, WindowSettings()), raw)
     for name in ("target", "motion", "reference", "audio", "text", "null_text"):
         ours, exact = getattr(stored, name), getattr(batch, name)
         assert ours.dtype == "bfloat16" and ours.nbytes * 2 == exact.nbytes
@@ -162,7 +177,7 @@ def test_bfloat16_is_the_default(tiny_weights, encoder, alone):
 
 def test_text_on_the_cpu_is_the_same(tiny_weights, alone):
     raw, batch = alone
-    there = SampleEncoder.load(tiny_weights, dtype="float32", text_on_cpu=True).encode(raw)
+    there = batch_of(WindowEncoder.load(tiny_weights, WindowSettings(), dtype="float32", text_on_cpu=True), raw)
     np.testing.assert_array_equal(there.text, batch.text)
 
 
@@ -170,9 +185,9 @@ def test_text_on_the_cpu_is_the_same(tiny_weights, alone):
 def test_several_devices_share_the_work(tiny_weights, alone, monkeypatch):
     raw, batch = alone
     mesh = make_mesh(MeshConfig(data=-1), jax.devices()[:4], heads=1)
-    monkeypatch.setattr("talkverse_jax.training.encode._local_mesh", lambda: mesh)
-    encoder = SampleEncoder.load(tiny_weights, dtype="float32")
+    monkeypatch.setattr("talkverse_jax.families.talkverse.sample_encoder._local_mesh", lambda: mesh)
+    encoder = WindowEncoder.load(tiny_weights, WindowSettings(), dtype="float32")
     assert encoder.vae.layout.mesh.size == encoder.text.model.layout.mesh.size == 4
-    together = encoder.encode(raw)
+    together = batch_of(encoder, raw)
     for name in ("target", "reference", "audio", "text"):
         assert np.abs(getattr(together, name) - getattr(batch, name)).max() < 1e-4

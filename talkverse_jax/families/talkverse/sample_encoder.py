@@ -1,13 +1,13 @@
-"""Windows of video to what a training step is given, by the three frozen models.
+"""Windows of video to prepared samples, by the three frozen models.
 
-Shapes: B windows of T frames, of which 4F are to be learnt; H W pixels, h w latent grid, C latent channels,
-A audio width.
+Shapes: B windows of T frames, of which F latent frames are to be learnt; H W pixels, h w latent grid,
+C latent channels, A audio width.
 """
 
-import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from talkverse_jax.data.batches import SampleId
+from talkverse_jax.data.prepared import PreparedBatch
 from talkverse_jax.data.raw import RawSample
-from talkverse_jax.data.shards import PreparedSample
-from talkverse_jax.families.talkverse.alignment import AudioAlignment, clip_audio, first_row
+from talkverse_jax.families.talkverse.alignment import clip_audio, first_row
 from talkverse_jax.families.talkverse.components import COMPONENTS
+from talkverse_jax.families.talkverse.settings import AudioAlignment, WindowSettings
 from talkverse_jax.media.buckets import to_unit
 from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.vae.model import WanVAE
@@ -30,13 +30,12 @@ from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.pictures import split_for
-from talkverse_jax.training.batch import TrainingBatch
-from talkverse_jax.weights import manifest, store
+from talkverse_jax.weights import store
 
 _CAPTIONS = 64  # kept encoded: 4 MB each at most
 
 
-class SampleEncoder:
+class WindowEncoder:
     """The VAE, wav2vec2 and UMT5, on the devices of this process alone: each process encodes what it has read.
 
     A batch's pictures are one call of the VAE, its sounds one of wav2vec2; captions are encoded one by one, each
@@ -64,21 +63,22 @@ class SampleEncoder:
     ):
         self.vae, self.audio, self.text = vae, audio, text
         self.text_len, self.motion_latents = text_len, motion_latents
-        self.alignment, self.dtype = alignment, jnp.dtype(dtype)
+        self.alignment: AudioAlignment = alignment
+        self.dtype = jnp.dtype(dtype)
         self._text_on_cpu = text_on_cpu
         self._precision = "highest" if self.dtype == jnp.float32 else "high"  # of float32, on accelerators
         self._captions: OrderedDict[str, Float[np.ndarray, "tokens D"]] = OrderedDict()
-        self.null_text = self._text([""])[0]
+        self._null_text = self._text([""])[0]
 
     @classmethod
     def load(
         cls,
         weights_dir: str,
+        settings: WindowSettings,
         *,
-        alignment: AudioAlignment = "exact",
         dtype: str = "bfloat16",
         text_on_cpu: bool = False,
-    ) -> "SampleEncoder":
+    ) -> "WindowEncoder":
         """The models of a folder of converted weights: VAE and wav2vec2 in float32, UMT5 in `dtype`.
 
         Raises:
@@ -86,9 +86,10 @@ class SampleEncoder:
         """
         layouts = component_layouts(_local_mesh())
         config = store.load_config(weights_dir, COMPONENTS["dit"])
-        load = lambda name, dtype, layout: store.load_module(  # noqa: E731
-            weights_dir, COMPONENTS[name], dtype=dtype, layout=layout
-        )
+
+        def load(name: str, dtype: str, layout: Layout) -> Any:
+            return store.load_module(weights_dir, COMPONENTS[name], dtype=dtype, layout=layout)
+
         with _on_cpu(text_on_cpu):
             text = load("text", dtype, Layout() if text_on_cpu else layouts["text"])
         return cls(
@@ -97,12 +98,17 @@ class SampleEncoder:
             TextEncoder(text, load_tokenizer(store.folder_of(weights_dir, "text") / "tokenizer")),
             text_len=config.trunk.text_len,
             motion_latents=config.motion_latent_frames,
-            alignment=alignment,
+            alignment=settings.audio_alignment,
             dtype=dtype,
             text_on_cpu=text_on_cpu,
         )
 
-    def encode(self, batch: RawSample) -> TrainingBatch:
+    @property
+    def constants(self) -> Mapping[str, Float[np.ndarray, "text_len D"]]:
+        """The hidden states of the empty caption."""
+        return {"null_text": self._null_text}
+
+    def encode(self, batch: RawSample) -> PreparedBatch:
         """A batch of windows of one size and kind, encoded; all arrays are in host memory.
 
         A slot without a sample (weight 0) holds finite values that mean nothing.
@@ -117,19 +123,25 @@ class SampleEncoder:
         alone = motion.shape[1] == 0
         if alone:
             motion = np.zeros((len(window), self.motion_latents, *window.shape[2:]), window.dtype)
-        frames = 4 * learnt
-        start = first_row(0, frames, self.alignment, False) if alone else batch.video.shape[1] - frames
-        return TrainingBatch(
-            target=target,
-            motion=motion,
-            reference=reference,
-            audio=np.stack([clip_audio(rows, start, frames) for rows in np.asarray(sound)]),
-            text=text,
-            null_text=self.null_text,
-            face=batch.face,
-            body=batch.body,
-            weight=np.asarray(batch.weight, np.float32),
+        frames = self.vae.config.time_stride * learnt
+        start = (
+            first_row(0, frames, self.alignment, self.vae.config.time_stride - 1)
+            if alone
+            else batch.video.shape[1] - frames
+        )
+        return PreparedBatch(
+            arrays={
+                "target": target,
+                "motion": motion,
+                "reference": reference,
+                "audio": np.stack([clip_audio(rows, start, frames) for rows in np.asarray(sound)]),
+                "text": text,
+                "face": batch.face,
+                "body": batch.body,
+            },
             ids=np.asarray(batch.id, np.uint32),
+            names=tuple(batch.name),
+            weights=np.asarray(batch.weight, np.float32),
         )
 
     def _latents(self, video: UInt8[np.ndarray, "B T H W 3"]) -> Float[Array, "B F h w C"]:
@@ -154,43 +166,9 @@ class SampleEncoder:
         return states
 
 
-def fingerprints(weights_dir: str) -> dict[str, str]:
-    """A hash of each encoder's weights: of the files they were converted from and the dtype they are kept in.
-
-    Raises:
-      UserError: an encoder is not converted.
-    """
-    complete, found = manifest.read(weights_dir), {}
-    for name in ("vae", "audio", "text"):
-        store.folder_of(weights_dir, name)
-        entry = complete[name]
-        files = [entry.dtype, *sorted(source.sha256 for source in entry.sources)]
-        found[name] = hashlib.sha256(" ".join(files).encode()).hexdigest()
-    return found
-
-
-def prepared_samples(batch: TrainingBatch, names: Sequence[str]) -> list[PreparedSample]:
-    """The samples of a batch, one by one; those of weight 0 are left out."""
-    columns = {name: getattr(batch, name) for name in PreparedSample._fields if name in TrainingBatch._fields}
-    return [
-        PreparedSample(
-            **{name: column[row] for name, column in columns.items()},
-            id=SampleId(*batch.ids[row].tolist()),
-            name=names[row],
-        )
-        for row in np.flatnonzero(batch.weight)
-    ]
-
-
-def prepared_batch(samples: PreparedSample, null_text: Float[np.ndarray, "text_len D"]) -> TrainingBatch:
-    """A batch of prepared samples as a training step takes it."""
-    columns = {name: getattr(samples, name) for name in TrainingBatch._fields if name in PreparedSample._fields}
-    return TrainingBatch(**columns, null_text=null_text, ids=samples.id)
-
-
 @jax.jit
 def _encode_pictures(vae: WanVAE, video: UInt8[Array, "B T H W 3"]) -> Float[Array, "B F h w C"]:
-    return vae.encode(to_unit(video))
+    return vae.encode(to_unit(video))  # pyright: ignore[reportArgumentType]  # to_unit takes arrays of both kinds
 
 
 def _local_mesh() -> Mesh | None:

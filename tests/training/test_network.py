@@ -11,22 +11,24 @@ from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.keys import RULES
 from talkverse_jax.families.talkverse.published import DIT_STEM
+from talkverse_jax.families.talkverse.training import TRAINING
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training import lora
-from talkverse_jax.training.state import Settings, abstract, divide, load_network
-from talkverse_jax.training.strategy import OWN, Strategy, matches
+from talkverse_jax.training.network import NetworkSettings, abstract, divide, load_network
+from talkverse_jax.training.strategy import Strategy, matches
 from talkverse_jax.weights import store
 from talkverse_jax.weights.rule import find_rule
 from talkverse_jax.weights.safetensors_io import merge, read_shards
 from tests.conftest import CONFIGS
 
 NAMES = ("none", "framepack", "minimal", "lora", "moderate", "aggressive", "full")
+DIT, PARTS = COMPONENTS["dit"], TRAINING.trainable
 TINY = load_toml(ModelConfigs, CONFIGS / "model_tiny.toml").dit
 
 
 def trained(config, name, **more) -> set[str]:
-    strategy = Strategy.of(name, config, **more)
-    module = abstract(config, Settings(strategy), Layout())
+    strategy = Strategy.of(name, PARTS, config, **more)
+    module = abstract(DIT, config, NetworkSettings(strategy), Layout())
     network, _ = divide(module, strategy, Layout())
     return {path for paths in network.paths.values() for path in paths}
 
@@ -44,7 +46,7 @@ def test_the_strategies_at_full_size():
 
 def test_which_layers_have_adapters():
     config = TalkVerseConfig.talkverse_5b()
-    module = abstract(config, Settings(Strategy.of("lora", config)), Layout())
+    module = abstract(DIT, config, NetworkSettings(Strategy.of("lora", PARTS, config)), Layout())
     shapes = tree.abstract_parameters(module)
     pairs = lora.pairs(shapes)
     assert len(pairs) == 240 and not any("/v/" in path for path in pairs)
@@ -53,7 +55,7 @@ def test_which_layers_have_adapters():
 
 
 def test_groups():
-    strategy, everything = Strategy.of("lora", TINY), Strategy.of("lora", TINY, everything=True)
+    strategy, everything = Strategy.of("lora", PARTS, TINY), Strategy.of("lora", PARTS, TINY, everything=True)
     adapter = "blocks/0/ffn/linear_in/adapter/a"
     assert [strategy.group(p) for p in (adapter, "frame_packer/embeddings/0/kernel", "audio_encoder/x")] == [
         "lora", "scaled", "rest",
@@ -72,8 +74,8 @@ def reference(tiny_weights):
 
 
 def test_trained_parameters_are_float32_and_the_others_as_products_are(tiny_weights, reference):
-    strategy = Strategy.of("moderate", TINY)
-    network, params = load_network(tiny_weights, Settings(strategy), Layout())
+    strategy = Strategy.of("moderate", PARTS, TINY)
+    network, params = load_network(tiny_weights, DIT, NetworkSettings(strategy), Layout())
     values = by_path(network, params)
     assert values.keys() == reference.keys()
     for path, value in values.items():
@@ -82,8 +84,8 @@ def test_trained_parameters_are_float32_and_the_others_as_products_are(tiny_weig
 
 
 def test_a_new_adapter_changes_nothing_at_first(tiny_weights, reference):
-    settings = Settings(Strategy.of("lora", TINY), rank=4, alpha=4.0, dtype="float32")
-    network, params = load_network(tiny_weights, settings, Layout())
+    settings = NetworkSettings(Strategy.of("lora", PARTS, TINY), rank=4, alpha=4.0, dtype="float32")
+    network, params = load_network(tiny_weights, DIT, settings, Layout())
     values = by_path(network, params)
     pairs = lora.pairs(values)
     assert len(pairs) == 4 * 8
@@ -95,41 +97,48 @@ def test_a_new_adapter_changes_nothing_at_first(tiny_weights, reference):
 
 def test_adapters_go_on_from_pairs_beside_the_weights(tiny_pairs_apart):
     network, params = load_network(
-        tiny_pairs_apart, Settings(Strategy.of("lora", TINY), rank=128, alpha=64.0, dtype="float32"), Layout()
+        tiny_pairs_apart,
+        DIT,
+        NetworkSettings(Strategy.of("lora", PARTS, TINY), rank=128, alpha=64.0, dtype="float32"),
+        Layout(),
     )
     values = by_path(network, params)
     merged = tree.parameters(store.load_module(tiny_pairs_apart, COMPONENTS["dit"]))
     for kernel, (a, b) in lora.pairs(values).items():
         np.testing.assert_allclose(values[kernel] + 64 / 128 * values[a] @ values[b], merged[kernel], atol=1e-5)
-    network, params = load_network(tiny_pairs_apart, Settings(Strategy.of("full", TINY), dtype="float32"), Layout())
+    network, params = load_network(
+        tiny_pairs_apart, DIT, NetworkSettings(Strategy.of("full", PARTS, TINY), dtype="float32"), Layout()
+    )
     for path, value in by_path(network, params).items():
         np.testing.assert_array_equal(value, merged[path])
 
 
 def test_pairs_of_another_rank_are_refused(tiny_pairs_apart):
     with pytest.raises(UserError, match="rank 128 and alpha 64; pass --lora_rank 128 --lora_alpha 64"):
-        load_network(tiny_pairs_apart, Settings(Strategy.of("lora", TINY), rank=64, alpha=64.0), Layout())
+        load_network(
+            tiny_pairs_apart, DIT, NetworkSettings(Strategy.of("lora", PARTS, TINY), rank=64, alpha=64.0), Layout()
+        )
 
 
 def test_the_base_model_with_an_adapter_drawn_anew(tiny_pairs_apart, tiny_checkpoint, tiny_weights):
     """As the original's training begins: not a number of TalkVerse's file is left."""
-    settings = Settings(Strategy.of("full", TINY), beginning="adapter", dtype="float32", seed=1)
-    values = by_path(*load_network(tiny_pairs_apart, settings, Layout()))
+    settings = NetworkSettings(Strategy.of("full", PARTS, TINY), beginning="adapter", dtype="float32", seed=1)
+    values = by_path(*load_network(tiny_pairs_apart, DIT, settings, Layout()))
     shards = read_shards(tiny_checkpoint["ckpt_dir"], DIT_STEM)
     base = merge(shards)
     for path, value in values.items():
         rule, (name, *_) = find_rule(RULES, path)
-        assert (name in base) == (not matches(path, OWN))
+        assert (name in base) == (not matches(path, PARTS.own))
         if name in base:
             np.testing.assert_array_equal(value, rule.layout.from_torch(base[name]).astype(np.float32))
     assert np.isfinite(values["audio_injectors/0/attention/q/kernel"]).all() and not values["token_kind"].any()
     with pytest.raises(UserError, match="convert it with --lora_merge false"):
-        load_network(tiny_weights, settings, Layout())
+        load_network(tiny_weights, DIT, settings, Layout())
 
 
 def test_everything_drawn_anew(tiny_weights, reference):
-    settings = Settings(Strategy.of("none", TINY), beginning="all", seed=1)
-    network, params = load_network(tiny_weights, settings, Layout())
+    settings = NetworkSettings(Strategy.of("none", PARTS, TINY), beginning="all", seed=1)
+    network, params = load_network(tiny_weights, DIT, settings, Layout())
     values = by_path(network, params)
     same = {path for path in values if (np.asarray(values[path]) == np.asarray(reference[path])).all()}
     assert not any(path.endswith("kernel") for path in same)

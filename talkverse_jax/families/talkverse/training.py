@@ -1,0 +1,291 @@
+"""How TalkVerse is trained: what of it, on what, and by which loss (see pipeline/training.py).
+
+Shapes: B samples, F latent frames of the target, M of the motion context, h w latent grid, C latent channels,
+A audio width.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Key, UInt
+
+from talkverse_jax.data.batches import WindowShape
+from talkverse_jax.data.prepared import FORMAT, PreparedBatch, SampleFormat, StoredArray
+from talkverse_jax.data.windows import Lengths
+from talkverse_jax.diffusion import loss as flow
+from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.flops import training_flops
+from talkverse_jax.families.talkverse.model import TalkVerse
+from talkverse_jax.families.talkverse.sample_encoder import WindowEncoder
+from talkverse_jax.families.talkverse.settings import TrainingSettings, WindowSettings
+from talkverse_jax.models.wan.block import Block
+from talkverse_jax.models.wan.linear import Linear
+from talkverse_jax.pipeline.training import (
+    FLOW_MATCHING,
+    BatchShape,
+    FamilyTraining,
+    PreviewRequest,
+    Trainable,
+)
+
+_COMPONENT = "dit"
+_AUDIO = ("audio_encoder/*", "audio_injectors/*")
+_PACKER = ("frame_packer/*",)
+
+
+class TrainingBatch(NamedTuple):
+    """Encoded windows of one size and kind. All but `null_text` have the samples first.
+
+    Attributes:
+      target: normalised latents of the frames to be learnt.
+      motion: of the 73 frames before them; zeros in a window without motion context.
+      reference: of one picture of the same video.
+      audio: wav2vec2 hidden states, a row a frame of the target.
+      text: hidden states of the caption, zero behind its end.
+      null_text: those of the empty caption, which takes its place where text is dropped.
+      face, body: 1 where the loss counts more, 0 elsewhere.
+      weight: of a sample in the loss; 0 where there is none.
+      ids: epoch and sample number, of which everything random is a function.
+    """
+
+    target: Float[Array, "B F h w C"]
+    motion: Float[Array, "B M h w C"]
+    reference: Float[Array, "B 1 h w C"]
+    audio: Float[Array, "B rows layers A"]
+    text: Float[Array, "B text_len text_dim"]
+    null_text: Float[Array, "text_len text_dim"]
+    face: UInt[Array, "B F h w"]
+    body: UInt[Array, "B F h w"]
+    weight: Float[Array, " B"]
+    ids: UInt[Array, "B 2"]
+
+
+def to_batch(samples: PreparedBatch, constants: Mapping[str, Any]) -> TrainingBatch:
+    """A batch of prepared samples as the loss takes it."""
+    arrays: dict[str, Any] = samples.arrays
+    return TrainingBatch(
+        target=arrays["target"],
+        motion=arrays["motion"],
+        reference=arrays["reference"],
+        audio=arrays["audio"],
+        text=arrays["text"],
+        null_text=constants["null_text"],
+        face=arrays["face"],
+        body=arrays["body"],
+        weight=samples.weights,  # pyright: ignore[reportArgumentType]  # arrays that are put on devices later
+        ids=samples.ids,  # pyright: ignore[reportArgumentType]  # as above
+    )
+
+
+class Dropouts(NamedTuple):
+    """Of each condition how often it is left out; or, of samples, whether it is."""
+
+    text: Any = 0.1
+    audio: Any = 0.1
+    reference: Any = 0.1
+    motion: Any = 0.1
+
+    @classmethod
+    def of(cls, settings: TrainingSettings) -> "Dropouts":
+        return cls(
+            text=settings.text_dropout_prob,
+            audio=settings.audio_dropout_prob,
+            reference=settings.img_dropout_prob,
+            motion=settings.framepack_dropout_prob,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowMatching:
+    """The loss of the original's training.
+
+    Attributes:
+      roi: weigh face and body.
+    """
+
+    dropouts: Dropouts = Dropouts()
+    roi: bool = False
+
+    def __call__(
+        self, models: Mapping[str, TalkVerse], batch: TrainingBatch, draw: Key[Array, " B"]
+    ) -> tuple[Float[Array, " B"], dict[str, Array]]:
+        drawn = flow.draw(draw, batch.target.shape[1:], self.dropouts)
+        return batch_losses(models[_COMPONENT], batch, drawn, self.roi), {"timestep": drawn.timestep}
+
+
+def batch_losses(model: TalkVerse, batch: TrainingBatch, draw: flow.Draw, roi: bool) -> Float[Array, " B"]:
+    """The loss of each sample, given what is random about it."""
+    drop: Dropouts = draw.drop
+    text = jnp.where(drop.text[:, None, None], batch.null_text, batch.text)
+    audio = _unless(drop.audio, batch.audio)
+    reference, motion = _unless(drop.reference, batch.reference), _unless(drop.motion, batch.motion)
+    constrain = lambda x: model.layout.constrain(x, "batch", *[None] * (x.ndim - 1))  # noqa: E731
+    data, noise = constrain(batch.target.astype(jnp.float32)), constrain(draw.noise)
+    conditions = model.prepare(text, audio, reference, motion)
+    x = constrain(flow.noisy(data, noise, draw.timestep))
+    velocity = model.velocity(x, draw.timestep.astype(jnp.float32), conditions)
+    weights = flow.roi_weights(batch.face, batch.body) if roi else None
+    return flow.sample_losses(velocity, data, noise, weights)
+
+
+def _unless(drop: Bool[Array, " B"], x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
+    return jnp.where(drop.reshape(-1, *[1] * (x.ndim - 1)), 0, x)
+
+
+def inputs_spec(configs: ModelConfigs, shape: BatchShape) -> TrainingBatch:
+    """A batch of shapes and dtypes alone."""
+    trunk = configs.dit.trunk
+    of_sample = lambda *sizes, dtype: jax.ShapeDtypeStruct((shape.samples, *sizes), jnp.dtype(dtype))  # noqa: E731
+    arrays = {
+        name: of_sample(*known.shape, dtype=known.dtype)
+        for name, known in _arrays(configs, shape.frames, shape.height, shape.width, shape.dtype).items()
+    }
+    samples: Any = PreparedBatch(arrays, of_sample(2, dtype="uint32"), (), of_sample(dtype="float32"))  # pyright: ignore[reportArgumentType]  # shapes in place of arrays
+    null_text = jax.ShapeDtypeStruct((trunk.text_len, trunk.text_dim), jnp.dtype(shape.dtype))
+    return to_batch(samples, {"null_text": null_text})
+
+
+@dataclasses.dataclass(frozen=True)
+class TalkVerseRecipe:
+    """What prepared samples were made with; fields in the order in which meta.json has them.
+
+    Attributes:
+      vae, audio, text: hashes of the encoders' weights.
+      size_bucket, num_frames, audio_alignment, seed, windows, shard_size: as the flags.
+      motion_frames: before the frames to be learnt.
+      dtype: of the latents and hidden states.
+      roi: masks of face and body were made.
+      channels, audio_layers, audio_dim, motion_latents, text_len: C, layers, A, M, text_len.
+      samples: hash of the videos and what is known of them.
+    """
+
+    vae: str
+    audio: str
+    text: str
+    size_bucket: str
+    num_frames: int
+    motion_frames: int
+    audio_alignment: str
+    dtype: str
+    roi: bool
+    channels: int
+    audio_layers: int
+    audio_dim: int
+    motion_latents: int
+    text_len: int
+    seed: int
+    windows: int
+    shard_size: int
+    samples: str
+    format: int = FORMAT
+
+
+def _lengths(configs: ModelConfigs, frames: int, always_motion: bool) -> Lengths:
+    return Lengths(frames, configs.dit.motion_frames, always_motion, strides=configs.vae.strides)
+
+
+def _wanted(configs: ModelConfigs, settings: WindowSettings) -> dict[str, Any]:
+    return {"motion_frames": configs.dit.motion_frames, "audio_alignment": settings.audio_alignment}
+
+
+def _recipe(configs: ModelConfigs, settings: WindowSettings, values: Mapping[str, Any]) -> TalkVerseRecipe:
+    dit = configs.dit
+    return TalkVerseRecipe(
+        **values,
+        **_wanted(configs, settings),
+        channels=configs.vae.z_dim,
+        audio_layers=dit.audio_layers,
+        audio_dim=dit.audio_dim,
+        motion_latents=dit.motion_latent_frames,
+        text_len=dit.trunk.text_len,
+    )
+
+
+def _stored(configs: ModelConfigs, recipe: TalkVerseRecipe, shape: WindowShape) -> dict[str, StoredArray]:
+    return _arrays(configs, recipe.num_frames, shape.height, shape.width, recipe.dtype)
+
+
+def _arrays(configs: ModelConfigs, frames: int, height: int, width: int, dtype: str) -> dict[str, StoredArray]:
+    """The arrays of a sample in the order in which they are written."""
+    dit, trunk, kind = configs.dit, configs.dit.trunk, jnp.dtype(dtype)
+    count, *grid = _latent_sizes(configs, frames, height, width)
+    channels = configs.vae.z_dim
+    return {
+        "target": StoredArray((count, *grid, channels), kind),
+        "motion": StoredArray((dit.motion_latent_frames, *grid, channels), kind, "with motion"),
+        "reference": StoredArray((1, *grid, channels), kind),
+        "audio": StoredArray((frames, dit.audio_layers, dit.audio_dim), kind),
+        "text": StoredArray((trunk.text_len, trunk.text_dim), kind, "filled rows"),
+        "face": StoredArray((count, *grid), np.uint8),
+        "body": StoredArray((count, *grid), np.uint8),
+    }
+
+
+def _latent_sizes(configs: ModelConfigs, frames: int, height: int, width: int) -> tuple[int, int, int]:
+    """Latent frames, rows and columns of frames that follow others."""
+    vae = configs.vae
+    return frames // vae.time_stride, height // vae.space_stride, width // vae.space_stride
+
+
+def _adapted(model: nnx.Module) -> Iterator[Linear]:
+    for _, block in nnx.iter_graph(model):
+        if isinstance(block, Block):
+            yield from block.adaptable()
+
+
+def _block(path: str) -> int | None:
+    return int(path.split("/")[1]) if path.startswith("blocks/") else None
+
+
+def _flops(configs: ModelConfigs, shape: BatchShape, trained_blocks: int) -> float:
+    sizes = _latent_sizes(configs, shape.frames, shape.height, shape.width)
+    return shape.samples * training_flops(configs.dit, *sizes, trained_blocks=trained_blocks)
+
+
+def _preview(request: PreviewRequest, settings: TrainingSettings) -> dict[str, Any]:
+    return {
+        "image": request.image,
+        "audio": request.audio,
+        "prompt": request.prompt,
+        "size_bucket": request.size_bucket,
+        "infer_frames": request.frames,
+        "num_clip": 1,
+        "sample_steps": request.steps,
+        "audio_alignment": settings.audio_alignment,
+        "base_seed": request.seed,
+    }
+
+
+TRAINING = FamilyTraining(
+    component=_COMPONENT,
+    trainable=Trainable(
+        own=(*_AUDIO, *_PACKER, "token_kind"),
+        minimal=("time_embedding/*", "head/*"),
+        raised=_PACKER,
+        raised_of_all=_AUDIO,
+        blocks=lambda config: config.trunk.num_layers,
+        block=_block,
+        adapted=_adapted,
+    ),
+    losses={FLOW_MATCHING: lambda settings, roi: FlowMatching(Dropouts.of(settings), roi)},
+    samples=SampleFormat(
+        encoders=("vae", "audio", "text"),
+        constants=("null_text",),
+        recipe_type=TalkVerseRecipe,
+        arrays=_stored,
+    ),
+    wanted=_wanted,
+    recipe=_recipe,
+    lengths=_lengths,
+    load_encoder=WindowEncoder.load,
+    to_batch=to_batch,
+    inputs_spec=inputs_spec,
+    flops=_flops,
+    head_dim=lambda configs: configs.dit.trunk.head_dim,
+    preview=_preview,
+)

@@ -1,0 +1,190 @@
+"""Bricks of parity: how a component of a reference bundle is run by our modules (docs/parity.md).
+
+A case takes a bundle and gives what our code computes, under the bundle's names and in its layout: bundles are laid
+out as PyTorch has it (channels second: B C F h w), our arrays are channels-last. A family lists its cases by the
+bundle's component:
+
+    parity_cases = {"vae": partial(vae_case, MODELS), "scheduler": scheduler_case, "dit": its own}
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from talkverse_jax.core import tree
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.diffusion.flow import make_schedule
+from talkverse_jax.diffusion.solvers import advance, solver_coefficients, start
+from talkverse_jax.models.umt5.config import UMT5Config
+from talkverse_jax.models.vae.config import VAEConfig
+from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
+from talkverse_jax.pipeline.encoders import AudioEncoder, normalise
+from talkverse_jax.pipeline.placement import Layouts, component_layouts
+from talkverse_jax.sharding.mesh import make_mesh
+from talkverse_jax.sharding.mesh_config import MeshConfig
+from talkverse_jax.weights import lora
+from talkverse_jax.weights.bundle import Bundle
+from talkverse_jax.weights.component import Component
+from talkverse_jax.weights.match import load_torch
+from talkverse_jax.weights.published import Origin
+from talkverse_jax.weights.rule import torch_tensor
+
+Arrays = dict[str, np.ndarray]
+
+_VELOCITY = "tanh(einsum('dc,bcfhw->bdfhw', A, x)) * (0.5 + t/2000)"
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityCase:
+    """What our code computed; taps are in order of computation."""
+
+    outputs: Arrays
+    taps: Arrays = dataclasses.field(default_factory=dict)
+
+
+RunCase = Callable[[Bundle, MeshConfig | None], ParityCase]
+
+
+def channels_last(x: np.ndarray) -> jax.Array:
+    """B C ... -> B ... C."""
+    return jnp.asarray(np.moveaxis(x, 1, -1))
+
+
+def channels_second(x: Any) -> np.ndarray:
+    """B ... C -> B C ..."""
+    return np.moveaxis(np.asarray(x), -1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class BundleModels:
+    """A family's components, to be given a bundle's weights.
+
+    Attributes:
+      sources: where each is published.
+      sources_type: the family's options that name published files.
+    """
+
+    components: Mapping[str, Component]
+    sources: Mapping[str, Origin]
+    sources_type: type
+
+    def layouts(self, mesh: MeshConfig | None, heads: int | None = None) -> Layouts:
+        """The components' layouts on all devices; on the first one where no mesh is asked for.
+
+        Args:
+          heads: of the transformer; without one, any mesh fits.
+        """
+        devices = jax.devices()
+        return component_layouts(mesh and make_mesh(mesh, devices, heads or len(devices)), self.components)
+
+    def load(self, bundle: Bundle, name: str, config: Any, layouts: Layouts, part: str | None = None) -> Any:
+        """A component with the bundle's weights in float32, where its layout puts them.
+
+        Args:
+          part: the name of its recipe, in a bundle that has several.
+
+        Raises:
+          UserError: a file that the bundle names is missing, or not the one it was made with.
+        """
+        component, where = self.components[name], str(bundle.path)
+        tensors, pairs, rank, alpha = self._tensors(bundle, name, config, part)
+        if pairs:
+            lora.check(pairs, {name: value.shape for name, value in tensors.items()}, rank, where)
+            for layer, pair in pairs.items():
+                merged = pair.blocks(tensors[f"{layer}.weight"].T, alpha / rank, np.dtype(np.float32))
+                tensors[f"{layer}.weight"] = merged.read(slice(None)).T
+        layout = layouts[name]
+        module = component.abstract(config, layout=layout)
+        place = layout.parameter_sharding(component.axes) if layout.mesh else None
+        return load_torch(module, component.rules, tensors, where, component.ignored, place)
+
+    def _tensors(self, bundle: Bundle, name: str, config: Any, part: str | None):
+        """By PyTorch name; LoRA pairs to be added to them, their rank and alpha."""
+        if named := bundle.meta.get("weights"):
+            flags = [field.name for field in dataclasses.fields(self.sources_type)]
+            sources = self.sources_type(**{flag: named.get(flag) for flag in flags})
+            published = self.sources[name].open(self.components[name], config, sources)
+            for file in published.tensor_files:
+                if file.stat().st_size != named["bytes"].get(file.name):
+                    raise UserError(f"{file}: not the file {bundle.path.name} was made with; make the bundle again")
+            return dict(published.tensors), published.pairs, named.get("lora_rank"), named.get("lora_alpha")
+        plain, pairs = lora.split(bundle.group("lora") if name == "dit" else {}, str(bundle.path))
+        of_pairs = bundle.meta.get("lora", {})
+        return {**bundle.weights(part), **plain}, pairs, of_pairs.get("rank"), of_pairs.get("alpha")
+
+
+def vae_config(models: BundleModels, sizes: Mapping[str, Any], taps: Mapping[str, np.ndarray]) -> VAEConfig:
+    """The VAE's config from a bundle's; what the bundle does not name is as published."""
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
+    for name, tap in (("latent_mean", "mean"), ("latent_std", "std")):
+        if tap in taps:
+            found[name] = tuple(map(float, taps[tap]))
+    return dataclasses.replace(models.components["vae"].real_size(), **found)
+
+
+def vae_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
+    """`video` encoded, `latents` decoded."""
+    inputs = bundle.group("inputs")
+    vae = models.load(bundle, "vae", vae_config(models, bundle.config, bundle.group("taps")), models.layouts(mesh))
+    encoded = jax.jit(type(vae).encode)(vae, channels_last(inputs["video"]))
+    decoded = jax.jit(type(vae).decode)(vae, channels_last(inputs["latents"]))
+    return ParityCase({"encoded": channels_second(encoded), "decoded": channels_second(decoded)})
+
+
+def umt5_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
+    """`ids` and `mask` to hidden states."""
+    config, inputs = UMT5Config.from_upstream(bundle.config, str(bundle.path)), bundle.group("inputs")
+    hidden = models.load(bundle, "text", config, models.layouts(mesh))(inputs["ids"], inputs["mask"])
+    return ParityCase({"hidden": np.asarray(hidden)})
+
+
+def wav2vec2_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
+    """`waveform` to hidden states, all of them and those at 25 frames a second."""
+    config = Wav2Vec2Config.from_huggingface(bundle.config, str(bundle.path))
+    model = models.load(bundle, "audio", config, models.layouts(mesh))
+    waveform = bundle.group("inputs")["waveform"][0]
+    normalized = normalise(waveform)[None]
+    outputs = {
+        "hidden_states": np.moveaxis(np.asarray(model(normalized)[0]), 1, 0),
+        "hidden_states_25fps": np.moveaxis(AudioEncoder(model).encode(waveform), 1, 0),
+    }
+    return ParityCase(outputs, {"normalized": normalized})
+
+
+def scheduler_case(bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
+    """A solver's walk along a velocity field that the bundle spells out.
+
+    Raises:
+      UserError: it is another field.
+    """
+    if bundle.meta["velocity"] != _VELOCITY:
+        raise UserError(f"{bundle.path}: velocity field {bundle.meta['velocity']!r}; known is {_VELOCITY!r}")
+    config, inputs = bundle.config, bundle.group("inputs")
+    schedule = make_schedule(config["solver"], config["steps"], config["shift"])
+    state = start(inputs["latents"])
+    trajectory = [np.asarray(state.sample)]
+    step = jax.jit(advance)
+    for timestep, row in zip(schedule.timesteps, solver_coefficients(config["solver"], schedule)):
+        mixed = jnp.einsum("dc,bcfhw->bdfhw", inputs["A"], state.sample)
+        state = step(state, jnp.tanh(mixed) * (0.5 + timestep / 2000), row)
+        trajectory.append(np.asarray(state.sample))
+    return ParityCase(
+        {"latents": trajectory[-1], "trajectory": np.stack(trajectory)},
+        {"sigmas": schedule.sigmas, "timesteps": schedule.timesteps},
+    )
+
+
+def loss_and_gradients(component: Component, model: nnx.Module, loss: Callable[[Any], jax.Array]) -> Arrays:
+    """`loss`; `grad/NAME`, its gradient for every tensor by PyTorch name and layout; `grad_norms`, sorted by name."""
+    graphdef, params, frozen, _ = tree.divide(model, lambda _: True)
+    value, gradients = jax.jit(jax.value_and_grad(lambda params: loss(tree.join(graphdef, params, frozen))))(params)
+    flat = tree.parameters(tree.join(graphdef, gradients, frozen))
+    by_name = dict(torch_tensor(component.rules, path, np.asarray(gradient)) for path, gradient in flat.items())
+    norms = np.array([np.linalg.norm(by_name[name].ravel()) for name in sorted(by_name)])
+    named = {f"grad/{name}": gradient for name, gradient in by_name.items()}
+    return {"loss": np.asarray(value), **named, "grad_norms": norms}

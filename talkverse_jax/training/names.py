@@ -1,0 +1,6 @@
+"""Names of choices that a person has of training. Imports no JAX."""
+
+from typing import Literal
+
+StrategyName = Literal["none", "framepack", "minimal", "lora", "moderate", "aggressive", "full"]
+Beginning = Literal["weights", "adapter", "all"]

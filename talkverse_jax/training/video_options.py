@@ -1,0 +1,65 @@
+"""Which videos are trained on, and what of them makes a sample: options of training and of preparing. Imports no
+JAX."""
+
+import dataclasses
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import check_at_least, check_shares, option
+from talkverse_jax.media.buckets import BUCKETS
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoOptions:
+    """A data set of videos."""
+
+    dataset_metadata_path: tuple[str, ...] = option(
+        "CSV files with video_path, caption, fps, scenes (docs/data.md)", group="input", metavar="FILE", default=()
+    )
+    dataset_base_path: str = option(
+        "folder that the paths in the CSV start from", group="input", metavar="DIR", default="data"
+    )
+    enable_roi_loss: bool = option(
+        "weigh face and body in the loss, by masks made of boxes", group="input", default=False
+    )
+    roi_dir: str | None = option(
+        "folder of their keypoint files, npz (default: beside the videos)",
+        group="input",
+        metavar="DIR",
+        default=None,
+    )
+    roi_detector: str | None = option(
+        "finds faces where there is no keypoint file: module:function", group="input", metavar="NAME", default=None
+    )
+    size_bucket: str = option(
+        f"table of sizes ({', '.join(BUCKETS)}); each video takes the closest to its shape",
+        group="input",
+        metavar="NAME",
+        default="fasttalk-480",
+    )
+    num_frames: int = option(
+        "frames to be learnt of a window, a multiple of 4", group="input", metavar="N", default=120
+    )
+    always_use_motion_frames: bool = option(
+        "leave out videos that are too short for motion frames", group="input", default=False
+    )
+    max_skipped_share: float = option(
+        "share of samples that may be unreadable before the run stops", group="input", metavar="X", default=0.05
+    )
+    seed: int = option(
+        "of windows, references and all else that is random; one seed, one run",
+        group="input",
+        metavar="N",
+        default=0,
+    )
+    num_workers: int = option(
+        "processes that read videos; 0: threads of this one", group="machine", metavar="N", default=2
+    )
+    t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False)
+
+    def __post_init__(self):
+        check_at_least(self, num_workers=0, num_frames=1)
+        check_shares(self, "max_skipped_share")
+        if self.size_bucket not in BUCKETS:
+            raise UserError(f"{self.size_bucket}: unknown; give one of {', '.join(BUCKETS)}", field="size_bucket")
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"{self.seed}: give a number from 0 to below 2**31", field="seed")

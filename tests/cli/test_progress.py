@@ -1,0 +1,25 @@
+"""What is drawn on the terminal."""
+
+from talkverse_jax.cli.progress import TerminalEvents, TerminalReporter
+
+
+def test_bars_of_clips_and_steps(capsys):
+    with TerminalEvents() as events:
+        events.notice("128x128, 2 clips")
+        for clip in (1, 2):  # an earlier run made clip 0
+            for step in range(3):
+                events.step(step, 3)
+            events.clip(clip, 3, lambda: None)
+    told = capsys.readouterr()
+    assert told.out == "" and "128x128, 2 clips\n" in told.err
+    assert "clips: 100%" in told.err and "3/3" in told.err and "steps:" in told.err
+
+
+def test_lines_and_a_bar_of_long_work(capsys):
+    reporter = TerminalReporter()
+    with reporter.bar(4, "videos", "video", done=1) as bar:
+        bar.update(3)
+        bar.note("fast")
+    reporter.say("done")
+    told = capsys.readouterr()
+    assert told.out == "" and "4/4" in told.err and "fast" in told.err and told.err.endswith("done\n")

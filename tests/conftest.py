@@ -30,6 +30,10 @@ from tests.annotations import check
 
 jaxtyping.install_import_hook("talkverse_jax", f"{check.__module__}.{check.__name__}")
 
+from talkverse_jax.pipeline import registry
+
+registry.register("second", "tests.second")
+
 GOLDENS = Path(__file__).parent / "goldens"
 CONFIGS = Path(__file__).parent.parent / "configs"
 

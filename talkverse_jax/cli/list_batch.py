@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.core.options import Groups, option
+from talkverse_jax.pipeline import registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,9 @@ class ListOptions:
     prompt: str | None = option(
         "prompt of the pictures that have no NAME.txt", group="input", metavar="TEXT", default=None
     )
+    family: str = option(
+        "family of the models that make the videos", group="input", metavar="NAME", default=registry.DEFAULT
+    )
 
 
 def groups(family: str) -> Groups:
@@ -33,6 +37,6 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
 
     from talkverse_jax.run.batch.make_list import list_batch, write_list
 
-    items = list_batch(asked.pictures, asked.sounds, asked.prompt, asked.output)
+    items = list_batch(asked.pictures, asked.sounds, asked.prompt, asked.output, asked.family)
     write_list(items, asked.output)
     print(f"{len(items)} videos in {asked.output}", file=sys.stderr)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from talkverse_jax.cli.families import FamilyChoice, family_named
 from talkverse_jax.cli.flags import Given, read
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import Groups, describe
+from talkverse_jax.core.options import Groups, blanks, describe
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.run.options import BatchOptions, Output
 from talkverse_jax.sharding.process_options import ProcessOptions
 
-DESCRIPTION = f"{__doc__} With --batch the list gives --image, --audio and --prompt."
+DESCRIPTION = f"{__doc__} With --batch the list says of what."
 _OF_A_JOB = ("files", "settings")
 
 
@@ -53,7 +53,7 @@ def _one(made: dict, family: str) -> None:
     with distributed.session(*processes.processes, heartbeat_timeout=processes.heartbeat_timeout):
         compile_cache.enable()
         job = Job.make(family, weights, machine, made["files"], settings, made["output"].output)
-        pipeline = registry.find(family).load_pipeline(weights, machine, guided=settings.guided)
+        pipeline = registry.find(family).load_pipeline(weights, machine, settings=settings)
         with TerminalEvents() as events:
             make_video(pipeline, job, events, resume=made["output"].resume)
 
@@ -73,9 +73,8 @@ def _many(made: dict, family: str, given: Given) -> None:
 
     of_all = {"settings": registry.settings_of(family).Settings}
     values = {each.name: given.values[each.name] for each in describe(of_all) if each.name in given.values}
-    of_items = {each.name: "" for each in describe(of_all) if each.required}
-    usual = given.having(of_items).build(of_all)["settings"]
+    usual = given.having(blanks(of_all)).build(of_all)["settings"]
     compile_cache.enable()
     load = registry.find(family).load_pipeline
-    pipeline = load(weights, machine, guided=usual.guided, pack=batch.batch_size, keep_encoders=True)
+    pipeline = load(weights, machine, settings=usual, pack=batch.batch_size, keep_encoders=True)
     sys.exit(1 if run_batch(pipeline, Base(family, weights, machine, values), batch, TerminalReporter()) else 0)

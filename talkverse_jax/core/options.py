@@ -36,6 +36,7 @@ def option(
     metavar: str | None = None,
     decides: bool = False,
     positional: bool = False,
+    alias: str | None = None,
 ) -> Any:
     """A dataclass field with its line of help; without a default it is required.
 
@@ -44,9 +45,10 @@ def option(
       metavar: what help shows for the value; FILE and DIR are paths, a LIST is separated by commas.
       decides: the value changes a video beyond rounding. Of a FILE its contents count.
       positional: a command takes it without a flag.
+      alias: a short name in the lists of batches.
     """
     metadata = {"help": help, "group": group, "metavar": metavar, "decides": decides, "positional": positional}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata | {"alias": alias})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Option:
     metavar: str | None
     decides: bool
     positional: bool
+    alias: str | None
 
     @property
     def required(self) -> bool:
@@ -152,6 +155,17 @@ def defaults(*made: Any) -> dict[str, Any]:
         for field in dataclasses.fields(group)
         if field.metadata["decides"] and field.metadata["metavar"] != "FILE"
     }
+
+
+def blanks(groups: Groups) -> dict[str, Any]:
+    """A value for each required option, where what it is does not matter."""
+
+    def blank(each: Option) -> Any:
+        if each.many:
+            return ()
+        return each.choices[0] if each.choices else each.kind()
+
+    return {each.name: blank(each) for each in describe(groups) if each.required}
 
 
 def schema(groups: Groups) -> dict[str, Any]:

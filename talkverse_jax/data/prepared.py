@@ -95,6 +95,30 @@ class StoredArray:
         return stored
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What samples were made with. A family adds a hash of the weights of each of its encoders, by name, and what else
+    decides its samples.
+
+    Attributes:
+      size_bucket, num_frames, seed, windows, shard_size: as the flags.
+      dtype: of latents and hidden states.
+      roi: masks of face and body were made.
+      samples: a hash of the videos and what is known of them.
+      format: of the files.
+    """
+
+    size_bucket: str
+    num_frames: int
+    dtype: str
+    roi: bool
+    seed: int
+    windows: int
+    shard_size: int
+    samples: str
+    format: int = FORMAT
+
+
 @dataclasses.dataclass(frozen=True)
 class SampleFormat:
     """How a family's prepared samples are stored.
@@ -102,10 +126,7 @@ class SampleFormat:
     Attributes:
       encoders: components that make the samples; the recipe has a hash of the weights of each, by name.
       constants: names of the arrays that all samples share; each is a file.
-      recipe_type: a frozen dataclass, what samples were made with, its fields in the order in which they are
-        written. All have these: size_bucket, num_frames, seed, windows and shard_size as the flags; dtype of latents
-        and hidden states; roi: masks of face and body were made; samples, a hash of the videos and what is known of
-        them; format, of the files; and a hash for each of the encoders.
+      recipe_type: a `Recipe`, or another frozen dataclass with its fields; written in their order.
       arrays: (configs of all components, recipe, shape) -> the arrays of a sample of that shape, in the order in
         which they are written. A function of a module: it is sent to other processes.
     """

@@ -82,13 +82,13 @@ def steps_of(solver: Solver, schedule: Schedule) -> list[Step]:
 
 class Hold(Protocol):
     """What overwrites parts of the latents: a pytree (a NamedTuple with these methods), whose arrays are arguments of
-    the compiled step. Both methods are traced, and get a key of their own where the loop has one."""
+    the compiled step. Both methods are traced, and get a key for each sample where the loop has them."""
 
-    def before(self, latents: Latents, step: Step, key: Key[Array, ""] | None) -> Latents:
+    def before(self, latents: Latents, step: Step, keys: Key[Array, " B"] | None) -> Latents:
         """The latents that the model is called with; they are at `step.coefficients.sigma`."""
         ...
 
-    def after(self, latents: Latents, step: Step, key: Key[Array, ""] | None) -> Latents:
+    def after(self, latents: Latents, step: Step, keys: Key[Array, " B"] | None) -> Latents:
         """The latents that the step ends with; they are at `step.coefficients.following`."""
         ...
 
@@ -113,7 +113,7 @@ def denoising_step(
     step: Step,
     conditions: Any,
     scales: Any = (),
-    key: Key[Array, ""] | None = None,
+    keys: Key[Array, " B"] | None = None,
     hold: Hold | None = None,
     *,
     guidance: Guidance = PLAIN,
@@ -124,16 +124,23 @@ def denoising_step(
     Args:
       caching: call `cached_velocity`: with the state's cache, if there is one.
     """
-    keys = [None] * 3 if key is None else list(jax.random.split(jax.random.fold_in(key, step.index), 3))
+    before, between, after = _keys_of(keys, step.index)
     solver = state.solver
     if hold is not None:
-        solver = solver._replace(sample=hold.before(solver.sample, step, keys[0]))
+        solver = solver._replace(sample=hold.before(solver.sample, step, before))
     velocities, cache = _velocities(model, solver.sample, step.timestep, conditions, state.cache, guidance, caching)
     velocity, guided = guidance.combine(velocities, scales, state.guidance)
-    solver = advance(solver, velocity, step.coefficients, keys[1])
+    solver = advance(solver, velocity, step.coefficients, between)
     if hold is not None:
-        solver = solver._replace(sample=hold.after(solver.sample, step, keys[2]))
+        solver = solver._replace(sample=hold.after(solver.sample, step, after))
     return LoopState(*jax.tree.map(model.layout.constrain, (solver, guided)), cache)
+
+
+def _keys_of(keys: Key[Array, " B"] | None, index: Int[Array, ""]) -> Sequence[Key[Array, " B"] | None]:
+    """Of a step: what it draws for a sample depends on no other."""
+    if keys is None:
+        return [None] * 3
+    return jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, index), 3), out_axes=1)(keys)
 
 
 def _velocities(
@@ -156,7 +163,7 @@ def denoise(
     schedule: Schedule,
     guidance: Guidance = PLAIN,
     scales: Any = (),
-    key: Key[Array, ""] | None = None,
+    keys: Key[Array, " B"] | None = None,
     hold: Hold | None = None,
     skips: Sequence[bool] | None = None,
     on_step: Callable[[int, int], None] = lambda index, count: None,
@@ -166,7 +173,7 @@ def denoise(
     Args:
       conditions: of `model.prepare`, for all branches of `guidance`.
       scales: of `guidance`; numbers.
-      key: of what is random on the way: where the solver or `hold` asks for it.
+      keys: of what is random on the way, one for each sample: where the solver or `hold` asks for them.
       hold: what overwrites parts of the latents.
       skips: for each step, whether a `CachingDenoiser` uses what the last full step left; the first cannot. Two
         programs are compiled.
@@ -179,13 +186,13 @@ def denoise(
     # Where later states will be, which is whole on every device: jit compiles once more for another place.
     place = model.layout.sharding() or jax.tree.leaves((conditions, jnp.asarray(noise)))[0].sharding
     state = LoopState(*jax.device_put((start(noise), guidance.start(noise)), place))
-    key = None if key is None else jax.device_put(key, place)
+    keys = None if keys is None else jax.device_put(keys, place)
     scales = jax.tree.map(np.float32, scales)
     for index, step in enumerate(steps):
         if skips is not None and not skips[index]:
             state = state._replace(cache=None)
         state = denoising_step(
-            model, state, step, conditions, scales, key, hold, guidance=guidance, caching=skips is not None
+            model, state, step, conditions, scales, keys, hold, guidance=guidance, caching=skips is not None
         )
         jax.block_until_ready(state.solver.sample)
         on_step(index, len(steps))

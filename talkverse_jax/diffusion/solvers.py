@@ -63,21 +63,26 @@ def advance(
     state: SolverState,
     velocity: Float[Array, "..."],
     coefficients: StepCoefficients,
-    key: Key[Array, ""] | None = None,
+    keys: Key[Array, " B"] | None = None,
 ) -> SolverState:
     """One step, given the velocity at `state.sample`.
 
     Args:
-      key: of the fresh noise, where the solver adds some.
+      keys: of each sample's fresh noise, where the solver adds some.
     """
     data = state.sample - coefficients.sigma * velocity
     corrected = _combine(coefficients.corrector, state.sample, state.corrected, data, state.data1, state.data2)
     following = _combine(coefficients.predictor, corrected, data, state.data1)
     if coefficients.noise is not None:
-        if key is None:
-            raise ValueError("this solver adds noise: give it a key")
-        following += coefficients.noise * jax.random.normal(key, following.shape, jnp.float32)
+        if keys is None:
+            raise ValueError("this solver adds noise: give it keys")
+        following += coefficients.noise * fresh_noise(keys, following.shape)
     return SolverState(following, corrected, data, state.data1)
+
+
+def fresh_noise(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, "B ..."]:
+    """Normal numbers, each sample's by its own key; `shape` has the samples first."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape[1:], jnp.float32))(keys)
 
 
 def _combine(weights: Float[Array, " n"], *terms: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from talkverse_jax.core.options import build
 from talkverse_jax.core.paths import existing_file, new_folder
-from talkverse_jax.data.metadata import Row, read_metadata
+from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
@@ -55,19 +55,15 @@ def speak(
     jobs, pictures = [], []
     for row in read_metadata([metadata], str(Path(metadata).parent)):
         pictures.append(existing_file(Path(row.video).with_suffix(".png"), "the picture of a person of the set"))
-        made = build(groups, {**settings, **_of_person(row, pictures[-1])}, metadata)
+        person = module.of_person(str(pictures[-1]), row.video, row.caption)
+        made = build(groups, {**settings, **person}, metadata)
         jobs.append(Job.make(family, weights, machine, **made, output=str(target / f"{row.name}.mp4")))
-    guided = any(job.settings.guided for job in jobs)
-    pipeline = registry.find(family).load_pipeline(weights, machine, guided=guided, keep_encoders=True)
+    pipeline = registry.find(family).load_pipeline(weights, machine, settings=jobs[0].settings, keep_encoders=True)
     spoken = []
     for job, picture in zip(jobs, pictures):
         with listen() as events:
             encoded = pipeline.encode(job, events)
             timeline = pipeline.timeline(encoded)
             video = make_video(pipeline, job, events, encoded=encoded)
-        spoken.append(Spoken(video, picture, tuple(start - timeline.trim for start in timeline.starts[1:])))
+        spoken.append(Spoken(video, picture, timeline.borders))
     return spoken
-
-
-def _of_person(row: Row, picture: Path) -> dict[str, str]:
-    return {"image": str(picture), "audio": row.video, "prompt": row.caption}

@@ -63,6 +63,12 @@ BUCKETS: dict[str, dict[float, tuple[int, int]]] = {
 _TYPICAL = {"fasttalk-480": (640, 640), "fasttalk-720": (704, 1280), "tiny-128": (128, 128)}
 
 
+def register(name: str, sizes: dict[float, tuple[int, int]]) -> None:
+    """Add a family's own bucket; its first size is the one that documentation speaks of."""
+    BUCKETS[name] = sizes
+    _TYPICAL[name] = next(iter(sizes.values()))
+
+
 def sizes(bucket: str) -> tuple[tuple[int, int], ...]:
     """The sizes (H, W) of the named bucket; that which documentation speaks of comes first.
 

@@ -5,6 +5,8 @@ out as PyTorch has it (channels second: B C F h w), our arrays are channels-last
 bundle's component:
 
     parity_cases = {"vae": partial(vae_case, MODELS), "scheduler": scheduler_case, "dit": its own}
+
+Where a component has another name than usual, it is given: `partial(vae_case, MODELS, name="pixels")`.
 """
 
 import dataclasses
@@ -80,7 +82,7 @@ class BundleModels:
           heads: of the transformer; without one, any mesh fits.
         """
         devices = jax.devices()
-        return component_layouts(mesh and make_mesh(mesh, devices, heads or len(devices)), self.components)
+        return component_layouts(mesh and make_mesh(mesh, devices, heads or len(devices)), self.components.values())
 
     def load(self, bundle: Bundle, name: str, config: Any, layouts: Layouts, part: str | None = None) -> Any:
         """A component with the bundle's weights in float32, where its layout puts them.
@@ -113,40 +115,43 @@ class BundleModels:
                 if file.stat().st_size != named["bytes"].get(file.name):
                     raise UserError(f"{file}: not the file {bundle.path.name} was made with; make the bundle again")
             return dict(published.tensors), published.pairs, named.get("lora_rank"), named.get("lora_alpha")
-        plain, pairs = lora.split(bundle.group("lora") if name == "dit" else {}, str(bundle.path))
+        plain, pairs = lora.split(bundle.group("lora") if self.sources[name].adapter else {}, str(bundle.path))
         of_pairs = bundle.meta.get("lora", {})
         return {**bundle.weights(part), **plain}, pairs, of_pairs.get("rank"), of_pairs.get("alpha")
 
 
-def vae_config(models: BundleModels, sizes: Mapping[str, Any], taps: Mapping[str, np.ndarray]) -> VAEConfig:
+def vae_config(
+    models: BundleModels, sizes: Mapping[str, Any], taps: Mapping[str, np.ndarray], name: str = "vae"
+) -> VAEConfig:
     """The VAE's config from a bundle's; what the bundle does not name is as published."""
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
-    for name, tap in (("latent_mean", "mean"), ("latent_std", "std")):
+    for constant, tap in (("latent_mean", "mean"), ("latent_std", "std")):
         if tap in taps:
-            found[name] = tuple(map(float, taps[tap]))
-    return dataclasses.replace(models.components["vae"].real_size(), **found)
+            found[constant] = tuple(map(float, taps[tap]))
+    return dataclasses.replace(models.components[name].real_size(), **found)
 
 
-def vae_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
+def vae_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None, name: str = "vae") -> ParityCase:
     """`video` encoded, `latents` decoded."""
     inputs = bundle.group("inputs")
-    vae = models.load(bundle, "vae", vae_config(models, bundle.config, bundle.group("taps")), models.layouts(mesh))
+    config = vae_config(models, bundle.config, bundle.group("taps"), name)
+    vae = models.load(bundle, name, config, models.layouts(mesh))
     encoded = jax.jit(type(vae).encode)(vae, channels_last(inputs["video"]))
     decoded = jax.jit(type(vae).decode)(vae, channels_last(inputs["latents"]))
     return ParityCase({"encoded": channels_second(encoded), "decoded": channels_second(decoded)})
 
 
-def umt5_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
+def umt5_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None, name: str = "text") -> ParityCase:
     """`ids` and `mask` to hidden states."""
     config, inputs = UMT5Config.from_upstream(bundle.config, str(bundle.path)), bundle.group("inputs")
-    hidden = models.load(bundle, "text", config, models.layouts(mesh))(inputs["ids"], inputs["mask"])
+    hidden = models.load(bundle, name, config, models.layouts(mesh))(inputs["ids"], inputs["mask"])
     return ParityCase({"hidden": np.asarray(hidden)})
 
 
-def wav2vec2_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
+def wav2vec2_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None, name: str = "audio") -> ParityCase:
     """`waveform` to hidden states, all of them and those at 25 frames a second."""
     config = Wav2Vec2Config.from_huggingface(bundle.config, str(bundle.path))
-    model = models.load(bundle, "audio", config, models.layouts(mesh))
+    model = models.load(bundle, name, config, models.layouts(mesh))
     waveform = bundle.group("inputs")["waveform"][0]
     normalized = normalise(waveform)[None]
     outputs = {

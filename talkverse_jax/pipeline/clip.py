@@ -4,6 +4,7 @@ Shapes: n frames, H W pixels.
 """
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,12 @@ class Timeline:
         start = self.starts[clip]
         end = self.starts[clip + 1] if clip + 1 < self.clips else self.frames
         return slice(max(0, self.trim - start), max(0, min(end, self.frames) - start))
+
+    @property
+    def borders(self) -> tuple[int, ...]:
+        """The frames of the video at which its clips begin, but for the first clip."""
+        shown = [max(0, part.stop - part.start) for part in map(self.shown_of, range(self.clips))]
+        return tuple(itertools.accumulate(shown[:-1]))
 
     def __str__(self) -> str:
         plural = "s" * (self.clips != 1)

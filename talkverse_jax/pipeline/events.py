@@ -1,7 +1,7 @@
 """How a pipeline tells what it does, and asks whether to go on. Each caller has its own `Events`."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 
@@ -32,3 +32,28 @@ class Events:
     def cancelled(self) -> bool:
         """Whether to stop; asked after every denoising step."""
         return False
+
+
+class Together(Events):
+    """The events of several videos whose steps are shared."""
+
+    def __init__(self, events: Sequence[Events | None]):
+        self._listening = [one for one in events if one is not None]
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        with ExitStack() as stack:
+            for one in self._listening:
+                stack.enter_context(one.phase(name))
+            yield
+
+    def stepped(self, index: int, count: int) -> None:
+        """To be called after each step.
+
+        Raises:
+          Cancelled: everybody asks to stop.
+        """
+        for one in self._listening:
+            one.step(index, count)
+        if all([one.cancelled() for one in self._listening]):  # each must be asked
+            raise Cancelled

@@ -34,7 +34,8 @@ class Family:
       configs_type: a frozen dataclass of their sizes, a field for each component; refuses those that do not fit
         together.
       sources: where each component is published.
-      load_pipeline: (weights, machine, **how) -> Pipeline.
+      load_pipeline: (weights, machine, *, settings=None, pack=1, keep_encoders=False, mesh=) -> Pipeline, where
+        `settings` are those that jobs will have, as far as devices are shared by them.
       read: a job's files, read and checked; no model is needed.
       heads: (configs) -> attention heads of the transformer, which a mesh has to divide.
       sizes: (settings) -> the sizes (H, W) that a video can have; that which documentation speaks of comes first.

@@ -64,7 +64,7 @@ class Job:
                 if not field.metadata.get("decides"):
                     continue
                 if field.metadata["metavar"] != "FILE":
-                    found[field.name] = value
+                    found[field.name] = _plain(value)
                 elif value is not None:
                     found[f"{field.name}'s file"] = _digests(value)
         return found | {"base_seed": self.seed, _WEIGHTS: manifest.identity(self.weights.weights)}
@@ -84,7 +84,7 @@ class Job:
         now, before = dict(self.made_from), dict(before)
         before[_WEIGHTS] = manifest.comparable(before.get(_WEIGHTS))
         for name, default in options.defaults(self.weights, self.machine, self.files, self.settings).items():
-            before.setdefault(name, default)
+            before.setdefault(name, _plain(default))
         if self.any_seed:
             del now["base_seed"], before["base_seed"]
         return sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
@@ -96,6 +96,11 @@ class Job:
         seed = zlib.crc32(name.encode()) & 2**31 - 1
         settings = dataclasses.replace(self.settings, base_seed=seed)
         return dataclasses.replace(self, settings=settings, seed=seed)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _digests(value: str | tuple[str, ...]) -> Any:

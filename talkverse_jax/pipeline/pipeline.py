@@ -22,6 +22,7 @@ from talkverse_jax.pipeline.clip import Clip, State, Timeline
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.pipeline.models import Models
 
 Saved = dict[str, np.ndarray]  # what the next clip must know, by name
 
@@ -70,13 +71,15 @@ class Pipeline(abc.ABC):
 
     Attributes:
       family: its name.
-      weights, machine: what was loaded, and how.
+      weights, machine: what is loaded, and how.
+      models: by component.
       pack: how many states `advance` takes at once.
     """
 
     family: str
     weights: Weights
     machine: Machine
+    models: Models
     pack: int = 1
 
     def job(self, *, output: str = "talk.mp4", **values: Any) -> Job:
@@ -136,10 +139,10 @@ class Pipeline(abc.ABC):
     def restore(self, encoded: Encoded, clip: int, saved: Saved, events: Events) -> State:
         """The state that `save` described, before clip number `clip`; all processes have `saved`."""
 
-    @abc.abstractmethod
     def replace(self, **modules: nnx.Module) -> None:
         """Take other models, by component: such as the network as training has it now."""
+        self.models.replace(**modules)
 
-    @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
         """Devices and mesh, for the record."""
+        return self.models.describe()

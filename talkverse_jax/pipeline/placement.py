@@ -10,7 +10,7 @@ from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.pictures import picture_layout
-from talkverse_jax.sharding.rules import ENCODING, SAMPLING, Rules
+from talkverse_jax.weights.component import Component
 
 Layouts = dict[str, Layout]  # by component
 
@@ -25,7 +25,7 @@ def choose_mesh(asked: str | None, heads: int, branches: int) -> Mesh | None:
         sequence, each half of them that of one branch of guidance, and small ones keep half of the weights each;
         of CPU devices the first is taken.
       heads: of the transformer.
-      branches: of guidance, 1 or 2.
+      branches: of guidance, of all videos that are denoised together.
 
     Returns:
       None where one device is enough of a mesh.
@@ -52,16 +52,7 @@ def choose_mesh(asked: str | None, heads: int, branches: int) -> Mesh | None:
     return mesh
 
 
-def component_rules(name: str) -> Rules | None:
-    """How a component is split: the transformer (`dit`) by its sequence, an encoder by its layers.
-
-    Returns:
-      None for the VAE (`vae`), which is split by its pictures, on a mesh of its own.
-    """
-    return {"dit": SAMPLING, "vae": None}.get(name, ENCODING)
-
-
-def component_layouts(mesh: Mesh | None, names: Iterable[str] = ("dit", "vae", "text", "audio")) -> Layouts:
-    """Each component's layout."""
-    rules = {name: component_rules(name) for name in names}
-    return {name: Layout(mesh, found) if found else picture_layout(Layout(mesh)) for name, found in rules.items()}
+def component_layouts(mesh: Mesh | None, components: Iterable[Component]) -> Layouts:
+    """Each component's layout, by its name (see `Component.split`)."""
+    whole = Layout(mesh)
+    return {each.name: Layout(mesh, each.split) if each.split else picture_layout(whole) for each in components}

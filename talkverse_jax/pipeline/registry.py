@@ -1,8 +1,10 @@
 """The families by name: the one table that names them.
 
-A family is a package. Its module `settings` says what a person may set (`Files`, `Settings`, `Sources`) and imports no
-JAX; its module `family` holds the record `FAMILY`, with the models; its package `original`, where it has one, runs the
-program that it was written after.
+A family is a package. Its module `settings` says what a person may set (`Files`, `Settings` with a `base_seed`,
+`Sources`, `WindowSettings` and `TrainingSettings` with a `raised_rate`), which of it makes the person of a picture say
+a sound (`of_person`), and registers buckets of sizes of its own; it imports no JAX. Its module
+`family` holds the record `FAMILY`, with the models; its package `original`, where it has one, runs the program that it
+was written after.
 """
 
 import importlib

@@ -8,7 +8,6 @@ import math
 
 from jax.sharding import AbstractMesh
 
-from talkverse_jax.pipeline.placement import component_rules
 from talkverse_jax.pipeline.programs import component_bytes
 from talkverse_jax.plan.compile import Planned, bounds
 from talkverse_jax.plan.hlo_cost import Cost
@@ -50,7 +49,6 @@ def _weights(run: SamplingRun, sizes: MeshSizes) -> dict[str, int]:
     """Bytes of each component's parameters on one device; of what is split by pictures each has all."""
     mesh, found = AbstractMesh(sizes.shape, AXES), {}
     for name, component in run.family.components.items():
-        rules, dtype = component_rules(name), run.clip.dtypes[name]
-        layout = Layout(mesh, rules) if rules else None
-        found[name] = component_bytes(component, getattr(run.configs, name), dtype, layout)
+        layout = Layout(mesh, component.split) if component.split else None
+        found[name] = component_bytes(component, getattr(run.configs, name), run.clip.dtypes[name], layout)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from talkverse_jax.core import presets
-from talkverse_jax.core.options import build, describe
+from talkverse_jax.core.options import blanks, build, check_known, describe
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.machine import Machine, Weights
@@ -84,8 +84,10 @@ def sampling_options(family: str, path: str | Path) -> tuple[Any, Machine]:
     groups = {"settings": module.Settings, "machine": Machine}
     groups |= {"files": module.Files, "weights": Weights, "output": Output, "batch": BatchOptions}
     groups |= {"processes": ProcessOptions}
-    missing: dict[str, Any] = {each.name: () if each.many else "" for each in describe(groups) if each.required}
     values = presets.read(path)
     values.pop("family", None)
-    made = build(groups, missing | values, str(path))
+    check_known(groups, values, str(path))
+    wanted = {name: groups[name] for name in ("settings", "machine")}
+    given = {each.name: values[each.name] for each in describe(wanted) if each.name in values}
+    made = build(wanted, blanks(wanted) | given, str(path))
     return made["settings"], made["machine"]

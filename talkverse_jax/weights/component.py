@@ -9,6 +9,7 @@ from flax import nnx
 
 from talkverse_jax.core import tree
 from talkverse_jax.sharding.layout import Layout, ParameterAxes
+from talkverse_jax.sharding.rules import ENCODING, Rules
 from talkverse_jax.weights import match
 from talkverse_jax.weights.rule import Rule
 
@@ -26,6 +27,8 @@ class Component:
       ignored: shell patterns of names in its files that the model is known not to use.
       real_size: the published size.
       dtype: what its parameters are converted to unless told otherwise.
+      split: how it is split over devices when videos are made: an encoder by its layers, a transformer by its
+        sequence (`SAMPLING`); None: by its pictures, on a mesh of its own.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Component:
     ignored: tuple[str, ...]
     real_size: Callable[[], Any]
     dtype: str
+    split: Rules | None = ENCODING
 
     def abstract(
         self,

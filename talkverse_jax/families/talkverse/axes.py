@@ -1,35 +1,12 @@
-"""The logical axes of TalkVerse's parameters (see sharding/rules.py), by pattern of their path.
+"""The logical axes of TalkVerse's parameters (see sharding/rules.py), by pattern of their path."""
 
-Vectors of the model's width stay whole: together they are 3 MB.
-"""
-
+from talkverse_jax.models.wan.axes import TRUNK
 from talkverse_jax.sharding.layout import ParameterAxes
 
 AXES: ParameterAxes = (
-    ("*/[qkv]/kernel", ("width", "heads")),
-    ("*/[qkv]/bias", ("heads",)),
-    ("*/norm_[qk]/scale", ("heads",)),
-    ("*/o/kernel", ("heads", "width")),
-    ("*ffn/linear_in/kernel", ("width", "hidden")),
-    ("*ffn/linear_in/bias", ("hidden",)),
-    ("*ffn/linear_out/kernel", ("hidden", "width")),
-    ("text_embedding/linear_in/kernel", ("width", "hidden")),
-    ("text_embedding/linear_in/bias", ("hidden",)),
-    ("text_embedding/linear_out/kernel", ("hidden", "width")),
-    ("time_embedding/*/kernel", ("width", "hidden")),
-    ("time_embedding/*/bias", ("hidden",)),
+    *TRUNK,
     ("*modulation/kernel", ("width", "hidden")),
     ("*modulation/bias", ("hidden",)),
     ("audio_encoder/*/kernel", ("width", "hidden")),
-    ("*/[qk]/adapter/a", ("width", None)),
-    ("*/[qk]/adapter/b", (None, "heads")),
-    ("*/o/adapter/a", ("heads", None)),
-    ("*/o/adapter/b", (None, "width")),
-    ("*ffn/linear_in/adapter/a", ("width", None)),
-    ("*ffn/linear_in/adapter/b", (None, "hidden")),
-    ("*ffn/linear_out/adapter/a", ("hidden", None)),
-    ("*ffn/linear_out/adapter/b", (None, "width")),
-    ("patch_embedding/kernel", ("width",)),
     ("frame_packer/*/kernel", ("width",)),
-    ("head/linear/kernel", ("width", None)),
 )

@@ -6,7 +6,6 @@ A audio width, K frames of history and M of their latents.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -28,7 +27,7 @@ from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.clip import Clip
-from talkverse_jax.pipeline.events import Cancelled, Events
+from talkverse_jax.pipeline.events import Events, Together
 from talkverse_jax.pipeline.residency import resident
 from talkverse_jax.sharding.distributed import fetch
 from talkverse_jax.sharding.layout import Layout
@@ -152,7 +151,7 @@ class ClipMaker:
         place of one that has ended. Once the steps are done `states` is emptied, so that no history is in memory
         twice.
         """
-        together = _Together([one for one in events if one is not None])
+        together = Together(events)
         with together.phase("encoding"):
             begun = [None if state is None else self._begin(state) for state in states]
             first, _ = filler = next(pair for pair in begun if pair is not None)
@@ -265,27 +264,6 @@ class ClipMaker:
         if last.shape[1]:
             frames[:, -last.shape[1] :] = last
         return self._split(reference).put(frames, *PICTURES)
-
-
-class _Together(Events):
-    """The events of several videos whose steps are shared."""
-
-    def __init__(self, listening: Sequence[Events]):
-        self._listening = listening
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        with ExitStack() as stack:
-            for one in self._listening:
-                stack.enter_context(one.phase(name))
-            yield
-
-    def stepped(self, number: int, steps: int) -> None:
-        """To be called after each step; raises `Cancelled` once everybody asks to stop."""
-        for one in self._listening:
-            one.step(number, steps)
-        if all([one.cancelled() for one in self._listening]):  # each must be asked
-            raise Cancelled
 
 
 def check_frames(settings: Settings, config: VAEConfig) -> None:

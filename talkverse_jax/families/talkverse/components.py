@@ -12,13 +12,12 @@ from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.model import TalkVerse
 from talkverse_jax.models.umt5.component import umt5
 from talkverse_jax.models.umt5.config import UMT5Config
-from talkverse_jax.models.vae import axes as vae_axes
-from talkverse_jax.models.vae import keys as vae_keys
+from talkverse_jax.models.vae.component import vae22
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.models.wav2vec2.component import wav2vec2
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipeline.machine import Machine
+from talkverse_jax.sharding.rules import SAMPLING
 from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
 
@@ -34,17 +33,9 @@ COMPONENTS: dict[str, Component] = {
             ignored=(),
             real_size=TalkVerseConfig.talkverse_5b,
             dtype="bfloat16",
+            split=SAMPLING,
         ),
-        Component(
-            name="vae",
-            config_type=VAEConfig,
-            model_type=WanVAE,
-            rules=vae_keys.RULES,
-            axes=vae_axes.AXES,
-            ignored=(),
-            real_size=VAEConfig.wan22,
-            dtype="float32",
-        ),
+        vae22(),
         umt5(),
         wav2vec2(),
     )

@@ -8,6 +8,7 @@ Shapes: L tokens, S noisy tokens, D width, T rows or frames, F latent frames, H 
 
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.motion import BUCKETS
+from talkverse_jax.models.wan.flops import block_flops, block_layers, context_flops, ends_flops
 from talkverse_jax.ops.flops import attention, linear
 
 
@@ -28,18 +29,10 @@ def step_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, motion: 
     """One call of the transformer for `branches` (two with guidance) of a clip."""
     trunk = config.trunk
     noisy, tokens = clip_tokens(config, frames, h, w, motion)
-    dim, patch = trunk.dim, trunk.patch_size[0] * trunk.patch_size[1] * trunk.patch_size[2]
-    time = linear(1, trunk.freq_dim, dim, dim, 6 * dim)
-    block = _block_layers(config, tokens) + attention(tokens, tokens, dim) + attention(tokens, trunk.text_len, dim)
+    dim, block = trunk.dim, block_flops(trunk, tokens, trunk.text_len)
     injection = 2 * linear(noisy, dim, dim) + attention(noisy, config.audio_tokens + 1, dim)
-    ends = linear(noisy, patch * trunk.in_channels, dim) + linear(noisy, dim, patch * trunk.out_channels)
-    return branches * (time + ends + trunk.num_layers * block + len(config.audio_inject_layers) * injection)
-
-
-def _block_layers(config: TalkVerseConfig, tokens: int) -> int:
-    """The linear layers of a block that all tokens pass."""
-    dim = config.trunk.dim
-    return 6 * linear(tokens, dim, dim) + linear(tokens, dim, config.trunk.ffn_dim, dim)
+    injections = len(config.audio_inject_layers) * injection
+    return branches * (ends_flops(trunk, noisy) + trunk.num_layers * block + injections)
 
 
 def training_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, trained_blocks: int) -> int:
@@ -56,13 +49,13 @@ def training_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, trai
         config, frames, h, w, motion=True, branches=1
     )
     tokens = clip_tokens(config, frames, h, w, motion=True)[1]
-    return 3 * forward - (config.trunk.num_layers - trained_blocks) * _block_layers(config, tokens)
+    return 3 * forward - (config.trunk.num_layers - trained_blocks) * block_layers(config.trunk, tokens)
 
 
 def prepare_flops(config: TalkVerseConfig, frames: int, h: int, w: int, *, motion: bool, branches: int) -> int:
     """What a clip's steps share: text and audio keys and values, reference and motion tokens."""
     trunk, dim, audio = config.trunk, config.trunk.dim, config.audio_dim
-    text = linear(trunk.text_len, trunk.text_dim, dim, dim) + trunk.num_layers * 2 * linear(trunk.text_len, dim, dim)
+    text = context_flops(trunk, trunk.text_len, trunk.text_len)
     rows = config.motion_frames + 4 * frames
     half, quarter = (rows + 1) // 2, (rows + 3) // 4
     streams = config.audio_tokens + 1

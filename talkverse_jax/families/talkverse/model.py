@@ -19,10 +19,11 @@ from talkverse_jax.families.talkverse.audio import AudioInjector, AudioTokens, C
 from talkverse_jax.families.talkverse.axes import AXES
 from talkverse_jax.families.talkverse.config import BLOCK, INJECTOR, TalkVerseConfig
 from talkverse_jax.families.talkverse.motion import FramePacker, motion_positions
-from talkverse_jax.families.talkverse.sequence import TokenSequence, padded
+from talkverse_jax.families.talkverse.sequence import TokenSequence
 from talkverse_jax.models.wan import blocks
 from talkverse_jax.models.wan.block import Block, Head
 from talkverse_jax.models.wan.embeddings import PatchEmbedding, TextEmbedding, TimeEmbedding, unpatchify
+from talkverse_jax.models.wan.sequence import padded_rope
 from talkverse_jax.models.wan.taps import NO_TAPS, Taps
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.names import KernelName, Remat
@@ -166,12 +167,10 @@ class TalkVerse(nnx.Module):
         return type(sound)(*(rows[:, self.config.motion_latent_frames :] for rows in sound))
 
     def _rope(self, positions: np.ndarray, taps: Taps) -> RopeTables:
-        """Tables as long as the padded sequence, split as it is."""
         tables = rope_tables(positions, self.config.trunk.head_dim)
-        rest = padded(len(positions), self.layout) - len(positions)
         for name, table in zip(("rope_cos", "rope_sin"), tables):
             taps.keep(name, table)
-        return RopeTables(*(self.layout.constrain(jnp.pad(t, ((0, rest), (0, 0))), "tokens", None) for t in tables))
+        return padded_rope(tables, self.layout)
 
     def _by_branch(self, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         """Whole on every device of a branch: what is small, or what all its tokens need."""

@@ -84,7 +84,7 @@ class WindowEncoder:
         Raises:
           UserError: one of them is missing or damaged.
         """
-        layouts = component_layouts(_local_mesh())
+        layouts = component_layouts(_local_mesh(), COMPONENTS.values())
         config = store.load_config(weights_dir, COMPONENTS["dit"])
 
         def load(name: str, dtype: str, layout: Layout) -> Any:

@@ -13,13 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from talkverse_jax.models.wan.modulation import BlockModulation
+from talkverse_jax.models.wan.sequence import pick_rows, places
 from talkverse_jax.sharding.layout import Layout
-
-
-def padded(tokens: int, layout: Layout) -> int:
-    """The length of a sequence of `tokens` that divides evenly among the devices."""
-    parts = layout.parts("stream")
-    return -(-tokens // parts) * parts
 
 
 class TokenSequence(NamedTuple):
@@ -43,17 +38,17 @@ class TokenSequence(NamedTuple):
         """Of noisy tokens in a grid of frames, rows and columns, and `clean` others."""
         frames, rows, columns = grid
         noisy = frames * rows * columns
-        place = layout.constrain(jnp.arange(padded(noisy + clean, layout)), "tokens")
+        place = places(noisy + clean, layout)
         frame = jnp.where(place < noisy, place // (rows * columns), 0)
         return cls(noisy, noisy + clean, place, place >= noisy, frame)
 
     def noisy_rows(self, rows: Float[Array, "B S N"]) -> Float[Array, "B L N"]:
         """A row for each noisy token; some other one for those behind them."""
-        return _rows(rows, self.place)
+        return pick_rows(rows, self.place)
 
     def clean_rows(self, rows: Float[Array, "B M N"]) -> Float[Array, "B L N"]:
         """A row for each clean token; some other one for those around them."""
-        return _rows(rows, self.place - self.noisy)
+        return pick_rows(rows, self.place - self.noisy)
 
     def by_kind(self, noisy: Float[Array, "..."], clean: Float[Array, "..."] | float) -> Float[Array, "B L N"]:
         """Each token's own of two values, which broadcast to [B, L, N]."""
@@ -63,8 +58,3 @@ class TokenSequence(NamedTuple):
         """Each token's own of two vectors [B, 2, D] (noisy, clean): picked as XLA reads them, so 27,000 tokens cost no
         27,000 x 6 D modulation."""
         return jax.tree.map(lambda pair: self.by_kind(pair[:, :1], pair[:, 1:]), vectors)
-
-
-def _rows(x: Float[Array, "B N D"], index: Int[Array, " L"]) -> Float[Array, "B L D"]:
-    """Row `index` of each; the nearest one where there is none."""
-    return jnp.take(x, jnp.clip(index, 0, x.shape[1] - 1), axis=1)

@@ -36,6 +36,11 @@ class Files:
     )
 
 
+def of_person(picture: str, sound: str, caption: str) -> dict[str, str]:
+    """The options of a video in which the person of a picture says a sound."""
+    return {"image": picture, "audio": sound, "prompt": caption}
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How a video is made."""
@@ -50,6 +55,7 @@ class Settings:
         metavar="NAME",
         default="fasttalk-720",
         decides=True,
+        alias="bucket",
     )
     infer_frames: int = option(
         "frames of a clip, a multiple of 4; the first clip shows 3 fewer",
@@ -115,6 +121,7 @@ class Settings:
         group="sampling",
         metavar="N",
         default=-1,
+        alias="seed",
     )
 
     def __post_init__(self):

@@ -14,8 +14,6 @@ from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine, Weights
 
-# Short names beside those of the settings.
-_ALIASES = {"seed": "base_seed", "bucket": "size_bucket"}
 _NO_NAME = re.compile(r"^\.|[/\\\x00-\x1f]")
 _LONGEST_NAME = 200  # bytes
 
@@ -91,29 +89,30 @@ def _rows(path: str) -> list[Any]:
 
 def _item(row: Any, number: str, path: str, base: Base) -> Item:
     if not isinstance(row, dict):
-        return Item(f"#{number}", None, f"{row!r}: not an object with image, audio and prompt")
-    values = {_ALIASES.get(name, name): value for name, value in row.items()}
+        return Item(f"#{number}", None, f"{row!r}: not an object")
+    module = registry.settings_of(base.family)
+    groups = {"files": module.Files, "settings": module.Settings}
+    aliases = {each.alias: each.name for each in options.describe(groups) if each.alias}
+    values = {aliases.get(name, name): value for name, value in row.items()}
     given = values.pop("id", None)
     name = number if given is None else str(given)
     if _NO_NAME.search(name) or not 0 < len(name.encode()) <= _LONGEST_NAME:
         error = f"id {name!r}: no name for files; leave out / and a dot in front, or shorten it"
         return Item(f"#{number}", None, error)
-    module = registry.settings_of(base.family)
     paths = {field.name for field in dataclasses.fields(module.Files) if field.metadata["metavar"] == "FILE"}
     try:
-        if twice := [alias for alias, flag in _ALIASES.items() if alias in row and flag in row]:
-            raise UserError(f"{twice[0]}, {_ALIASES[twice[0]]}: are the same; give one of them")
+        if twice := [alias for alias, flag in aliases.items() if alias in row and flag in row]:
+            raise UserError(f"{twice[0]}, {aliases[twice[0]]}: are the same; give one of them")
         common = {field.name for cls in (Weights, Machine) for field in dataclasses.fields(cls)}
         if other := next((key for key in values if key in common), None):
             raise UserError(f"{other}: is the same for the whole batch; give it as --{other}")
         files = {key: _beside(path, value) for key, value in values.items() if key in paths}
-        groups = {"files": module.Files, "settings": module.Settings}
         built = options.build(groups, base.settings | values | files, "item")
         job = Job.make(base.family, base.weights, base.machine, **built, output=f"{name}.mp4")
         return Item(name, job.with_seed_of(name))
     except UserError as error:
         text = str(error)
-        for alias, flag in _ALIASES.items():
+        for alias, flag in aliases.items():
             text = text.replace(f"item: {flag}:", f"item: {alias}:") if alias in row else text
         return Item(name, None, text)
 

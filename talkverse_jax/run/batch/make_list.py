@@ -8,17 +8,24 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.paths import replacing
+from talkverse_jax.pipeline import registry
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".avif"}
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".flv", ".wmv"}
 SOUNDS = {".wav", ".mp3", ".flac", ".m4a", ".ogg", ".opus", ".aac"}
 
 
-def list_batch(pictures: str, sounds: str, prompt: str | None, output: str) -> list[dict[str, str]]:
+def list_batch(
+    pictures: str, sounds: str, prompt: str | None, output: str, family: str = registry.DEFAULT
+) -> list[dict[str, Any]]:
     """The items, one for each pair, in order of their names; their paths start from the list's folder.
+
+    Args:
+      family: that makes the videos.
 
     Raises:
       UserError: a folder is empty, names have no partner or stand for two files, or a prompt is missing.
@@ -36,16 +43,12 @@ def list_batch(pictures: str, sounds: str, prompt: str | None, output: str) -> l
                 f"{len(alone)} without a partner of the same name: {shown}; rename them, or give one file for all"
             )
         pairs = {name: (seen[name], heard[name]) for name in seen}
-    base = Path(output).absolute().parent
-    return [
-        {
-            "id": name,
-            "image": os.path.relpath(picture.absolute(), base),
-            "audio": os.path.relpath(sound.absolute(), base),
-            "prompt": _prompt(picture, prompt),
-        }
-        for name, (picture, sound) in sorted(pairs.items())
-    ]
+    base, of_person = Path(output).absolute().parent, registry.settings_of(family).of_person
+    items = []
+    for name, pair in sorted(pairs.items()):
+        picture, sound = (os.path.relpath(path.absolute(), base) for path in pair)
+        items.append({"id": name, **of_person(picture, sound, _prompt(pair[0], prompt))})
+    return items
 
 
 def _files(given: str, kinds: set[str], what: str) -> dict[str, Path]:
@@ -73,7 +76,7 @@ def _prompt(picture: Path, prompt: str | None) -> str:
     return prompt
 
 
-def write_list(items: Sequence[Mapping[str, str]], output: str) -> None:
+def write_list(items: Sequence[Mapping[str, Any]], output: str) -> None:
     """Write the list, an item a line."""
     target = Path(output)
     with naming(target.parent):

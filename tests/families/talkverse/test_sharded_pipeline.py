@@ -96,7 +96,7 @@ def two_clips(
 
 
 def layouts_of(mesh: str) -> Layouts:
-    return component_layouts(make_mesh(MeshConfig.parse(mesh), jax.devices()[:8], HEADS))
+    return component_layouts(make_mesh(MeshConfig.parse(mesh), jax.devices()[:8], HEADS), COMPONENTS.values())
 
 
 @cache

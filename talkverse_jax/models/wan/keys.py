@@ -1,0 +1,35 @@
+"""The trunk's parameters and their names in Wan's PyTorch files; a family adds its own."""
+
+from talkverse_jax.weights.rule import CONV3D, Rule, TensorLayout, linear
+
+
+def attention(path: str, name: str) -> tuple[Rule, ...]:
+    """The rules of an attention: q, k, v, o, and the norms of q and k."""
+    return (
+        *(rule for part in "qkvo" for rule in linear(f"{path}/{part}", f"{name}.{part}")),
+        *(Rule(f"{path}/norm_{part}/scale", f"{name}.norm_{part}.weight") for part in "qk"),
+    )
+
+
+def convolution(path: str, name: str, layout: TensorLayout) -> tuple[Rule, Rule]:
+    """The rules of a convolution with bias."""
+    return Rule(f"{path}/kernel", f"{name}.weight", layout), Rule(f"{path}/bias", f"{name}.bias")
+
+
+TRUNK: tuple[Rule, ...] = (
+    *convolution("patch_embedding", "patch_embedding", CONV3D),
+    *linear("text_embedding/linear_in", "text_embedding.0"),
+    *linear("text_embedding/linear_out", "text_embedding.2"),
+    *linear("time_embedding/linear_in", "time_embedding.0"),
+    *linear("time_embedding/linear_out", "time_embedding.2"),
+    *linear("time_embedding/projection", "time_projection.1"),
+    Rule("blocks/*/modulation", "blocks.*.modulation", TensorLayout(squeeze=(0,))),
+    *attention("blocks/*/self_attn", "blocks.*.self_attn"),
+    *attention("blocks/*/cross_attn", "blocks.*.cross_attn"),
+    Rule("blocks/*/norm3/scale", "blocks.*.norm3.weight"),
+    Rule("blocks/*/norm3/bias", "blocks.*.norm3.bias"),
+    *linear("blocks/*/ffn/linear_in", "blocks.*.ffn.0"),
+    *linear("blocks/*/ffn/linear_out", "blocks.*.ffn.2"),
+    *linear("head/linear", "head.head"),
+    Rule("head/modulation", "head.modulation", TensorLayout(squeeze=(0,))),
+)

@@ -1,0 +1,120 @@
+"""The models of a folder of converted weights on this machine, each loaded when it is first needed."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.ops.attention import Attention
+from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.pipeline.placement import choose_mesh, component_layouts
+from talkverse_jax.pipeline.residency import host_device, to_host
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.weights import lora, store
+from talkverse_jax.weights.component import Component
+
+
+class Models:
+    """`models["vae"]` is that component, loaded once.
+
+    Args:
+      dtypes: of each component's parameters and products.
+      denoiser: the transformer's name: trained files are laid over it, and it may wait in host memory.
+      heads, head_dim: of its attention.
+      rows: of its batch: videos that are denoised together, times branches of guidance.
+      text: the text encoder's name; it may run on the CPU.
+      mesh: in place of the one that `machine` asks for.
+
+    Raises:
+      UserError: `lora_ckpt` cannot be used, or the mesh or the attention kernel cannot be had.
+    """
+
+    def __init__(
+        self,
+        components: Mapping[str, Component],
+        weights: Weights,
+        machine: Machine,
+        *,
+        dtypes: Mapping[str, str],
+        denoiser: str,
+        heads: int,
+        head_dim: int,
+        rows: int,
+        text: str = "text",
+        mesh: "Mesh | None | str" = "asked",
+    ):
+        self._components, self._weights, self._machine, self._dtypes = components, weights, machine, dtypes
+        self._denoiser, self._text = denoiser, text
+        if self._trained_file:
+            store.check_trained(weights.weights, components[denoiser], self._trained_file)
+        self.mesh = choose_mesh(machine.mesh, heads, rows) if isinstance(mesh, str) else mesh
+        self.layouts = component_layouts(self.mesh, components.values())
+        Attention(self.layouts[denoiser], machine.attention).check(jnp.dtype(machine.dtype), head_dim)
+        self._loaded: dict[str, nnx.Module] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            with self.device_of(name):
+                self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def drop(self, *names: str) -> None:
+        """Let go of models; they are loaded again when they are needed."""
+        for name in names:
+            self._loaded.pop(name, None)
+
+    def replace(self, **modules: nnx.Module) -> None:
+        """Take other models, by component."""
+        self._loaded |= modules
+
+    def device_of(self, name: str) -> AbstractContextManager[Any]:
+        """Where a model's arrays go that nothing places, for the length of a block."""
+        return jax.default_device(host_device()) if self._on_cpu(name) else nullcontext()
+
+    @property
+    def precision(self) -> AbstractContextManager[Any]:
+        """Of float32 products, for the length of a block, in the thread that asks."""
+        return jax.default_matmul_precision(self._machine.matmul_precision)
+
+    def check_rows(self, rows: int, setting: str, value: Any) -> None:
+        """Make sure that the transformer's batch can be split over the mesh.
+
+        Args:
+          setting, value: that make it so many rows, for the error.
+
+        Raises:
+          UserError: it cannot.
+        """
+        if self.mesh and rows % self.mesh.shape["data"]:
+            raise UserError(
+                f"{value}: makes {rows} to split over data={self.mesh.shape['data']}; give a mesh with data={rows} at "
+                "most",
+                field=setting,
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Devices and mesh, for the record."""
+        devices = self.mesh.devices.flat if self.mesh else jax.local_devices()[:1]
+        return {"devices": [d.device_kind for d in devices], "mesh": dict(self.mesh.shape) if self.mesh else None}
+
+    @property
+    def _trained_file(self) -> lora.TrainedFile | None:
+        given = self._weights
+        if given.lora_ckpt is None:
+            return None
+        return lora.TrainedFile(given.lora_ckpt, given.lora_rank, given.lora_alpha)
+
+    def _on_cpu(self, name: str) -> bool:
+        return name == self._text and self._machine.t5_cpu
+
+    def _load(self, name: str) -> Any:
+        how: dict[str, Any] = {"layout": Layout() if self._on_cpu(name) else self.layouts[name]}
+        if name == self._denoiser:
+            how |= {"trained": self._trained_file, "kernel": self._machine.attention}
+        module = store.load_module(self._weights.weights, self._components[name], dtype=self._dtypes[name], **how)
+        return to_host(module) if name == self._denoiser and self._machine.offload_model else module

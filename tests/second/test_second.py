@@ -1,0 +1,221 @@
+"""A family of the tests goes through every door: converted, exported, planned, sampled alone and in batches, stopped
+and gone on with."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from talkverse_jax.cli import main
+from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.reporting import Reporter
+from talkverse_jax.diffusion import denoise as loop
+from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.events import Cancelled, Events
+from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.plan import plan as plan_tool
+from talkverse_jax.plan.options import PlanOptions
+from talkverse_jax.run.worker import make_clips, make_video
+from tests.second import pipeline as second
+from tests.second.pipeline import make_timeline
+from tests.second.settings import Settings
+
+ASSETS = Path(__file__).parents[2] / "assets"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Random published files: their flags."""
+    family = registry.find("second")
+    return write_random_checkpoint(family, tmp_path_factory.mktemp("published"), family.real_size(), seed=0)
+
+
+@pytest.fixture(scope="module")
+def weights(published, tmp_path_factory):
+    """Converted, ready to be exported again."""
+    folder = tmp_path_factory.mktemp("second") / "weights"
+    run("convert", family="second", **published, output=folder, dtype="keep", lora_merge="false")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    """Two voices of 1.16 s and 1.0 s: 29 frames, which four clips of 13 cover with another overlap at the end."""
+    folder = tmp_path_factory.mktemp("sounds")
+    for name, seconds, pitch in (("a", 1.16, 220.0), ("b", 1.0, 330.0)):
+        times = np.arange(round(seconds * 16_000)) / 16_000
+        soundfile.write(folder / f"{name}.wav", 0.4 * np.sin(2 * np.pi * pitch * times), 16_000)
+    return [str(folder / "a.wav"), str(folder / "b.wav")]
+
+
+@pytest.fixture(scope="module")
+def loaded(weights):
+    return registry.find("second").load_pipeline(Weights(str(weights)), Machine(dtype="float32"), keep_encoders=True)
+
+
+@pytest.fixture
+def job(loaded, sounds, tmp_path):
+    """Makes the job of a name."""
+
+    def make(name: str = "a", **values):
+        files = {"portrait": str(ASSETS / "face.png"), "sounds": sounds, "output": str(tmp_path / f"{name}.mp4")}
+        return loaded.job(**{**files, "base_seed": 3, "scene": "A woman talks.", **values})
+
+    return make
+
+
+def run(command: str, **flags) -> None:
+    words = []
+    for name, value in flags.items():
+        words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    main.run([command, *words])
+
+
+def frames_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_published_files_come_back(published, weights, tmp_path):
+    run("convert", family="second", output=weights, export=tmp_path)
+    for file in ("second/net.safetensors", "second/eye.safetensors", "second.safetensors"):
+        assert (tmp_path / file).read_bytes() == (published["adapter"].parent / file).read_bytes()
+    assert json.loads((weights / "manifest.json").read_text())["family"] == "second"
+
+
+def test_a_clip_shows_what_none_before_it_has_shown():
+    timeline = make_timeline(Settings(), 29 / 25)
+    assert timeline.starts == (0, 8, 16)
+    assert [timeline.shown_of(clip) for clip in range(3)] == [slice(0, 13), slice(5, 13), slice(5, 13)]
+    timeline = make_timeline(Settings(), 1.3)
+    assert timeline.starts == (0, 8, 16, 20) and timeline.shown_of(3) == slice(9, 13) and timeline.frames == 33
+    assert timeline.borders == (13, 21, 29)
+    assert make_timeline(Settings(), 0.2).shown_of(0) == slice(0, 5)
+
+
+def test_two_sounds_are_heard_together(loaded, job, sounds):
+    make_video(loaded, job())
+    played = second.read(job()).track
+    [mixed] = played.native()
+    parts = [soundfile.read(path, dtype="float32")[0] for path in sounds]
+    np.testing.assert_allclose(mixed[: len(parts[1]), 0], parts[0][: len(parts[1])] + parts[1], atol=1e-4)
+    np.testing.assert_allclose(mixed[len(parts[1]) :, 0], parts[0][len(parts[1]) :], atol=1e-4)
+    encoded = loaded.encode(job(), Events())
+    other = loaded.encode(job(sounds=[sounds[1], sounds[0]]), Events())
+    np.testing.assert_array_equal(encoded.sounds[0], other.sounds[1])
+    record = json.loads(Path(job().output).with_suffix(".json").read_text())
+    assert record["family"] == "second" and record["clips"] == 3 and record["frames"] == 29
+    assert len(frames_of(Path(job().output))) == 29
+
+
+def test_the_command_makes_the_same_and_says_what_it_lacks(weights, loaded, job, sounds, tmp_path):
+    make_video(loaded, job())
+    whole = Path(job().output).read_bytes()
+    flags = dict(weights=weights, portrait=ASSETS / "face.png", sounds=sounds, scene="A woman talks.", base_seed=3)
+    run("sample", **flags, dtype="float32", output=tmp_path / "b.mp4")
+    assert (tmp_path / "b.mp4").read_bytes() == whole
+    with pytest.raises(UserError, match="--sounds 1 given; give two"):
+        run("sample", **{**flags, "sounds": sounds[:1]}, output=tmp_path / "c.mp4")
+    with pytest.raises(UserError, match="--overlap 4: give 1 more than a multiple of 4"):
+        run("sample", **flags, overlap=4, output=tmp_path / "c.mp4")
+
+
+class Stops(Events):
+    """Asks to stop after so many steps."""
+
+    def __init__(self, after: int):
+        self.left = after
+
+    def step(self, index: int, count: int) -> None:
+        self.left -= 1
+
+    def cancelled(self) -> bool:
+        return self.left <= 0
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_stopped_video_goes_on_to_the_same_bytes(loaded, job, steps):
+    make_video(loaded, job("whole"))
+    stops = Stops(steps)
+    with pytest.raises(Cancelled):
+        make_video(loaded, job(), stops)
+    assert stops.left == 0
+    make_video(loaded, job(), resume=True)
+    assert Path(job().output).read_bytes() == Path(job("whole").output).read_bytes()
+
+
+def test_a_batch_makes_what_each_alone_is(weights, loaded, job, sounds, tmp_path):
+    make_video(loaded, job())
+    rows = [
+        {"id": "a", "scene": "A woman talks.", "seed": 3},
+        {"id": "b", "scene": "Nobody.", "seed": 4},
+        {"id": "bad", "bucket": 3},
+        {"id": "c", "base_seed": 4, "seed": 3},
+    ]
+    files = {"portrait": str(ASSETS / "face.png"), "sounds": sounds}
+    (tmp_path / "list.jsonl").write_text("\n".join(json.dumps(files | row) for row in rows))
+    flags = dict(weights=weights, batch=tmp_path / "list.jsonl", output_dir=tmp_path / "made", dtype="float32")
+    for size in (1, 3):
+        with pytest.raises(SystemExit) as stop:
+            run("sample", **flags | {"output_dir": tmp_path / f"made{size}"}, batch_size=size)
+        assert stop.value.code == 1
+    assert (tmp_path / "made1/a.mp4").read_bytes() == Path(job().output).read_bytes()
+    apart = np.abs(frames_of(tmp_path / "made3/a.mp4").astype(int) - frames_of(Path(job().output)))
+    assert apart.max() <= 2
+    told = {row["id"]: row for row in map(json.loads, (tmp_path / "made1/results.jsonl").read_text().splitlines())}
+    assert told["b"]["state"] == "done" and "unknown key 'bucket'" in told["bad"]["error"]
+    assert "are the same; give one of them" in told["c"]["error"]
+
+
+def test_held_latents_are_exact_after_each_step_and_skipped_steps_leave_out_the_blocks(loaded, job, monkeypatch):
+    calls = []
+    step = loop.denoising_step
+
+    def spy(*args, **kwargs):
+        made = step(*args, **kwargs)
+        calls.append((args[1].cache is None, args[6], np.asarray(made.solver.sample)))
+        return made
+
+    monkeypatch.setattr(loop, "denoising_step", spy)
+    clips = list(make_clips(loaded, job(steps=4, skip=True)))
+    assert [full for full, _, _ in calls] == [True, False] * 2 * len(clips)
+    for number, (_, hold, sample) in enumerate(calls):
+        kept = 1 if number < 4 else 2  # latent frames: of the picture, of five frames
+        np.testing.assert_array_equal(sample[:, :kept], np.asarray(hold.latents)[:, :kept])
+        assert np.abs(sample[:, kept:] - np.asarray(hold.latents)[:, kept:]).min() > 0
+    whole = list(make_clips(loaded, job(steps=4)))
+    assert np.abs(whole[0].latents - clips[0].latents).max() > 1e-3
+
+
+def test_the_clip_before_is_seen(loaded, job):
+    """Another end of it changes the next clip, also where the held latents are the same."""
+    encoded = loaded.encode(job(), Events())
+    [(_, _, state)] = loaded.advance([loaded.start(encoded, Events())], [Events()])
+    held = state.encoded.timeline.starts[1]
+    ends = np.where(np.arange(13)[:, None, None, None] < held + 5, state.seen, -state.seen)
+    assert held + 5 == 13  # so the look alone cannot change
+    del ends
+    looks = [np.asarray(second.see(loaded.models["eye"], picture[None])) for picture in (state.seen[-1], state.seen[0])]
+    assert np.abs(looks[0] - looks[1]).max() > 1e-4
+
+
+def test_the_plan_counts_all_programs(weights, tmp_path):
+    (tmp_path / "run.toml").write_text("steps = 4\nskip = true\n")
+    options = PlanOptions("cpu", str(tmp_path / "run.toml"), mesh="data=1,context=1,fsdp=1", weights=str(weights))
+    [plan] = plan_tool.run(options, Reporter())
+    print([(p.name, p.waste, p.times) for p in plan.programs])
+    assert plan.faults == []
+    steps = {p.name: p for p in plan.programs if p.name.startswith("step")}
+    assert {name: p.times for name, p in steps.items()} == {"step": 2, "step, skipped": 2}
+    assert steps["step, skipped"].cost.flops < 0.3 * steps["step"].cost.flops
+    assert {"prepare", "decode", "encode", "look", "words", "ears"} < {p.name for p in plan.programs}
+
+
+def test_the_plan_of_a_machine_that_is_not_here(weights, tmp_path):
+    (tmp_path / "run.toml").write_text("")
+    [plan] = plan_tool.run(PlanOptions("H100-1", str(tmp_path / "run.toml"), weights=str(weights)), Reporter())
+    assert [p.name for p in plan.programs][:2] == ["step", "prepare"] and all(p.fits for p in plan.programs)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.data.batches import SampleId
+from talkverse_jax.media.bad_sample import BadSample
 
 
 @dataclass(frozen=True)

@@ -69,15 +69,18 @@ class CachingDenoiser(Denoiser, Protocol):
 class Step(NamedTuple):
     """One step's numbers; traced, so that another step compiles nothing anew."""
 
-    index: Int[Array, ""]
-    timestep: Float[Array, ""]
+    index: Int[Array | np.ndarray, ""]
+    timestep: Float[Array | np.ndarray, ""]
     coefficients: StepCoefficients
 
 
 def steps_of(solver: Solver, schedule: Schedule) -> list[Step]:
     """The steps of a walk."""
     rows = zip(schedule.timesteps, solver_coefficients(solver, schedule), strict=True)
-    return [Step(np.int32(index), np.float32(timestep), row) for index, (timestep, row) in enumerate(rows)]
+    return [
+        Step(np.array(index, np.int32), np.array(timestep, np.float32), row)
+        for index, (timestep, row) in enumerate(rows)
+    ]
 
 
 class Hold(Protocol):
@@ -133,14 +136,16 @@ def denoising_step(
     solver = advance(solver, velocity, step.coefficients, between)
     if hold is not None:
         solver = solver._replace(sample=hold.after(solver.sample, step, after))
-    return LoopState(*jax.tree.map(model.layout.constrain, (solver, guided)), cache)
+    solver, guided = jax.tree.map(model.layout.constrain, (solver, guided))
+    return LoopState(solver, guided, cache)
 
 
-def _keys_of(keys: Key[Array, " B"] | None, index: Int[Array, ""]) -> Sequence[Key[Array, " B"] | None]:
+def _keys_of(keys: Key[Array, " B"] | None, index: Int[Array | np.ndarray, ""]) -> Sequence[Key[Array, " B"] | None]:
     """Of a step: what it draws for a sample depends on no other."""
     if keys is None:
         return [None] * 3
-    return jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, index), 3), out_axes=1)(keys)
+    of_steps = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, index), 3), out_axes=1)(keys)
+    return [of_steps[part] for part in range(3)]
 
 
 def _velocities(

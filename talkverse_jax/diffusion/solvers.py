@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Key
 from talkverse_jax.diffusion.flow import Schedule, SolverName
 
 Solver = SolverName | Literal["renoise"]
+Number = Float[Array | np.ndarray, ""]
 
 
 class SolverState(NamedTuple):
@@ -46,11 +47,11 @@ class StepCoefficients(NamedTuple):
       noise: of fresh noise; None of a solver that adds none.
     """
 
-    sigma: Float[Array, ""]
-    following: Float[Array, ""]
-    corrector: Float[Array, " 5"]
-    predictor: Float[Array, " 3"]
-    noise: Float[Array, ""] | None = None
+    sigma: Number
+    following: Number
+    corrector: Float[Array | np.ndarray, " 5"]
+    predictor: Float[Array | np.ndarray, " 3"]
+    noise: Number | None = None
 
 
 def start(noise: Float[Array, "..."]) -> SolverState:
@@ -85,7 +86,7 @@ def fresh_noise(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, 
     return jax.vmap(lambda key: jax.random.normal(key, shape[1:], jnp.float32))(keys)
 
 
-def _combine(weights: Float[Array, " n"], *terms: Float[Array, "..."]) -> Float[Array, "..."]:
+def _combine(weights: Float[Array | np.ndarray, " n"], *terms: Float[Array, "..."]) -> Float[Array, "..."]:
     total = weights[0] * terms[0]
     for weight, term in zip(weights[1:], terms[1:]):
         total += weight * term

@@ -49,6 +49,6 @@ def _weights(run: SamplingRun, sizes: MeshSizes) -> dict[str, int]:
     """Bytes of each component's parameters on one device; of what is split by pictures each has all."""
     mesh, found = AbstractMesh(sizes.shape, AXES), {}
     for name, component in run.family.components.items():
-        layout = Layout(mesh, component.split) if component.split else None
+        layout = Layout(mesh, component.split) if component.split else None  # pyright: ignore[reportArgumentType]  # of sizes alone
         found[name] = component_bytes(component, getattr(run.configs, name), run.clip.dtypes[name], layout)
     return found

@@ -154,6 +154,7 @@ def parse(text: str) -> CompiledProgram:
 
 def _instruction(line: str) -> Instruction:
     begin = _INSTRUCTION.match(line)
+    assert begin is not None, line
     at = begin.end()
     end = _closing(line, at) if line[at] == "(" else line.index(" ", at)
     shapes = tuple(_shape(match) for match in _ARRAY.finditer(line[at:end]))
@@ -204,4 +205,8 @@ def _shape(match: re.Match) -> HloShape:
 
 
 def _bits(dtype: str) -> int:
-    return _BITS[dtype] if dtype in _BITS else int(_NUMBERS.match(dtype).group(1))
+    if dtype in _BITS:
+        return _BITS[dtype]
+    number = _NUMBERS.match(dtype)
+    assert number is not None, dtype
+    return int(number.group(1))

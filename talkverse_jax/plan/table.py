@@ -2,9 +2,8 @@
 
 import dataclasses
 import math
+from importlib.metadata import version
 from pathlib import Path
-
-import jaxlib
 
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.pipeline import registry
@@ -118,18 +117,24 @@ def row(topology: str, mesh: str | None, size: str) -> list[str]:
 
 def _cells(made: TopologyPlan) -> list[str]:
     step = next(program for program in made.programs if program.name == "step")
+    limit, best = _known(step.limit), _known(step.best)
     return [
         ("~ " if step.estimated else "") + made.topology.name,
         _axes(made) or "one device",
-        f"{step.total / GB:.1f} of {step.limit / GB:.1f}",
+        f"{step.total / GB:.1f} of {limit / GB:.1f}",
         "yes" if step.fits else "**no**",
         "" if step.estimated else f"{step.waste:.1%}",
         "" if step.estimated else f"{step.cost.all_received / GB:.2f}",
         step.bound or "",
-        f"{_three(1000 * step.best)} ms",
-        f"{_three(50 * step.best)} s",
-        _three(50 * step.best * made.devices),
+        f"{_three(1000 * best)} ms",
+        f"{_three(50 * best)} s",
+        _three(50 * best * made.devices),
     ]
+
+
+def _known(value: float | None) -> float:
+    assert value is not None, "the table's topologies have known limits and rates"
+    return value
 
 
 def _axes(made: TopologyPlan) -> str:
@@ -147,24 +152,25 @@ def update_row(topology: str, strategy: str, mesh: str, batch: int) -> list[str]
     options = training_options(f"train_{strategy}", family.name)
     options = dataclasses.replace(options, optimization=dataclasses.replace(options.optimization, batch_size=batch))
     run = TrainingRun(family, family.real_size(), options, (640, 640))
-    return _update_cells(plan.plan(topologies.find(topology), MeshConfig.read(mesh), run))
+    return _update_cells(plan.plan(topologies.find(topology), MeshConfig.read(mesh), run), run)
 
 
-def _update_cells(made: TopologyPlan) -> list[str]:
+def _update_cells(made: TopologyPlan, run: TrainingRun) -> list[str]:
     gradients, worst = made.programs[0], max(made.programs, key=lambda program: program.total)
     received = sum(program.cost.all_received for program in made.programs)
+    limit, seconds = _known(worst.limit), _known(made.update_seconds)
     return [
         made.topology.name,
-        made.run.strategy,
+        run.strategy,
         _axes(made),
-        str(made.run.samples),
-        f"{worst.total / GB:.1f} of {worst.limit / GB:.1f}",
+        str(run.samples),
+        f"{worst.total / GB:.1f} of {limit / GB:.1f}",
         "yes" if made.fits else "**no**",
         f"{gradients.waste:.0%}",
         f"{received / GB:.1f}",
         gradients.bound or "",
-        f"{_three(made.update_seconds)} s",
-        _three(made.update_seconds * made.devices / made.run.samples),
+        f"{_three(seconds)} s",
+        _three(seconds * made.devices / run.samples),
     ]
 
 
@@ -182,7 +188,7 @@ def run(options: TableOptions, reporter: Reporter) -> Path:
         tables += f"## Sampling {size}\n\n{table(rows)}\n"
     updates = table([update_row(*update) for update in UPDATES], _UPDATE_HEAD)
     others = table([row(topology, mesh, "640x640") for topology, mesh in OTHERS])
-    versions = dict(jaxlib=jaxlib.__version__, libtpu=plan.libtpu_version())
+    versions = dict(jaxlib=version("jaxlib"), libtpu=plan.libtpu_version())
     page = _PAGE.format(**versions, tables=tables, others=others, updates=updates)
     path.write_text(page, encoding="utf-8")
     reporter.say(str(path))

@@ -4,6 +4,8 @@ The residual stream stays in float32; matrix products run in the layers' own dty
 Shapes: B batch, L tokens, D width, S segments of tokens (1 where all share a timestep).
 """
 
+from functools import partial
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -23,13 +25,13 @@ class Block(nnx.Module):
 
     def __init__(self, config: WanConfig, attention: Attention, *, rngs: nnx.Rngs, dtype, param_dtype):
         kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        norm = dict(rngs=rngs, param_dtype=param_dtype)
+        norm = partial(layer_norm, config.dim, config.eps, rngs=rngs, param_dtype=param_dtype)
         projections = (config.dim, config.num_heads, config.eps, attention)
-        self.norm1 = layer_norm(config.dim, config.eps, **norm)
+        self.norm1 = norm()
         self.self_attn = SelfAttention(*projections, **kwargs)
-        self.norm3 = layer_norm(config.dim, config.eps, affine=True, **norm)
+        self.norm3 = norm(affine=True)
         self.cross_attn = CrossAttention(*projections, **kwargs)
-        self.norm2 = layer_norm(config.dim, config.eps, **norm)
+        self.norm2 = norm()
         self.ffn = FeedForward(config, attention.layout, **kwargs)
         init = nnx.initializers.normal(config.dim**-0.5)
         self.modulation = nnx.Param(init(rngs.params(), (6, config.dim), param_dtype))

@@ -6,10 +6,14 @@ gradient of the kernel, which costs as much as the layer itself.
 Shapes: I inputs, O outputs, r rank.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+
+Factor = Float[Array | jax.ShapeDtypeStruct, "*S rows columns"]  # of an adapter; shapes alone until it is filled
 
 
 class Adapter(nnx.Module):
@@ -19,9 +23,9 @@ class Adapter(nnx.Module):
       scale: alpha / r.
     """
 
-    def __init__(self, a: Float[Array, "*S I r"], b: Float[Array, "*S r O"], scale: float, dtype):
-        self.a = nnx.Param(a)
-        self.b = nnx.Param(b)
+    def __init__(self, a: Factor, b: Factor, scale: float, dtype):
+        self.a: Any = nnx.Param(a)
+        self.b: Any = nnx.Param(b)
         self.scale = scale
         self.dtype = dtype
 
@@ -35,7 +39,7 @@ class Linear(nnx.Linear):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.adapter = nnx.data(None)
+        self.adapter: Any = nnx.data(None)
 
     def __call__(self, x: Float[Array, "*L I"]) -> Float[Array, "*L O"]:
         out = super().__call__(x)

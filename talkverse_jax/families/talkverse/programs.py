@@ -125,6 +125,7 @@ def _placed_conditions(made: ClipConditions, layout: Layout) -> ClipConditions:
     """The conditions of a clip where `prepare` leaves them."""
 
     def put(path: Any, x: Any) -> jax.ShapeDtypeStruct:
+        assert layout.mesh is not None
         axes = _CONDITION_AXES[path[-1].name]
         spec = layout.fitting_spec(x.shape, (None,) * (x.ndim - len(axes)) + axes)
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(layout.mesh, spec))

@@ -76,7 +76,7 @@ def face_boxes(keypoints: Float[np.ndarray, "n 1 133 3"]) -> Boxes:
     return np.where(some, np.concatenate([low, high], axis=1), np.nan)
 
 
-def at_frames(boxes: Boxes, chosen: Sequence[int] | Int[np.ndarray, " n"], frames: int) -> Boxes:
+def at_frames(boxes: Boxes, chosen: Sequence[int] | Int[np.ndarray, " m"], frames: int) -> Float[np.ndarray, "m 4"]:
     """The boxes at those of a video's frames: the boxes' timeline is scaled linearly onto the video's."""
     if len(boxes) < 2 or frames < 2:
         return boxes[np.zeros(len(chosen), int)]

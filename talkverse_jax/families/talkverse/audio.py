@@ -50,7 +50,7 @@ class CausalConv(nnx.Module):
             (3, in_dim), out_dim, axis=(-2, -1), dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs
         )
 
-    def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T/stride D"]:
+    def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B F D"]:
         x, length = jnp.pad(x, ((0, 0), (2, 0), (0, 0)), mode="edge"), x.shape[1]
         return self.conv(jnp.stack([x[:, i : i + length : self.stride] for i in range(3)], axis=-2))
 

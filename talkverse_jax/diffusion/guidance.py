@@ -33,7 +33,9 @@ def _plain(velocities: Sequence[Velocity], scales: Any, state: Any) -> tuple[Vel
     return velocity, state
 
 
-def _classifier_free(velocities: Sequence[Velocity], scale: Float[Array, ""], state: Any) -> tuple[Velocity, Any]:
+def _classifier_free(
+    velocities: Sequence[Velocity], scale: Float[Array, ""] | float, state: Any
+) -> tuple[Velocity, Any]:
     conditional, unconditional = velocities
     return unconditional + scale * (conditional - unconditional), state
 

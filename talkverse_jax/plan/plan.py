@@ -1,7 +1,7 @@
 """Say before anybody pays for a machine whether a run fits and how long it takes at best.
 
-    python -m talkverse_jax plan --topology v6e-8 --config configs/sample_480.toml
-    python -m talkverse_jax plan --topology v6e-8 --train configs/train_lora.toml
+    talkverse-jax plan --topology v6e-8 --config sample_480
+    talkverse-jax plan --topology v6e-8 --train train_lora
 
 A TPU's programs are compiled for it by XLA:TPU, which needs libtpu but no TPU; a GPU's are estimated from the
 models' sizes.

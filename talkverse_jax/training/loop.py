@@ -264,9 +264,13 @@ class _Loop:
         report.settle()
         state = self.states[self.component.name]
         params = state.params if state.ema is None else state.ema
-        picture = preview.make(params, self.network, self.output / "previews" / f"step-{self.step}.mp4")
-        if picture is not None:
-            report.picture(self.step, picture)
+        try:
+            picture = preview.make(params, self.network, self.output / "previews" / f"step-{self.step}.mp4")
+        except UserError as error:  # such as frames that are no numbers: no reason to end a run
+            self.reporter.say(f"preview of step {self.step}: {error}")
+        else:
+            if picture is not None:
+                report.picture(self.step, picture)
         report.resume()
 
     def _finish(self) -> None:

@@ -1,7 +1,8 @@
 """Encoder and decoder of the video autoencoders, chunk by chunk.
 
 Shapes: B batch, T frames of the chunk, H W rows and columns of blocks of pixels, P channels of a block,
-h w latent grid, z latent channels, C channels in, D channels out.
+h w latent grid, z latent channels and Z = 2 z of mean and variance, C channels in, D channels out; F h w what a level
+makes of T H W.
 """
 
 import itertools
@@ -59,7 +60,7 @@ class DownLevel(_Level):
 
     def __call__(
         self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None, chunk: Chunk
-    ) -> tuple[Float[Array, "B T/time H/space W/space D"], tuple[Past, ...]]:
+    ) -> tuple[Float[Array, "B F h w D"], tuple[Past, ...]]:
         y, past = run_layers(self.layers, x, past, chunk)
         if not self.shortcut:
             return y, past
@@ -74,7 +75,7 @@ class UpLevel(_Level):
 
     def __call__(
         self, x: Float[Array, "B T H W C"], past: tuple[Past, ...] | None, chunk: Chunk
-    ) -> tuple[Float[Array, "B T*time H*space W*space D"], tuple[Past, ...]]:
+    ) -> tuple[Float[Array, "B F h w D"], tuple[Past, ...]]:
         y, past = run_layers(self.layers, x, past, chunk)
         if not self.shortcut or self.space == 1:
             return y, past
@@ -95,7 +96,7 @@ class Encoder(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "B T H W P"], cache: Cache | None, chunk: Chunk
-    ) -> tuple[Float[Array, "B T/stride h w 2z"], Cache]:
+    ) -> tuple[Float[Array, "B F h w Z"], Cache]:
         conv_in, levels, middle, head = cache or Cache()
         x, conv_in = self.conv_in(x, conv_in, chunk)
         x, levels = run_layers(self.levels, x, levels, chunk)
@@ -117,7 +118,7 @@ class Decoder(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "B T h w z"], cache: Cache | None, chunk: Chunk
-    ) -> tuple[Float[Array, "B T*stride H W P"], Cache]:
+    ) -> tuple[Float[Array, "B F H W P"], Cache]:
         conv_in, levels, middle, head = cache or Cache()
         x, conv_in = self.conv_in(x, conv_in, chunk)
         x, middle = run_layers(self.middle, x, middle, chunk)

@@ -8,7 +8,7 @@ processor time on each kind of convolution in a program.
 Several devices split the pictures' rows and columns (see sharding/pictures.py); XLA has neighbours exchange
 those that a convolution sees.
 
-Shapes: B batch, T frames of the chunk, H W rows and columns, C channels in, D channels out.
+Shapes: B batch, T frames of the chunk and F after it was strided, H W rows and columns, C channels in, D channels out.
 The stream between layers is float32 wherever something is added to it; convolutions run in `dtype`.
 """
 
@@ -100,7 +100,7 @@ class CausalConv3d(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "B T H W C"], past: Float[Array, "B P H W C"] | None, chunk: Chunk
-    ) -> tuple[Float[Array, "B T/stride H W D"], Float[Array, "B P H W C"]]:
+    ) -> tuple[Float[Array, "B F H W D"], Float[Array, "B P H W C"]]:
         x = chunk.without_padding(x.astype(self.dtype))
         if past is None:
             past = jnp.zeros((x.shape[0], self.past_frames, *x.shape[2:]), self.dtype)

@@ -3,7 +3,7 @@
 The first frame of a video stands alone: no layer here halves or doubles it in time. It ends its chunk (see
 layers.py), and the last of its copies counts.
 
-Shapes: B batch, T frames of the chunk, H W rows and columns, C channels in, D channels out.
+Shapes: B batch, T frames of the chunk, H W rows and columns, F h w the same after it, C channels in, D channels out.
 """
 
 from typing import Any
@@ -29,8 +29,8 @@ class Downsample(nnx.Module):
         self.time_conv = CausalConv3d(out_dim, out_dim, (3, 1, 1), time_stride=2, **kwargs) if time else None
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 1 H/2 W/2 D"] | tuple | None, chunk: Chunk
-    ) -> tuple[Float[Array, "B T/2 H/2 W/2 D"], Float[Array, "B 1 H/2 W/2 D"] | tuple]:
+        self, x: Float[Array, "B T H W C"], past: Float[Array, "B 1 h w D"] | tuple | None, chunk: Chunk
+    ) -> tuple[Float[Array, "B F h w D"], Float[Array, "B 1 h w D"] | tuple]:
         x = chunk.keep_split(self.resample(x))
         if self.time_conv is None:
             return x, ()
@@ -52,7 +52,7 @@ class Upsample(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "B T H W C"], past: Float[Array, "B 2 H W C"] | tuple | None, chunk: Chunk
-    ) -> tuple[Float[Array, "B 2T 2H 2W D"], Float[Array, "B 2 H W C"] | tuple]:
+    ) -> tuple[Float[Array, "B F h w D"], Float[Array, "B 2 H W C"] | tuple]:
         new_past = ()
         if self.time_conv is not None:
             pair, new_past = self.time_conv(x, past, chunk)  # pyright: ignore[reportArgumentType]  # () is for none
@@ -65,18 +65,14 @@ class Upsample(nnx.Module):
         return chunk.keep_split(self.resample(x)), new_past
 
 
-def average_down(
-    x: Float[Array, "B T H W C"], out_dim: int, time: int, space: int
-) -> Float[Array, "B T/time H/space W/space D"]:
+def average_down(x: Float[Array, "B T H W C"], out_dim: int, time: int, space: int) -> Float[Array, "B F h w D"]:
     """Every block of (channel, time, row, column offset), flattened in this order, averaged in consecutive
     groups down to `out_dim` channels."""
     blocks = rearrange(x, "b (f t) (h y) (w x) c -> b f h w (c t y x)", t=time, y=space, x=space)
     return reduce(blocks, "b f h w (d group) -> b f h w d", "mean", d=out_dim)
 
 
-def repeat_up(
-    x: Float[Array, "B T H W C"], out_dim: int, time: int, space: int
-) -> Float[Array, "B T*time H*space W*space D"]:
+def repeat_up(x: Float[Array, "B T H W C"], out_dim: int, time: int, space: int) -> Float[Array, "B F h w D"]:
     """Channels repeated consecutively and read as (out channel, time, row, column offset): the counterpart of
     `average_down`. C is a multiple of D."""
     # Each output channel is made of `ratio` input channels, which share the offsets evenly. Repeating them

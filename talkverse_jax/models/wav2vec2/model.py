@@ -35,7 +35,7 @@ class Wav2Vec2(nnx.Module):
 
     def __call__(
         self, waveform: Float[Array, "B S"], samples: Int[Array, " B"] | None = None
-    ) -> Float[Array, "B T layers+1 D"]:
+    ) -> Float[Array, "B T states D"]:
         """All hidden states, float32: the input of the first layer ... the output after the final norm.
 
         Arguments as of `states`.

@@ -16,11 +16,11 @@ from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.metadata import Row
 from talkverse_jax.media.bad_sample import BadSample
-from talkverse_jax.media.buckets import covering
+from talkverse_jax.media.fit import covering
 
 _FACE = slice(23, 91)  # 68 points
 
-Boxes = Float[np.ndarray, "n 4"]
+Boxes = Float[np.ndarray, "_ 4"]
 Detector = Callable[[UInt8[np.ndarray, "n H W 3"]], Boxes]
 
 

@@ -30,7 +30,7 @@ from tests.annotations import check
 
 jaxtyping.install_import_hook("talkverse_jax", f"{check.__module__}.{check.__name__}")
 
-from talkverse_jax.pipeline import registry  # noqa: E402  # what it imports is to be checked
+from talkverse_jax.pipeline import registry  # noqa: E402
 
 registry.register("second", "tests.second")
 

@@ -52,6 +52,7 @@ def run(argv: list[str]) -> None:
 
 
 def _help() -> str:
-    lines = [f"usage: {PROG} COMMAND [--flag VALUE ...]", "", talkverse_jax.__doc__ or "", "", "commands:"]
+    about = (talkverse_jax.__doc__ or "").partition("\n")[0]
+    lines = [f"usage: {PROG} COMMAND [--flag VALUE ...]", "", about, "", "commands:"]
     lines += [f"  {name:15} {does}" for name, (_, does) in COMMANDS.items()]
     return "\n".join([*lines, "", f"{PROG} COMMAND --help explains a command, {PROG} --version tells the version."])

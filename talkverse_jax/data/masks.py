@@ -20,7 +20,7 @@ from talkverse_jax.media.buckets import covering
 
 _FACE = slice(23, 91)  # 68 points
 
-Boxes = Float[np.ndarray, "n 4"]
+Boxes = Float[np.ndarray, "_ 4"]
 Detector = Callable[[UInt8[np.ndarray, "n H W 3"]], Boxes]
 
 

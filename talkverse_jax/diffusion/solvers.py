@@ -26,7 +26,6 @@ from jaxtyping import Array, Float, Key
 from talkverse_jax.diffusion.flow import Schedule, SolverName
 
 Solver = SolverName | Literal["renoise"]
-Number = Float[Array | np.ndarray, ""]
 
 
 class SolverState(NamedTuple):
@@ -47,14 +46,14 @@ class StepCoefficients(NamedTuple):
       noise: of fresh noise; None of a solver that adds none.
     """
 
-    sigma: Number
-    following: Number
+    sigma: Float[Array | np.ndarray, ""]
+    following: Float[Array | np.ndarray, ""]
     corrector: Float[Array | np.ndarray, " 5"]
     predictor: Float[Array | np.ndarray, " 3"]
-    noise: Number | None = None
+    noise: Float[Array | np.ndarray, ""] | None = None
 
 
-def start(noise: Float[Array, "..."]) -> SolverState:
+def start(noise: Float[Array | np.ndarray, "..."]) -> SolverState:
     """The state before the first step (four arrays of its own: a compiled step may reuse them)."""
     noise = jnp.array(noise, jnp.float32)
     return SolverState(noise, *(jnp.zeros_like(noise) for _ in range(3)))

@@ -2,7 +2,7 @@
 
     encoder = family.training.load_encoder(weights, settings, dtype=...)     # raw windows -> named arrays
     batch = family.training.to_batch(encoder.encode(raw), encoder.constants)  # named arrays -> what a loss takes
-    losses, known = family.training.losses["flow_matching"](settings)(models, batch, draw)
+    losses, known = family.training.losses["flow_matching"](configs, settings, roi)(models, batch, draw)
 
 Shapes: B samples.
 """
@@ -132,30 +132,30 @@ class FamilyTraining:
     Attributes:
       component: which one is trained; losses find it by that name.
       trainable: its parameters.
-      losses: by name: (settings, masks) -> Loss, where `masks` asks for face and body to count more.
+      losses: by name: (configs, settings, masks) -> Loss, where `masks` asks for face and body to count more.
       samples: how prepared samples are stored.
       wanted: (configs, settings) -> the recipe's values that training asks of prepared samples, by field, besides
         those that all families have.
       recipe: (configs, settings, values) -> what samples are made with: these values, and the family's own.
-      lengths: (configs, frames to be learnt, whether motion frames are a must) -> frames of a window.
+      lengths: (configs, settings, frames to be learnt, whether motion frames are a must) -> frames of a window.
       load_encoder: (weights, settings, dtype=, text_on_cpu=) -> SampleEncoder.
       to_batch: (stacked samples, constants) -> what its losses take.
-      inputs_spec: (configs, shape) -> the same, of shapes and dtypes alone.
-      flops: (configs, shape, trained blocks) -> floating-point operations of a batch, forward and backward.
+      inputs_spec: (configs, settings, shape) -> the same, of shapes and dtypes alone.
+      flops: (configs, settings, shape, trained blocks) -> floating-point operations of a batch, forward and backward.
       head_dim: (configs) -> the width of the trained network's attention heads.
       preview: (request, settings) -> the values of a job, by flag.
     """
 
     component: str
     trainable: Trainable
-    losses: Mapping[str, Callable[[Any, bool], Loss]]
+    losses: Mapping[str, Callable[[Any, Any, bool], Loss]]
     samples: SampleFormat
     wanted: Callable[[Any, Any], dict[str, Any]]
     recipe: Callable[[Any, Any, Mapping[str, Any]], Any]
-    lengths: Callable[[Any, int, bool], Lengths]
+    lengths: Callable[[Any, Any, int, bool], Lengths]
     load_encoder: Callable[..., SampleEncoder]
     to_batch: Callable[[PreparedBatch, Mapping[str, Any]], Any]
-    inputs_spec: Callable[[Any, BatchShape], Any]
-    flops: Callable[[Any, BatchShape, int], float]
+    inputs_spec: Callable[[Any, Any, BatchShape], Any]
+    flops: Callable[[Any, Any, BatchShape, int], float]
     head_dim: Callable[[Any], int]
     preview: Callable[[PreviewRequest, Any], dict[str, Any]]

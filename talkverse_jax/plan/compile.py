@@ -6,7 +6,7 @@ import re
 import tempfile
 import time
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple
 
 import jax
 
@@ -90,8 +90,8 @@ class Planned:
         return getattr(self, self.bound) if self.bound else None
 
 
-class Bounds(TypedDict):
-    """Times in seconds, as of `Planned`."""
+class Bounds(NamedTuple):
+    """Seconds below which a device cannot run a program; None: unknown, or nothing to wait for."""
 
     compute: float | None
     memory: float | None
@@ -106,9 +106,9 @@ def bounds(topology: Topology, cost: Cost, float32: bool) -> Bounds:
         flops, rate = cost.flops, generation.float32_flops
     received = cost.all_received
     return Bounds(
-        compute=flops / rate if rate else None,
-        memory=cost.memory / generation.hbm_bandwidth if generation.hbm_bandwidth and cost.memory else None,
-        interconnect=received / links if links and received else None,
+        flops / rate if rate else None,
+        cost.memory / generation.hbm_bandwidth if generation.hbm_bandwidth and cost.memory else None,
+        received / links if links and received else None,
     )
 
 
@@ -158,7 +158,7 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
         limit=topology.generation.hbm,
         model_flops=work.flops,
         cost=cost,
-        **bounds(topology, cost, work.float32),
+        **bounds(topology, cost, work.float32)._asdict(),
         complaint=complaint,
         sha256=_sha256(text),
         compile_seconds=round(time.perf_counter() - begin, 1),

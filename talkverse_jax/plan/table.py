@@ -1,8 +1,8 @@
 """The page docs/tpu.md: what a sampling step and an update of training cost on each topology, compiled for each."""
 
 import dataclasses
+import importlib.metadata
 import math
-from importlib.metadata import version
 from pathlib import Path
 
 from talkverse_jax.core.reporting import Reporter
@@ -55,7 +55,7 @@ _PAGE = """\
 Written by `make plan-table`: the sampling step of the published model (5.7 billion parameters, bfloat16, both
 branches of guidance, a clip of 120 frames with motion context) with the presets of `configs/mesh/`, compiled by
 XLA:TPU for machines that were not there (jaxlib {jaxlib}, libtpu {libtpu}). Rows with `~` are GPUs, estimated from
-the model's sizes alone. `talkverse-jax plan` does the same for one machine, with every program of a
+the model's sizes alone. `python -m talkverse_jax plan` does the same for one machine, with every program of a
 run; `make test-slow` compiles a row again and compares.
 
 - **GB a device**: weights, inputs and temporaries of the step with the VAE's weights beside them, of what the
@@ -117,24 +117,19 @@ def row(topology: str, mesh: str | None, size: str) -> list[str]:
 
 def _cells(made: TopologyPlan) -> list[str]:
     step = next(program for program in made.programs if program.name == "step")
-    limit, best = _known(step.limit), _known(step.best)
+    assert step.limit and step.best, f"{made.topology.name}: has no data sheet"
     return [
         ("~ " if step.estimated else "") + made.topology.name,
         _axes(made) or "one device",
-        f"{step.total / GB:.1f} of {limit / GB:.1f}",
+        f"{step.total / GB:.1f} of {step.limit / GB:.1f}",
         "yes" if step.fits else "**no**",
         "" if step.estimated else f"{step.waste:.1%}",
         "" if step.estimated else f"{step.cost.all_received / GB:.2f}",
         step.bound or "",
-        f"{_three(1000 * best)} ms",
-        f"{_three(50 * best)} s",
-        _three(50 * best * made.devices),
+        f"{_three(1000 * step.best)} ms",
+        f"{_three(50 * step.best)} s",
+        _three(50 * step.best * made.devices),
     ]
-
-
-def _known(value: float | None) -> float:
-    assert value is not None, "the table's topologies have known limits and rates"
-    return value
 
 
 def _axes(made: TopologyPlan) -> str:
@@ -152,25 +147,27 @@ def update_row(topology: str, strategy: str, mesh: str, batch: int) -> list[str]
     options = training_options(f"train_{strategy}", family.name)
     options = dataclasses.replace(options, optimization=dataclasses.replace(options.optimization, batch_size=batch))
     run = TrainingRun(family, family.real_size(), options, (640, 640))
-    return _update_cells(plan.plan(topologies.find(topology), MeshConfig.read(mesh), run), run)
+    return _update_cells(plan.plan(topologies.find(topology), MeshConfig.read(mesh), run))
 
 
-def _update_cells(made: TopologyPlan, run: TrainingRun) -> list[str]:
+def _update_cells(made: TopologyPlan) -> list[str]:
+    assert isinstance(made.run, TrainingRun)
+    assert made.update_seconds, f"{made.topology.name}: has no data sheet"
     gradients, worst = made.programs[0], max(made.programs, key=lambda program: program.total)
+    assert worst.limit, f"{made.topology.name}: has no data sheet"
     received = sum(program.cost.all_received for program in made.programs)
-    limit, seconds = _known(worst.limit), _known(made.update_seconds)
     return [
         made.topology.name,
-        run.strategy,
+        made.run.strategy,
         _axes(made),
-        str(run.samples),
-        f"{worst.total / GB:.1f} of {limit / GB:.1f}",
+        str(made.run.samples),
+        f"{worst.total / GB:.1f} of {worst.limit / GB:.1f}",
         "yes" if made.fits else "**no**",
         f"{gradients.waste:.0%}",
         f"{received / GB:.1f}",
         gradients.bound or "",
-        f"{_three(seconds)} s",
-        _three(seconds * made.devices / run.samples),
+        f"{_three(made.update_seconds)} s",
+        _three(made.update_seconds * made.devices / made.run.samples),
     ]
 
 
@@ -188,7 +185,7 @@ def run(options: TableOptions, reporter: Reporter) -> Path:
         tables += f"## Sampling {size}\n\n{table(rows)}\n"
     updates = table([update_row(*update) for update in UPDATES], _UPDATE_HEAD)
     others = table([row(topology, mesh, "640x640") for topology, mesh in OTHERS])
-    versions = dict(jaxlib=version("jaxlib"), libtpu=plan.libtpu_version())
+    versions = dict(jaxlib=importlib.metadata.version("jaxlib"), libtpu=plan.libtpu_version())
     page = _PAGE.format(**versions, tables=tables, others=others, updates=updates)
     path.write_text(page, encoding="utf-8")
     reporter.say(str(path))

@@ -37,8 +37,9 @@ class TrainingRun:
     @property
     def frames(self) -> int:
         """Of a window, motion frames included."""
-        videos = self.options.videos
-        return self.family.training.lengths(self.configs, videos.num_frames, True).window("motion")
+        asked = self.options
+        lengths = self.family.training.lengths(self.configs, asked.settings, asked.videos.num_frames, True)
+        return lengths.window("motion")
 
     @property
     def strategy(self) -> str:
@@ -60,7 +61,7 @@ class TrainingRun:
         return (
             Work(
                 "gradients",
-                training.flops(self.configs, shape, blocks),
+                training.flops(self.configs, options.settings, shape, blocks),
                 options.optimization.gradient_accumulation_steps,
                 "update",
                 training.component,

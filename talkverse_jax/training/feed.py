@@ -96,7 +96,7 @@ def _open_videos(
     options: TrainOptions, training: FamilyTraining, configs: Any, skipped: Skipped, reporter: Reporter
 ) -> Data:
     cache = Path(options.folder.output_path) / "catalogue.jsonl"
-    catalogue, source = open_videos(options.videos, training, configs, cache, skipped, reporter)
+    catalogue, source = open_videos(options.videos, options.settings, training, configs, cache, skipped, reporter)
     plan = BatchOrder(catalogue.shapes, options.optimization.batch_size, options.videos.seed)
 
     @functools.cache

@@ -168,7 +168,7 @@ class _Loop:
             self.states = {name: start(params, optimizer, decay > 0)}
         self.saved = self.step
         trained = {name: Trained(self.network, optimizer, decay)}
-        self.programs = TrainingStep(trained, phases(options, family), abstract, seed=options.videos.seed)
+        self.programs = TrainingStep(trained, phases(options, family, configs), abstract, seed=options.videos.seed)
         self.latest: Any = self.states[name].step
         asked = options.optimization
         left = (data.plan.first(asked.num_epochs) - self.batch) // asked.gradient_accumulation_steps
@@ -244,7 +244,7 @@ class _Loop:
 
     def _flops(self, batch: Batch) -> float:
         shape = BatchShape(len(batch.samples), self.options.videos.num_frames, batch.shape.height, batch.shape.width)
-        return self.training.flops(self.configs, shape, self.settings.strategy.whole_blocks)
+        return self.training.flops(self.configs, self.options.settings, shape, self.settings.strategy.whole_blocks)
 
     def _save(self, report: Report) -> None:
         report.settle()  # an update that was not made is no state to go on from
@@ -264,9 +264,13 @@ class _Loop:
         report.settle()
         state = self.states[self.component.name]
         params = state.params if state.ema is None else state.ema
-        picture = preview.make(params, self.network, self.output / "previews" / f"step-{self.step}.mp4")
-        if picture is not None:
-            report.picture(self.step, picture)
+        try:
+            picture = preview.make(params, self.network, self.output / "previews" / f"step-{self.step}.mp4")
+        except UserError as error:  # such as frames that are no numbers: no reason to end a run
+            self.reporter.say(f"preview of step {self.step}: {error}")
+        else:
+            if picture is not None:
+                report.picture(self.step, picture)
         report.resume()
 
     def _finish(self) -> None:

@@ -76,7 +76,7 @@ def prepare(options: PrepareOptions, reporter: Reporter | None = None) -> bool:
     folder = new_folder(options.output.output)
     skipped = Skipped(folder / work.own("skipped.jsonl"), options.videos.max_skipped_share)
     cache = folder / work.own("catalogue.jsonl")
-    catalogue, source = open_videos(options.videos, training, configs, cache, skipped, reporter)
+    catalogue, source = open_videos(options.videos, options.settings, training, configs, cache, skipped, reporter)
     recipe = _recipe(options, training, configs, encoders, catalogue.digest)
     shards.begin(folder, training.samples, recipe)
     everything = divide(catalogue.shapes, options.input.windows, options.output.shard_size)

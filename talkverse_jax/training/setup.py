@@ -43,10 +43,10 @@ def learning_rates(options: TrainOptions) -> Rates:
     )
 
 
-def phases(options: TrainOptions, family: Family) -> list[Phase]:
+def phases(options: TrainOptions, family: Family, configs: Any) -> list[Phase]:
     """What is trained, by which loss."""
     make_loss = family.training.losses[FLOW_MATCHING]
-    return [Phase(family.training.component, make_loss(options.settings, options.videos.enable_roi_loss))]
+    return [Phase(family.training.component, make_loss(configs, options.settings, options.videos.enable_roi_loss))]
 
 
 def abstract_step(options: TrainOptions, family: Family, configs: Any, layout: Layout) -> tuple[TrainingStep, States]:
@@ -71,7 +71,7 @@ def abstract_step(options: TrainOptions, family: Family, configs: Any, layout: L
     optimizer, decay = make_optimizer(network.groups, learning_rates(options)), options.tuning.ema_decay
     states = {component.name: start_abstract(params, optimizer, decay > 0)}
     trained = {component.name: Trained(network, optimizer, decay)}
-    return TrainingStep(trained, phases(options, family), states, seed=options.videos.seed), states
+    return TrainingStep(trained, phases(options, family, configs), states, seed=options.videos.seed), states
 
 
 def abstract_batch(options: TrainOptions, family: Family, configs: Any, size: tuple[int, int], layout: Layout) -> Any:
@@ -82,7 +82,7 @@ def abstract_batch(options: TrainOptions, family: Family, configs: Any, size: tu
     """
     training = family.training
     shape = BatchShape(options.optimization.batch_size, options.videos.num_frames, *size, options.machine.dtype)
-    batch = training.inputs_spec(configs, shape)
+    batch = training.inputs_spec(configs, options.settings, shape)
     return batch._replace(
         **{
             name: jax.ShapeDtypeStruct(

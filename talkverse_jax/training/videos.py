@@ -17,11 +17,18 @@ from talkverse_jax.training.video_options import VideoOptions
 
 
 def open_videos(
-    options: VideoOptions, training: FamilyTraining, configs: Any, cache: Path, skipped: Skipped, reporter: Reporter
+    options: VideoOptions,
+    settings: Any,
+    training: FamilyTraining,
+    configs: Any,
+    cache: Path,
+    skipped: Skipped,
+    reporter: Reporter,
 ) -> tuple[Catalogue, RawSource]:
     """Look at all videos; every process of a run comes here.
 
     Args:
+      settings: the family's `WindowSettings`.
       configs: of the family's components.
       cache: see `make_catalogue`.
 
@@ -30,7 +37,7 @@ def open_videos(
     """
     rules = VideoRules(
         bucket=options.size_bucket,
-        lengths=training.lengths(configs, options.num_frames, options.always_use_motion_frames),
+        lengths=training.lengths(configs, settings, options.num_frames, options.always_use_motion_frames),
         roi=options.enable_roi_loss,
         detector=options.roi_detector or "",
         base=options.dataset_base_path,

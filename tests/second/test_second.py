@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from talkverse_jax.cli import main
-from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.diffusion import denoise as loop
@@ -21,58 +19,33 @@ from talkverse_jax.plan import plan as plan_tool
 from talkverse_jax.plan.options import PlanOptions
 from talkverse_jax.run.worker import make_clips, make_video
 from tests.second import pipeline as second
+from tests.second import places
 from tests.second.pipeline import make_timeline
+from tests.second.places import run
 from tests.second.settings import Settings
 
-ASSETS = Path(__file__).parents[2] / "assets"
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> places.Place:
+    return places.make(tmp_path_factory.mktemp("second"))
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """Random published files: their flags."""
-    family = registry.find("second")
-    return write_random_checkpoint(family, tmp_path_factory.mktemp("published"), family.real_size(), seed=0)
-
-
-@pytest.fixture(scope="module")
-def weights(published, tmp_path_factory):
-    """Converted, ready to be exported again."""
-    folder = tmp_path_factory.mktemp("second") / "weights"
-    run("convert", family="second", **published, output=folder, dtype="keep", lora_merge="false")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def sounds(tmp_path_factory):
-    """Two voices of 1.16 s and 1.0 s: 29 frames, which four clips of 13 cover with another overlap at the end."""
-    folder = tmp_path_factory.mktemp("sounds")
-    for name, seconds, pitch in (("a", 1.16, 220.0), ("b", 1.0, 330.0)):
-        times = np.arange(round(seconds * 16_000)) / 16_000
-        soundfile.write(folder / f"{name}.wav", 0.4 * np.sin(2 * np.pi * pitch * times), 16_000)
-    return [str(folder / "a.wav"), str(folder / "b.wav")]
-
-
-@pytest.fixture(scope="module")
-def loaded(weights):
-    return registry.find("second").load_pipeline(Weights(str(weights)), Machine(dtype="float32"), keep_encoders=True)
+def loaded(place):
+    return registry.find("second").load_pipeline(
+        Weights(str(place.weights)), Machine(dtype="float32"), keep_encoders=True
+    )
 
 
 @pytest.fixture
-def job(loaded, sounds, tmp_path):
+def job(loaded, place, tmp_path):
     """Makes the job of a name."""
 
     def make(name: str = "a", **values):
-        files = {"portrait": str(ASSETS / "face.png"), "sounds": sounds, "output": str(tmp_path / f"{name}.mp4")}
+        files = {"portrait": str(places.FACE), "sounds": place.sounds, "output": str(tmp_path / f"{name}.mp4")}
         return loaded.job(**{**files, "base_seed": 3, "scene": "A woman talks.", **values})
 
     return make
-
-
-def run(command: str, **flags) -> None:
-    words = []
-    for name, value in flags.items():
-        words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-    main.run([command, *words])
 
 
 def frames_of(path: Path) -> np.ndarray:
@@ -80,11 +53,11 @@ def frames_of(path: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def test_published_files_come_back(published, weights, tmp_path):
-    run("convert", family="second", output=weights, export=tmp_path)
+def test_published_files_come_back(place, tmp_path):
+    run("convert", family="second", output=place.weights, export=tmp_path)
     for file in ("second/net.safetensors", "second/eye.safetensors", "second.safetensors"):
-        assert (tmp_path / file).read_bytes() == (published["adapter"].parent / file).read_bytes()
-    assert json.loads((weights / "manifest.json").read_text())["family"] == "second"
+        assert (tmp_path / file).read_bytes() == (place.published["adapter"].parent / file).read_bytes()
+    assert json.loads((place.weights / "manifest.json").read_text())["family"] == "second"
 
 
 def test_a_clip_shows_what_none_before_it_has_shown():
@@ -97,7 +70,8 @@ def test_a_clip_shows_what_none_before_it_has_shown():
     assert make_timeline(Settings(), 0.2).shown_of(0) == slice(0, 5)
 
 
-def test_two_sounds_are_heard_together(loaded, job, sounds):
+def test_two_sounds_are_heard_together(loaded, job, place):
+    sounds = place.sounds
     make_video(loaded, job())
     played = second.read(job()).track
     [mixed] = played.native()
@@ -112,10 +86,11 @@ def test_two_sounds_are_heard_together(loaded, job, sounds):
     assert len(frames_of(Path(job().output))) == 29
 
 
-def test_the_command_makes_the_same_and_says_what_it_lacks(weights, loaded, job, sounds, tmp_path):
+def test_the_command_makes_the_same_and_says_what_it_lacks(place, loaded, job, tmp_path):
+    weights, sounds = place.weights, place.sounds
     make_video(loaded, job())
     whole = Path(job().output).read_bytes()
-    flags = dict(weights=weights, portrait=ASSETS / "face.png", sounds=sounds, scene="A woman talks.", base_seed=3)
+    flags = dict(weights=weights, portrait=places.FACE, sounds=sounds, scene="A woman talks.", base_seed=3)
     run("sample", **flags, dtype="float32", output=tmp_path / "b.mp4")
     assert (tmp_path / "b.mp4").read_bytes() == whole
     with pytest.raises(UserError, match="--sounds 1 given; give two"):
@@ -148,7 +123,8 @@ def test_a_stopped_video_goes_on_to_the_same_bytes(loaded, job, steps):
     assert Path(job().output).read_bytes() == Path(job("whole").output).read_bytes()
 
 
-def test_a_batch_makes_what_each_alone_is(weights, loaded, job, sounds, tmp_path):
+def test_a_batch_makes_what_each_alone_is(place, loaded, job, tmp_path):
+    weights, sounds = place.weights, place.sounds
     make_video(loaded, job())
     rows = [
         {"id": "a", "scene": "A woman talks.", "seed": 3},
@@ -156,7 +132,7 @@ def test_a_batch_makes_what_each_alone_is(weights, loaded, job, sounds, tmp_path
         {"id": "bad", "bucket": 3},
         {"id": "c", "base_seed": 4, "seed": 3},
     ]
-    files = {"portrait": str(ASSETS / "face.png"), "sounds": sounds}
+    files = {"portrait": str(places.FACE), "sounds": sounds}
     (tmp_path / "list.jsonl").write_text("\n".join(json.dumps(files | row) for row in rows))
     flags = dict(weights=weights, batch=tmp_path / "list.jsonl", output_dir=tmp_path / "made", dtype="float32")
     for size in (1, 3):
@@ -203,9 +179,9 @@ def test_the_clip_before_is_seen(loaded, job):
     assert np.abs(looks[0] - looks[1]).max() > 1e-4
 
 
-def test_the_plan_counts_all_programs(weights, tmp_path):
+def test_the_plan_counts_all_programs(place, tmp_path):
     (tmp_path / "run.toml").write_text("steps = 4\nskip = true\n")
-    options = PlanOptions("cpu", str(tmp_path / "run.toml"), mesh="data=1,context=1,fsdp=1", weights=str(weights))
+    options = PlanOptions("cpu", str(tmp_path / "run.toml"), mesh="fsdp=-1", weights=str(place.weights))
     [plan] = plan_tool.run(options, Reporter())
     print([(p.name, p.waste, p.times) for p in plan.programs])
     assert plan.faults == []
@@ -215,7 +191,7 @@ def test_the_plan_counts_all_programs(weights, tmp_path):
     assert {"prepare", "decode", "encode", "look", "words", "ears"} < {p.name for p in plan.programs}
 
 
-def test_the_plan_of_a_machine_that_is_not_here(weights, tmp_path):
+def test_the_plan_of_a_machine_that_is_not_here(place, tmp_path):
     (tmp_path / "run.toml").write_text("")
-    [plan] = plan_tool.run(PlanOptions("H100-1", str(tmp_path / "run.toml"), weights=str(weights)), Reporter())
+    [plan] = plan_tool.run(PlanOptions("H100-1", str(tmp_path / "run.toml"), weights=str(place.weights)), Reporter())
     assert [p.name for p in plan.programs][:2] == ["step", "prepare"] and all(p.fits for p in plan.programs)

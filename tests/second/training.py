@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt
 
+from talkverse_jax.data.batches import WindowShape
 from talkverse_jax.data.prepared import PreparedBatch, Recipe, SampleFormat, StoredArray
 from talkverse_jax.data.raw import RawSample
 from talkverse_jax.data.windows import Lengths
@@ -53,11 +54,12 @@ class LaterFrames:
     """Flow matching where frames are not known."""
 
     settings: TrainingSettings
+    known: int  # latent frames
 
     def __call__(self, models, batch: Batch, draw):
         drawn = flow.draw(draw, batch.latents.shape[1:], Dropouts(*[self.settings.dropout] * 2))
         data = batch.latents.astype(jnp.float32)
-        known = jnp.arange(data.shape[1])[:, None, None, None] < 1 + (self.settings.overlap - 1) // 4
+        known = jnp.arange(data.shape[1])[:, None, None, None] < self.known
         text = jnp.where(drawn.drop.words[:, None, None], batch.null_text, batch.text)
         sounds = jnp.where(drawn.drop.sounds[:, None, None, None], 0, batch.sounds)
         conditions = models["net"].prepare(text, sounds, batch.look, jnp.where(known, data, 0))
@@ -120,18 +122,24 @@ def arrays(configs: Configs, frames: int, height: int, width: int, dtype: str) -
     return {name: StoredArray(shape, kind) for name, shape in shapes.items()}
 
 
-def inputs_spec(configs: Configs, shape: BatchShape) -> Batch:
-    known = arrays(configs, 5 + shape.frames, shape.height, shape.width, shape.dtype)
+def stored(configs: Configs, made: SecondRecipe, shape: WindowShape) -> dict[str, StoredArray]:
+    return arrays(configs, made.overlap + made.num_frames, shape.height, shape.width, made.dtype)
+
+
+def inputs_spec(configs: Configs, settings: TrainingSettings, shape: BatchShape) -> Batch:
+    known = arrays(configs, settings.overlap + shape.frames, shape.height, shape.width, shape.dtype)
     spec: Any = {name: jax.ShapeDtypeStruct((shape.samples, *x.shape), x.dtype) for name, x in known.items()}
     rest = (jax.ShapeDtypeStruct((shape.samples, *more), kind) for more, kind in (((), "float32"), ((2,), "uint32")))
     null_text = jax.ShapeDtypeStruct(known["text"].shape, known["text"].dtype)
     return Batch(*spec.values(), null_text, *rest)  # pyright: ignore[reportArgumentType]  # shapes for arrays
 
 
-def flops(configs: Configs, shape: BatchShape, trained_blocks: int) -> float:
+def flops(configs: Configs, settings: TrainingSettings, shape: BatchShape, trained_blocks: int) -> float:
     """Three times forward, less the gradients of blocks that are not trained."""
     trunk = configs.net.trunk
-    frames, h, w, _ = arrays(configs, 5 + shape.frames, shape.height, shape.width, shape.dtype)["latents"].shape
+    frames, h, w, _ = arrays(configs, settings.overlap + shape.frames, shape.height, shape.width, shape.dtype)[
+        "latents"
+    ].shape
     tokens = frames * (h // 2) * (w // 2)
     block = block_flops(trunk, tokens, configs.eye.tokens + trunk.text_len)
     left = (trunk.num_layers - trained_blocks) * block_layers(trunk, tokens)
@@ -161,18 +169,22 @@ TRAINING = FamilyTraining(
         block=lambda path: int(path.split("/")[1]) if path.startswith("blocks/") else None,
         adapted=adapted,
     ),
-    losses={FLOW_MATCHING: lambda settings, roi: LaterFrames(settings)},
+    losses={
+        FLOW_MATCHING: lambda configs, settings, roi: LaterFrames(
+            settings, configs.pixels.latent_frames(settings.overlap)
+        )
+    },
     samples=SampleFormat(
         encoders=("pixels", "ears", "words", "eye"),
         constants=("null_text",),
         recipe_type=SecondRecipe,
-        arrays=lambda configs, made, shape: arrays(
-            configs, made.overlap + made.num_frames, shape.height, shape.width, made.dtype
-        ),
+        arrays=stored,
     ),
     wanted=lambda configs, settings: {"overlap": settings.overlap},
     recipe=lambda configs, settings, values: SecondRecipe(**values, overlap=settings.overlap),
-    lengths=lambda configs, frames, always: Lengths(frames, 5, True, strides=configs.pixels.strides),
+    lengths=lambda configs, settings, frames, always: Lengths(
+        frames, settings.overlap, True, strides=configs.pixels.strides
+    ),
     load_encoder=Encoder,
     to_batch=to_batch,
     inputs_spec=inputs_spec,

@@ -137,8 +137,9 @@ def _unless(drop: Bool[Array, " B"], x: Float[Array, "B ..."]) -> Float[Array, "
     return jnp.where(drop.reshape(-1, *[1] * (x.ndim - 1)), 0, x)
 
 
-def inputs_spec(configs: ModelConfigs, shape: BatchShape) -> TrainingBatch:
-    """A batch of shapes and dtypes alone."""
+def inputs_spec(configs: ModelConfigs, settings: Any, shape: BatchShape) -> TrainingBatch:
+    """A batch of shapes and dtypes alone; no setting changes them."""
+    del settings
     trunk = configs.dit.trunk
     of_sample = lambda *sizes, dtype: jax.ShapeDtypeStruct((shape.samples, *sizes), jnp.dtype(dtype))  # noqa: E731
     arrays = {
@@ -185,7 +186,7 @@ class TalkVerseRecipe:
     format: int = FORMAT
 
 
-def _lengths(configs: ModelConfigs, frames: int, always_motion: bool) -> Lengths:
+def _lengths(configs: ModelConfigs, settings: TrainingSettings, frames: int, always_motion: bool) -> Lengths:
     return Lengths(frames, configs.dit.motion_frames, always_motion, strides=configs.vae.strides)
 
 
@@ -242,7 +243,8 @@ def _block(path: str) -> int | None:
     return int(path.split("/")[1]) if path.startswith("blocks/") else None
 
 
-def _flops(configs: ModelConfigs, shape: BatchShape, trained_blocks: int) -> float:
+def _flops(configs: ModelConfigs, settings: Any, shape: BatchShape, trained_blocks: int) -> float:
+    del settings  # it counts nothing of them
     sizes = _latent_sizes(configs, shape.frames, shape.height, shape.width)
     return shape.samples * training_flops(configs.dit, *sizes, trained_blocks=trained_blocks)
 
@@ -272,7 +274,7 @@ TRAINING = FamilyTraining(
         block=_block,
         adapted=_adapted,
     ),
-    losses={FLOW_MATCHING: lambda settings, roi: FlowMatching(Dropouts.of(settings), roi)},
+    losses={FLOW_MATCHING: lambda configs, settings, roi: FlowMatching(Dropouts.of(settings), roi)},
     samples=SampleFormat(
         encoders=("vae", "audio", "text"),
         constants=("null_text",),

@@ -3,8 +3,7 @@
 Shapes: B batch, L tokens, S context tokens, D width, N heads, K head width (D = N K).
 """
 
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from einops import rearrange
@@ -28,18 +27,19 @@ class _Projections(nnx.Module):
     """q, k, v, o with bias; q and k pass an RMS norm over the whole width before the split into heads."""
 
     def __init__(self, dim: int, num_heads: int, eps: float, attention: Attention, *, rngs, dtype, param_dtype):
-        init = nnx.initializers.xavier_uniform()
-        linear = partial(Linear, kernel_init=init, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        norm = partial(nnx.RMSNorm, epsilon=eps, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
+        linear: dict[str, Any] = dict(
+            kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
+        norm: dict[str, Any] = dict(epsilon=eps, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
         self.num_heads = num_heads
         self.dtype = dtype
         self.attention = attention
-        self.q = linear(dim, dim)
-        self.k = linear(dim, dim)
-        self.v = linear(dim, dim)
-        self.o = linear(dim, dim)
-        self.norm_q = norm(dim)
-        self.norm_k = norm(dim)
+        self.q = Linear(dim, dim, **linear)
+        self.k = Linear(dim, dim, **linear)
+        self.v = Linear(dim, dim, **linear)
+        self.o = Linear(dim, dim, **linear)
+        self.norm_q = nnx.RMSNorm(dim, **norm)
+        self.norm_k = nnx.RMSNorm(dim, **norm)
 
     def _enter(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         return enter(self.attention.layout, x, self.dtype)

@@ -3,7 +3,7 @@
 Shapes: B batch, F latent frames, h w latent grid, C latent channels, D width, T text tokens.
 """
 
-from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -57,10 +57,10 @@ class TextEmbedding(nnx.Module):
 
     def __init__(self, config: WanConfig, *, rngs: nnx.Rngs, dtype, param_dtype):
         init = nnx.initializers.normal(0.02)
-        linear = partial(nnx.Linear, kernel_init=init, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(kernel_init=init, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.text_len = config.text_len
-        self.linear_in = linear(config.text_dim, config.dim)
-        self.linear_out = linear(config.dim, config.dim)
+        self.linear_in = nnx.Linear(config.text_dim, config.dim, **kwargs)
+        self.linear_out = nnx.Linear(config.dim, config.dim, **kwargs)
 
     def __call__(self, text: Float[Array, "B T text_dim"]) -> Float[Array, "B text_len D"]:
         """Missing rows are zeros and are embedded (and later attended to) like any other."""
@@ -72,12 +72,12 @@ class TimeEmbedding(nnx.Module):
     """Timesteps to the vector of the head and the six modulation vectors of the blocks, in float32."""
 
     def __init__(self, config: WanConfig, *, rngs: nnx.Rngs, param_dtype):
-        linear = partial(nnx.Linear, rngs=rngs, dtype=jnp.float32, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=jnp.float32, param_dtype=param_dtype)
         init = nnx.initializers.normal(0.02)
         self.freq_dim = config.freq_dim
-        self.linear_in = linear(config.freq_dim, config.dim, kernel_init=init)
-        self.linear_out = linear(config.dim, config.dim, kernel_init=init)
-        self.projection = linear(config.dim, 6 * config.dim)
+        self.linear_in = nnx.Linear(config.freq_dim, config.dim, kernel_init=init, **kwargs)
+        self.linear_out = nnx.Linear(config.dim, config.dim, kernel_init=init, **kwargs)
+        self.projection = nnx.Linear(config.dim, 6 * config.dim, **kwargs)
 
     def __call__(self, timestep: Float[Array, " B"]) -> tuple[Float[Array, "B D"], Float[Array, "B 6 D"]]:
         embedded = self.linear_in(timestep_sinusoid(timestep, self.freq_dim))

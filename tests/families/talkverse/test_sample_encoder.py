@@ -85,7 +85,7 @@ def test_shapes(with_motion, alone, tiny_weights):
 
 
 def test_batches_are_as_the_plan_expects_them(with_motion, alone, tiny_weights):
-    spec = inputs_spec(ModelConfigs.from_weights(tiny_weights), BatchShape(3, FRAMES, SIZE, SIZE, "float32"))
+    spec = inputs_spec(ModelConfigs.from_weights(tiny_weights), None, BatchShape(3, FRAMES, SIZE, SIZE, "float32"))
     for _, batch in (with_motion, alone):
         for name, x in spec._asdict().items():
             ours = getattr(batch, name)

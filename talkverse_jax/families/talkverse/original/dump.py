@@ -102,6 +102,10 @@ class DumpOptions:
         values["out"] = str(out)
         return DumpOptions(**values)
 
+    def path(self, name: str) -> Path:
+        """What an option names, after `located`."""
+        return Path(getattr(self, name))
+
     def weights(self, files: Iterable[Path]) -> dict[str, Any]:
         """The entry `weights` of a bundle: the options that name the component's weights, and the size in bytes of each
         file that was read."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
@@ -22,7 +22,8 @@ def host_device() -> Device:  # pyright: ignore[reportInvalidTypeForm]  # jaxlib
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
-        given = jax.config.read("jax_platforms")
+        settings: Any = jax.config  # its names are made at run time
+        given = settings.jax_platforms
         raise UserError(f"JAX_PLATFORMS={given}: leaves out the CPU; set JAX_PLATFORMS={given},cpu") from None
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.sharding.layout import Layout
@@ -123,7 +123,7 @@ class UMT5Encoder(nnx.Module):
         )
         self.norm = nnx.RMSNorm(config.dim, epsilon=EPS, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
 
-    def __call__(self, ids: Int[Array, "B T"], mask: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    def __call__(self, ids: Int[Array, "B T"], mask: Shaped[Array, "B T"]) -> Float[Array, "B T D"]:
         """Hidden states after the final norm, float32.
 
         Args:

@@ -47,13 +47,14 @@ def in_query_blocks(
 
 def xla_attention(
     q: Float[Array, "B L N K"],
-    k: Float[Array, "B S N K"],
-    v: Float[Array, "B S N K"],
+    k: Float[Array, "B S M K"],
+    v: Float[Array, "B S M K"],
     segments: Segments | None = None,
     *,
     logsumexp: bool = False,
 ):
-    """Attention as `kernel.Kernel` has it; long inputs run over blocks of queries."""
+    """Attention as `kernel.Kernel` has it; long inputs run over blocks of queries. Keys and values may have fewer
+    heads (M), which so many heads of the queries share."""
 
     def block(q: Float[Array, "B l N K"], queries: Int[Array, " l"] | None = None):
         mask = None if segments is None or queries is None else (queries[:, None] == segments.keys)[None, None]

@@ -140,11 +140,11 @@ def denoising_step(
     return LoopState(solver, guided, cache)
 
 
-def _keys_of(keys: Key[Array, " B"] | None, number: Int[Array, ""]) -> Sequence[Key[Array, " B"] | None]:
+def _keys_of(keys: Key[Array, " B"] | None, number: Int[Array | np.ndarray, ""]) -> list[Key[Array, " B"]] | list[None]:
     """Of a step: what it draws for a sample depends on no other."""
     if keys is None:
         return [None] * 3
-    return jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, number), 3), out_axes=1)(keys)
+    return list(jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, number), 3), out_axes=1)(keys))
 
 
 def _velocities(

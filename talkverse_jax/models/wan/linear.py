@@ -6,7 +6,7 @@ gradient of the kernel, which costs as much as the layer itself.
 Shapes: I inputs, O outputs, r rank.
 """
 
-from typing import cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,8 @@ class Adapter(nnx.Module):
         scale: float,
         dtype,
     ):
-        self.a = nnx.Param(a)
-        self.b = nnx.Param(b)
+        self.a: nnx.Param[Any] = nnx.Param(a)
+        self.b: nnx.Param[Any] = nnx.Param(b)
         self.scale = scale
         self.dtype = dtype
 
@@ -57,5 +57,5 @@ class Linear(nnx.Linear):
         those of any other parameter."""
         *stack, inputs, outputs = self.kernel.get_value().shape
         shapes = ((*stack, *ends) for ends in ((inputs, rank), (rank, outputs)))
-        a, b = (cast(Array, jax.ShapeDtypeStruct(shape, param_dtype)) for shape in shapes)
+        a, b = (jax.ShapeDtypeStruct(shape, param_dtype) for shape in shapes)
         self.adapter = Adapter(a, b, alpha / rank, self.dtype or jnp.float32)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from gpu_parts import CLIP_STEPS, PARTS, Job, Report
+from gpu_parts import CLIP_STEPS, PARTS, PartReport, Workload
 
 from talkverse_jax.cli.command import run_command
 
@@ -37,8 +37,8 @@ WANTED_CLIP_SECONDS = 45  # on one H200
 
 def run_part(part: str, size: str, path: Path | None, **choices: str) -> bool:
     """Run a part here; whether it came out right."""
-    job = dataclasses.replace({"full": Job.full, "tiny": Job.tiny}[size](), **choices)
-    report = Report(part, size, path)
+    job = dataclasses.replace({"full": Workload.full, "tiny": Workload.tiny}[size](), **choices)
+    report = PartReport(part, size, path)
     with jax.default_matmul_precision("high"):  # as `sample.py` does in bfloat16
         PARTS[part](job, report)
     return report.figures.get("passed", True)

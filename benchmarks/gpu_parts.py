@@ -22,7 +22,7 @@ from talkverse_jax.diffusion.denoise import LoopState, denoising_step, steps_of
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.guidance import CLASSIFIER_FREE
 from talkverse_jax.diffusion.solvers import start
-from talkverse_jax.families.talkverse import clips as long_video
+from talkverse_jax.families.talkverse import clips
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.flops import clip_tokens, step_flops
 from talkverse_jax.families.talkverse.model import TalkVerse
@@ -42,7 +42,7 @@ TINY_MODELS = Path(__file__).parent.parent / "configs" / "model_tiny.toml"
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Workload:
     """What is run.
 
     Attributes:
@@ -66,12 +66,12 @@ class Job:
     vae_dtype: str = "float32"
 
     @classmethod
-    def full(cls) -> "Job":
+    def full(cls) -> "Workload":
         goldens = (*gpu_goldens.SMALL, gpu_goldens.FULL_WIDTH)
         return cls(TalkVerseConfig.talkverse_5b(), VAEConfig.wan22(), 120, 640, 640, 8, 3, 8192, goldens)
 
     @classmethod
-    def tiny(cls) -> "Job":
+    def tiny(cls) -> "Workload":
         models = read_toml(TINY_MODELS)
         dit = from_dict(TalkVerseConfig, models["dit"], str(TINY_MODELS))
         vae = from_dict(VAEConfig, models["vae"], str(TINY_MODELS))
@@ -83,7 +83,7 @@ class Job:
         return (1, frames, self.height // stride, self.width // stride, self.vae.z_dim)
 
 
-class Report:
+class PartReport:
     """The figures of a part: printed, and written to a file, as they come."""
 
     def __init__(self, part: str, size: str, path: Path | None):
@@ -134,7 +134,7 @@ def normal(key, shape: tuple[int, ...], dtype=jnp.float32, mean: float = 0, std:
     return (mean + std * jax.random.normal(key, shape, jnp.float32)).astype(dtype)
 
 
-def random_model(report: Report, make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
+def random_model(report: PartReport, make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
     """A model whose parameters are made where they stay: kernels of variance 1 / fan-in, norms about 1."""
     begin, key = time.perf_counter(), keys(0)
     graphdef, state = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
@@ -154,11 +154,11 @@ def random_model(report: Report, make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.
     return model
 
 
-def transformer(job: Job, dtype, kernel: str) -> Callable[[nnx.Rngs], TalkVerse]:
+def transformer(job: Workload, dtype, kernel: str) -> Callable[[nnx.Rngs], TalkVerse]:
     return lambda rngs: TalkVerse(job.dit, rngs=rngs, dtype=dtype, param_dtype=dtype, kernel=kernel)
 
 
-def clip_inputs(job: Job) -> tuple[jax.Array, ...]:
+def clip_inputs(job: Workload) -> tuple[jax.Array, ...]:
     """Text, negative text, audio, reference and motion of a clip."""
     key, config, trunk = keys(1), job.dit, job.dit.trunk
     shapes = [(1, trunk.text_len, trunk.text_dim)] * 2
@@ -167,7 +167,7 @@ def clip_inputs(job: Job) -> tuple[jax.Array, ...]:
     return tuple(normal(next(key), shape) for shape in shapes)
 
 
-def attention(job: Job) -> str:
+def attention(job: Workload) -> str:
     """The kernel that a bfloat16 transformer takes."""
     dtype, width = jnp.dtype(jnp.bfloat16), job.dit.trunk.head_dim
     Attention(kernel=job.attention).check(dtype, width)
@@ -180,7 +180,7 @@ def products(x: jax.Array, y: jax.Array, times: int) -> jax.Array:
     return jax.lax.fori_loop(0, times, lambda _, x: x @ y, x)
 
 
-def product_rate(job: Job) -> float:
+def product_rate(job: Workload) -> float:
     """FLOP/s of bfloat16 matrix products of random numbers, one after the other for about as long as a step."""
     n, times = job.square, 400
     x, y = (normal(key, (n, n), jnp.bfloat16, 0, std) for key, std in zip(keys(2), (1, n**-0.5)))
@@ -188,7 +188,7 @@ def product_rate(job: Job) -> float:
     return 2 * n**3 * times / statistics.median(seconds)
 
 
-def step(job: Job, report: Report) -> None:
+def step(job: Workload, report: PartReport) -> None:
     kernel, shape = attention(job), job.latents(job.frames // 4)
     size = dict(frames=shape[1], h=shape[2], w=shape[3], motion=True)
     tokens = clip_tokens(job.dit, **size)[1]
@@ -199,7 +199,7 @@ def step(job: Job, report: Report) -> None:
 
     model = random_model(report, transformer(job, jnp.bfloat16, kernel))
     inputs = clip_inputs(job)
-    prepare = report.compiled("prepare", long_video.prepare.jitted(), model, *inputs, guided=True)
+    prepare = report.compiled("prepare", clips.prepare.jitted(), model, *inputs, guided=True)
     seconds = timed(lambda: prepare(model, *inputs), job.repeats)
     report.add(f"conditions of a clip: {min(seconds):.3f} s", prepare_seconds=seconds)
     conditions = prepare(model, *inputs)
@@ -238,7 +238,7 @@ def step(job: Job, report: Report) -> None:
         report.add(f"MFU {share:.3f} of the data sheet's {sheet / 1e12:.0f} TFLOP/s", mfu_of_data_sheet=share)
 
 
-def decode(job: Job, report: Report) -> None:
+def decode(job: Workload, report: PartReport) -> None:
     dtype = jnp.dtype(job.vae_dtype)
     report.add(f"{job.frames} frames at {job.width}x{job.height} in {dtype}", dtype=job.vae_dtype)
     vae = random_model(report, lambda rngs: WanVAE(job.vae, rngs=rngs, dtype=dtype, param_dtype=dtype))
@@ -247,8 +247,8 @@ def decode(job: Job, report: Report) -> None:
     total, h, w = motion_frames + latents.shape[1], *latents.shape[2:4]
     history = normal(next(key), (1, job.dit.motion_frames, job.height, job.width, 3))
     for name, function, args, flops in (
-        ("decode", long_video.decode, (motion, latents), decode_flops(job.vae, total, h, w)),
-        ("encode", long_video.encode, (history,), encode_flops(job.vae, history.shape[1], job.height, job.width)),
+        ("decode", clips.decode, (motion, latents), decode_flops(job.vae, total, h, w)),
+        ("encode", clips.encode, (history,), encode_flops(job.vae, history.shape[1], job.height, job.width)),
     ):
         program = report.compiled(name, function, vae, *args)
         seconds = timed(lambda program=program, args=args: program(vae, *args), job.repeats)
@@ -267,7 +267,7 @@ def velocity(model: TalkVerse, latents: jax.Array, timestep: jax.Array, conditio
     return model.velocity(latents, timestep, conditions)
 
 
-def precision(job: Job, report: Report) -> None:
+def precision(job: Workload, report: PartReport) -> None:
     kernel = attention(job)
     narrow = random_model(report, transformer(job, jnp.bfloat16, kernel))
     wide = nnx.merge(
@@ -277,7 +277,7 @@ def precision(job: Job, report: Report) -> None:
     inputs, latents = clip_inputs(job), normal(next(keys(5)), job.latents(job.frames // 4))
 
     def velocities(model: TalkVerse) -> list[np.ndarray]:
-        conditions = long_video.prepare(model, *inputs, guided=False)
+        conditions = clips.prepare(model, *inputs, guided=False)
         found = [velocity(model, latents, np.full(1, t, np.float32), conditions) for t in TIMESTEPS]
         return [np.asarray(v, np.float64).ravel() for v in found]
 
@@ -300,7 +300,7 @@ def precision(job: Job, report: Report) -> None:
     report.peak()
 
 
-def goldens(job: Job, report: Report) -> None:
+def goldens(job: Workload, report: PartReport) -> None:
     found: dict[str, float] = {}
     for name in job.goldens:
         for output, error in gpu_goldens.errors(name):
@@ -312,7 +312,7 @@ def goldens(job: Job, report: Report) -> None:
     report.peak()
 
 
-def convs(job: Job, report: Report) -> None:
+def convs(job: Workload, report: PartReport) -> None:
     """Of each level of the decoder: the four frames of a chunk (the coarsest shows one) and the two before them."""
     _, _, h, w, _ = job.latents(1)
     seconds = {}

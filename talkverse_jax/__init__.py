@@ -28,7 +28,7 @@ _PUBLIC = {
     "make_clips": "run.worker",
     "make_video": "run.worker",
 }
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]  # loaded on use, see below
 
 
 def __getattr__(name: str) -> typing.Any:

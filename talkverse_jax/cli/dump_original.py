@@ -7,8 +7,8 @@ the bundle.
 
 from collections.abc import Sequence
 
-from talkverse_jax.cli.families import FamilyChoice, family_named
-from talkverse_jax.cli.flags import parse
+from talkverse_jax.cli.families import FamilyChoice
+from talkverse_jax.cli.flags import parse, peek
 from talkverse_jax.core.options import Groups
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.pipeline import registry
@@ -20,7 +20,8 @@ def groups(family: str) -> Groups:
 
 
 def main(argv: Sequence[str] | None, prog: str) -> None:
-    family = family_named(argv)
+    # --config is not asked: it holds no options here, but sizes
+    family = peek(("family", "config"), argv).get("family", registry.DEFAULT)
     options = parse(groups(family), prog, __doc__ or "", argv, config=False)["dump"]
     registry.original_of(family).run(options, _Lines())
 

@@ -44,7 +44,7 @@ class Given:
             its key.
         """
         found = describe(groups)
-        missing = [label(each) for each in found if each.required and each.name not in self.values]
+        missing = [_label(each) for each in found if each.required and each.name not in self.values]
         if missing:
             raise UserError(f"{self.prog}: {', '.join(missing)} missing; see {self.prog} --help")
         mine = {each.name: self.values[each.name] for each in found if each.name in self.values}
@@ -148,8 +148,8 @@ def _parser(options: list[Option], prog: str, description: str) -> CommandParser
     """The parser of options, in their groups; it leaves values as text and asks for none."""
     parser = CommandParser(prog, description)
     required = [each for each in options if each.required]
-    words = [f"{'' if each.positional else f'--{each.name} '}{_shown(each)}{' ...' * each.many}" for each in required]
-    optional = [f"[{_shown(each)}{' ...' * each.many}]" for each in options if each.positional and not each.required]
+    words = [usage_of(each) for each in required]
+    optional = [f"[{usage_of(each)}]" for each in options if each.positional and not each.required]
     parser.usage = " ".join([prog, *words, *optional, "[--flag VALUE ...]"]).replace("%", "%%")
     titles: dict[str, Any] = {}
     for each in options:
@@ -194,8 +194,13 @@ def _shown(each: Option) -> str:
     return "{" + ",".join(each.choices) + "}" if each.choices else each.metavar or each.name.upper()
 
 
-def label(each: Option) -> str:
-    """How a person gives it."""
+def usage_of(each: Option) -> str:
+    """How a person gives it, with a word for the value."""
+    value = _shown(each) + " ..." * (each.many and each.metavar != "LIST")
+    return value if each.positional else f"--{each.name} {value}"
+
+
+def _label(each: Option) -> str:
     return _shown(each) if each.positional else f"--{each.name}"
 
 

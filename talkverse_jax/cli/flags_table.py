@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Iterator
 
-from talkverse_jax.cli.flags import help_of, label
+from talkverse_jax.cli.flags import help_of, usage_of
 from talkverse_jax.cli.main import COMMANDS, PROG
 from talkverse_jax.core.options import Option, describe
 from talkverse_jax.pipeline import registry
@@ -11,7 +11,8 @@ from talkverse_jax.pipeline import registry
 _HEAD = f"""\
 # Flags
 
-Written by `make flags`, from the options in the code. `{PROG} COMMAND --help` shows the same.
+Written by `python -m talkverse_jax.cli.flags_table > docs/flags.md`, from the options in the code. `{PROG} COMMAND
+--help` shows the same.
 
 Where a command takes `--config`, it reads the same names from a TOML file (`sample_steps = 12`) or from a preset in
 `configs/`, such as `--config sample_480`. Flags win over the file. In it a relative path starts from the current
@@ -31,7 +32,7 @@ def _command(name: str) -> Iterator[str]:
     for each in describe(module.groups(registry.DEFAULT)):
         titles.setdefault(each.group, []).append(each)
     for title, options in titles.items():
-        rows = [f"| `{label(each)}` | {_cell(help_of(each))} |" for each in options]
+        rows = [f"| {_cell(f'`{usage_of(each)}`')} | {_cell(help_of(each))} |" for each in options]
         yield "\n".join([f"| {title} | |", "|---|---|", *rows, ""])
 
 

@@ -1,4 +1,7 @@
-"""Make a talking video of a picture, a sound and a prompt, or the videos of a list of these."""
+"""Make a talking video of a picture, a sound and a prompt, or the videos of a list of these.
+
+With --batch the list names the files and the prompts.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -12,7 +15,6 @@ from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.run.options import BatchOptions, Output
 from talkverse_jax.sharding.process_options import ProcessOptions
 
-DESCRIPTION = f"{__doc__} With --batch the list says of what."
 _OF_A_JOB = ("files", "settings")
 
 
@@ -33,7 +35,7 @@ def groups(family: str) -> Groups:
 
 def main(argv: Sequence[str] | None, prog: str) -> None:
     family = family_named(argv)
-    given = read(groups(family), prog, DESCRIPTION, argv)
+    given = read(groups(family), prog, __doc__ or "", argv)
     made = given.build({name: cls for name, cls in groups(family).items() if name not in _OF_A_JOB})
     made["choice"].check(made["weights"].weights)
     if made["batch"].batch is None:

@@ -2,23 +2,22 @@
 
 from collections.abc import Sequence
 
-from talkverse_jax.cli.families import family_named
+from talkverse_jax.cli.families import FamilyChoice, family_named
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.core.options import Groups
 from talkverse_jax.pipeline import registry
+from talkverse_jax.training.options import TrainOptions, train_groups
 
 
 def groups(family: str) -> Groups:
     """The options, where the model is of that family."""
-    from talkverse_jax.training.options import train_groups
-
-    return train_groups(registry.settings_of(family))
+    return train_groups(registry.settings_of(family)) | {"choice": FamilyChoice}
 
 
 def main(argv: Sequence[str] | None, prog: str) -> None:
-    from talkverse_jax.training.options import TrainOptions
-
-    options = TrainOptions(**parse(groups(family_named(argv)), prog, __doc__ or "", argv))
+    made = parse(groups(family_named(argv)), prog, __doc__ or "", argv)
+    choice, options = made.pop("choice"), TrainOptions(**made)
+    choice.check(options.input.weights)
 
     from talkverse_jax.cli.progress import TerminalReporter
     from talkverse_jax.core import compile_cache

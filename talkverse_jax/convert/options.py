@@ -15,19 +15,19 @@ class ConvertOptions:
     """One conversion."""
 
     download: str | None = option(
-        "fetch these from the Hugging Face hub (or HF_ENDPOINT) into DIR first; what is there stays",
+        "first fetch the files from the Hugging Face hub (or HF_ENDPOINT) into DIR; what is there stays",
         group="from",
         metavar="DIR",
         default=None,
     )
     output: str | None = option(
-        "folder of converted weights; a component in it that is complete and of the same files and settings is skipped",
+        "folder of converted weights; a component that is there, made of the same files and settings, is skipped",
         group="to",
         metavar="DIR",
         default=None,
     )
     export: str | None = option(
-        "write what is trained in --output back as safetensors into DIR, bit for bit (if it was converted with "
+        "write the transformer in --output back as safetensors into DIR, bit for bit (if it was converted with "
         "--lora_merge false --dtype keep)",
         group="to",
         metavar="DIR",
@@ -37,13 +37,13 @@ class ConvertOptions:
         "which models, separated by commas (default: all)", group="how", metavar="LIST", default=()
     )
     dtype: Literal["auto", "bfloat16", "float32", "keep"] = option(
-        "of the parameters; auto: each component's own, such as bfloat16 for a transformer and float32 for a VAE; "
-        "keep: as they came in",
+        "number type of the parameters; auto: each component's own, such as bfloat16 for a transformer and float32 for "
+        "a VAE; keep: as in the files",
         group="how",
         default="auto",
     )
     config: str | None = option(
-        "TOML file of other sizes, a table for each component (default: the published ones)",
+        "TOML file or preset of other sizes, a table for each component (default: the published sizes)",
         group="how",
         metavar="FILE",
         default=None,

@@ -5,12 +5,15 @@ import difflib
 import json
 import typing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import existing_file
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def from_dict(cls: type[Config], values: dict[str, Any], where: str) -> Config:

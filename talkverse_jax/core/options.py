@@ -218,9 +218,3 @@ def check_shares(options: Any, *names: str) -> None:
     for name in names:
         if not 0 <= (value := getattr(options, name)) <= 1:
             raise UserError(f"{value}: give a number from 0 to 1", field=name)
-
-
-def parse_options(cls, prog, description, argv=None):
-    from talkverse_jax.cli.flags import parse
-
-    return parse({"all": cls}, prog, description, argv)["all"]

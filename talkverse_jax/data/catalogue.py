@@ -12,9 +12,10 @@ from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.data import masks as roi
 from talkverse_jax.data.batches import WindowShape
 from talkverse_jax.data.metadata import Row, longest_scene
-from talkverse_jax.data.skipped import BadSample, Skip
+from talkverse_jax.data.skipped import Skip
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.media import buckets
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.video_reader import open_video
 
 

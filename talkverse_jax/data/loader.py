@@ -18,7 +18,8 @@ from absl import flags
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.batches import Batch, SampleId, WindowShape
-from talkverse_jax.data.skipped import BadSample, Skipped
+from talkverse_jax.data.skipped import Skipped
+from talkverse_jax.media.bad_sample import BadSample
 
 _RESTARTS = 3  # running, with no batch between them
 # Samples each worker has ready; one of 640 x 640 and 193 frames is 237 MB.

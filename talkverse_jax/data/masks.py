@@ -15,12 +15,12 @@ from jaxtyping import Float, Int, UInt8
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.metadata import Row
-from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.buckets import covering
 
 _FACE = slice(23, 91)  # 68 points
 
-Boxes = Float[np.ndarray, "n 4"]
+Boxes = Float[np.ndarray, "_ 4"]
 Detector = Callable[[UInt8[np.ndarray, "n H W 3"]], Boxes]
 
 
@@ -76,7 +76,7 @@ def face_boxes(keypoints: Float[np.ndarray, "n 1 133 3"]) -> Boxes:
     return np.where(some, np.concatenate([low, high], axis=1), np.nan)
 
 
-def at_frames(boxes: Boxes, chosen: Sequence[int], frames: int) -> Boxes:
+def at_frames(boxes: Boxes, chosen: Sequence[int] | Int[np.ndarray, " m"], frames: int) -> Float[np.ndarray, "m 4"]:
     """The boxes at those of a video's frames: the boxes' timeline is scaled linearly onto the video's."""
     if len(boxes) < 2 or frames < 2:
         return boxes[np.zeros(len(chosen), int)]

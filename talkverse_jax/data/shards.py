@@ -31,7 +31,7 @@ from talkverse_jax.core.files import is_remote
 from talkverse_jax.data import prepared
 from talkverse_jax.data.batches import Kind, SampleId, WindowShape
 from talkverse_jax.data.prepared import FORMAT, PreparedBatch, PreparedSample, SampleFormat, StoredArray
-from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.media.bad_sample import BadSample
 
 META, INDEX = "meta.json", "index.jsonl"
 _OPTIONS = "group_size:1,uncompressed"  # bfloat16 of a network hardly shrinks

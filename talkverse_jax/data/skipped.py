@@ -8,19 +8,7 @@ from pathlib import Path
 
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.data.batches import SampleId
-
-
-class BadSample(Exception):
-    """A sample that cannot be used.
-
-    Attributes:
-      reason: a few words that are the same for all samples of this fault; they are counted by it.
-      detail: more about this one.
-    """
-
-    def __init__(self, reason: str, detail: str = ""):
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+from talkverse_jax.media.bad_sample import BadSample
 
 
 @dataclass(frozen=True)

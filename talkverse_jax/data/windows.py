@@ -6,7 +6,7 @@ import numpy as np
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.batches import Kind
-from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.models.vae.config import Strides
 

@@ -8,7 +8,7 @@ Shapes: B samples, F latent frames, h w latent grid, C latent channels; R = B ti
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from talkverse_jax.sharding.layout import Layout
 Latents = Float[Array, "B F h w C"]
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """A model that the loop can call: a pytree, such as an `nnx.Module`.
 
@@ -51,6 +52,7 @@ class Denoiser(Protocol):
         ...
 
 
+@runtime_checkable
 class CachingDenoiser(Denoiser, Protocol):
     """A model that can leave out most of itself where little has changed since an earlier step."""
 
@@ -69,17 +71,18 @@ class CachingDenoiser(Denoiser, Protocol):
 class Step(NamedTuple):
     """One step's numbers; traced, so that another step compiles nothing anew."""
 
-    index: Int[Array, ""]
-    timestep: Float[Array, ""]
+    number: Int[Array | np.ndarray, ""]
+    timestep: Float[Array | np.ndarray, ""]
     coefficients: StepCoefficients
 
 
 def steps_of(solver: Solver, schedule: Schedule) -> list[Step]:
     """The steps of a walk."""
     rows = zip(schedule.timesteps, solver_coefficients(solver, schedule), strict=True)
-    return [Step(np.int32(index), np.float32(timestep), row) for index, (timestep, row) in enumerate(rows)]
+    return [Step(np.array(i, np.int32), np.array(timestep, np.float32), row) for i, (timestep, row) in enumerate(rows)]
 
 
+@runtime_checkable
 class Hold(Protocol):
     """What overwrites parts of the latents: a pytree (a NamedTuple with these methods), whose arrays are arguments of
     the compiled step. Both methods are traced, and get a key for each sample where the loop has them."""
@@ -124,7 +127,7 @@ def denoising_step(
     Args:
       caching: call `cached_velocity`: with the state's cache, if there is one.
     """
-    before, between, after = _keys_of(keys, step.index)
+    before, between, after = _keys_of(keys, step.number)
     solver = state.solver
     if hold is not None:
         solver = solver._replace(sample=hold.before(solver.sample, step, before))
@@ -133,14 +136,15 @@ def denoising_step(
     solver = advance(solver, velocity, step.coefficients, between)
     if hold is not None:
         solver = solver._replace(sample=hold.after(solver.sample, step, after))
-    return LoopState(*jax.tree.map(model.layout.constrain, (solver, guided)), cache)
+    solver, guided = jax.tree.map(model.layout.constrain, (solver, guided))
+    return LoopState(solver, guided, cache)
 
 
-def _keys_of(keys: Key[Array, " B"] | None, index: Int[Array, ""]) -> Sequence[Key[Array, " B"] | None]:
+def _keys_of(keys: Key[Array, " B"] | None, number: Int[Array, ""]) -> Sequence[Key[Array, " B"] | None]:
     """Of a step: what it draws for a sample depends on no other."""
     if keys is None:
         return [None] * 3
-    return jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, index), 3), out_axes=1)(keys)
+    return jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, number), 3), out_axes=1)(keys)
 
 
 def _velocities(
@@ -186,7 +190,6 @@ def denoise(
     # Where later states will be, which is whole on every device: jit compiles once more for another place.
     place = model.layout.sharding() or jax.tree.leaves((conditions, jnp.asarray(noise)))[0].sharding
     state = LoopState(*jax.device_put((start(noise), guidance.start(noise)), place))
-    keys = None if keys is None else jax.device_put(keys, place)
     scales = jax.tree.map(np.float32, scales)
     for index, step in enumerate(steps):
         if skips is not None and not skips[index]:

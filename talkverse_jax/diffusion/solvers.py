@@ -46,14 +46,14 @@ class StepCoefficients(NamedTuple):
       noise: of fresh noise; None of a solver that adds none.
     """
 
-    sigma: Float[Array, ""]
-    following: Float[Array, ""]
-    corrector: Float[Array, " 5"]
-    predictor: Float[Array, " 3"]
-    noise: Float[Array, ""] | None = None
+    sigma: Float[Array | np.ndarray, ""]
+    following: Float[Array | np.ndarray, ""]
+    corrector: Float[Array | np.ndarray, " 5"]
+    predictor: Float[Array | np.ndarray, " 3"]
+    noise: Float[Array | np.ndarray, ""] | None = None
 
 
-def start(noise: Float[Array, "..."]) -> SolverState:
+def start(noise: Float[Array | np.ndarray, "..."]) -> SolverState:
     """The state before the first step (four arrays of its own: a compiled step may reuse them)."""
     noise = jnp.array(noise, jnp.float32)
     return SolverState(noise, *(jnp.zeros_like(noise) for _ in range(3)))
@@ -85,7 +85,7 @@ def fresh_noise(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, 
     return jax.vmap(lambda key: jax.random.normal(key, shape[1:], jnp.float32))(keys)
 
 
-def _combine(weights: Float[Array, " n"], *terms: Float[Array, "..."]) -> Float[Array, "..."]:
+def _combine(weights: Float[Array | np.ndarray, " n"], *terms: Float[Array, "..."]) -> Float[Array, "..."]:
     total = weights[0] * terms[0]
     for weight, term in zip(weights[1:], terms[1:]):
         total += weight * term

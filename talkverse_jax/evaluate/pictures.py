@@ -43,4 +43,4 @@ def sharpness(grey: Float[np.ndarray, "*n H W"]) -> Float[np.ndarray, "*n"]:
     """The variance of the Laplacian."""
     inner = grey[..., 1:-1, 1:-1]
     around = grey[..., :-2, 1:-1] + grey[..., 2:, 1:-1] + grey[..., 1:-1, :-2] + grey[..., 1:-1, 2:]
-    return (around - 4 * inner).var(axis=(-2, -1))
+    return np.asarray((around - 4 * inner).var(axis=(-2, -1)))

@@ -1,6 +1,7 @@
 """The picture sizes a model was trained on, and how a picture is brought to one."""
 
 import difflib
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -134,6 +135,6 @@ def cover(image: UInt8[np.ndarray, "h w 3"], target: tuple[int, int]) -> UInt8[n
     return np.asarray(scaled.crop((left, top, left + target[1], top + target[0])))
 
 
-def to_unit(image: UInt8[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
-    """Bytes 0..255 to pixels in [-1, 1]."""
+def to_unit(image: UInt8[Any, "*shape"]) -> Float32[Any, "*shape"]:
+    """Bytes 0..255 to pixels in [-1, 1], of NumPy's arrays or of JAX's."""
     return image.astype(np.float32) / 255 * 2 - 1

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.buckets import fit
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.image import check_sides

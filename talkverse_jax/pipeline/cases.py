@@ -171,7 +171,7 @@ def scheduler_case(bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
         raise UserError(f"{bundle.path}: velocity field {bundle.meta['velocity']!r}; known is {_VELOCITY!r}")
     config, inputs = bundle.config, bundle.group("inputs")
     schedule = make_schedule(config["solver"], config["steps"], config["shift"])
-    state = start(inputs["latents"])
+    state = start(jnp.asarray(inputs["latents"]))
     trajectory = [np.asarray(state.sample)]
     step = jax.jit(advance)
     for timestep, row in zip(schedule.timesteps, solver_coefficients(config["solver"], schedule)):

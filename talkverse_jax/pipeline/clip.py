@@ -30,6 +30,7 @@ class Clip:
     @property
     def pictures(self) -> UInt8[np.ndarray, "n H W 3"]:
         """The frames as bytes."""
+        assert self.frames is not None, "process 0 alone has the frames"
         return np.round(np.nan_to_num(self.frames) * 127.5 + 127.5).astype(np.uint8)
 
     @property

@@ -30,8 +30,11 @@ Saved = dict[str, np.ndarray]  # what the next clip must know, by name
 class Track(Protocol):
     """The sound of a video file, a block at a time (see `media.audio.SoundFile`)."""
 
-    rate: int
-    notices: tuple[str, ...]
+    @property
+    def rate(self) -> int: ...
+
+    @property
+    def notices(self) -> tuple[str, ...]: ...
 
     def native(self) -> Any:
         """The samples, in blocks [n, channels] at `rate` Hz."""
@@ -48,10 +51,17 @@ class Inputs(Protocol):
       seconds: of the video; jobs of one shape are ordered by it.
     """
 
-    size: tuple[int, int]
-    track: Track
-    shape: Hashable
-    seconds: float
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    @property
+    def track(self) -> Track: ...
+
+    @property
+    def shape(self) -> Hashable: ...
+
+    @property
+    def seconds(self) -> float: ...
 
 
 class Encoded(Protocol):
@@ -61,9 +71,14 @@ class Encoded(Protocol):
       notices: lines for the person, such as a prompt that was cut.
     """
 
-    job: Job
-    inputs: Inputs
-    notices: tuple[str, ...]
+    @property
+    def job(self) -> Job: ...
+
+    @property
+    def inputs(self) -> Inputs: ...
+
+    @property
+    def notices(self) -> tuple[str, ...]: ...
 
 
 class Pipeline(abc.ABC):

@@ -6,13 +6,14 @@ from typing import TypeVar
 
 import jax
 from flax import nnx
+from jax import Device
 
 from talkverse_jax.core.errors import UserError
 
 Module = TypeVar("Module", bound=nnx.Module)
 
 
-def host_device() -> jax.Device:
+def host_device() -> Device:  # pyright: ignore[reportInvalidTypeForm]  # jaxlib's stub has a variable
     """The CPU as a JAX device.
 
     Raises:
@@ -21,7 +22,7 @@ def host_device() -> jax.Device:
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
-        given = jax.config.jax_platforms
+        given = jax.config.read("jax_platforms")
         raise UserError(f"JAX_PLATFORMS={given}: leaves out the CPU; set JAX_PLATFORMS={given},cpu") from None
 
 

@@ -6,6 +6,7 @@ import re
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -89,18 +90,26 @@ class Planned:
         return getattr(self, self.bound) if self.bound else None
 
 
-def bounds(topology: Topology, cost: Cost, float32: bool) -> dict[str, float | None]:
+class Bounds(NamedTuple):
+    """Seconds below which a device cannot run a program; None: unknown, or nothing to wait for."""
+
+    compute: float | None
+    memory: float | None
+    interconnect: float | None
+
+
+def bounds(topology: Topology, cost: Cost, float32: bool) -> Bounds:
     """Times below which a device cannot run a program."""
     generation, links = topology.generation, topology.interconnect_bandwidth
     flops, rate = cost.bf16_flops, generation.flops
     if float32 and generation.float32_flops:
         flops, rate = cost.flops, generation.float32_flops
     received = cost.all_received
-    return {
-        "compute": flops / rate if rate else None,
-        "memory": cost.memory / generation.hbm_bandwidth if generation.hbm_bandwidth and cost.memory else None,
-        "interconnect": received / links if links and received else None,
-    }
+    return Bounds(
+        flops / rate if rate else None,
+        cost.memory / generation.hbm_bandwidth if generation.hbm_bandwidth and cost.memory else None,
+        received / links if links and received else None,
+    )
 
 
 def compile_program(program: Program, topology: Topology, devices: int) -> Planned:
@@ -149,7 +158,7 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
         limit=topology.generation.hbm,
         model_flops=work.flops,
         cost=cost,
-        **bounds(topology, cost, work.float32),
+        **bounds(topology, cost, work.float32)._asdict(),
         complaint=complaint,
         sha256=_sha256(text),
         compile_seconds=round(time.perf_counter() - begin, 1),

@@ -39,7 +39,7 @@ def estimate(run: SamplingRun, topology: Topology, sizes: MeshSizes) -> list[Pla
                 limit=topology.generation.hbm,
                 model_flops=work.flops,
                 cost=cost,
-                **bounds(topology, cost, work.float32),
+                **bounds(topology, cost, work.float32)._asdict(),
             )
         )
     return planned
@@ -49,6 +49,7 @@ def _weights(run: SamplingRun, sizes: MeshSizes) -> dict[str, int]:
     """Bytes of each component's parameters on one device; of what is split by pictures each has all."""
     mesh, found = AbstractMesh(sizes.shape, AXES), {}
     for name, component in run.family.components.items():
-        layout = Layout(mesh, component.split) if component.split else None
-        found[name] = component_bytes(component, getattr(run.configs, name), run.clip.dtypes[name], layout)
+        rules, dtype = component.split, run.clip.dtypes[name]
+        layout = Layout(mesh, rules) if rules else None  # pyright: ignore[reportArgumentType]  # sizes alone matter
+        found[name] = component_bytes(component, getattr(run.configs, name), dtype, layout)
     return found

@@ -154,7 +154,7 @@ def _convolution(instruction: Instruction, lhs: HloShape, rhs: HloShape) -> floa
 
     On a TPU every matrix product is one; batches become gaps there.
     """
-    labels = instruction.attribute(r"dim_labels=(\S+?->\w+)").replace("->", "_").split("_")
+    labels = instruction.needed(r"dim_labels=(\S+?->\w+)").replace("->", "_").split("_")
     inputs, kernel, output = (dict(zip(names, s.dims)) for names, s in zip(labels, (lhs, rhs, instruction.shape)))
     spatial = [label for label in kernel if label.isdigit()]
     window = {

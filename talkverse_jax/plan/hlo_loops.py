@@ -54,7 +54,7 @@ def _evaluate(program: CompiledProgram, computation: Computation, at: Instructio
         return tuple(operand(index) for index in range(len(at.operands)))
     if at.opcode == "get-tuple-element":
         whole = operand(0)
-        return whole[int(at.attribute(r"index=(\d+)"))] if isinstance(whole, tuple) else None
+        return whole[int(at.needed(r"index=(\d+)"))] if isinstance(whole, tuple) else None
     if at.opcode in _SAME:
         return operand(0)
     if at.opcode == "while":
@@ -68,7 +68,7 @@ def _evaluate(program: CompiledProgram, computation: Computation, at: Instructio
         if not (isinstance(left, int) and isinstance(right, int)):
             return None
         if at.opcode == "compare":
-            return Predicate(left, right, at.attribute(r"direction=(\w+)"))
+            return Predicate(left, right, at.needed(r"direction=(\w+)"))
         return _ARITHMETIC[at.opcode](left, right)
     return None
 

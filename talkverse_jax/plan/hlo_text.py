@@ -85,6 +85,12 @@ class Instruction:
         found = re.search(pattern, self.rest)
         return found and found.group(1)
 
+    def needed(self, pattern: str) -> str:
+        """The same of an attribute that every instruction of its kind has."""
+        if (found := self.attribute(pattern)) is None:
+            raise ValueError(f"{self.name}: {pattern} is not in {self.rest[:200]}")
+        return found
+
     def called(self, *attributes: str) -> tuple[str, ...]:
         """Names of the computations that the attributes name."""
         found = []
@@ -154,6 +160,7 @@ def parse(text: str) -> CompiledProgram:
 
 def _instruction(line: str) -> Instruction:
     begin = _INSTRUCTION.match(line)
+    assert begin, line[:200]
     at = begin.end()
     end = _closing(line, at) if line[at] == "(" else line.index(" ", at)
     shapes = tuple(_shape(match) for match in _ARRAY.finditer(line[at:end]))
@@ -204,4 +211,8 @@ def _shape(match: re.Match) -> HloShape:
 
 
 def _bits(dtype: str) -> int:
-    return _BITS[dtype] if dtype in _BITS else int(_NUMBERS.match(dtype).group(1))
+    if dtype in _BITS:
+        return _BITS[dtype]
+    number = _NUMBERS.match(dtype)
+    assert number, dtype
+    return int(number.group(1))

@@ -34,7 +34,10 @@ class PlanOptions:
         "instead: folder of converted weights, to read the sizes from", group="model", metavar="DIR", default=None
     )
     family: str | None = option(
-        "of the models (default: that of --weights, else the first one)", group="model", metavar="NAME", default=None
+        "of the models (default: that of the config or of --weights, else the first one)",
+        group="model",
+        metavar="NAME",
+        default=None,
     )
     json: str | None = option("write everything there too", group="output", metavar="FILE", default=None)
 

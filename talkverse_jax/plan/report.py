@@ -68,13 +68,14 @@ class TopologyPlan:
         if not self.fits:
             over = [p for p in self.programs if not p.fits]
             worst = max(over, key=lambda p: p.total)
-            return f"{mark}does not fit: {worst.name} takes {worst.total / GB:.1f} of {worst.limit / GB:.1f} GB" + (
-                f"; nor do {', '.join(p.name for p in over if p is not worst)}" if len(over) > 1 else ""
-            )
+            limit = f" of {worst.limit / GB:.1f}" if worst.limit else ""
+            others = ", ".join(p.name for p in over if p is not worst)
+            taken = f"{worst.name} takes {worst.total / GB:.1f}{limit} GB"
+            return f"{mark}does not fit: {taken}" + (f"; nor do {others}" if others else "")
         parts = [f"{mark}takes {worst.total / GB:.1f} GB ({worst.name})"]
         if worst.limit:
             parts = [f"{mark}fits: {worst.total / GB:.1f} of {worst.limit / GB:.1f} GB ({worst.name})"]
-        if self.step and self.step.bound:
+        if self.step and self.step.best:
             parts.append(f"{self.step.bound}-bound")
             clip = f", {_seconds(self.clip_seconds)} {self.run.unit}" if self.clip_seconds else ""
             parts.append(f"at best {_seconds(self.step.best)} a step{clip}")

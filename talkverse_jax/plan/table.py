@@ -1,10 +1,9 @@
 """The page docs/tpu.md: what a sampling step and an update of training cost on each topology, compiled for each."""
 
 import dataclasses
+import importlib.metadata
 import math
 from pathlib import Path
-
-import jaxlib
 
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.pipeline import registry
@@ -118,6 +117,7 @@ def row(topology: str, mesh: str | None, size: str) -> list[str]:
 
 def _cells(made: TopologyPlan) -> list[str]:
     step = next(program for program in made.programs if program.name == "step")
+    assert step.limit and step.best, f"{made.topology.name}: has no data sheet"
     return [
         ("~ " if step.estimated else "") + made.topology.name,
         _axes(made) or "one device",
@@ -151,7 +151,10 @@ def update_row(topology: str, strategy: str, mesh: str, batch: int) -> list[str]
 
 
 def _update_cells(made: TopologyPlan) -> list[str]:
+    assert isinstance(made.run, TrainingRun)
+    assert made.update_seconds, f"{made.topology.name}: has no data sheet"
     gradients, worst = made.programs[0], max(made.programs, key=lambda program: program.total)
+    assert worst.limit, f"{made.topology.name}: has no data sheet"
     received = sum(program.cost.all_received for program in made.programs)
     return [
         made.topology.name,
@@ -182,7 +185,7 @@ def run(options: TableOptions, reporter: Reporter) -> Path:
         tables += f"## Sampling {size}\n\n{table(rows)}\n"
     updates = table([update_row(*update) for update in UPDATES], _UPDATE_HEAD)
     others = table([row(topology, mesh, "640x640") for topology, mesh in OTHERS])
-    versions = dict(jaxlib=jaxlib.__version__, libtpu=plan.libtpu_version())
+    versions = dict(jaxlib=importlib.metadata.version("jaxlib"), libtpu=plan.libtpu_version())
     page = _PAGE.format(**versions, tables=tables, others=others, updates=updates)
     path.write_text(page, encoding="utf-8")
     reporter.say(str(path))

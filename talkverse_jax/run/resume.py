@@ -48,7 +48,7 @@ def save(output: Path, job: Job, clip: int, saved: Saved, written: Sequence[int]
     """Note that the clips before number `clip` are on the disk; atomic."""
     meta = {"family": job.family, "made_from": job.made_from, "clip": clip, "written": written}
     with replacing(state_file(output)) as partial, open(partial, "wb") as file:
-        np.savez(file, meta=json.dumps(meta), **saved)
+        np.savez(file, allow_pickle=False, meta=json.dumps(meta), **saved)
 
 
 def load(output: Path, job: Job) -> Unfinished | None:

@@ -8,7 +8,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from talkverse_jax.toy.person import Colour
 
-Points = Float[np.ndarray, "n 2"]  # a closed curve
+Points = Float[np.ndarray, "_ 2"]  # a closed curve
 
 
 class Canvas:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Complex, Float, Float32, Num
 
 RATE = 16000
 LOUDNESS = 1.5  # the voice's amplitude is the opening to this power
@@ -187,7 +187,7 @@ def _phrase(rng: np.random.Generator, voice: _Voice) -> list[_Spoken]:
     return said
 
 
-def _smooth(values: Float[np.ndarray, " n"], sigma: float) -> Float[np.ndarray, " n"]:
+def _smooth(values: Num[np.ndarray, " n"], sigma: float) -> Float[np.ndarray, " n"]:
     """Gaussian, the ends held."""
     reach = int(np.ceil(3 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
@@ -196,7 +196,7 @@ def _smooth(values: Float[np.ndarray, " n"], sigma: float) -> Float[np.ndarray, 
 
 def _filtered(
     source: Float[np.ndarray, " n"], resonators: list[tuple[Float[np.ndarray, " hops"], float]]
-) -> tuple[Float[np.ndarray, "hops freqs"], int]:
+) -> tuple[Complex[np.ndarray, "hops freqs"], int]:
     """Short-time spectra of the source behind resonators in a row, and the number of samples of the source."""
     hops = len(resonators[0][0])
     padded = np.pad(source, (_WINDOW // 2, _WINDOW + hops * _HOP - len(source)))
@@ -216,7 +216,7 @@ def _resonance(hertz: Float[np.ndarray, " freqs"], centre: Float[np.ndarray, "ho
     return response(1.0) / response(shift)
 
 
-def _level(spectra: tuple[Float[np.ndarray, "hops freqs"], int]) -> Float[np.ndarray, " n"]:
+def _level(spectra: tuple[Complex[np.ndarray, "hops freqs"], int]) -> Float[np.ndarray, " n"]:
     """The sound of the spectra, each brought to the same power: overlapped and added."""
     values, samples = spectra
     power = np.sqrt(np.mean(np.abs(values) ** 2, axis=1, keepdims=True))

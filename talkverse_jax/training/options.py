@@ -22,9 +22,9 @@ from talkverse_jax.training.video_options import VideoOptions
 class TrainInput:
     """What a run begins with."""
 
-    weights: str = option("folder that convert_torch_weights.py wrote", group="input", metavar="DIR")
+    weights: str = option("folder of converted weights", group="input", metavar="DIR")
     shards: str | None = option(
-        "prepared data instead of videos: the folder that talkverse-jax prepare wrote",
+        "folder of prepared data, which `prepare` writes, instead of videos",
         group="input",
         metavar="DIR",
         default=None,
@@ -36,20 +36,23 @@ class Tuning:
     """What of the network is trained, and what its parameters are at first."""
 
     unfreeze_strategy: StrategyName = option(
-        "what of the base model is trained; what it lacks always is",
+        "which part of the base model is trained; what the base model lacks is always trained",
         group="model",
         default="minimal",
     )
     finetune_all: bool = option("train every parameter of the transformer", group="model", default=False)
-    lora_rank: int = option("rank of the adapters of lora", group="model", metavar="N", default=128)
-    lora_alpha: float = option("their alpha: they count alpha/rank times", group="model", metavar="X", default=128.0)
+    lora_rank: int = option("rank of the LoRA adapters", group="model", metavar="N", default=128)
+    lora_alpha: float = option(
+        "alpha of the LoRA adapters, which count alpha/rank times", group="model", metavar="X", default=128.0
+    )
     init: Beginning = option(
-        "what is drawn anew: nothing; what the base model lacks, as the original's training begins; everything",
+        "what starts from random numbers: nothing (weights); what the base model lacks, as in the original (adapter); "
+        "all",
         group="model",
         default="weights",
     )
     ema_decay: float = option(
-        "of a running average of the trained parameters, which previews and exports then show; 0: none",
+        "decay of a running average of the trained parameters, which previews and exports then take; 0: no average",
         group="model",
         metavar="X",
         default=0.0,
@@ -71,24 +74,26 @@ class Optimization:
     """Batches, how many of them, and rates."""
 
     batch_size: int = option(
-        "samples of a batch OVER ALL DEVICES (the original's is that of one device)",
+        "samples of a batch OVER ALL DEVICES (the original counts those of one device)",
         group="optimizer",
         metavar="B",
         default=1,
     )
-    gradient_accumulation_steps: int = option("batches of a step", group="optimizer", metavar="N", default=1)
+    gradient_accumulation_steps: int = option("batches that make one step", group="optimizer", metavar="N", default=1)
     num_epochs: int = option("passes through the data", group="optimizer", metavar="N", default=10)
     max_steps: int | None = option(
-        "steps after which the run ends, if not before", group="optimizer", metavar="N", default=None
+        "steps after which the run ends, if the epochs do not end before", group="optimizer", metavar="N", default=None
     )
-    learning_rate: float = option("of AdamW", group="optimizer", metavar="X", default=1e-5)
+    learning_rate: float = option("learning rate of AdamW", group="optimizer", metavar="X", default=1e-5)
     warmup_steps: int = option(
-        "steps over which the rate rises from 0; the first changes nothing",
+        "steps over which the learning rate rises from 0; the first step changes nothing",
         group="optimizer",
         metavar="N",
         default=1000,
     )
-    lora_lr_scale: float = option("rate of the adapters, times that", group="optimizer", metavar="X", default=10.0)
+    lora_lr_scale: float = option(
+        "factor of the learning rate for LoRA adapters", group="optimizer", metavar="X", default=10.0
+    )
 
     def __post_init__(self):
         check_at_least(self, batch_size=1, gradient_accumulation_steps=1, num_epochs=1, max_steps=1, warmup_steps=0)
@@ -100,20 +105,23 @@ class RunFolder:
     """Where a run and its checkpoints lie."""
 
     output_path: str = option(
-        "the run's folder: checkpoints, metrics, previews, trained tensors; a run that lies there is resumed",
+        "folder of the run: checkpoints, metrics, previews, trained tensors; a run that is there goes on",
         group="output",
         metavar="DIR",
         default="train_output",
     )
     checkpoint_path: str | None = option(
-        "where checkpoints go (default: OUTPUT/checkpoints), such as gs://...; of several processes all see it",
+        "folder or bucket (gs://...) of the checkpoints, which all processes must see (default: checkpoints in "
+        "--output_path)",
         group="output",
         metavar="DIR",
         default=None,
     )
     save_steps: int = option("steps between checkpoints", group="output", metavar="N", default=500)
-    keep_checkpoints: int = option("the last N are kept", group="output", metavar="N", default=3)
-    keep_every: int = option("and all whose step is a multiple of M; 0: none", group="output", metavar="M", default=0)
+    keep_checkpoints: int = option("how many of the last checkpoints are kept", group="output", metavar="N", default=3)
+    keep_every: int = option(
+        "also keep those whose step is a multiple of M; 0: none", group="output", metavar="M", default=0
+    )
 
     def __post_init__(self):
         check_at_least(self, save_steps=1, keep_checkpoints=1, keep_every=0)
@@ -128,10 +136,10 @@ class RunFolder:
 class Curves:
     """How a run is followed."""
 
-    log_interval: int = option("steps of a line in metrics.jsonl", group="output", metavar="N", default=10)
-    use_tensorboard: bool = option("write OUTPUT/tensorboard", group="output", default=True)
+    log_interval: int = option("steps between lines of metrics.jsonl", group="output", metavar="N", default=10)
+    use_tensorboard: bool = option("write curves for TensorBoard into the run's folder", group="output", default=True)
     use_wandb: bool = option("log to Weights & Biases (pip install wandb)", group="output", default=False)
-    wandb_project: str = option("its project", group="output", metavar="NAME", default="talkverse_jax")
+    wandb_project: str = option("project of Weights & Biases", group="output", metavar="NAME", default="talkverse_jax")
 
     def __post_init__(self):
         check_at_least(self, log_interval=1)
@@ -141,15 +149,15 @@ class Curves:
 class PreviewOptions:
     """A short video that is made now and then."""
 
-    preview_steps: int = option(
-        "steps between videos of the sample below; 0: none", group="output", metavar="N", default=0
-    )
-    preview_image: str | None = option("its picture", group="output", metavar="FILE", default=None)
+    preview_steps: int = option("steps between preview videos; 0: no previews", group="output", metavar="N", default=0)
+    preview_image: str | None = option("picture of the preview", group="output", metavar="FILE", default=None)
     preview_audio: str | None = option(
-        "its sound; one clip of it is shown", group="output", metavar="FILE", default=None
+        "sound of the preview, which shows one clip", group="output", metavar="FILE", default=None
     )
-    preview_prompt: str = option("its prompt", group="output", metavar="TEXT", default="A person talks to the camera.")
-    preview_sample_steps: int = option("its denoising steps", group="output", metavar="N", default=20)
+    preview_prompt: str = option(
+        "prompt of the preview", group="output", metavar="TEXT", default="A person talks to the camera."
+    )
+    preview_sample_steps: int = option("denoising steps of the preview", group="output", metavar="N", default=20)
 
     def __post_init__(self):
         check_at_least(self, preview_steps=0, preview_sample_steps=1)
@@ -164,16 +172,16 @@ class ExportOptions:
     """The trained tensors as a file."""
 
     export: str | None = option(
-        "write the trained tensors of the run in --output_path as the original names them, and stop",
+        "write the trained tensors of the run in --output_path under the original's names, and stop",
         group="output",
         metavar="FILE",
         default=None,
     )
     export_step: int | None = option(
-        "of which checkpoint (default: the last)", group="output", metavar="N", default=None
+        "step of the checkpoint to export (default: the last)", group="output", metavar="N", default=None
     )
     export_dtype: Literal["float32", "bfloat16"] = option(
-        "of the tensors in OUTPUT/step-N.safetensors and --export", group="output", default="float32"
+        "number type of the exported tensors", group="output", default="float32"
     )
 
     def __post_init__(self):
@@ -187,23 +195,25 @@ class TrainMachine:
     """How the network is run: numbers, memory, devices."""
 
     dtype: Literal["bfloat16", "float32"] = option(
-        "of matrix products and of what is not trained; the rest is float32", group="machine", default="bfloat16"
+        "number type of matrix products and of what is not trained; the rest is float32",
+        group="machine",
+        default="bfloat16",
     )
     remat: Remat = option(
-        "what of a block is computed again going back: full: all of it, least memory; dots: all but its linear "
-        "layers; none",
+        "what is computed again on the way back; full: all of a block, for the least memory; dots: all but its linear "
+        "layers; none: nothing",
         group="machine",
         default="full",
     )
     mesh: str | None = option(
-        "devices along each axis, such as fsdp=4,context=2, or a file of configs/mesh "
+        "devices along each axis, such as fsdp=4,context=2, or a file or name of configs/mesh "
         "(default: fsdp over all accelerators, or one CPU)",
         group="machine",
         metavar="AXES",
         default=None,
     )
     attention: KernelName = option(
-        "kernel: splash on TPUs, cudnn on GPUs, xla anywhere; auto takes the first that can run",
+        "attention kernel: splash on TPUs, cudnn on GPUs, xla anywhere; auto takes the first that can run",
         group="machine",
         default="auto",
     )

@@ -20,7 +20,8 @@ from talkverse_jax.data.batches import Batch, SampleId, WindowShape
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.prepared import PreparedSample, unstack
 from talkverse_jax.data.raw import RawSample, RawSource
-from talkverse_jax.data.skipped import BadSample, Skipped
+from talkverse_jax.data.skipped import Skipped
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.training import FamilyTraining
 from talkverse_jax.training.fingerprints import fingerprints

@@ -15,14 +15,14 @@ from talkverse_jax.training.video_options import VideoOptions
 class PrepareInput:
     """What is made, and of what."""
 
-    weights: str = option("folder that convert_torch_weights.py wrote", group="input", metavar="DIR")
+    weights: str = option("folder of converted weights", group="input", metavar="DIR")
     windows: int = option(
-        "windows of each video, each with its reference: those of the first N epochs of a training on videos",
+        "windows of each video, each with its reference picture: those that training on videos takes in N epochs",
         group="input",
         metavar="N",
         default=1,
     )
-    dtype: Literal["bfloat16", "float32"] = option("of what is stored", group="input", default="bfloat16")
+    dtype: Literal["bfloat16", "float32"] = option("number type of what is stored", group="input", default="bfloat16")
 
     def __post_init__(self):
         check_at_least(self, windows=1)
@@ -32,8 +32,8 @@ class PrepareInput:
 class PrepareOutput:
     """Where the shards go."""
 
-    output: str = option("folder of the shards; what is missing there is made", group="output", metavar="DIR")
-    shard_size: int = option("samples of a shard; 15 MB each at 640x640", group="output", metavar="N", default=64)
+    output: str = option("folder of the shards; those that are missing are made", group="output", metavar="DIR")
+    shard_size: int = option("samples of a shard, 15 MB each at 640x640", group="output", metavar="N", default=64)
 
     def __post_init__(self):
         check_at_least(self, shard_size=1)
@@ -43,11 +43,11 @@ class PrepareOutput:
 class PrepareWork:
     """How the work is divided."""
 
-    batch_size: int = option("windows encoded at once", group="machine", metavar="N", default=1)
+    batch_size: int = option("windows that are encoded at once", group="machine", metavar="N", default=1)
     num_processes: int = option(
-        "processes, here or elsewhere, that share the work and the folder", group="machine", metavar="N", default=1
+        "how many processes, here or elsewhere, share the work and the folder", group="machine", metavar="N", default=1
     )
-    process_id: int = option("which of them this one is, from 0", group="machine", metavar="N", default=0)
+    process_id: int = option("the number of this process, from 0", group="machine", metavar="N", default=0)
 
     def __post_init__(self):
         check_at_least(self, batch_size=1, num_processes=1, process_id=0)

@@ -16,13 +16,13 @@ class VideoOptions:
         "CSV files with video_path, caption, fps, scenes (docs/data.md)", group="input", metavar="FILE", default=()
     )
     dataset_base_path: str = option(
-        "folder that the paths in the CSV start from", group="input", metavar="DIR", default="data"
+        "folder from which the paths in the CSV start", group="input", metavar="DIR", default="data"
     )
     enable_roi_loss: bool = option(
-        "weigh face and body in the loss, by masks made of boxes", group="input", default=False
+        "give face and body more weight in the loss, by masks from boxes", group="input", default=False
     )
     roi_dir: str | None = option(
-        "folder of their keypoint files, npz (default: beside the videos)",
+        "folder of the keypoint files, npz (default: beside the videos)",
         group="input",
         metavar="DIR",
         default=None,
@@ -31,28 +31,28 @@ class VideoOptions:
         "finds faces where there is no keypoint file: module:function", group="input", metavar="NAME", default=None
     )
     size_bucket: str = option(
-        f"table of sizes ({', '.join(BUCKETS)}); each video takes the closest to its shape",
+        f"table of sizes ({', '.join(BUCKETS)}); each video takes the one closest to its shape",
         group="input",
         metavar="NAME",
         default="fasttalk-480",
     )
     num_frames: int = option(
-        "frames to be learnt of a window, a multiple of 4", group="input", metavar="N", default=120
+        "frames that are learnt of a window, a multiple of 4", group="input", metavar="N", default=120
     )
     always_use_motion_frames: bool = option(
         "leave out videos that are too short for motion frames", group="input", default=False
     )
     max_skipped_share: float = option(
-        "share of samples that may be unreadable before the run stops", group="input", metavar="X", default=0.05
+        "share of samples that may be unreadable; the run stops at more", group="input", metavar="X", default=0.05
     )
     seed: int = option(
-        "of windows, references and all else that is random; one seed, one run",
+        "seed of windows, references and everything else that is random",
         group="input",
         metavar="N",
         default=0,
     )
     num_workers: int = option(
-        "processes that read videos; 0: threads of this one", group="machine", metavar="N", default=2
+        "processes that read videos; 0: threads of this process", group="machine", metavar="N", default=2
     )
     t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False)
 

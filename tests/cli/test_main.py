@@ -80,4 +80,6 @@ def test_bad_input_is_a_line_and_exit_code_2(tmp_path):
 
 
 def test_the_page_of_flags_is_up_to_date():
-    assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == flags_table.page(), "run: make flags"
+    assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == flags_table.page(), (
+        "run: python -m talkverse_jax.cli.flags_table > docs/flags.md"
+    )

@@ -25,7 +25,7 @@ from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.weights import manifest, store
 from talkverse_jax.weights.component import Component
-from talkverse_jax.weights.published import Origin, Repository, AdapterFile
+from talkverse_jax.weights.published import AdapterFile, Origin, Repository
 from talkverse_jax.weights.published_files import Safetensors
 from talkverse_jax.weights.rule import linear
 from tests.conftest import CONFIGS

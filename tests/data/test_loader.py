@@ -19,8 +19,9 @@ from talkverse_jax.data.catalogue import VideoRules, make_catalogue
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
-from talkverse_jax.data.skipped import BadSample, Skipped
+from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.models.vae.config import VAEConfig
 from tests.videos import write_dataset
 

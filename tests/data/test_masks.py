@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data import masks as roi
 from talkverse_jax.data.metadata import Row
-from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.buckets import cover
 from tests.videos import face_box, write_masks
 

@@ -9,8 +9,8 @@ from talkverse_jax.data.batches import SampleId, WindowShape
 from talkverse_jax.data.catalogue import VideoRules, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
-from talkverse_jax.data.skipped import BadSample
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.models.vae.config import VAEConfig
 from tests.videos import chirp, face_box, read_number, silence, write_dataset
 

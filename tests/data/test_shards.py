@@ -17,7 +17,8 @@ from talkverse_jax.data.batches import BatchOrder, SampleId, WindowShape
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.prepared import PreparedSample, SampleFormat, StoredArray
 from talkverse_jax.data.shards import ShardSource, ShardWriter
-from talkverse_jax.data.skipped import BadSample, Skipped
+from talkverse_jax.data.skipped import Skipped
+from talkverse_jax.media.bad_sample import BadSample
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,8 @@ import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.batches import SampleId
-from talkverse_jax.data.skipped import BadSample, Skip, Skipped
+from talkverse_jax.data.skipped import Skip, Skipped
+from talkverse_jax.media.bad_sample import BadSample
 
 
 def test_what_is_skipped_is_counted_and_listed(tmp_path):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.data.skipped import BadSample
 from talkverse_jax.data.windows import Lengths, choose
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.models.vae.config import Strides, VAEConfig
 
 STRIDES = VAEConfig.wan22().strides

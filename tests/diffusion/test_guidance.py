@@ -50,11 +50,11 @@ def by_hand(guidance, targets, scales):
 
 def test_classifier_free_guidance_is_its_formula():
     conditional, unconditional = noise(1), noise(2)
-    velocity, state = CLASSIFIER_FREE.combine([conditional, unconditional], 4.5, None)
+    velocity, state = CLASSIFIER_FREE.combine([conditional, unconditional], jnp.float32(4.5), None)
     np.testing.assert_array_equal(velocity, unconditional + 4.5 * (conditional - unconditional))
     assert state is None
     found = walk(CLASSIFIER_FREE, (0.3, -0.2), 4.5)
-    np.testing.assert_allclose(found, by_hand(CLASSIFIER_FREE, (0.3, -0.2), 4.5), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(found, by_hand(CLASSIFIER_FREE, (0.3, -0.2), jnp.float32(4.5)), rtol=1e-5, atol=1e-4)
 
 
 def test_one_branch_takes_no_scales():

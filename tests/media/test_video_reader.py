@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from etils.epath.testing import mock_epath
 
-from talkverse_jax.data.skipped import BadSample
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.video_reader import open_video
 from tests.videos import chirp, read_number, silence, write_video
 

@@ -14,6 +14,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.training.checkpoint import Checkpoints, RunRecord, flatten
 from talkverse_jax.training.state import TrainState
@@ -42,7 +43,7 @@ def abstract(like: TrainState, place=lambda leaf: None) -> TrainState:
 
 
 def write(folder: Path, steps, **options) -> Checkpoints:
-    checkpoints = Checkpoints(folder, **{"keep": 10} | options)
+    checkpoints = Checkpoints(folder, **{"keep": 10, "reporter": TerminalReporter()} | options)
     for step in steps:
         checkpoints.save(state(step), record(step))
     checkpoints.wait()

@@ -49,7 +49,7 @@ def test_an_interval_means_over_samples_and_by_noise():
 
 def test_an_interval_without_samples():
     interval = Interval()
-    interval.add_samples(np.zeros(2), np.zeros(2, int), np.zeros(2))
+    interval.add_samples(np.zeros(2), np.zeros(2), {"timestep": np.zeros(2, int)})
     interval.add_update({"rest": 0.0})
     assert interval.means() == {"gradient_norm/rest": 0.0}
 

@@ -17,9 +17,9 @@ from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data.raw import RawSource
-from talkverse_jax.data.skipped import BadSample
 from talkverse_jax.families.talkverse import settings as family_settings
 from talkverse_jax.families.talkverse.training import TRAINING
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.training import loop
 from talkverse_jax.training.checkpoint import Checkpoints
 from talkverse_jax.training.feed import Feed

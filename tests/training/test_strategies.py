@@ -9,6 +9,7 @@ import pytest
 
 from talkverse_jax.core import tree
 from talkverse_jax.families.talkverse.components import COMPONENTS
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.training import TRAINING
 from talkverse_jax.media.media import open_media, video_frames
 from talkverse_jax.pipeline import registry
@@ -34,7 +35,8 @@ def place(tmp_path_factory) -> runs.Place:
 @pytest.fixture(autouse=True)
 def one_encoder(monkeypatch):
     """The encoders are loaded once for all runs here."""
-    monkeypatch.setattr(registry.find("talkverse"), "training", dataclasses.replace(TRAINING, load_encoder=_load))
+    family = dataclasses.replace(FAMILY, training=dataclasses.replace(TRAINING, load_encoder=_load))
+    monkeypatch.setattr(registry, "find", lambda name: family)
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def test_an_exported_file_samples_like_the_preview(place, tmp_path):
     loop.train(place.options(tmp_path, unfreeze_strategy="lora", **shown), make_video=make_video)
     weights = place.convert(tmp_path / "converted", tmp_path / "step-3.safetensors", *COMPONENTS)
     prompt = place.options(tmp_path).preview.preview_prompt
-    pipeline = registry.find("talkverse").load_pipeline(Weights(str(weights)), Machine(dtype="float32"))
+    pipeline = FAMILY.load_pipeline(Weights(str(weights)), Machine(dtype="float32"))
     job = pipeline.job(
         image=picture,
         audio=sound,

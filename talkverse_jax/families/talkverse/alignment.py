@@ -18,10 +18,11 @@ from jaxtyping import Float
 from talkverse_jax.families.talkverse.settings import AudioAlignment, Settings
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.pipeline.clip import Timeline
+from talkverse_jax.pipeline.long_sound import WindowedFeatures
 
 
 def clip_audio(
-    features: Float[np.ndarray, "T layers A"], start: int, frames: int
+    features: "Float[np.ndarray, 'T layers A'] | WindowedFeatures", start: int, frames: int
 ) -> Float[np.ndarray, "frames layers A"]:
     """Rows start .. start + frames - 1; row 0 stands in front of the sound and zeros after it."""
     rows = np.arange(start, start + frames)

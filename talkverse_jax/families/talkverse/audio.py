@@ -5,7 +5,7 @@ N heads, K head width.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from einops import rearrange
@@ -50,7 +50,7 @@ class CausalConv(nnx.Module):
             (3, in_dim), out_dim, axis=(-2, -1), dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs
         )
 
-    def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T/stride D"]:
+    def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B F D"]:
         x, length = jnp.pad(x, ((0, 0), (2, 0), (0, 0)), mode="edge"), x.shape[1]
         return self.conv(jnp.stack([x[:, i : i + length : self.stride] for i in range(3)], axis=-2))
 
@@ -67,7 +67,8 @@ class CausalAudioEncoder(nnx.Module):
     def __init__(self, config: TalkVerseConfig, *, rngs: nnx.Rngs, param_dtype):
         if config.time_stride != math.prod(_STRIDES):
             raise UserError(f"time_stride {config.time_stride}: the audio encoder needs {math.prod(_STRIDES)}")
-        dim, kwargs = config.trunk.dim, dict(rngs=rngs, param_dtype=param_dtype)
+        dim = config.trunk.dim
+        kwargs: dict[str, Any] = dict(rngs=rngs, param_dtype=param_dtype)
         self.tokens = config.audio_tokens
         self.layer_weights = nnx.Param(jnp.full((config.audio_layers,), 0.01, param_dtype))
         self.conv1_local = CausalConv(config.audio_dim, dim // 4 * self.tokens, _STRIDES[0], **kwargs)

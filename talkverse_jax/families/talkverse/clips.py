@@ -62,8 +62,8 @@ class Subject:
     """
 
     image: Float[np.ndarray, "H W 3"]
-    text: Float[Array, "1 text_len D"]
-    negative_text: Float[Array, "1 text_len D"]
+    text: Float[Array | np.ndarray, "1 text_len D"]
+    negative_text: Float[Array | np.ndarray, "1 text_len D"]
     audio: Callable[[int, int], Float[np.ndarray, "n layers A"]]
     num_clips: int
     noise: Callable[[int, tuple[int, ...]], Float[Array, "1 F h w C"]]
@@ -138,6 +138,7 @@ class ClipMaker:
         """What a later run needs to go on, in process 0; every process must ask. Of the history, only frames that
         the next clips still see."""
         seen = state.history if state.subject.dubbing else state.history[:, state.settings.infer_frames :]
+        assert state.motion is not None, "behind the last clip there is nothing to go on with"
         motion, frames = fetch(state.motion), fetch(seen)
         return None if motion is None or frames is None else {"motion": motion, "frames": frames}
 
@@ -157,7 +158,7 @@ class ClipMaker:
             first, _ = filler = next(pair for pair in begun if pair is not None)
             pack, samples = map(list, zip(*(pair or filler for pair in begun)))
             rows = self._put(np.stack([self._rows(state) for state in pack]))
-            noisy = _batch(samples)
+            noisy: Any = _batch(samples)
             del begun, filler, samples
         settings, dubbed = first.settings, first.subject.dubbing is not None
         schedule = make_schedule(settings.sample_solver, settings.sample_steps, settings.sample_shift)

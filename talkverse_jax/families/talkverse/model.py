@@ -7,7 +7,7 @@ Shapes: B batch, F latent frames, h w latent grid, C latent channels, D width, N
 M clean tokens (reference and motion; no motion in a first clip), T audio rows (one a frame), A audio width.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ class TalkVerse(nnx.Module):
             BLOCK: lambda rngs: Block(trunk, attention, rngs=rngs, **dtypes),
             INJECTOR: lambda rngs: AudioInjector(config, attention, rngs=rngs, **dtypes),
         }
-        compiled = dict(layout=layout, axes=AXES, scan=scan, remat=remat, part_at=part_at)
+        compiled: dict[str, Any] = dict(layout=layout, axes=AXES, scan=scan, remat=remat, part_at=part_at)
         self.config = config
         self.layout = layout
         self.patch_embedding = PatchEmbedding(trunk.patch_size, trunk.in_channels, trunk.dim, rngs=rngs, **dtypes)
@@ -114,7 +114,8 @@ class TalkVerse(nnx.Module):
             packed = self._by_branch(self.frame_packer(motion).astype(jnp.float32))
             taps.keep("motion_tokens", packed)
             tokens.append(packed + self._kind(MOTION))
-            positions.append(motion_positions(motion.shape[2:4], self.config.trunk.patch_size))
+            height, width = motion.shape[2:4]
+            positions.append(motion_positions((height, width), self.config.trunk.patch_size))
         _, clean_time = self.time_embedding(jnp.zeros((1,), jnp.float32))
         taps.keep("text_embedding", context)
         prepare = {BLOCK: lambda block: block.cross_attn.key_values(context), INJECTOR: lambda it: it.prepare(sound)}
@@ -152,7 +153,7 @@ class TalkVerse(nnx.Module):
             return block(x, modulation, text, conditions.rope, sequence.tokens)
 
         def inject(injector: AudioInjector, x, audio):
-            return x + sequence.by_kind(injector(x, audio, sequence.frame), 0)
+            return x + sequence.by_kind(injector(x, audio, sequence.frame), 0.0)
 
         x = blocks.through(self.runs, x, conditions.runs, {BLOCK: run_block, INJECTOR: inject}, taps)
         patches = self._by_branch(self.head(x, time))[:, : sequence.noisy]

@@ -40,7 +40,7 @@ class FramePacker(nnx.Module):
         return jnp.concatenate(tokens, axis=1)
 
 
-def motion_positions(size: tuple[int, int], patch: tuple[int, int, int]) -> np.ndarray:
+def motion_positions(size: tuple[int, ...], patch: tuple[int, int, int]) -> np.ndarray:
     """Positions [M, 3] of the motion tokens over a latent grid of h x w, given the patch of noisy tokens.
 
     Frames count backwards from the first noisy one; a bucket's first group stands at its oldest frame, the

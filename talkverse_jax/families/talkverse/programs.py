@@ -91,7 +91,7 @@ def programs(
         made = prepare.eval_shape(models["dit"], *inputs, motion, guided=settings.guided)
         state = LoopState(SolverState(*[put(1, latents, h, w, channels)] * 4))
         one = Step(put(dtype=jnp.int32), put(), StepCoefficients(put(), put(), put(5), put(3)))
-        arrays = models["dit"], state, one, _placed_conditions(made, layout), put()
+        arrays = models["dit"], state, one, _placed_conditions(made, layout, mesh), put()
         return Call(denoising_step.jitted(platform), arrays, {"guidance": guidance(settings.guided)})
 
     tokens, samples = encoding(2, trunk.text_len, dtype=jnp.int32), encoding(1, SOUND_SECONDS * SAMPLE_RATE)
@@ -121,12 +121,13 @@ _CONDITION_AXES = {
 }
 
 
-def _placed_conditions(made: ClipConditions, layout: Layout) -> ClipConditions:
+def _placed_conditions(made: ClipConditions, layout: Layout, mesh: Mesh) -> ClipConditions:
     """The conditions of a clip where `prepare` leaves them."""
 
     def put(path: Any, x: Any) -> jax.ShapeDtypeStruct:
+        assert layout.mesh is not None
         axes = _CONDITION_AXES[path[-1].name]
         spec = layout.fitting_spec(x.shape, (None,) * (x.ndim - len(axes)) + axes)
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(layout.mesh, spec))
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
 
     return jax.tree_util.tree_map_with_path(put, made)

@@ -3,7 +3,7 @@
 from talkverse_jax.models.umt5.component import umt5_origin
 from talkverse_jax.models.wav2vec2.component import wav2vec2_origin
 from talkverse_jax.models.wav2vec2.config import ENGLISH_CTC
-from talkverse_jax.weights.published import Origin, RandomTensors, Repository, AdapterFile
+from talkverse_jax.weights.published import AdapterFile, Origin, RandomTensors, Repository
 from talkverse_jax.weights.published_files import Safetensors, TorchFile
 
 WAN = Repository("ckpt_dir", "Wan-AI/Wan2.2-TI2V-5B")

@@ -168,7 +168,7 @@ class WindowEncoder:
 
 @jax.jit
 def _encode_pictures(vae: WanVAE, video: UInt8[Array, "B T H W 3"]) -> Float[Array, "B F h w C"]:
-    return vae.encode(to_unit(video))  # pyright: ignore[reportArgumentType]  # to_unit takes arrays of both kinds
+    return vae.encode(to_unit(video))
 
 
 def _local_mesh() -> Mesh | None:

@@ -160,7 +160,7 @@ class WindowSettings:
     """What a sample of a video is made of, when it is prepared for training."""
 
     audio_alignment: AudioAlignment = option(
-        "exact: every frame is given its own sound; upstream: short windows hear 3 frames ahead, as originally",
+        "exact: every frame hears its own sound; upstream: short windows hear 3 frames ahead, as in the original",
         group="input",
         default="exact",
     )
@@ -170,14 +170,20 @@ class WindowSettings:
 class TrainingSettings(WindowSettings):
     """How the model is trained."""
 
-    text_dropout_prob: float = option("how often a caption is left out", group="loss", metavar="X", default=0.1)
-    audio_dropout_prob: float = option("how often the sound is left out", group="loss", metavar="X", default=0.1)
-    img_dropout_prob: float = option("how often the picture is left out", group="loss", metavar="X", default=0.1)
+    text_dropout_prob: float = option(
+        "probability that the caption of a sample is left out", group="loss", metavar="X", default=0.1
+    )
+    audio_dropout_prob: float = option(
+        "probability that the sound of a sample is left out", group="loss", metavar="X", default=0.1
+    )
+    img_dropout_prob: float = option(
+        "probability that the picture of a sample is left out", group="loss", metavar="X", default=0.1
+    )
     framepack_dropout_prob: float = option(
-        "how often the motion frames are left out", group="loss", metavar="X", default=0.1
+        "probability that the motion frames of a sample are left out", group="loss", metavar="X", default=0.1
     )
     audio_zero_init_lr_scaling: float = option(
-        "rate of the frame packer (with --finetune_all of the audio adapter), times that",
+        "factor of the learning rate for the frame packer, or with --finetune_all for the audio adapter",
         group="optimizer",
         metavar="X",
         default=10.0,

@@ -3,7 +3,7 @@
 Shapes: B batch, L tokens, S context tokens, D width, N heads, K head width (D = N K).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from einops import rearrange
@@ -27,8 +27,10 @@ class _Projections(nnx.Module):
     """q, k, v, o with bias; q and k pass an RMS norm over the whole width before the split into heads."""
 
     def __init__(self, dim: int, num_heads: int, eps: float, attention: Attention, *, rngs, dtype, param_dtype):
-        linear = dict(kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        norm = dict(epsilon=eps, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
+        linear: dict[str, Any] = dict(
+            kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
+        norm: dict[str, Any] = dict(epsilon=eps, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
         self.num_heads = num_heads
         self.dtype = dtype
         self.attention = attention

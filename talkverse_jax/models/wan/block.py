@@ -4,6 +4,8 @@ The residual stream stays in float32; matrix products run in the layers' own dty
 Shapes: B batch, L tokens, D width, S segments of tokens (1 where all share a timestep).
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -22,8 +24,8 @@ class Block(nnx.Module):
     """Self-attention, cross-attention and feed-forward, each a residual stage of its own."""
 
     def __init__(self, config: WanConfig, attention: Attention, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
-        norm = dict(rngs=rngs, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        norm: dict[str, Any] = dict(rngs=rngs, param_dtype=param_dtype)
         projections = (config.dim, config.num_heads, config.eps, attention)
         self.norm1 = layer_norm(config.dim, config.eps, **norm)
         self.self_attn = SelfAttention(*projections, **kwargs)
@@ -67,7 +69,9 @@ class FeedForward(nnx.Module):
     """Linear, tanh-GELU, Linear."""
 
     def __init__(self, config: WanConfig, layout: Layout, *, rngs: nnx.Rngs, dtype, param_dtype):
-        kwargs = dict(kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(
+            kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
         self.layout = layout
         self.dtype = dtype
         self.linear_in = Linear(config.dim, config.ffn_dim, **kwargs)

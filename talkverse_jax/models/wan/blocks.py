@@ -47,7 +47,10 @@ class Run(nnx.Module):
         remat: Remat,
         rngs: nnx.Rngs,
     ):
-        self.pattern, self.layout, self.axes, self.remat = pattern, layout, axes, remat
+        self.pattern = pattern
+        self.layout = layout
+        self.axes = axes
+        self.remat: Remat = remat
         self.kinds = tuple(_kind(paths[0]) for paths in pattern)
         self.stages = nnx.List([Stack(paths, make[kind], rngs) for kind, paths in zip(self.kinds, pattern)])
 

@@ -3,6 +3,8 @@
 Shapes: B batch, F latent frames, h w latent grid, C latent channels, D width, T text tokens.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
@@ -55,7 +57,7 @@ class TextEmbedding(nnx.Module):
 
     def __init__(self, config: WanConfig, *, rngs: nnx.Rngs, dtype, param_dtype):
         init = nnx.initializers.normal(0.02)
-        kwargs = dict(kernel_init=init, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(kernel_init=init, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.text_len = config.text_len
         self.linear_in = nnx.Linear(config.text_dim, config.dim, **kwargs)
         self.linear_out = nnx.Linear(config.dim, config.dim, **kwargs)
@@ -70,7 +72,7 @@ class TimeEmbedding(nnx.Module):
     """Timesteps to the vector of the head and the six modulation vectors of the blocks, in float32."""
 
     def __init__(self, config: WanConfig, *, rngs: nnx.Rngs, param_dtype):
-        kwargs = dict(rngs=rngs, dtype=jnp.float32, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=jnp.float32, param_dtype=param_dtype)
         init = nnx.initializers.normal(0.02)
         self.freq_dim = config.freq_dim
         self.linear_in = nnx.Linear(config.freq_dim, config.dim, kernel_init=init, **kwargs)

@@ -6,7 +6,7 @@ gradient of the kernel, which costs as much as the layer itself.
 Shapes: I inputs, O outputs, r rank.
 """
 
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,17 @@ from jaxtyping import Array, Float
 class Adapter(nnx.Module):
     """Adds `scale * x A B` to a layer's result. Those of stacked layers lie along a first axis.
 
-    Args:
-      a, b: [*S, I, r] and [*S, r, O], arrays or their shapes.
+    Attributes:
       scale: alpha / r.
     """
 
-    def __init__(self, a: Any, b: Any, scale: float, dtype: Any):
+    def __init__(
+        self,
+        a: Float[Array, "*S I r"] | jax.ShapeDtypeStruct,
+        b: Float[Array, "*S r O"] | jax.ShapeDtypeStruct,
+        scale: float,
+        dtype,
+    ):
         self.a = nnx.Param(a)
         self.b = nnx.Param(b)
         self.scale = scale
@@ -40,7 +45,9 @@ class Linear(nnx.Linear):
         super().__init__(*args, **kwargs)
         self.adapter = nnx.data(None)
 
-    def __call__(self, x: Float[Array, "*L I"]) -> Float[Array, "*L O"]:
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody passes a sharding
+        self, x: Float[Array, "*L I"]
+    ) -> Float[Array, "*L O"]:
         out = super().__call__(x)
         return out if self.adapter is None else out + self.adapter(x)
 
@@ -48,5 +55,6 @@ class Linear(nnx.Linear):
         """Give the layer, or the stacked layers it stands for, an adapter: of shapes alone, to be filled like
         those of any other parameter."""
         *stack, inputs, outputs = self.kernel.get_value().shape
-        a, b = (jax.ShapeDtypeStruct((*stack, *ends), param_dtype) for ends in ((inputs, rank), (rank, outputs)))
+        shapes = ((*stack, *ends) for ends in ((inputs, rank), (rank, outputs)))
+        a, b = (cast(Array, jax.ShapeDtypeStruct(shape, param_dtype)) for shape in shapes)
         self.adapter = Adapter(a, b, alpha / rank, self.dtype or jnp.float32)

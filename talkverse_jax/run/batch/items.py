@@ -93,7 +93,7 @@ def _item(row: Any, number: str, path: str, base: Base) -> Item:
     module = registry.settings_of(base.family)
     groups = {"files": module.Files, "settings": module.Settings}
     aliases = {each.alias: each.name for each in options.describe(groups) if each.alias}
-    values = {aliases.get(name, name): value for name, value in row.items()}
+    values: dict[str, Any] = {aliases.get(name) or name: value for name, value in row.items()}
     given = values.pop("id", None)
     name = number if given is None else str(given)
     if _NO_NAME.search(name) or not 0 < len(name.encode()) <= _LONGEST_NAME:

@@ -24,21 +24,27 @@ class Store(Protocol):
 
     def scratch(self, name: str) -> Path:
         """A folder on a disk of this machine, for files that are about to be published."""
+        ...
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file that must not be there; False where it is."""
+        ...
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file or replace it."""
+        ...
 
     def publish(self, file: Path, name: str) -> None:
         """Move a finished file from the scratch folder here, or replace what is here."""
+        ...
 
     def read(self, name: str) -> bytes | None:
         """What is in a file; None where there is none."""
+        ...
 
     def names(self, folder: str = "") -> list[str]:
         """The files in a folder, without its name."""
+        ...
 
     def remove(self, folder: str) -> None:
         """Remove a folder and all in it, as far as it is there."""
@@ -127,7 +133,7 @@ class _Bucket:
 
     def read(self, name: str) -> bytes | None:
         with suppress(FileNotFoundError):
-            return self._system.cat_file(f"{self._root}/{name}")
+            return self._system.cat_file(f"{self._root}/{name}")  # pyright: ignore[reportReturnType]  # bytes of a file
 
     def names(self, folder: str = "") -> list[str]:
         self._system.invalidate_cache()

@@ -144,8 +144,10 @@ class Worker:
         """Read and encode; runs beside the denoising of another pack."""
         ready = _Ready(lease, {})
         for name in names:
+            job = self._results.items[name].job
+            assert job is not None  # or it would be among the plan's errors
             try:
-                ready.encoded[name] = self._pipeline.encode(self._results.items[name].job, Events())
+                ready.encoded[name] = self._pipeline.encode(job, Events())
             except Exception as error:  # a bad item is one line, never the end
                 self._results.fail(name, _line(error))
         return ready

@@ -105,9 +105,8 @@ def test_layers_between_blocks_are_part_of_the_pattern():
     two = (("a/0", "a/2"), ("b/0", "b/1"), ("a/1", "a/3"))
     assert blocks.find_patterns(GROUPS, scan=True) == [two, (("a/4",),)]
     assert blocks.find_patterns(GROUPS, scan=False) == [tuple((path,) for path in group) for group in GROUPS]
-    parted = blocks.find_patterns(GROUPS, scan=True, part_at=1)
-    assert parted[0] == (("a/0",), ("b/0",))
-    assert [paths for pattern in parted[1:] for paths in pattern] == [("a/1", "a/2"), ("b/1",), ("a/3", "a/4")]
+    parted = [(("a/0",),), (("b/0",),), (("a/1", "a/2"),), (("b/1",),), (("a/3", "a/4"),)]
+    assert blocks.find_patterns(GROUPS, scan=True, part_at=1) == parted
 
 
 class Add(nnx.Module):

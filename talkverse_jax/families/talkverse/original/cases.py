@@ -39,7 +39,7 @@ class OriginalCase:
 
 
 def _find(options: DumpOptions, name: str, pattern: str) -> list[Path]:
-    folder = Path(getattr(options, name))
+    folder = options.path(name)
     files = sorted(folder.glob(pattern))
     if not files:
         raise UserError(f"{folder}: no {pattern} in it; give the published folder, complete", field=name)
@@ -49,10 +49,10 @@ def _find(options: DumpOptions, name: str, pattern: str) -> list[Path]:
 def _build_dit(options: DumpOptions, sizes: Sizes) -> tuple[Any, list[Path]]:
     shards = _find(options, "ckpt_dir", DIT_SHARDS)
     base = {name: value for shard in shards for name, value in models.read_safetensors(shard).items()}
-    trained = models.read_safetensors(Path(options.lora_ckpt))
+    trained = models.read_safetensors(options.path("lora_ckpt"))
     state = models.merge_dit(base, trained, options.lora_rank, options.lora_alpha, str(options.lora_ckpt))
     where = f"{options.ckpt_dir} and {options.lora_ckpt}"
-    return models.build_dit(state, where, sizes.get("dit")), [*shards, Path(options.lora_ckpt)]
+    return models.build_dit(state, where, sizes.get("dit")), [*shards, options.path("lora_ckpt")]
 
 
 def _build_vae(options: DumpOptions, sizes: Sizes) -> tuple[Any, list[Path]]:
@@ -84,8 +84,8 @@ def _umt5(options: DumpOptions, sizes: Sizes) -> OriginalCase:
 
 def _wav2vec2(options: DumpOptions, sizes: Sizes) -> OriginalCase:
     files = _find(options, "wav2vec_dir", WAV2VEC2_FILE)
-    model = transformers.Wav2Vec2ForCTC.from_pretrained(options.wav2vec_dir).float().eval()
-    extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(options.wav2vec_dir)
+    model = transformers.Wav2Vec2ForCTC.from_pretrained(options.path("wav2vec_dir")).float().eval()
+    extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(options.path("wav2vec_dir"))
     given = inputs.wav2vec2_inputs(options.size, options.seed)
     extra = {"made_with": f"transformers {transformers.__version__}"}
     return OriginalCase(models.wav2vec2_config(model), files, given, *runs.run_wav2vec2(model, extractor, given), extra)

@@ -99,7 +99,12 @@ class DumpOptions:
         out = Path(self.out).resolve()
         if not out.parent.is_dir():
             raise UserError(f"{out}: its folder does not exist; make it or give another", field="out")
-        return DumpOptions(**values | {"out": str(out)})
+        values["out"] = str(out)
+        return DumpOptions(**values)
+
+    def path(self, name: str) -> Path:
+        """What an option names, after `located`."""
+        return Path(getattr(self, name))
 
     def weights(self, files: Iterable[Path]) -> dict[str, Any]:
         """The entry `weights` of a bundle: the options that name the component's weights, and the size in bytes of each

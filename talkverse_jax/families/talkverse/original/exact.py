@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-import torch
+import torch  # pyright: ignore[reportMissingImports]  # of the original's own environment
 
 from talkverse_jax.core.errors import UserError
 
@@ -27,7 +27,7 @@ def load(name: str) -> types.ModuleType:
         raise UserError(f"{error.name}: {name} of the original needs it; install the original's requirements") from None
     for loaded in [m for key, m in sys.modules.items() if key.startswith("wan.")]:
         if hasattr(loaded, "flash_attention"):
-            loaded.flash_attention = _attention
+            setattr(loaded, "flash_attention", _attention)  # noqa: B010 (a module has no such attribute)
     return module
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
+import torch  # pyright: ignore[reportMissingImports]  # of the original's own environment
 from safetensors import SafetensorError, safe_open
 
 from talkverse_jax.core.errors import UserError

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from unittest import mock
 
-import torch
+import torch  # pyright: ignore[reportMissingImports]  # of the original's own environment
 from PIL import Image
 
 from talkverse_jax.families.talkverse.original.exact import load

@@ -1,11 +1,13 @@
 """The tool that people run in the original's environment: what of it needs neither torch nor the original."""
 
+import dataclasses
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from talkverse_jax.cli import dump_original as command
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.families.talkverse.original import dump, inputs
@@ -59,6 +61,16 @@ def test_a_bad_option_is_one_line(given, changed, message):
     with pytest.raises(UserError, match=message) as error:
         dump.run(given(**changed), Reporter())
     assert "\n" not in str(error.value)
+
+
+def test_the_command_reads_sizes_as_json(given):
+    """And not as a TOML file of options, which `--config` is elsewhere."""
+    options = dataclasses.asdict(given(config="sizes.json"))
+    argv = [
+        word for name in ("repo", "ckpt_dir", "lora_ckpt", "out", "config") for word in (f"--{name}", options[name])
+    ]
+    with pytest.raises(UserError, match=r"--config .*sizes.json: not JSON"):
+        command.main(argv, "dump-original")
 
 
 def test_without_torch(given, monkeypatch):

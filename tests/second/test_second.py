@@ -189,7 +189,9 @@ def test_the_end_of_the_clip_before_is_seen(loaded, job, monkeypatch):
     assert np.abs(looks[0] - looks[1]).max() > 1e-4
 
 
-@pytest.mark.parametrize("wanted", [("step", "look"), pytest.param((), marks=pytest.mark.slow)], ids=["few", "all"])
+@pytest.mark.parametrize(
+    "wanted", [("step", "step, skipped", "look"), pytest.param((), marks=pytest.mark.slow)], ids=["few", "all"]
+)
 def test_the_plan_compiles_and_counts(place, tmp_path, wanted):
     (tmp_path / "run.toml").write_text("steps = 4\nskip = true\n")
     options = PlanOptions(

@@ -83,6 +83,7 @@ def test_what_was_learnt_is_exported_and_sampled_with(place, trained, tmp_path):
     assert (tmp_path / "talk.mp4").exists()
 
 
+@pytest.mark.slow
 def test_samples_are_prepared_and_trained_on(place, trained, tmp_path):
     every = flags(place, tmp_path / "run")
     kept = ("weights", "dataset_metadata_path", "dataset_base_path", "size_bucket", "num_frames", "num_workers")

@@ -160,7 +160,7 @@ def make_step(options: TrainOptions, configs: ModelConfigs) -> tuple[TrainingSte
     network, params = load_network(options.input.weights, component, settings, Layout())
     optimizer = make_optimizer(network.groups, learning_rates(options))
     states = {component.name: start(params, optimizer, ema=False)}
-    return TrainingStep({component.name: Trained(network, optimizer)}, phases(options, FAMILY), states), states
+    return TrainingStep({component.name: Trained(network, optimizer)}, phases(options, FAMILY, configs), states), states
 
 
 def share_of_waiting(

@@ -16,7 +16,7 @@ from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.metadata import Row
 from talkverse_jax.media.bad_sample import BadSample
-from talkverse_jax.media.buckets import covering
+from talkverse_jax.media.fit import covering
 
 _FACE = slice(23, 91)  # 68 points
 

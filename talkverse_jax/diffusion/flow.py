@@ -1,13 +1,12 @@
 """Flow matching: the straight path x = (1 - sigma) data + sigma noise, and the noise levels sampled on it."""
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
-NUM_TRAIN_TIMESTEPS = 1000
+from talkverse_jax.diffusion.names import SolverName
 
-SolverName = Literal["unipc", "dpm++", "euler"]
+NUM_TRAIN_TIMESTEPS = 1000
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from talkverse_jax.diffusion.flow import Schedule, SolverName
+from talkverse_jax.diffusion.flow import Schedule
+from talkverse_jax.diffusion.names import SolverName
 
 Solver = SolverName | Literal["renoise"]
 

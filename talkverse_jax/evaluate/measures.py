@@ -14,7 +14,7 @@ from talkverse_jax.evaluate.identity import identity
 from talkverse_jax.evaluate.pictures import luma, sharpness
 from talkverse_jax.evaluate.sound import FPS, RATE, Sync, loudness, sync
 from talkverse_jax.media.audio import read_audio
-from talkverse_jax.media.buckets import fit
+from talkverse_jax.media.fit import fit
 from talkverse_jax.media.media import open_media, video_frames
 
 FEWER = 3  # frames that the first clip of a video is shorter by

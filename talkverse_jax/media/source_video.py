@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.bad_sample import BadSample
-from talkverse_jax.media.buckets import fit
+from talkverse_jax.media.fit import fit
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.image import check_sides
 from talkverse_jax.media.media import existing_file

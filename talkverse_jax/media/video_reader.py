@@ -22,7 +22,7 @@ from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.audio import frame_samples
 from talkverse_jax.media.bad_sample import BadSample
-from talkverse_jax.media.buckets import cover
+from talkverse_jax.media.fit import cover
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.media import open_media, to_rgb
 

@@ -151,7 +151,7 @@ def weight_bytes(model: nnx.Module) -> int:
 def shard_bytes(x: jax.ShapeDtypeStruct) -> int:
     """Bytes of an array's part on one device."""
     shape = x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)
-    return math.prod(shape) * jnp.dtype(x.dtype).itemsize
+    return math.prod(shape) * x.dtype.itemsize  # also of random keys
 
 
 def component_bytes(component: Component, config: Any, dtype: str, layout: Layout | None) -> int:

@@ -38,7 +38,7 @@ from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.published import VAE_FILE
-from talkverse_jax.media.buckets import to_unit
+from talkverse_jax.media.fit import to_unit
 from talkverse_jax.models.vae.coders import Cache
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.toy.vae_start import linear_codec

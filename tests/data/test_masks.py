@@ -6,7 +6,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.data import masks as roi
 from talkverse_jax.data.metadata import Row
 from talkverse_jax.media.bad_sample import BadSample
-from talkverse_jax.media.buckets import cover
+from talkverse_jax.media.fit import cover
 from tests.videos import face_box, write_masks
 
 

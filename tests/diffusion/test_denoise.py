@@ -9,7 +9,18 @@ from talkverse_jax.diffusion.denoise import CachingDenoiser, Denoiser, denoise, 
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.guidance import CLASSIFIER_FREE
 from talkverse_jax.families.talkverse.model import TalkVerse
-from tests.diffusion.toy import SCHEDULE, SIGMAS, CachingPull, HoldFirstFrames, Pull, keys_of, noise, pull
+from tests.diffusion.toy import (
+    AFTER,
+    BETWEEN,
+    SCHEDULE,
+    SIGMAS,
+    CachingPull,
+    HoldFirstFrames,
+    Pull,
+    drawn,
+    noise,
+    pull,
+)
 
 
 def euler(step, x, hold=lambda x, sigma, i, when: x):
@@ -62,7 +73,7 @@ def test_what_on_step_raises_passes_through_and_leaves_the_inputs_usable():
 
 
 def test_parts_of_the_latents_are_held_before_the_call_and_after_the_update():
-    model, key, known = Pull(), jax.random.key(5), jnp.full((2, 1, 2, 2, 4), 0.7)
+    model, keys, known = Pull(), jax.random.split(jax.random.key(5), 2), jnp.full((2, 1, 2, 2, 4), 0.7)
     programs = denoising_step.jitted()
     programs.clear_cache()
 
@@ -73,7 +84,7 @@ def test_parts_of_the_latents_are_held_before_the_call_and_after_the_update():
             model.prepare(0.3),
             solver="euler",
             schedule=SCHEDULE,
-            key=key,
+            keys=keys,
             hold=HoldFirstFrames(known),
         )
 
@@ -81,7 +92,7 @@ def test_parts_of_the_latents_are_held_before_the_call_and_after_the_update():
         def of_step(x, sigma, i, when):
             if when == "before":
                 return x.at[:, :1].set(known)
-            return x.at[:, :1].set((1 - sigma) * known + sigma * jax.random.normal(keys_of(key, i)[2], known.shape))
+            return x.at[:, :1].set((1 - sigma) * known + sigma * drawn(keys, i, AFTER, known.shape))
 
         return of_step
 
@@ -142,14 +153,17 @@ def test_skips_that_cannot_be_are_refused(skips):
 
 
 def test_renoising_is_the_students_formula():
-    model, key = Pull(), jax.random.key(3)
+    model, keys = Pull(), jax.random.split(jax.random.key(3), 2)
     x = noise()
-    found = denoise(model, x, model.prepare(0.3), solver="renoise", schedule=SCHEDULE, key=key)
+    found = denoise(model, x, model.prepare(0.3), solver="renoise", schedule=SCHEDULE, keys=keys)
     for i, (sigma, following) in enumerate(zip(SIGMAS, SIGMAS[1:])):
         data = x - sigma * pull(x, 0.3, sigma)
-        x = (1 - following) * data + following * jax.random.normal(keys_of(key, i)[1], x.shape)
+        x = (1 - following) * data + following * drawn(keys, i, BETWEEN, x.shape)
     np.testing.assert_allclose(found, x, atol=1e-5)
-    with pytest.raises(ValueError, match="give it a key"):
+    conditions = jax.tree.map(lambda target: target[1:], model.prepare(0.3))
+    alone = denoise(model, noise()[1:], conditions, solver="renoise", schedule=SCHEDULE, keys=keys[1:])
+    np.testing.assert_allclose(found[1:], alone, atol=1e-6)  # what is drawn for a sample depends on no other
+    with pytest.raises(ValueError, match="give it keys"):
         denoise(model, x, model.prepare(0.3), solver="renoise", schedule=SCHEDULE)
 
 

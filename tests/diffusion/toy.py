@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from talkverse_jax.diffusion.flow import Schedule
+from talkverse_jax.diffusion.solvers import fresh_noise
 from talkverse_jax.sharding.layout import Layout
 
 SHAPE = (2, 3, 2, 2, 4)  # B F h w C
@@ -43,12 +44,12 @@ class HoldFirstFrames(NamedTuple):
 
     known: jax.Array
 
-    def before(self, latents, step, key):
+    def before(self, latents, step, keys):
         return latents.at[:, : self.known.shape[1]].set(self.known)
 
-    def after(self, latents, step, key):
+    def after(self, latents, step, keys):
         sigma = step.coefficients.following
-        noise = jax.random.normal(key, self.known.shape)
+        noise = fresh_noise(keys, self.known.shape)
         return latents.at[:, : self.known.shape[1]].set((1 - sigma) * self.known + sigma * noise)
 
 
@@ -56,9 +57,13 @@ def noise(seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), SHAPE)
 
 
-def keys_of(key, index: int):
-    """Those of a step: before the call, for the solver, after the update."""
-    return jax.random.split(jax.random.fold_in(key, index), 3)
+BEFORE, BETWEEN, AFTER = range(3)  # what a step draws: before the call, for the solver, after the update
+
+
+def drawn(keys, number: int, part: int, shape: tuple[int, ...]):
+    """The noise of a step's part, sample by sample."""
+    of_samples = [jax.random.split(jax.random.fold_in(key, number), 3)[part] for key in keys]
+    return jnp.stack([jax.random.normal(key, shape[1:]) for key in of_samples])
 
 
 def pull(x, target: float, sigma: float, rate: float = 1.5):

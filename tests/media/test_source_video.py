@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.media.buckets import fit
+from talkverse_jax.media.fit import fit
 from talkverse_jax.media.source_video import SourceVideo
 from tests.videos import picture, read_number, write_video
 

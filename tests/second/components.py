@@ -18,7 +18,7 @@ from talkverse_jax.weights.published_files import Safetensors, TorchFile
 from tests.second import model
 
 _TRUNK = WanConfig(48, 64, 32, 32, 16, 2, 2, 8, 4, (1, 2, 2), 1e-6)
-_VAE = VAEConfig(8, 8, 4, (1, 2, 4, 4), 2, (False, True, True), (0.0,) * 4, (1.0,) * 4, pixel_patch=1, shortcuts=False)
+_VAE = VAEConfig(8, 8, 4, (1, 2, 4, 4), 1, (False, True, True), (0.0,) * 4, (1.0,) * 4, pixel_patch=1, shortcuts=False)
 _TEXT = UMT5Config(512, 32, 32, 64, 2, 1, 32, 128)
 _EARS = Wav2Vec2Config(16, 1, 2, 32, (16,) * 7, (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), 16, 4, 1e-5)
 
@@ -33,7 +33,7 @@ COMPONENTS: dict[str, Component] = {
         _component(
             "net", model.NetConfig(_TRUNK, 2, 16, 24), model.Net, model.RULES, model.AXES, "bfloat16", split=SAMPLING
         ),
-        dataclasses.replace(vae21("pixels"), real_size=lambda: _VAE),
+        vae21("pixels", lambda: _VAE),
         dataclasses.replace(umt5("words"), real_size=lambda: _TEXT),
         dataclasses.replace(wav2vec2("ears"), real_size=lambda: _EARS),
         _component("eye", model.EyeConfig(8, 12, 3, 24), model.Eye, model.EYE_RULES, (), "float32"),

@@ -19,7 +19,8 @@ from talkverse_jax.diffusion.denoise import denoise
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.guidance import Guidance
 from talkverse_jax.media.audio import SoundFile, open_sound, resampled
-from talkverse_jax.media.buckets import choose, fit, to_unit
+from talkverse_jax.media.buckets import choose
+from talkverse_jax.media.fit import fit, to_unit
 from talkverse_jax.media.image import read_image
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.clip import FPS, Clip, Timeline

@@ -4,7 +4,7 @@ import dataclasses
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option
-from talkverse_jax.diffusion.flow import SolverName
+from talkverse_jax.diffusion.names import SolverName
 from talkverse_jax.media import buckets
 
 BUCKET = "second-32"

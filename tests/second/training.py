@@ -18,7 +18,7 @@ from talkverse_jax.data.prepared import PreparedBatch, Recipe, SampleFormat, Sto
 from talkverse_jax.data.raw import RawSample
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.diffusion import loss as flow
-from talkverse_jax.media.buckets import to_unit
+from talkverse_jax.media.fit import to_unit
 from talkverse_jax.models.wan.block import Block
 from talkverse_jax.models.wan.flops import block_flops, block_layers, ends_flops
 from talkverse_jax.models.wan.linear import Linear

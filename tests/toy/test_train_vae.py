@@ -11,7 +11,7 @@ from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.published import VAE_FILE
-from talkverse_jax.media.buckets import to_unit
+from talkverse_jax.media.fit import to_unit
 from talkverse_jax.toy import train_vae as module
 from talkverse_jax.toy.make import make, make_clip
 from talkverse_jax.toy.train_vae import VaeOptions, in_two_chunks, train_vae

@@ -10,7 +10,8 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.clips import Dubbing
 from talkverse_jax.families.talkverse.settings import Files, Settings
 from talkverse_jax.media.audio import SoundFile, open_sound
-from talkverse_jax.media.buckets import choose, fit, to_unit
+from talkverse_jax.media.buckets import choose
+from talkverse_jax.media.fit import fit, to_unit
 from talkverse_jax.media.image import is_video, read_image
 from talkverse_jax.media.source_video import SourceVideo
 from talkverse_jax.pipeline.job import Job

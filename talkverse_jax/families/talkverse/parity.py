@@ -14,7 +14,7 @@ from talkverse_jax.families.talkverse.clips import ClipMaker, Dubbing, Subject
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.families.talkverse.taps import as_the_original
 from talkverse_jax.families.talkverse.training_parity import train_loss_case
-from talkverse_jax.media.buckets import fit, to_unit
+from talkverse_jax.media.fit import fit, to_unit
 from talkverse_jax.models.wan.taps import Taps
 from talkverse_jax.pipeline.cases import (
     ParityCase,

@@ -14,7 +14,7 @@ from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, VideoStat
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs, dtypes
 from talkverse_jax.families.talkverse.inputs import TalkVerseInputs, read
 from talkverse_jax.families.talkverse.settings import Settings
-from talkverse_jax.media.buckets import to_unit
+from talkverse_jax.media.fit import to_unit
 from talkverse_jax.pipeline.clip import Clip, Timeline
 from talkverse_jax.pipeline.encoders import AudioEncoder, TextEncoder, load_tokenizer
 from talkverse_jax.pipeline.events import Events

@@ -20,7 +20,7 @@ from talkverse_jax.data.raw import RawSample
 from talkverse_jax.families.talkverse.alignment import clip_audio, first_row
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.settings import AudioAlignment, WindowSettings
-from talkverse_jax.media.buckets import to_unit
+from talkverse_jax.media.fit import to_unit
 from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.encoders import AudioEncoder, TextEncoder, load_tokenizer

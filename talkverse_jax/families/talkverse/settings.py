@@ -6,7 +6,7 @@ from typing import Literal
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_shares, option
-from talkverse_jax.diffusion.flow import SolverName
+from talkverse_jax.diffusion.names import SolverName
 
 AudioAlignment = Literal["exact", "upstream"]
 VideoEnd = Literal["hold", "loop"]

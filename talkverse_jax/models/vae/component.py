@@ -1,5 +1,7 @@
 """Wan's VAEs as components of a family."""
 
+from collections.abc import Callable
+
 from talkverse_jax.models.vae import axes, keys
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.model import WanVAE
@@ -21,16 +23,16 @@ def vae22(name: str = "vae") -> Component:
     )
 
 
-def vae21(name: str = "vae") -> Component:
-    """That of Wan2.1; of other sizes, those with as many levels and blocks."""
+def vae21(name: str = "vae", size: Callable[[], VAEConfig] = VAEConfig.wan21) -> Component:
+    """That of Wan2.1; another size has as many levels and blocks, by which its files count."""
     return Component(
         name=name,
         config_type=VAEConfig,
         model_type=WanVAE,
-        rules=keys.WAN21_RULES,
+        rules=keys.counted_rules(size()),
         axes=axes.AXES,
         ignored=(),
-        real_size=VAEConfig.wan21,
+        real_size=size,
         dtype="float32",
         split=None,
     )

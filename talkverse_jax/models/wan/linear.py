@@ -6,7 +6,7 @@ gradient of the kernel, which costs as much as the layer itself.
 Shapes: I inputs, O outputs, r rank.
 """
 
-from typing import cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +29,13 @@ class Adapter(nnx.Module):
         scale: float,
         dtype,
     ):
-        self.a = nnx.Param(a)
-        self.b = nnx.Param(b)
+        self.a: nnx.Param[Any] = nnx.Param(a)
+        self.b: nnx.Param[Any] = nnx.Param(b)
         self.scale = scale
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "*L I"]) -> Float[Array, "*L O"]:
-        a, b = (cast(Array, factor.get_value()).astype(self.dtype) for factor in (self.a, self.b))
+        a, b = (factor.get_value().astype(self.dtype) for factor in (self.a, self.b))
         return self.scale * (x.astype(self.dtype) @ a @ b)
 
 
@@ -57,5 +57,5 @@ class Linear(nnx.Linear):
         those of any other parameter."""
         *stack, inputs, outputs = self.kernel.get_value().shape
         shapes = ((*stack, *ends) for ends in ((inputs, rank), (rank, outputs)))
-        a, b = (cast(Array, jax.ShapeDtypeStruct(shape, param_dtype)) for shape in shapes)
+        a, b = (jax.ShapeDtypeStruct(shape, param_dtype) for shape in shapes)
         self.adapter = Adapter(a, b, alpha / rank, self.dtype or jnp.float32)

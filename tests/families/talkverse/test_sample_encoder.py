@@ -14,7 +14,7 @@ from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.sample_encoder import WindowEncoder
 from talkverse_jax.families.talkverse.settings import WindowSettings
 from talkverse_jax.families.talkverse.training import TrainingBatch, inputs_spec, to_batch
-from talkverse_jax.media.buckets import to_unit
+from talkverse_jax.media.fit import to_unit
 from talkverse_jax.pipeline.training import BatchShape
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig

@@ -1,0 +1,5 @@
+"""Names of choices that a person has, apart from the code that they choose: this imports nothing."""
+
+from typing import Literal
+
+SolverName = Literal["unipc", "dpm++", "euler"]

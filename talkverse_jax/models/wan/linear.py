@@ -35,7 +35,7 @@ class Adapter(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "*L I"]) -> Float[Array, "*L O"]:
-        a, b = (cast(Array, factor.get_value()).astype(self.dtype) for factor in (self.a, self.b))
+        a, b = (factor.get_value().astype(self.dtype) for factor in (self.a, self.b))
         return self.scale * (x.astype(self.dtype) @ a @ b)
 
 

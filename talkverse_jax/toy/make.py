@@ -24,9 +24,9 @@ from talkverse_jax.core.paths import new_folder, write_json
 from talkverse_jax.media.buckets import BUCKETS
 from talkverse_jax.media.video_writer import VideoWriter
 from talkverse_jax.toy.film import Film, film
+from talkverse_jax.toy.make_options import MakeOptions, Set
 from talkverse_jax.toy.person import Person, caption, draw_person
 from talkverse_jax.toy.speech import FPS, RATE, Speech, speak
-from talkverse_jax.toy.world import MakeOptions, Set
 
 _SETS: tuple[Set, ...] = ("train", "held_out")
 SQUARE = 128, 128

@@ -15,8 +15,8 @@ from talkverse_jax.evaluate.pictures import blurred, sharpness, ssim_map
 from talkverse_jax.evaluate.sound import loudness, sync
 from talkverse_jax.media.video_writer import VideoWriter
 from talkverse_jax.toy.make import make, make_clip, write_clip
+from talkverse_jax.toy.make_options import MakeOptions
 from talkverse_jax.toy.speech import RATE
-from talkverse_jax.toy.world import MakeOptions
 
 SECONDS, CLIPS = 5.0, 4
 

@@ -7,7 +7,7 @@ import pytest
 from talkverse_jax.cli import evaluate as command
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.toy.make import make
-from talkverse_jax.toy.world import MakeOptions
+from talkverse_jax.toy.make_options import MakeOptions
 from tests.conftest import CONFIGS
 from tests.published import converted, files_in
 

@@ -14,7 +14,8 @@ from talkverse_jax.data.windows import Lengths
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.toy import make as toy_make
 from talkverse_jax.toy.make import _length, _size, make, make_clip
-from talkverse_jax.toy.world import MakeOptions, main
+from talkverse_jax.toy.make_options import MakeOptions
+from talkverse_jax.toy.world import main
 
 
 @pytest.fixture(scope="module")

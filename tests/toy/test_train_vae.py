@@ -14,9 +14,9 @@ from talkverse_jax.families.talkverse.published import VAE_FILE
 from talkverse_jax.media.fit import to_unit
 from talkverse_jax.toy import train_vae as module
 from talkverse_jax.toy.make import make, make_clip
+from talkverse_jax.toy.make_options import MakeOptions
 from talkverse_jax.toy.train_vae import VaeOptions, in_two_chunks, train_vae
 from talkverse_jax.toy.vae_start import linear_codec
-from talkverse_jax.toy.world import MakeOptions
 from talkverse_jax.weights import store
 from tests.conftest import CONFIGS
 from tests.published import converted

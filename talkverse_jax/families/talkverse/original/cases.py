@@ -9,8 +9,8 @@ import transformers
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.original import inputs, models, runs
-from talkverse_jax.families.talkverse.original.dump import DumpOptions
 from talkverse_jax.families.talkverse.original.inputs import FPS, MOTION_FRAMES, Arrays
+from talkverse_jax.families.talkverse.original.options import DumpOptions
 
 Sizes = Mapping[str, Any]  # of the models, where they are not the published ones, by component
 

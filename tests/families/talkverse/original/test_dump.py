@@ -11,7 +11,7 @@ from talkverse_jax.cli import dump_original as command
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.families.talkverse.original import dump, inputs
-from talkverse_jax.families.talkverse.original.dump import DumpOptions
+from talkverse_jax.families.talkverse.original.options import DumpOptions
 
 
 @pytest.fixture

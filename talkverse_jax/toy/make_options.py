@@ -1,0 +1,40 @@
+"""What the toy world can be told. Imports no JAX."""
+
+import dataclasses
+from typing import Literal
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import check_at_least, check_shares, option
+
+Set = Literal["train", "held_out"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeOptions:
+    """A data set of the toy world."""
+
+    output: str = option("folder of the data set; both sets may lie in one", group="output", metavar="DIR")
+    videos: int = option("how many videos", group="world", metavar="N", default=100)
+    seed: int = option("seed of everything", group="world", metavar="N", default=0)
+    set: Set = option("which people and sentences; the sets share none", group="world", default="train")
+    seconds: float = option(
+        "length of all videos; 0: drawn for each, mostly 9 to 12, some 5 to 6",
+        group="world",
+        metavar="SECONDS",
+        default=0.0,
+    )
+    short_share: float = option(
+        "share of the videos of 5 to 6 seconds, where lengths are drawn", group="world", metavar="X", default=0.2
+    )
+    square: bool = option(
+        "128x128 pixels only, so that one program is compiled; otherwise 3 in 10 have another shape",
+        group="world",
+        default=False,
+    )
+    workers: int = option("processes; 0: one for each core", group="speed", metavar="N", default=0)
+
+    def __post_init__(self):
+        check_at_least(self, videos=1, seed=0, workers=0)
+        check_shares(self, "short_share")
+        if self.seconds and not 0.5 <= self.seconds <= 600:
+            raise UserError(f"{self.seconds:g}: give 0.5 to 600, or 0 for lengths that are drawn", field="seconds")

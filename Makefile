@@ -14,7 +14,7 @@ TOY_STEPS := 5000
 # A developer's environment has libtpu, to compile for TPUs: without this JAX looks for one.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo train-toy test test-slow lint plan-table wheels clean
+.PHONY: demo train-toy test test-slow lint flags plan-table wheels clean
 
 # What a user needs.
 $(VENV)/installed: pyproject.toml
@@ -73,6 +73,10 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
+
+# A test compares the page with the options in the code.
+flags: $(VENV)/installed
+	$(PY) -m talkverse_jax.cli.flags_table > docs/flags.md
 
 # Compiles sampling and training for every topology of docs/tpu.md: an hour on two cores.
 plan-table: $(VENV)/installed-dev

@@ -48,7 +48,8 @@ def save(output: Path, job: Job, clip: int, saved: Saved, written: Sequence[int]
     """Note that the clips before number `clip` are on the disk; atomic."""
     meta = {"family": job.family, "made_from": job.made_from, "clip": clip, "written": written}
     with replacing(state_file(output)) as partial, open(partial, "wb") as file:
-        np.savez(file, allow_pickle=False, meta=json.dumps(meta), **saved)
+        # older NumPy would take `allow_pickle` for an array
+        np.savez(file, meta=json.dumps(meta), **saved)  # pyright: ignore[reportArgumentType]  # that is what it is for
 
 
 def load(output: Path, job: Job) -> Unfinished | None:

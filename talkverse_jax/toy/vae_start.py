@@ -32,9 +32,10 @@ _RIDGE = 1e-3
 _POSITIONS = 40_000  # that a regression sees
 _LATER = Chunk(False, Layout())  # no chunk with a first frame
 
-Stream = Float[Array, "B T H W C"]
-HostStream = Float[np.ndarray, "B T H W C"]
-Rows = Float[np.ndarray, "n f"]
+# [B, T, H, W, C]; each level has sizes of its own
+Stream = Float[Array, "_ _ _ _ _"]
+HostStream = Float[np.ndarray, "_ _ _ _ _"]
+Rows = Float[np.ndarray, "_ _"]
 
 
 def linear_codec(config: VAEConfig, video: Float[Array, "B T H W 3"], rng: np.random.Generator) -> WanVAE:

@@ -31,13 +31,13 @@ class VideoOptions:
         "finds faces where there is no keypoint file: module:function", group="input", metavar="NAME", default=None
     )
     size_bucket: str = option(
-        f"table of sizes ({', '.join(BUCKETS)}); each video takes the one closest to its shape",
+        "table of sizes, such as fasttalk-480; each video takes the one closest to its shape",
         group="input",
         metavar="NAME",
         default="fasttalk-480",
     )
     num_frames: int = option(
-        "frames that are learnt of a window, a multiple of 4", group="input", metavar="N", default=120
+        "frames that are learnt of a window, whole latent frames", group="input", metavar="N", default=120
     )
     always_use_motion_frames: bool = option(
         "leave out videos that are too short for motion frames", group="input", default=False

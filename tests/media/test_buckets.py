@@ -1,6 +1,7 @@
 import pytest
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.media import buckets
 from talkverse_jax.media.buckets import BUCKETS, choose
 
 
@@ -16,12 +17,20 @@ def test_the_closest_key_is_chosen():
 
 def test_sizes_suit_the_model():
     """16 pixels a latent cell, 2x2 cells a token; the published tables have 15 and 21 sizes."""
-    assert [len(sizes) for sizes in BUCKETS.values()] == [15, 21, 3]
-    for sizes in BUCKETS.values():
+    tables = [BUCKETS[name] for name in ("fasttalk-480", "fasttalk-720", "tiny-128")]
+    assert [len(sizes) for sizes in tables] == [15, 21, 3]
+    for sizes in tables:
         for key, (height, width) in sizes.items():
             assert height % 32 == width % 32 == 0
             assert abs(height / width - key) < 0.04
         assert list(sizes) == sorted(sizes)
+
+
+def test_a_family_brings_its_own(monkeypatch):
+    monkeypatch.setattr(buckets, "BUCKETS", dict(BUCKETS))
+    monkeypatch.setattr(buckets, "_TYPICAL", dict(buckets._TYPICAL))
+    buckets.register("mine", {1.0: (64, 64), 0.5: (32, 64)})
+    assert choose("mine", 1, 2) == (32, 64) and buckets.sizes("mine")[0] == (64, 64)
 
 
 def test_an_unknown_bucket():

@@ -9,6 +9,7 @@ from flax import nnx
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.wav2vec2 import features
+from talkverse_jax.models.wav2vec2.component import _completed
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.keys import IGNORED, RULES
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
@@ -162,3 +163,13 @@ def test_missing_size_is_named():
     values = {key: value for key, value in PUBLISHED.items() if key != "hidden_size"}
     with pytest.raises(UserError, match="config.json: missing 'hidden_size'"):
         Wav2Vec2Config.from_huggingface(values, "config.json")
+
+
+def test_what_a_published_config_leaves_out_is_its_librarys_default(recwarn):
+    whole = _completed(PUBLISHED)
+    assert Wav2Vec2Config.from_huggingface(whole, "config.json") == Wav2Vec2Config.large_xlsr()
+    short = {key: value for key, value in PUBLISHED.items() if key not in ("conv_dim", "layer_norm_eps")}
+    assert Wav2Vec2Config.from_huggingface(_completed(short), "config.json") == Wav2Vec2Config.large_xlsr()
+    base = {key: value for key, value in PUBLISHED.items() if key != "feat_extract_norm"}  # the default is another
+    with pytest.raises(UserError, match="feat_extract_norm is 'group'"):
+        Wav2Vec2Config.from_huggingface(_completed(base), "config.json")

@@ -1,5 +1,6 @@
 """wav2vec2 as a component of a family, and where it is published."""
 
+import os
 from typing import Any
 
 from talkverse_jax.core.config import to_dict
@@ -48,12 +49,20 @@ def wav2vec2_origin(repository: Repository) -> Origin:
 
 def _check_size(values: dict[str, Any], config: Wav2Vec2Config, where: str) -> None:
     wanted = to_dict(config)
-    for key, value in to_dict(Wav2Vec2Config.from_huggingface(values, where)).items():
+    for key, value in to_dict(Wav2Vec2Config.from_huggingface(_completed(values), where)).items():
         if value != wanted[key]:
             raise UserError(
                 f"{where}: of another size: {key} is {value}, not {wanted[key]}; give the large English model, or a "
                 "--config of this size"
             )
+
+
+def _completed(values: dict[str, Any]) -> dict[str, Any]:
+    """A published `config.json` with what it leaves out: its own library's defaults, by which the original reads it."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # or it complains that PyTorch is not here
+    from transformers import Wav2Vec2Config as Published  # takes a second and a half
+
+    return Published().to_dict() | values
 
 
 def _check_extractor(values: dict[str, Any], config: Wav2Vec2Config, where: str) -> None:

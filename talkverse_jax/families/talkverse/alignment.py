@@ -11,19 +11,25 @@ context shows fewer: 3 with the published VAE (`lost` below).
 """
 
 import math
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from talkverse_jax.families.talkverse.settings import AudioAlignment, Settings
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.pipeline.clip import Timeline
-from talkverse_jax.pipeline.long_sound import WindowedFeatures
 
 
-def clip_audio(
-    features: "Float[np.ndarray, 'T layers A'] | WindowedFeatures", start: int, frames: int
-) -> Float[np.ndarray, "frames layers A"]:
+class FeatureRows(Protocol):
+    """Features by row: an array, or what makes them when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Int[np.ndarray, " n"], /) -> Any: ...
+
+
+def clip_audio(features: FeatureRows, start: int, frames: int) -> Float[np.ndarray, "frames layers A"]:
     """Rows start .. start + frames - 1; row 0 stands in front of the sound and zeros after it."""
     rows = np.arange(start, start + frames)
     chosen = features[np.clip(rows, 0, len(features) - 1)]

@@ -77,7 +77,7 @@ def measure(folder: Path, videos: int, frames: int, samples: int, turns: int) ->
         figures[name] = value
         print(f"{name}: {value:.4g}", flush=True)
 
-    configs = ModelConfigs.from_toml(ROOT / "configs" / "model_tiny.toml")
+    configs = FAMILY.configs_from_toml(ROOT / "configs" / "model_tiny.toml")
     weights = make_weights(folder, configs)
     make_videos(folder / "data", videos)
     common = dict(weights=str(weights), size_bucket="tiny-128", num_frames=frames)

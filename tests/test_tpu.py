@@ -7,8 +7,10 @@ import importlib.util
 import pytest
 
 from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.plan import plan
 from talkverse_jax.plan import table as plan_table
+from talkverse_jax.plan.sampling import SamplingRun, sampling_options
 from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from tests.conftest import CONFIGS
@@ -20,7 +22,7 @@ TOKENS = {(640, 640): 13_000, (704, 1280): 28_580}
 
 def four_blocks() -> ModelConfigs:
     """The published widths, four blocks and two audio injections."""
-    configs = ModelConfigs.real_size()
+    configs: ModelConfigs = FAMILY.real_size()
     trunk = dataclasses.replace(configs.dit.trunk, num_layers=4)
     return dataclasses.replace(configs, dit=dataclasses.replace(configs.dit, trunk=trunk, audio_inject_layers=(0, 2)))
 
@@ -28,16 +30,10 @@ def four_blocks() -> ModelConfigs:
 @functools.cache
 def step(topology: str, mesh: str | None, size: str, whole: bool):
     """The planned sampling step with motion tokens."""
-    options = plan.load_options(str(CONFIGS / ("sample_480.toml" if size == "640x640" else "sample_720.toml")))
-    where = topologies.find(topology)
-    made = plan.plan(
-        where,
-        MeshConfig.parse(mesh) if mesh else plan.preset(where),
-        ModelConfigs.real_size() if whole else four_blocks(),
-        options,
-        plan.make_job(options, size),
-        wanted=("step",),
-    )
+    settings, machine = sampling_options(FAMILY.name, "sample_480" if size == "640x640" else "sample_720")
+    where, configs = topologies.find(topology), FAMILY.real_size() if whole else four_blocks()
+    run = SamplingRun(FAMILY, configs, settings, machine, plan.choose_size(FAMILY.sizes(settings), size))
+    made = plan.plan(where, MeshConfig.parse(mesh) if mesh else plan.preset(where), run, wanted=("step",))
     return made, next(program for program in made.programs if program.name == "step")
 
 
@@ -49,7 +45,7 @@ def check(topology: str, mesh: str, size: str, blocks: int) -> None:
     assert program.waste <= 0.05
 
     sizes = made.mesh
-    parts, tokens = sizes.ring * sizes.ulysses, TOKENS[made.job.height, made.job.width]
+    parts, tokens = sizes.ring * sizes.ulysses, TOKENS[made.run.size]
     part = 2 / sizes.data * -(-tokens // parts) * 3072 * 2  # bytes of q, k, v or the result on a device
     ulysses = 4 * part * (sizes.ulysses - 1) / sizes.ulysses
     # After Ulysses a device has as many more tokens of as many fewer heads: a block of the ring is as large.

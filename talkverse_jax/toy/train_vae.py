@@ -36,7 +36,8 @@ from talkverse_jax.data.catalogue import VideoRules
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
-from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.components import COMPONENTS
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.published import VAE_FILE
 from talkverse_jax.media.fit import to_unit
 from talkverse_jax.models.vae.coders import Cache
@@ -121,7 +122,7 @@ class _Run:
     def __init__(self, options: VaeOptions):
         self.options = options
         self.folder = new_folder(options.output_path)
-        self.config = ModelConfigs.from_toml(presets.find(options.model)).vae
+        self.config = FAMILY.configs_from_toml(presets.find(options.model)).vae
         self.skipped = Skipped(self.folder / "skipped.jsonl")
         lengths = Lengths(options.num_frames, 1, True, strides=self.config.strides)
         rules = VideoRules(options.size_bucket, lengths, base=options.dataset_base_path)

@@ -25,7 +25,7 @@ from talkverse_jax.convert.options import ConvertOptions
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.published import ADAPTER, VAE_FILE, WAN, WAV2VEC2
 from talkverse_jax.families.talkverse.settings import Sources
@@ -44,7 +44,7 @@ RANK, ALPHA = 4, 6.0
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("published")
-    write_random_checkpoint(FAMILY, folder, ModelConfigs.from_toml(CONFIG), seed=0, lora_rank=RANK)
+    write_random_checkpoint(FAMILY, folder, FAMILY.configs_from_toml(CONFIG), seed=0, lora_rank=RANK)
     return folder
 
 
@@ -87,7 +87,7 @@ def _parameters(module: nnx.Module) -> dict[str, np.ndarray]:
 def _expected(folder: Path, name: str) -> dict[str, np.ndarray]:
     """The component's parameters in float32, by the plainest program."""
     component = COMPONENTS[name]
-    module = component.abstract(getattr(ModelConfigs.from_toml(CONFIG), name))
+    module = component.abstract(getattr(FAMILY.configs_from_toml(CONFIG), name))
     tensors = float32_tensors(folder, name, RANK, ALPHA)
     return _parameters(match.load_torch(module, component.rules, tensors, name, component.ignored))
 
@@ -111,7 +111,7 @@ def test_every_parameter_arrives(checkpoint, converted, name):
 
 
 def test_the_folder_describes_itself(checkpoint, converted):
-    assert ModelConfigs.from_weights(converted) == ModelConfigs.from_toml(CONFIG)
+    assert FAMILY.configs_from_weights(converted) == FAMILY.configs_from_toml(CONFIG)
     manifest = store.read_manifest(converted)
     assert {name: entry["dtype"] for name, entry in manifest.items()} == {
         "dit": "bfloat16", "vae": "float32", "text": "bfloat16", "audio": "float32"
@@ -473,5 +473,5 @@ def test_a_folder_of_somebody_else_is_not_replaced(checkpoint, tmp_path):
     stranger.write_bytes(b"la la")
     options, sources = ConvertOptions(output=str(tmp_path), components=("audio",)), Sources(**_sources(checkpoint))
     with pytest.raises(UserError, match="audio: is there and is no converted component"):
-        convert.convert(FAMILY, options, sources, ModelConfigs.from_toml(CONFIG))
+        convert.convert(FAMILY, options, sources, FAMILY.configs_from_toml(CONFIG))
     assert stranger.read_bytes() == b"la la"

@@ -219,6 +219,7 @@ def people(tmp_path_factory):
     return make(MakeOptions(folder, 2, set="held_out", seconds=1.2, square=True, workers=1))
 
 
+@pytest.mark.slow
 def test_it_makes_the_videos_of_a_set(tiny_weights, people, tmp_path, capsys):
     config = tmp_path / "sample.toml"
     config.write_text(

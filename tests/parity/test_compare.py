@@ -11,7 +11,7 @@ from talkverse_jax.cli import parity as command
 from talkverse_jax.cli.command import run_command
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.parity import PARITY_CASES
 from talkverse_jax.parity import compare as parity
 from talkverse_jax.weights.bundle import Bundle
@@ -152,7 +152,7 @@ def test_three_clips(golden, name):
     assert max(c.max_rel for c in found) < 1e-4
 
 
-TINY = ModelConfigs.from_toml(CONFIGS / "model_tiny.toml")
+TINY = FAMILY.configs_from_toml(CONFIGS / "model_tiny.toml")
 
 
 def _normal(*shape: int) -> np.ndarray:

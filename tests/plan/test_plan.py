@@ -13,7 +13,6 @@ import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
-from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.programs import Call, Program, Work, weight_bytes
@@ -33,7 +32,7 @@ from tests.conftest import CONFIGS
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:Error reading persistent compilation cache")
 DEMO, TINY = CONFIGS / "demo.toml", CONFIGS / "model_tiny.toml"
-TINY_MODELS = ModelConfigs.from_toml(TINY)
+TINY_MODELS = FAMILY.configs_from_toml(TINY)
 
 
 class Lines(Reporter):
@@ -71,7 +70,7 @@ def one_block(tmp_path):
 
 def _plan(model, mesh: str, wanted: tuple[str, ...]):
     """On this machine's CPUs, with guidance."""
-    run = _sampling(ModelConfigs.from_toml(model), sample_steps=8, sample_guide_scale=4.5)
+    run = _sampling(FAMILY.configs_from_toml(model), sample_steps=8, sample_guide_scale=4.5)
     return tool.plan(find("cpu"), MeshConfig.parse(mesh), run, wanted)
 
 
@@ -139,7 +138,7 @@ def test_a_plan_of_training(one_block, tmp_path):
 
 def test_training_keeps_a_share_of_everything_on_each_device(one_block, tmp_path):
     (tmp_path / "train.toml").write_text(TRAINING)
-    options, configs = training_options(tmp_path / "train.toml", "talkverse"), ModelConfigs.from_toml(one_block)
+    options, configs = training_options(tmp_path / "train.toml", "talkverse"), FAMILY.configs_from_toml(one_block)
     run, kept = TrainingRun(FAMILY, configs, options, (128, 128)), {}
     for axes in ("data=8", "fsdp=8"):
         gradients, _ = run.programs(make_mesh(MeshConfig.parse(axes), jax.devices(), run.heads))
@@ -220,7 +219,7 @@ def test_sizes_are_read_from_weights(tiny_weights):
 
 
 def test_the_whole_model_on_one_80_gb_card():
-    run = _sampling(ModelConfigs.real_size(), CONFIGS / "sample_720.toml", "1280x704")
+    run = _sampling(FAMILY.real_size(), CONFIGS / "sample_720.toml", "1280x704")
     made = tool.plan(find("H100-1"), MeshConfig(), run)
     step = made.step
     assert made.fits and step.name == "step"
@@ -271,7 +270,7 @@ def test_a_tpu_without_libtpu_is_an_error_and_no_estimate(monkeypatch):
 
 @pytest.mark.parametrize("mesh", ["data=2,fsdp=4", "data=2,context=2,tensor=2"])
 def test_an_estimate_shares_weights_as_the_mesh_does(mesh):
-    run = _sampling(ModelConfigs.real_size(), CONFIGS / "sample_480.toml")
+    run = _sampling(FAMILY.real_size(), CONFIGS / "sample_480.toml")
     made = tool.plan(find("H100-8"), MeshConfig.parse(mesh), run, ("step",))
     parts = 4 if "fsdp" in mesh else 2
     assert 11.4e9 / parts < made.step.weights < 12.5e9 / parts

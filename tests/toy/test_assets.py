@@ -5,7 +5,7 @@ import json
 import pytest
 
 from talkverse_jax.cli import evaluate as command
-from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.toy.make import make
 from talkverse_jax.toy.make_options import MakeOptions
 from tests.conftest import CONFIGS
@@ -16,7 +16,7 @@ TOY = CONFIGS.parent / "assets" / "toy"
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    configs = ModelConfigs.from_toml(CONFIGS / "model_toy.toml")
+    configs = FAMILY.configs_from_toml(CONFIGS / "model_toy.toml")
     return converted(tmp_path_factory.mktemp("weights"), configs, files_in(TOY), dtype="float32")
 
 

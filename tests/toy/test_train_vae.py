@@ -9,7 +9,8 @@ import pytest
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
+from talkverse_jax.families.talkverse.components import COMPONENTS
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.published import VAE_FILE
 from talkverse_jax.media.fit import to_unit
 from talkverse_jax.toy import train_vae as module
@@ -22,7 +23,7 @@ from tests.conftest import CONFIGS
 from tests.published import converted
 
 SIZES = CONFIGS / "model_toy.toml"
-CONFIG = ModelConfigs.from_toml(SIZES).vae
+CONFIG = FAMILY.configs_from_toml(SIZES).vae
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,7 @@ def decibels(shown, video):
     return -10 * np.log10(np.square(np.clip(shown, -1, 1) - video).mean() / 4)
 
 
+@pytest.mark.slow
 def test_it_begins_as_a_codec(linear):
     """Pictures are known again, and each channel of the latents is about as wide as the others."""
     vae, video = linear
@@ -124,7 +126,7 @@ def test_it_resumes(options, trained, monkeypatch):
 def test_what_is_published(trained, tmp_path):
     """It converts like the original's, and latents of the videos have mean 0 and deviation 1."""
     assert trained.name == VAE_FILE
-    converted(tmp_path / "weights", ModelConfigs.from_toml(SIZES), {"ckpt_dir": trained.parent}, components=("vae",))
+    converted(tmp_path / "weights", FAMILY.configs_from_toml(SIZES), {"ckpt_dir": trained.parent}, components=("vae",))
     vae = store.load_module(tmp_path / "weights", COMPONENTS["vae"], dtype="float32")
     clips = [make_clip(0, "train", number, 1.0, (128, 128)).film.frames for number in range(3)]
     latents = np.asarray(jax.jit(lambda m, x: m.encode(to_unit(x)))(vae, jnp.asarray(np.stack(clips))))

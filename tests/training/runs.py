@@ -8,7 +8,6 @@ import numpy as np
 from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import tree
 from talkverse_jax.families.talkverse import settings as family_settings
-from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.training.checkpoint import Checkpoints
 from talkverse_jax.training.options import TrainOptions
@@ -16,7 +15,7 @@ from tests.conftest import CONFIGS
 from tests.published import converted
 from tests.videos import write_dataset
 
-TINY = ModelConfigs.from_toml(CONFIGS / "model_tiny.toml")
+TINY = FAMILY.configs_from_toml(CONFIGS / "model_tiny.toml")
 SMALL = dataclasses.replace(
     TINY,
     dit=dataclasses.replace(

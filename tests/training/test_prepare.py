@@ -23,7 +23,7 @@ from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.families.talkverse import settings
-from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.sample_encoder import WindowEncoder
 from talkverse_jax.families.talkverse.training import TRAINING, to_batch
 from talkverse_jax.models.vae.config import VAEConfig
@@ -64,7 +64,7 @@ def make_options(*where, **more) -> PrepareOptions:
 
 
 def open_shards(folder, weights) -> ShardSource:
-    return ShardSource(folder, TRAINING.samples, ModelConfigs.from_weights(weights))
+    return ShardSource(folder, TRAINING.samples, FAMILY.configs_from_weights(weights))
 
 
 def arguments(flags: dict) -> list[str]:

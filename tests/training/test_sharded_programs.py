@@ -23,7 +23,7 @@ OPTIONS = TrainOptions.build(settings, ASKED, "here")
 
 def small() -> ModelConfigs:
     """The published architecture with six narrow blocks: the pattern BIB three times."""
-    configs = ModelConfigs.real_size()
+    configs = FAMILY.real_size()
     trunk = dataclasses.replace(configs.dit.trunk, dim=DIM, ffn_dim=FFN, num_heads=HEADS, num_layers=6, text_len=64)
     return dataclasses.replace(
         configs, dit=dataclasses.replace(configs.dit, trunk=trunk, audio_inject_layers=(0, 2, 4))

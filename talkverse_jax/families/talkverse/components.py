@@ -1,10 +1,7 @@
 """The four models of TalkVerse, and their sizes together."""
 
 import dataclasses
-from pathlib import Path
-from typing import Any
 
-from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse import axes as dit_axes
 from talkverse_jax.families.talkverse import keys as dit_keys
@@ -18,7 +15,6 @@ from talkverse_jax.models.wav2vec2.component import wav2vec2
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.sharding.rules import SAMPLING
-from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
 
 COMPONENTS: dict[str, Component] = {
@@ -76,26 +72,3 @@ class ModelConfigs:
         ):
             if gives != takes:
                 raise UserError(f"the models do not fit together ({what}): {gives} and {takes}; make them equal")
-
-    @classmethod
-    def real_size(cls) -> "ModelConfigs":
-        """TalkVerse-5B, Wan2.2's VAE, UMT5-XXL, wav2vec2-large."""
-        return cls(**{name: component.real_size() for name, component in COMPONENTS.items()})
-
-    @classmethod
-    def from_toml(cls, path: str | Path) -> "ModelConfigs":
-        """Read a `--config` file."""
-        return load_toml(cls, path)
-
-    @classmethod
-    def from_weights(cls, folder: str | Path) -> "ModelConfigs":
-        """The sizes of converted weights.
-
-        Raises:
-          UserError: a component is missing or unfinished, or they do not fit together.
-        """
-        configs: dict[str, Any] = {n: store.load_config(folder, c) for n, c in COMPONENTS.items()}
-        try:
-            return cls(**configs)
-        except UserError as error:
-            raise UserError(f"{folder}: {error}, by converting them from files that belong together") from None

@@ -11,10 +11,11 @@ from jaxtyping import Float
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.alignment import clip_audio, frames_lost, make_timeline
 from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, VideoState, check_frames, seeded_noise
-from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs, dtypes
+from talkverse_jax.families.talkverse.components import COMPONENTS, dtypes
 from talkverse_jax.families.talkverse.inputs import TalkVerseInputs, read
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.media.fit import to_unit
+from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.clip import Clip, Timeline
 from talkverse_jax.pipeline.encoders import AudioEncoder, TextEncoder, load_tokenizer
 from talkverse_jax.pipeline.events import Events
@@ -78,7 +79,7 @@ class TalkVersePipeline(Pipeline):
         mesh: "Mesh | None | str" = "asked",
     ):
         self.weights, self.machine, self.pack = weights, machine, pack
-        self.configs = ModelConfigs.from_weights(weights.weights)
+        self.configs = registry.find(self.family).configs_from_weights(weights.weights)
         trunk = self.configs.dit.trunk
         self.models = Models(
             COMPONENTS,

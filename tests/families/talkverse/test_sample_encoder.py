@@ -10,7 +10,7 @@ import pytest
 from talkverse_jax.data.batches import SampleId
 from talkverse_jax.data.raw import RawSample
 from talkverse_jax.families.talkverse.clips import encode
-from talkverse_jax.families.talkverse.components import ModelConfigs
+from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.sample_encoder import WindowEncoder
 from talkverse_jax.families.talkverse.settings import WindowSettings
 from talkverse_jax.families.talkverse.training import TrainingBatch, inputs_spec, to_batch
@@ -70,7 +70,7 @@ def close(ours, reference) -> bool:
 
 
 def test_shapes(with_motion, alone, tiny_weights):
-    configs = ModelConfigs.from_weights(tiny_weights)
+    configs = FAMILY.configs_from_weights(tiny_weights)
     trunk, h = configs.dit.trunk, SIZE // 16
     for _, batch in (with_motion, alone):
         assert batch.target.shape == (3, LEARNT, h, h, 48)
@@ -85,7 +85,7 @@ def test_shapes(with_motion, alone, tiny_weights):
 
 
 def test_batches_are_as_the_plan_expects_them(with_motion, alone, tiny_weights):
-    spec = inputs_spec(ModelConfigs.from_weights(tiny_weights), None, BatchShape(3, FRAMES, SIZE, SIZE, "float32"))
+    spec = inputs_spec(FAMILY.configs_from_weights(tiny_weights), None, BatchShape(3, FRAMES, SIZE, SIZE, "float32"))
     for _, batch in (with_motion, alone):
         for name, x in spec._asdict().items():
             ours = getattr(batch, name)

@@ -181,7 +181,8 @@ def keep_clips_of_part(folder: str, dubbed: bool) -> None:
     np.savez(Path(folder) / f"clips_{jax.process_index()}.npz", **arrays)
 
 
-@pytest.mark.parametrize("dubbed", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dubbed", [False, True])
 def test_two_processes_make_what_one_does(tmp_path, dubbed):
     for name, model in unsplit_models().items():
         parameters = {path: blocks.cast(np.asarray(x)) for path, x in tree.parameters(model).items()}

@@ -3,6 +3,8 @@
 Shapes: B batch, S samples at 16 kHz, T vectors (50 a second), D width.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -26,7 +28,7 @@ class Wav2Vec2(nnx.Module):
         param_dtype=jnp.float32,
         layout: Layout = Layout(),
     ):
-        kwargs = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.config = config
         self.layout = layout
         self.feature_extractor = FeatureExtractor(config, **kwargs)

@@ -218,7 +218,7 @@ def _unit(part: av.stream.Stream | av.Packet | av.VideoFrame | av.AudioFrame) ->
     """In which its times are counted, in seconds."""
     if part.time_base is None:
         raise BadSample("damaged", "times without a unit")
-    return Fraction(part.time_base)
+    return Fraction(part.time_base.numerator, part.time_base.denominator)
 
 
 @contextmanager

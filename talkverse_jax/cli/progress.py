@@ -64,20 +64,19 @@ class TerminalEvents(Events):
             if bar is not None:
                 bar.close()
 
+    def planned(self, done: int, count: int | None) -> None:
+        self._clips = self._bar(count, "clips", "clip", position=0, initial=done)
+
     def step(self, index: int, count: int) -> None:
-        if self._clips is None or self._steps is None:
-            self._clips = self._bar(None, "clips", "clip", position=0)
+        if self._steps is None:
             self._steps = self._bar(count, "steps", "step", position=1, leave=False)
         if index == 0:
             self._steps.reset(count)
         self._steps.update()
 
     def clip(self, index: int, count: int | None, preview: Callable[[], Any]) -> None:
-        if self._clips is None:
-            return
-        if self._clips.total is None:  # the first one of this run; those before it were made by another
-            self._clips.total, self._clips.initial, self._clips.n = count, index, index
-        self._clips.update()
+        if self._clips is not None:
+            self._clips.update()
 
     def notice(self, text: str) -> None:
         say(text)

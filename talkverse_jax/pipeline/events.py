@@ -16,6 +16,9 @@ class Events:
         """The block is work of one kind: loading, encoding, denoising, decoding or writing. Phases do not nest."""
         return nullcontext()
 
+    def planned(self, done: int, count: int | None) -> None:
+        """The job has `count` clips (None while nobody knows), of which an earlier run has made `done`."""
+
     def step(self, index: int, count: int) -> None:
         """Denoising step `index` of `count` of the present clip is done."""
 

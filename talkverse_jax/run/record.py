@@ -33,6 +33,9 @@ class Timed(Events):
         with self.listener.phase(name), self.stopwatch.phase(name):
             yield
 
+    def planned(self, done: int, count: int | None) -> None:
+        self.listener.planned(done, count)
+
     def step(self, index: int, count: int) -> None:
         self.stopwatch.mark("to_first_step")
         self.listener.step(index, count)

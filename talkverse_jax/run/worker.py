@@ -86,6 +86,7 @@ def make_clips(
             state = pipeline.restore(encoded, unfinished.clip, unfinished.saved, events)
         else:
             state = pipeline.start(encoded, events)
+        events.planned(state.clip, timeline.clips)
         written = unfinished.written if unfinished else ()
         if is_main() and not written:
             state_file(output).unlink(missing_ok=True)  # of an older run: its partial file is about to go
@@ -184,6 +185,9 @@ class _OfMain(Events):
 
     def phase(self, name: str):
         return self._listener.phase(name)
+
+    def planned(self, done: int, count: int | None) -> None:
+        self._listener.planned(done, count)
 
     def step(self, index: int, count: int) -> None:
         self._listener.step(index, count)

@@ -255,6 +255,7 @@ convert.main(None, "convert")
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(checkpoint, tmp_path):
     """kill -9 leaves complete components and nothing that passes for one."""
     arguments = _arguments(checkpoint, tmp_path / "w", "--components", "dit,vae")

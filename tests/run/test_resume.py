@@ -125,3 +125,11 @@ def test_a_finished_video_is_left_alone(arguments, capsys):  # noqa: F811
     run(arguments | {"resume": "true", "num_clip": 1})  # another one
     assert "nothing to go on from" in capsys.readouterr().err
     assert arguments["output"].stat().st_mtime_ns > before
+
+
+def test_the_bar_of_clips_begins_where_the_video_does(arguments, monkeypatch, capsys):  # noqa: F811
+    stopped(arguments, monkeypatch, 1, num_clip=3)
+    assert "0/3" in capsys.readouterr().err
+    run(arguments | {"resume": "true", "num_clip": 3})
+    said = capsys.readouterr().err
+    assert "1/3" in said and "0/3" not in said

@@ -50,6 +50,7 @@ def test_it_begins_as_a_codec(linear):
     assert spread.min() > 0.5 and spread.max() < 2
 
 
+@pytest.mark.slow
 def test_an_update_is_compiled_once(linear):
     """A weakly typed parameter becomes another type by the first update, and the second compiles anew."""
     assert not [name for name, x in tree.parameters(linear[0]).items() if x.weak_type]

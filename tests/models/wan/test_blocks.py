@@ -82,6 +82,7 @@ def test_a_block_is_its_three_stages():
     np.testing.assert_allclose(_call(model, x, time, text), expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_plain_path():
     plain = jax.tree.leaves(tree.parameters(_gradient(_model())))
     for changes in (dict(remat="dots"), dict(remat="full"), dict(scan=True, remat="full")):

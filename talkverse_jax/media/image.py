@@ -13,6 +13,7 @@ from talkverse_jax.media.media import existing_file, open_media
 
 # A face needs some pixels; anything below is a tracking pixel or an icon.
 SHORTEST_SIDE = 32
+LONGEST = 100  # times the short side: scaled to a video's height, a longer strip would take gigabytes
 
 # FFmpeg's names. It would open a text file too, as a film of a terminal.
 _VIDEO_FORMATS = {"mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg"}
@@ -49,13 +50,15 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def check_sides(path: str | Path, width: int, height: int, what: str) -> None:
-    """Make sure that a picture, or a video's, is no icon.
+    """Make sure that a picture, or a video's, is no icon and no strip.
 
     Raises:
-      UserError: its short side is too short.
+      UserError: its short side is too short, or its long side too long for it.
     """
     if min(width, height) < SHORTEST_SIDE:
         raise UserError(f"{path}: {width}x{height} pixels; the short side needs {SHORTEST_SIDE}, give a larger {what}")
+    if max(width, height) > LONGEST * min(width, height):
+        raise UserError(f"{path}: {width}x{height} pixels; one side is over {LONGEST} times the other, cut a part out")
 
 
 def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:

@@ -22,7 +22,10 @@ class PlanOptions:
         default=None,
     )
     size: str | None = option(
-        "pixels (default: the size that the documentation speaks of)", group="plan", metavar="WxH", default=None
+        "pixels, a size that bucket and fit of the config allow (default: that which the documentation speaks of)",
+        group="plan",
+        metavar="WxH",
+        default=None,
     )
     programs: tuple[str, ...] = option(
         "only these programs, such as step decode", group="plan", metavar="NAME", default=()

@@ -8,11 +8,14 @@ from PIL import Image, ImageFilter
 
 from talkverse_jax.cli import evaluate as command
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.evaluate import evaluate as module
 from talkverse_jax.evaluate.evaluate import evaluate
 from talkverse_jax.evaluate.face import read_face
 from talkverse_jax.evaluate.identity import identity
+from talkverse_jax.evaluate.measures import measure
 from talkverse_jax.evaluate.pictures import blurred, sharpness, ssim_map
 from talkverse_jax.evaluate.sound import loudness, sync
+from talkverse_jax.media.fit import bring
 from talkverse_jax.media.video_writer import VideoWriter
 from talkverse_jax.toy.make import make, make_clip, write_clip
 from talkverse_jax.toy.make_options import MakeOptions
@@ -179,6 +182,23 @@ def test_the_command(folder, real, tmp_path, capsys):
     with Image.open(tmp_path / "out" / "evaluation.png") as page:
         assert page.width == 1320 and page.height > 400
         assert np.asarray(page.convert("RGB")).std() > 20
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", None])
+def test_the_reference_is_framed_as_the_video_was(clips, tmp_path, monkeypatch, fit):
+    """By the record beside the video; without one as by default."""
+    picture = clips[0].film.frames[0, :, 2:126]  # 128x124, of which 128x160 is made
+    shown, talks = bring(picture, (128, 160), fit or "pad"), []
+    path = write(tmp_path / "talk.mp4", np.repeat(shown[None], 30, axis=0), clips[0].speech.sound)
+    if fit:
+        path.with_suffix(".json").write_text(json.dumps({"settings": {"fit": fit}}))
+    Image.fromarray(picture).save(tmp_path / "who.png")
+    monkeypatch.setattr(module, "measure", lambda talk, *rest: talks.append(talk) or measure(talk, *rest))
+    [figures] = evaluate([path], reference=tmp_path / "who.png").records
+    assert figures["all"]["identity"] > 0.95
+    np.testing.assert_array_equal(talks[0].reference, shown)
+    black = (talks[0].reference == 0).all(axis=-1).mean()
+    assert black == 0 if fit == "crop" else black == 0.2
 
 
 def reads_nothing(frames):

@@ -82,6 +82,13 @@ def test_too_small(tmp_path):
             read_image(tmp_path / "dot.png")
 
 
+def test_too_long(tmp_path):
+    """Of 64x7000 pixels a video of 704 rows would need 77,000 columns, before its middle is cut out."""
+    Image.new("RGB", (7000, 64)).save(tmp_path / "strip.png")
+    with pytest.raises(UserError, match="strip.png: 7000x64 pixels; one side is over 100 times the other, cut a part"):
+        read_image(tmp_path / "strip.png")
+
+
 def test_no_picture(tmp_path):
     with pytest.raises(UserError, match="none.png: no such file"):
         read_image(tmp_path / "none.png")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.media.fit import fit
+from talkverse_jax.media.fit import bring
 from talkverse_jax.media.source_video import SourceVideo
 from tests.videos import picture, read_number, write_video
 
@@ -40,11 +40,13 @@ def test_in_front_is_the_first_picture_and_behind_the_last_or_all_again(tmp_path
 
 
 def test_pictures_are_turned_and_brought_to_size_as_single_ones_are(tmp_path):
-    video = SourceVideo(write_video(tmp_path / "a.mp4", 1.0, size=(96, 160), rotation=90, sound=None))
-    assert (video.height, video.width) == (160, 96)
-    [shown] = video.read(5, 1, (160, 128))
-    expected = fit(np.rot90(picture(5, (96, 160))), 160, 128)
-    assert np.abs(shown.astype(int) - expected).mean() < 4
+    path = write_video(tmp_path / "a.mp4", 1.0, size=(96, 160), rotation=90, sound=None)
+    for how in ("pad", "crop"):
+        video = SourceVideo(path, fit=how)
+        assert (video.height, video.width) == (160, 96)
+        [shown] = video.read(5, 1, (160, 128))
+        expected = bring(np.rot90(picture(5, (96, 160))), (160, 128), how)
+        assert np.abs(shown.astype(int) - expected).mean() < 4
 
 
 def test_what_cannot_be_dubbed_is_one_line(tmp_path):

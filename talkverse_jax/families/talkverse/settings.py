@@ -7,6 +7,7 @@ from typing import Literal
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_shares, option
 from talkverse_jax.diffusion.names import SolverName
+from talkverse_jax.media.buckets import Fit
 
 AudioAlignment = Literal["exact", "upstream"]
 VideoEnd = Literal["hold", "loop"]
@@ -56,6 +57,13 @@ class Settings:
         default="fasttalk-720",
         decides=True,
         alias="bucket",
+    )
+    fit: Fit = option(
+        "pad: as the original does, with black bars where the size is longer than the picture; crop: as training does, "
+        "without bars; exact: a size of the picture's own shape and the bucket's area",
+        group="video",
+        default="pad",
+        decides=True,
     )
     infer_frames: int = option(
         "frames of a clip, a multiple of 4; the first clip shows 3 fewer",

@@ -15,6 +15,7 @@ import fsspec
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 import sample
 from talkverse_jax.cli.command import run_command
@@ -186,6 +187,21 @@ def test_videos_of_one_shape_come_together_and_are_of_one_length(flags, tmp_path
     assert sorted(map(sorted, packs)) == [
         ["video-0", "video-3"], ["video-1"], ["video-2"], ["video-4"], ["video-5"]
     ]  # fmt: skip
+
+
+def test_packs_have_one_size_whatever_the_fit(flags, tmp_path):
+    """A picture of 16:9: padded and cropped it has the bucket's size, in its own shape another."""
+    Image.new("RGB", (1920, 1080)).save(tmp_path / "wide.png")
+    path = write_items(tmp_path, 5, image="wide.png")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row, fit in zip(rows, ("pad", "crop", None, None, None)):
+        row |= {"fit": fit} if fit else {}
+    path.write_text(json.dumps(rows))
+    settings = {"size_bucket": "fasttalk-480", "fit": "exact"}
+    items = read_list(str(path), Base("talkverse", Weights(weights=""), Machine(), settings))
+    assert [item.job.settings.fit for item in items] == ["pad", "crop", "exact", "exact", "exact"]
+    packs = make_plan(items, 4).packs
+    assert sorted(map(sorted, packs)) == [["video-0", "video-1"], ["video-2", "video-3", "video-4"]]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 import sample
 from talkverse_jax.cli.command import run_command
@@ -107,6 +108,20 @@ def test_the_seed_decides_the_video_and_everything_else_changes_it(arguments, ma
     }
     for name, change in changes.items():
         assert np.abs(video(num_clip=1, **change) - first).mean() > 0.01, name
+
+
+@pytest.mark.slow
+def test_what_is_done_to_the_shape_is_said_and_recorded(arguments, tmp_path, capsys):
+    """A picture of 230x200, which has no size of its own."""
+    with Image.open(arguments["image"]) as face:
+        face.resize((230, 200)).save(tmp_path / "face.png")
+    black = "; black bars are 8.1% of the frame, --fit crop or exact leaves none"
+    for fit, said in {"pad": black, "crop": " (cropped 7.9% of the height)"}.items():
+        run(arguments | {"image": tmp_path / "face.png", "fit": fit, "num_clip": 1})
+        line = f"{tmp_path / 'face.png'}: 230x200, made 160x128{said}"
+        assert line in capsys.readouterr().err
+        record = json.loads(arguments["output"].with_suffix(".json").read_text())
+        assert record["notices"] == [line] and record["made_from"]["fit"] == fit and record["size"] == [128, 160]
 
 
 def test_by_default_the_video_is_as_long_as_its_sound(arguments, tmp_path):

@@ -74,17 +74,21 @@ class Job:
         text = json.dumps(self.made_from, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def completed(self, before: dict[str, Any]) -> dict[str, Any]:
+        """`made_from` of a video that is there, maybe of an older program: what that one did not know of counts as the
+        default."""
+        before = {**before, _WEIGHTS: manifest.comparable(before.get(_WEIGHTS))}
+        for name, default in options.defaults(self.weights, self.machine, self.files, self.settings).items():
+            before.setdefault(name, _plain(default))
+        return before
+
     def differences(self, before: dict[str, Any]) -> list[str]:
         """What decides the video and was otherwise, in order of name.
 
         Args:
-          before: `made_from` of a video that is there, maybe of an older program: what that one did not know of
-            counts as the default.
+          before: `made_from` of a video that is there.
         """
-        now, before = dict(self.made_from), dict(before)
-        before[_WEIGHTS] = manifest.comparable(before.get(_WEIGHTS))
-        for name, default in options.defaults(self.weights, self.machine, self.files, self.settings).items():
-            before.setdefault(name, _plain(default))
+        now, before = dict(self.made_from), self.completed(before)
         if self.any_seed:
             del now["base_seed"], before["base_seed"]
         return sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))

@@ -109,5 +109,5 @@ def describe_difference(job: Job, before: dict[str, Any], name: str) -> str:
     """One thing that decides a video and was otherwise, for people."""
     if name.endswith("'s file") or name.endswith("' files"):
         return f"--{name} is another; give the same, or leave out --resume"
-    was, now = before.get(name), job.made_from.get(name)
+    was, now = job.completed(before).get(name), job.made_from.get(name)
     return f"--{name} was {was!r}, not {now!r}; give the same, or leave out --resume"

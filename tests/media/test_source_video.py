@@ -6,6 +6,7 @@ import pytest
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.fit import bring
 from talkverse_jax.media.source_video import SourceVideo
+from talkverse_jax.media.video_reader import open_video
 from tests.videos import picture, read_number, write_video
 
 SIZE = (128, 128)
@@ -47,6 +48,14 @@ def test_pictures_are_turned_and_brought_to_size_as_single_ones_are(tmp_path):
         [shown] = video.read(5, 1, (160, 128))
         expected = bring(np.rot90(picture(5, (96, 160))), (160, 128), how)
         assert np.abs(shown.astype(int) - expected).mean() < 4
+
+
+def test_cropped_pictures_are_those_of_training(tmp_path):
+    """Of a phone's video, 180x320, whose sides come out as no integers: the same pixels as the reader's own."""
+    path = write_video(tmp_path / "phone.mp4", 0.4, size=(320, 180), sound=None)
+    with open_video(str(path), sound=False) as video:
+        expected = video.pictures([0.0, 0.04, 0.08], (832, 448))
+    np.testing.assert_array_equal(SourceVideo(path, fit="crop").read(0, 3, (832, 448)), expected)
 
 
 def test_what_cannot_be_dubbed_is_one_line(tmp_path):

@@ -66,14 +66,15 @@ class Results:
             return failed | {"error": f"{item.id}.mp4: was made with {self._differs(item, made_from, other)}; {remedy}"}
         seconds = record["seconds"]["total"]
         told = {"video_seconds": record["frames"] / record["fps"], "clips": record["clips"], "seconds": seconds}
-        return {"id": item.id, "state": "done"} | told
+        notices = {"notices": record["notices"]} if record.get("notices") else {}
+        return {"id": item.id, "state": "done"} | told | notices
 
     @staticmethod
     def _differs(item: Item, made_from: dict[str, Any], other: list[str]) -> str:
         assert item.job is not None
         for name in other:
             if not name.endswith(("'s file", "' files")):
-                return f"{name} {made_from.get(name)!r}, not {item.job.made_from.get(name)!r}"
+                return f"{name} {item.job.completed(made_from).get(name)!r}, not {item.job.made_from.get(name)!r}"
         what = other[0].partition("'")[0]
         return f"other {what}" if what == "weights" else f"another {what}"
 

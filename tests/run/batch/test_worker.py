@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -81,13 +82,16 @@ def videos(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_batch_is_its_videos_one_by_one(flags, tmp_path):
-    write_items(tmp_path, 3)
+    path = write_items(tmp_path, 3)
+    path.write_text(path.read_text().replace("number 2", "number 2 " * 600))
     assert run(flags) == 0
     names = [f"video-{n}.{kind}" for n in range(3) for kind in ("json", "mp4")]
     assert sorted(os.listdir(flags["output_dir"])) == ["results.jsonl", *names]
     found = results(flags)
     assert [line["state"] for line in found.values()] == ["done"] * 3
     assert [line["video_seconds"] for line in found.values()] == [0.2, 0.4, 0.52]
+    [notice] = found["video-2"]["notices"]  # what a single run says
+    assert re.fullmatch(r"prompt: \d+ tokens, cut to 64", notice) and "notices" not in found["video-1"]
     record = json.loads((flags["output_dir"] / "video-1.json").read_text())
     single = flags | {"image": ROOT / "assets/face.png", "audio": tmp_path / "1.wav"}
     single |= {"prompt": "number 1", "output": tmp_path / "single.mp4"}

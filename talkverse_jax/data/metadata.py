@@ -14,6 +14,7 @@ from talkverse_jax.media.frame_rate import FPS
 
 REQUIRED = ("video_path", "caption")
 _OTHERS = ("fps", "FPS", "scenes", "roi_path")
+_MOST_FRAMES = 10**12  # in a scene's numbers; more would be no float
 _TRIM = 4  # frames of the source left out on both sides of a cut
 
 
@@ -104,13 +105,15 @@ def longest_scene(text: str, fps: float, frames: int) -> tuple[int, int]:
       fps: of the source.
       frames: of the video at 25 fps.
     """
-    scenes = [
-        (max(0, min(first, frames - 1)), max(0, min(last, frames - 1)))
-        for first, last in (
-            (math.floor(start * FPS / fps), math.floor((end + 1) * FPS / fps) - 1)
-            for start, end in (_trimmed(text) if fps > 0 else ())
-        )
-    ]
+
+    def at_25(frame: int) -> int:
+        return math.floor(max(-1.0, min(frame * FPS / fps, frames)))
+
+    def within(frame: int) -> int:
+        return max(0, min(frame, frames - 1))
+
+    trimmed = _trimmed(text) if fps > 0 else []
+    scenes = [(within(at_25(start)), within(at_25(end + 1) - 1)) for start, end in trimmed]
     return max(
         (scene for scene in scenes if scene[1] >= scene[0]),
         key=lambda scene: scene[1] - scene[0],
@@ -120,7 +123,7 @@ def longest_scene(text: str, fps: float, frames: int) -> tuple[int, int]:
 
 def _trimmed(text: str) -> list[tuple[int, int]]:
     try:
-        pairs = [tuple(map(int, part.split(","))) for part in text.split(";") if part.count(",") == 1]
+        pairs = [tuple(map(_frame, part.split(","))) for part in text.split(";") if part.count(",") == 1]
     except ValueError:
         return []
     pairs = [(start, end) for start, end in pairs if end >= start]
@@ -130,3 +133,7 @@ def _trimmed(text: str) -> list[tuple[int, int]]:
         for place, (start, end) in enumerate(pairs)
     ]
     return [(start, end) for start, end in trimmed if end >= start]
+
+
+def _frame(text: str) -> int:
+    return max(-_MOST_FRAMES, min(int(text), _MOST_FRAMES))

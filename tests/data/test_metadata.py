@@ -115,6 +115,9 @@ class Told(Reporter):
         ("nan", 25, (0, 199)),
         ("0,99", 0, (0, 199)),  # unknown rate
         ("0,1;2,3", 25, (0, 199)),  # trimmed to nothing
+        ("50," + "9" * 400, 25, (50, 199)),
+        ("50,99", 1e-320, (199, 199)),
+        ("-" + "9" * 400 + ",99", 25, (0, 99)),
     ],
 )
 def test_the_longest_scene(text, fps, scene):

@@ -1,5 +1,6 @@
 """Files of a data set, on a disk or in a bucket (`gs://`, `s3://`: through etils' epath)."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ def join(base: str, path: str) -> str:
     Windows as /.
     """
     joined = _joined(base, path)
-    if "\\" in path and not is_remote(joined) and not on_disk(joined).exists():
+    if "\\" in path and not is_remote(joined) and not os.path.lexists(on_disk(joined)):
         return _joined(base, path.replace("\\", "/"))
     return joined
 
@@ -59,7 +60,18 @@ def open_file(path: str | Path, what: str) -> Iterator[IO[bytes]]:
 
 
 def _place(path: str | Path) -> epath.Path:
-    return epath.Path(path) if is_remote(path) else epath.Path(on_disk(expanded(path)))
+    """Where the file is.
+
+    Raises:
+      UserError: no program knows such addresses, or there is no such user's home.
+    """
+    if not is_remote(path):
+        return epath.Path(on_disk(expanded(path)))
+    try:
+        return epath.Path(path)
+    except KeyError:  # of epath's schemes
+        scheme = str(path).partition("://")[0]
+        raise UserError(f"{path}: {scheme}:// is no kind of store; give a path, or gs:// or s3://") from None
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def loads(text: str, where: str, line: int | None = None) -> Any:
     except json.JSONDecodeError as error:
         wrong = lines(text)[error.lineno - 1]
         place = f"{where} line {line or error.lineno}, column {error.colno}"
-        raise UserError(f"{place}: no JSON ({error.msg}){hint(wrong)}") from None
+        raise UserError(f"{place}: not JSON ({error.msg}){hint(wrong)}") from None
     except RecursionError:
         raise UserError(f"{place}: nested too deeply; give plain values") from None
     except ValueError as error:  # of the functions below; of a number with thousands of digits

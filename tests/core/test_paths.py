@@ -52,6 +52,7 @@ def test_paths_of_windows_below_a_folder(tmp_path):
     (tmp_path / "c\\d.png").touch()
     assert files.join(str(tmp_path), "a\\b.png") == f"{tmp_path}/a/b.png"
     assert files.join(str(tmp_path), "c\\d.png") == f"{tmp_path}/c\\d.png"  # a name of this machine
+    assert files.join(str(tmp_path), "a\\" + "b" * 300) == f"{tmp_path}/a/{'b' * 300}"
     assert files.join("gs://bucket", "a\\b.png") == "gs://bucket/a\\b.png"
 
 
@@ -59,3 +60,8 @@ def test_a_home_of_nobody(tmp_path):
     for use in (expanded, files.exists, lambda path: files.join(path, "a")):
         with pytest.raises(UserError, match="~nobody-here/x: no such user; give the path in full"):
             use("~nobody-here/x")
+
+
+def test_an_address_of_no_store():
+    with pytest.raises(UserError, match="foo://a/b: foo:// is no kind of store; give a path, or gs:// or s3://"):
+        files.exists("foo://a/b")

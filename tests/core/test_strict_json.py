@@ -14,12 +14,12 @@ def test_json_is_read():
         ('{"a": 1, "a": 2}', "here line 3: an object has the key 'a' twice; give it once"),
         ('{"a": NaN}', "here line 3: NaN is no number of JSON; give a number, or leave it out"),
         ('{"a": -Infinity}', "here line 3: -Infinity is no number of JSON"),
-        ("{“a”: 1}", 'here line 3, column 2: no JSON (Expecting property name enclosed in double quotes); write'),
-        ('{"a": "C:\\Users"}', "here line 3, column 10: no JSON (Invalid \\escape); a \\ in quotes begins an escape"),
-        ('{"a": 1,}', "here line 3, column 9: no JSON"),
+        ("{“a”: 1}", 'here line 3, column 2: not JSON (Expecting property name enclosed in double quotes); write'),
+        ('{"a": "C:\\Users"}', "here line 3, column 10: not JSON (Invalid \\escape); a \\ in quotes begins an escape"),
+        ('{"a": 1,}', "here line 3, column 9: not JSON"),
         ("[" * 100_000, "here line 3: nested too deeply; give plain values"),
         ("1" * 5000, "here line 3: Exceeds the limit"),
-        ("", "here line 3, column 1: no JSON (Expecting value); mend it"),
+        ("", "here line 3, column 1: not JSON (Expecting value); mend it"),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_one_line(text, message):
@@ -29,7 +29,7 @@ def test_what_is_refused_is_one_line(text, message):
 
 
 def test_of_a_whole_file_the_line_is_told():
-    with pytest.raises(UserError, match=r"^here line 2, column 3: no JSON"):
+    with pytest.raises(UserError, match=r"^here line 2, column 3: not JSON"):
         loads('[1,\n2,,3]', "here")  # fmt: skip
     with pytest.raises(UserError, match=r"^here: an object has the key 'a' twice"):
         loads('[\n{"a": 1, "a": 2}]', "here")

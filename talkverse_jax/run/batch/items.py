@@ -15,7 +15,7 @@ from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine, Weights
 
 _NO_NAME = re.compile(r"^\.|[/\\\x00-\x1f\ud800-\udfff]")
-_WINDOWS = re.compile(r"[A-Za-z]:[/\\]|\\\\")  # what a path begins with that starts from a drive, or another machine
+_WINDOWS = re.compile(r"[A-Za-z]:(\\|/(?!/))|\\\\")  # what a path begins with from a drive, or another machine
 _LONGEST_NAME = 200  # bytes
 
 
@@ -119,6 +119,8 @@ def _beside(path: str, value: Any) -> Any:
 def _below(path: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
+    if not value:
+        raise UserError("a path is empty; name the file, or leave it out")
     if _WINDOWS.match(value):
         raise UserError(f"{brief(value)}: a path of Windows; give one that starts from the list's folder")
     return join(str(Path(path).parent), value)

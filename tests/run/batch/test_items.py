@@ -47,9 +47,12 @@ def test_encodings_and_marks(tmp_path, encoding, whole):
     "data, message",
     [
         (line() + "\n" + line(prompt="Zoë"), "list.jsonl line 2: byte 0xeb is not UTF-8; save it as plain text"),
-        (line() + "\n{'image': 1}", "list.jsonl line 2, column 2: no JSON"),
-        (line() + '\n{"id": “x”}', 'list.jsonl line 2, column 8: no JSON (Expecting value); write straight quotes (")'),
-        ('{"image": "people\\ann.png"}', "list.jsonl line 1, column 18: no JSON (Invalid \\escape)"),
+        (line() + "\n{'image': 1}", "list.jsonl line 2, column 2: not JSON"),
+        (
+            line() + '\n{"id": “x”}',
+            'list.jsonl line 2, column 8: not JSON (Expecting value); write straight quotes (")',
+        ),
+        ('{"image": "people\\ann.png"}', "list.jsonl line 1, column 18: not JSON (Invalid \\escape)"),
         ('{"prompt": "a", "prompt": "b"}', "list.jsonl line 1: an object has the key 'prompt' twice; give it once"),
         (line(sample_shift=float("nan")), "list.jsonl line 1: NaN is no number of JSON"),
         ("[" * 10_000, "list.jsonl: nested too deeply"),
@@ -80,6 +83,7 @@ def test_a_list_that_cannot_be_read_is_one_line(tmp_path, data, message):
         ),
         (line(image="D:\\people\\ann.png"), "'D:\\\\people\\\\ann.png': a path of Windows; give one that starts"),
         (line(image=r"\\nas\ann.png"), "a path of Windows"),
+        (line(image=""), "a path is empty; name the file, or leave it out"),
         (line(id="\ud83d").encode("utf-8", "replace").decode(), None),  # a question mark is a name
         ('{"id": "\\ud83d"}', "id '\\ud83d': no name for files"),
         (line(id={"a": 1}), "id {'a': 1}: no name for files"),

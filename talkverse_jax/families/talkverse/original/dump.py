@@ -41,7 +41,10 @@ def run(options: DumpOptions, reporter: Reporter) -> Path:
 def _sizes(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
-    values = strict_json.loads(read_text(path, WANTED["config"]), path)
+    try:
+        values = strict_json.loads(read_text(path, WANTED["config"]), path)
+    except UserError as error:
+        raise UserError(error.reason, field="config") from None
     if not isinstance(values, dict):
-        raise UserError(f"{brief(values)}: no table of sizes; give {WANTED['config']}", field="config", where=path)
+        raise UserError(f"{path}: {brief(values)} is no table of sizes; give {WANTED['config']}", field="config")
     return values

@@ -92,6 +92,8 @@ def _checked(rows: _Rows, columns: Sequence[str], where: str) -> Iterator[tuple[
             continue
         if any(cells[len(columns) :]) or len(cells) < len(columns):
             count = f"{len(cells)} cell{'s' * (len(cells) != 1)} in {len(columns)} columns"
-            remedy = "put a caption in quotes if it holds a separator or a line break, or add what is missing"
+            remedy = (
+                'put a caption in straight quotes (") if it holds separators or line breaks, or add what is missing'
+            )
             raise UserError(f"{where} line {rows.begin}: {count}; {remedy}")
         yield line, dict(zip(columns, cells))

@@ -70,7 +70,7 @@ def test_files_that_are_no_csv(tmp_path):
 
 def test_a_caption_with_commas_and_no_quotes_is_not_cut(tmp_path):
     (tmp_path / "a.csv").write_text("video_path,caption\na.mp4,A woman, who smiles, talks.\n")
-    with pytest.raises(UserError, match="a.csv line 2: 4 cells in 2 columns; put a caption in quotes"):
+    with pytest.raises(UserError, match="a.csv line 2: 4 cells in 2 columns; put a caption in straight quotes"):
         read_metadata([str(tmp_path / "a.csv")])
 
 

@@ -44,8 +44,14 @@ def test_lines_are_counted_as_an_editor_does():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("path,caption\na.mp4,A woman, smiling\n", "t.csv line 2: 3 cells in 2 columns; put a caption in quotes"),
-        ("path,caption,x\na,b,c\na.mp4,A woman\nsmiles,1\n", "t.csv line 3: 2 cells in 3 columns; put a caption in qu"),
+        (
+            "path,caption\na.mp4,A woman, smiling\n",
+            "t.csv line 2: 3 cells in 2 columns; put a caption in straight quotes",
+        ),
+        (
+            "path,caption,x\na,b,c\na.mp4,A woman\nsmiles,1\n",
+            "t.csv line 3: 2 cells in 3 columns; put a caption in str",
+        ),
         ("path,caption\na\n", "t.csv line 2: 1 cell in 2 columns"),
         ('path,caption\na,b\nc,"A woman\nd,e\n', "t.csv line 3: a quote that does not end, or text behind one"),
         ('path,caption\na,"She says "yes" to him"\n', "t.csv line 2: a quote that does not end, or text behind one"),

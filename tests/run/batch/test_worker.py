@@ -287,9 +287,9 @@ def test_a_folder_without_a_list(flags, tmp_path, capsys):
 @pytest.mark.parametrize(
     "text, message",
     [
-        (b"[", "neither a JSON list nor JSON lines"),
-        ("{}\né".encode("latin-1"), "neither a JSON list nor JSON lines"),
-        (b'{"id": "a"}\n\nword', "line 3 is no JSON"),
+        (b"[", "line 1, column 2: not JSON"),
+        ("{}\né".encode("latin-1"), "line 2: byte 0xe9 is not UTF-8; save it as plain text in UTF-8"),
+        (b'{"id": "a"}\n\nword', "line 3, column 1: not JSON"),
         (b"[]", "no items"),
         (b'[{"id": "a"}, {"id": "a"}]', "two items"),
     ],

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _MOST_TOML = 2**20  # bytes
+# A key a.a.a... of 10,000 parts would keep tomllib busy for many seconds, by the square of their number.
+_DEEP_KEY = re.compile(r"""(?m)(^[ \t]*(\[+[ \t]*)?|[{,][ \t]*)(("[^"\n]*"|'[^'\n]*'|[\w-]+)[ \t]*\.[ \t]*){20}""")
 
 Config = TypeVar("Config", bound="DataclassInstance")
 
@@ -103,6 +105,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
     text = read_text(path, "one, such as those in configs/", _MOST_TOML)
     try:
+        if _DEEP_KEY.search(text):
+            raise RecursionError
         return tomllib.loads(text)
     except RecursionError:
         raise UserError(f"{path}: not a TOML file (nested too deeply); give plain values") from None

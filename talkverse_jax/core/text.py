@@ -17,7 +17,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import existing_file
 
 _PIECE = 2**20  # bytes that are decoded at once
-_LONGEST_LINE = 2**24  # characters
+_LONGEST_LINE = 2**22  # characters
 _MOST = 2**28  # bytes of a file that is read whole
 _SAVE = "save it as plain text in UTF-8 (in Excel: CSV UTF-8)"
 _LINE_END = re.compile(r"\r\n|\r|\n")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from talkverse_jax.core.errors import UserError
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-_LONGEST_CELL = 2**24  # characters; captions of more than 128 KB, the usual limit, exist
+_LONGEST_CELL = 2**22  # characters; captions of more than 128 KB, the usual limit, exist
 _SAYS_SEPARATOR = re.compile(r'"?sep=([,;\t])"?\s*')
 
 

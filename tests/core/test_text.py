@@ -75,7 +75,7 @@ def test_what_is_too_large_is_refused_before_it_is_read(tmp_path):
         def read(self, size=-1):
             return b"a" * size
 
-    with pytest.raises(UserError, match="a line 1: longer than 16,777,216 characters; give a text file"):
+    with pytest.raises(UserError, match="a line 1: longer than 4,194,304 characters; give a text file"):
         list(lines_of(Endless(), "a"))
 
 

@@ -4,7 +4,9 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+_LONGEST_SHOWN = 200  # characters
 _REMEDIES = {
     errno.ENOSPC: "make room or choose another place",
     errno.EDQUOT: "make room or choose another place",
@@ -37,6 +39,15 @@ class UserError(Exception):
             line = f"--{field} {reason}" if field else reason
         super().__init__(line)
         self.reason, self.field, self.where = reason, field, where
+
+
+def brief(value: Any) -> str:
+    """A value of the user's as a message shows it: on one line, and not at any length."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import talkverse_jax
 from talkverse_jax.core.config import read_toml
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import expanded, on_disk
 
 _HERE = "{here}/"
 
@@ -29,7 +30,7 @@ def find(name: str | Path, kind: str = ".") -> Path:
     Raises:
       UserError: there is neither; the nearest preset is named.
     """
-    path, preset = Path(name).expanduser(), folder() / kind / f"{name}.toml"
+    path, preset = on_disk(expanded(name)), folder() / kind / f"{name}.toml"
     if path.is_file():
         return path
     if preset.is_file():

@@ -180,7 +180,7 @@ def _read_cache(path: str | Path, header: dict) -> list[VideoEntry | Skip] | Non
     if not Path(path).exists():
         return None
     try:
-        first, *lines = map(json.loads, Path(path).read_text().splitlines())
+        first, *lines = map(json.loads, Path(path).read_text(encoding="utf-8").splitlines())
     except ValueError:  # empty or torn
         return None
     return [_parse(line) for line in lines] if first == header and len(lines) == first["rows"] else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from talkverse_jax.core.errors import UserError, naming
-from talkverse_jax.core.paths import new_folder
+from talkverse_jax.core.paths import new_folder, on_disk
 from talkverse_jax.evaluate.face import FaceReader, read_face
 from talkverse_jax.evaluate.measures import FEWER, Measured, measure, read_talk, starts_of
 from talkverse_jax.evaluate.page import draw_page
@@ -64,7 +64,7 @@ def evaluate(
 
 def _files(videos: Sequence[str | Path]) -> list[Path]:
     found = []
-    for given in map(Path, videos):
+    for given in map(on_disk, videos):
         inside = sorted(given.glob("*.mp4")) if given.is_dir() else [given]
         if not inside:
             raise UserError(f"{given}: no mp4 in it; give videos, or folders with videos")
@@ -73,7 +73,8 @@ def _files(videos: Sequence[str | Path]) -> list[Path]:
 
 
 def _reference(given: Path, video: Path) -> Path:
-    return given / f"{video.stem}.png" if given.is_dir() else given
+    place = on_disk(given)
+    return place / f"{video.stem}.png" if place.is_dir() else given
 
 
 def _fit(video: Path) -> Fit:

@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from PIL import Image, ImageDraw, ImageFont
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import expanded
 from talkverse_jax.media.audio import read_audio
 from talkverse_jax.media.media import open_media, video_frames
 
@@ -32,7 +33,7 @@ def contact_sheet(video: str | Path, output: str | Path, *, title: str | None = 
     Raises:
       UserError: the video cannot be read, or the sheet not written.
     """
-    target = Path(output).expanduser()
+    target = expanded(output)
     if target.suffix.lower() != ".png":
         raise UserError(f"{output}: the contact sheet is a PNG; end the name in .png")
     duration, facts, pictures = _pick_frames(video)

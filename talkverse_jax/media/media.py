@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import expanded, on_disk
 
 # FFmpeg's default from YUV to RGB doubles colour samples instead of interpolating them: off by 3.3 of 255 on
 # average, and 1.2 too dark; with these flags 0.5, and no bias (smooth noise, PyAV 18.1).
@@ -30,10 +31,7 @@ def absolute(path: str | Path) -> Path:
     Raises:
       UserError: there is no such user's home.
     """
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError:
-        raise UserError(f"{path}: no such user; give the path in full") from None
+    return expanded(path).absolute()
 
 
 def existing_file(path: str | Path, what: str) -> Path:
@@ -45,7 +43,7 @@ def existing_file(path: str | Path, what: str) -> Path:
     Raises:
       UserError: there is no such file, or it is a folder or empty.
     """
-    file = absolute(path)
+    file = on_disk(absolute(path))
     if os.path.isdir(file):
         raise UserError(f"{path}: is a folder; give the file of {what}")
     if not os.path.exists(file):  # Path.exists raises for a name that is too long

@@ -6,11 +6,11 @@ import hashlib
 import json
 import random
 import zlib
-from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core import options
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import expanded, on_disk
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.weights import manifest
 
@@ -115,5 +115,5 @@ def _digests(value: str | tuple[str, ...]) -> Any:
 
 def digest(path: str) -> str:
     """SHA-256 of a file."""
-    with open(Path(path).expanduser(), "rb") as file:
+    with on_disk(expanded(path)).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import build, check_at_least, option
+from talkverse_jax.models.umt5.prompts import check_prompts
 from talkverse_jax.ops.names import KernelName, Remat
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
@@ -161,6 +162,7 @@ class PreviewOptions:
 
     def __post_init__(self):
         check_at_least(self, preview_steps=0, preview_sample_steps=1)
+        check_prompts(self, "preview_prompt")
         if self.preview_steps and not (self.preview_image and self.preview_audio):
             raise UserError(
                 "needs --preview_image and --preview_audio, what the video is made of", field="preview_steps"

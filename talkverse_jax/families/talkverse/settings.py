@@ -8,6 +8,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_shares, option
 from talkverse_jax.diffusion.names import SolverName
 from talkverse_jax.media.buckets import Fit
+from talkverse_jax.models.umt5.prompts import check_prompts
 
 AudioAlignment = Literal["exact", "upstream"]
 VideoEnd = Literal["hold", "loop"]
@@ -133,6 +134,7 @@ class Settings:
     )
 
     def __post_init__(self):
+        check_prompts(self, "prompt", "negative_prompt")
         if self.infer_frames < 1:
             raise UserError(f"{self.infer_frames}: give at least 1 frame", field="infer_frames")
         if self.num_clip is not None and self.num_clip < 1:

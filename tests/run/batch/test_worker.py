@@ -218,7 +218,7 @@ def test_videos_of_one_shape_come_together_and_are_of_one_length(flags, tmp_path
     ]  # fmt: skip
 
 
-def test_packs_have_one_size_whatever_the_fit(flags, tmp_path):
+def test_packs_have_one_size_whatever_the_fit(tmp_path):
     """A picture of 16:9: padded and cropped it has the bucket's size, in its own shape another."""
     Image.new("RGB", (1920, 1080)).save(tmp_path / "wide.png")
     path = write_items(tmp_path, 5, image="wide.png")

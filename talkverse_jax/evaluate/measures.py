@@ -139,7 +139,8 @@ def read_talk(path: str | Path, reference: UInt8[np.ndarray, "h w 3"] | None = N
         raise UserError(f"{path}: has {len(frames)} frames; give a video of a second or more")
     shown = np.stack(frames)
     who = shown[0] if reference is None else fit(reference, *shown.shape[1:3])
-    return Talk(Path(path).stem, shown, loudness(read_audio(path, RATE).samples, np.array(times)), who)
+    sound = read_audio(path, RATE, since=times[0]).samples
+    return Talk(Path(path).stem, shown, loudness(sound, np.array(times) - times[0]), who)
 
 
 def _smaller(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:

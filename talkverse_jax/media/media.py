@@ -55,6 +55,12 @@ def existing_file(path: str | Path, what: str) -> Path:
     return file
 
 
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two names are of one file on this machine's disks."""
+    paths = absolute(one), absolute(other)
+    return all(map(os.path.exists, paths)) and os.path.samefile(*paths)
+
+
 @contextmanager
 def open_media(path: str | Path, what: str) -> Iterator[InputContainer]:
     """Open a sound or video file for reading; FFmpeg's errors, in the body too, become a `UserError`."""

@@ -20,11 +20,12 @@ from jaxtyping import Float, Float32, UInt8
 
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.media.audio import frame_samples
+from talkverse_jax.media.audio import LOUDEST
 from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.fit import cover
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.media import open_media, to_rgb
+from talkverse_jax.media.sound_stream import SoundStream
 
 SAMPLE_RATE = 16000
 SAMPLES_A_FRAME = SAMPLE_RATE // FPS
@@ -124,7 +125,7 @@ class Video:
         seconds = samples / SAMPLE_RATE
         native, rate = self._native_sound(start - _MARGIN, seconds + 2 * _MARGIN)
         inside = slice(round(_MARGIN * rate), round((_MARGIN + seconds) * rate))
-        if not np.isfinite(native[inside]).all():
+        if not (np.abs(native[inside]) <= LOUDEST).all():  # also where it is no number
             raise BadSample("sound not finite", f"between {start:.2f} and {start + seconds:.2f} s")
         if np.abs(native[inside]).sum() < _SILENT:
             raise BadSample("silent window", f"from {start:.2f} to {start + seconds:.2f} s")
@@ -134,31 +135,21 @@ class Video:
 
     def _native_sound(self, start: float, seconds: float) -> tuple[Float32[np.ndarray, " n"], int]:
         """Mono at the file's rate, every packet at the time it says."""
-        stream = self._container.streams.audio[0]
-        parts = []
-        self._seek(start, stream)  # of AAC, time 0 is not the first packet
-        for packet in self._container.demux(stream):
-            if packet.pts is not None and packet.pts * _unit(packet) > start + seconds:
-                break
-            try:
-                parts += [(_time(frame), frame_samples(frame), frame.sample_rate) for frame in packet.decode()]
-            except av.error.InvalidDataError:
-                raise BadSample("damaged", "sound") from None
-        rates = {rate for *_, rate in parts}
-        if len(rates) > 1:
-            raise BadSample("damaged", f"sound of several rates {sorted(rates)}")
-        rate = rates.pop() if rates else SAMPLE_RATE
+        sound = SoundStream(self._container, self._container.name)
+        self._seek(start, sound.stream)  # of AAC, time 0 is not the first packet
+        blocks = [block.mean(axis=1) for block in sound.samples(until=start + seconds)]
+        if sound.damaged or (blocks and sound.start is None):
+            raise BadSample("damaged", "sound" if sound.damaged else "frames without times")
+        if len(sound.rates) > 1:
+            raise BadSample("damaged", f"sound of several rates {sorted(sound.rates)}")
+        rate = sound.rate or SAMPLE_RATE
         native = np.zeros(round(seconds * rate), np.float32)
-        # Rounded times are off by some samples: what follows on within that follows on exactly.
-        slack = 1 + 2 * float(_unit(stream)) * rate
-        at = -math.inf
-        for time, values, _ in parts:
-            place = round((time - start) * rate)
-            at = at if abs(place - at) <= slack else place
-            left, right = max(at, 0), min(at + len(values), len(native))
+        if blocks:
+            found = np.concatenate(blocks)
+            at = round(((sound.start or 0.0) - start) * rate)
+            left, right = max(at, 0), min(at + len(found), len(native))
             if left < right:
-                native[left:right] = values[left - at : right - at].mean(axis=1)
-            at += len(values)
+                native[left:right] = found[left - at : right - at]
         return native, rate
 
     def _end(self) -> float:

@@ -13,6 +13,7 @@ from talkverse_jax.media.audio import SoundFile, open_sound
 from talkverse_jax.media.buckets import choose
 from talkverse_jax.media.fit import fit, to_unit
 from talkverse_jax.media.image import is_video, read_image
+from talkverse_jax.media.media import same_file
 from talkverse_jax.media.source_video import SourceVideo
 from talkverse_jax.pipeline.job import Job
 
@@ -74,7 +75,7 @@ def _read(files: Files, settings: Settings) -> tuple[UInt8[np.ndarray, "H W 3"],
     if is_video(files.image):
         video = SourceVideo(files.image, settings.video_end)
         size = choose(settings.size_bucket, video.height, video.width)
-        if files.audio is not None:
+        if files.audio is not None and not same_file(files.audio, files.image):
             track = open_sound(files.audio)
         elif video.has_sound:
             track = open_sound(files.image, since=video.start)

@@ -50,7 +50,7 @@ def write_sound(
     gaps: Sequence[tuple[float, float]] = (),
     start: float = 0.0,
     options: dict[str, str] | None = None,
-    quality: int | None = None,
+    codec_options: dict[str, str] | None = None,
     languages: Sequence[str] = (),
 ) -> Path:
     """Write a sound, or several as the streams of one file. Returns its path.
@@ -60,7 +60,7 @@ def write_sound(
       gaps: (after so many seconds of sound, by so many seconds what follows is later, or earlier).
       start: seconds of the file's clock at the first sample.
       options: of the file's format.
-      quality: for a variable bit rate.
+      codec_options: of the encoder.
     """
     streams = [streams] if isinstance(streams, np.ndarray) else streams
     with av.open(str(path), "w", options=options or {}) as container:
@@ -71,8 +71,7 @@ def write_sound(
             stream.time_base = Fraction(1, rate)
             if languages:
                 stream.metadata["language"] = languages[number]
-            if quality is not None:
-                stream.codec_context.options = {"flags": "+qscale", "global_quality": str(quality * 118)}
+            stream.codec_context.options = codec_options or {}
             made.append(stream)
         packets = [
             packet

@@ -76,6 +76,7 @@ def write_video(
     sound: Callable[[np.ndarray], np.ndarray] | None = chirp,
     sound_start: float = 0.0,
     sound_seconds: float | None = None,
+    sound_gap: tuple[float, float] = (0.0, 0.0),
     times: Sequence[float] | None = None,
     keyframes: int = 12,
     rotation: int = 0,
@@ -91,6 +92,7 @@ def write_video(
       size: (H, W), even, as it is stored.
       sound: of the time in the file, in [-1, 1]; None for a file without sound.
       sound_start, sound_seconds: where the sound begins and ends; where the video ends by default.
+      sound_gap: between these seconds it has no packets.
       times: when each frame is shown, for a variable rate; `seconds` is the end of the last one then.
       keyframes: every so many frames.
       rotation: degrees to turn the picture by when it is shown, anticlockwise.
@@ -116,7 +118,7 @@ def write_video(
         if sound is not None:
             audio = container.add_stream(sound_codec, rate=rate)
             audio.layout, audio.bit_rate = "mono", 128_000
-            packets += _sound_packets(audio, sound, rate, sound_start, end)
+            packets += _sound_packets(audio, sound, rate, sound_start, end, sound_gap)
         for number, (start, stop) in enumerate(zip(shown, ends)):
             frame = av.VideoFrame.from_ndarray(picture(number, size), format="rgb24")
             frame.pts, frame.time_base = _ticks(video_start + start), Fraction(1, _CLOCK)
@@ -133,10 +135,17 @@ def _ticks(seconds: float | Fraction) -> int:
 
 
 def _sound_packets(
-    stream: av.AudioStream, sound: Callable[[np.ndarray], np.ndarray], rate: int, begin: float, end: float
+    stream: av.AudioStream,
+    sound: Callable[[np.ndarray], np.ndarray],
+    rate: int,
+    begin: float,
+    end: float,
+    gap: tuple[float, float],
 ) -> Iterable[av.Packet]:
     samples = np.asarray(sound(np.arange(round(end * rate)) / rate), np.float32)
     for start in range(round(begin * rate), len(samples), _AAC_SAMPLES):
+        if gap[0] <= start / rate < gap[1]:
+            continue
         planar = stream.codec_context.format.is_planar
         chunk = np.ascontiguousarray(samples[None, start : start + _AAC_SAMPLES])
         frame = av.AudioFrame.from_ndarray(chunk, format="fltp" if planar else "flt", layout="mono")

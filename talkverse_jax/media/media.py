@@ -1,5 +1,6 @@
 """Opening sound and video files with PyAV (it carries its own FFmpeg), with errors a user can read."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -8,6 +9,7 @@ from typing import Any
 
 import av
 import av.error
+import av.stream
 import numpy as np
 from av.container import InputContainer
 from av.video.reformatter import Interpolation
@@ -69,10 +71,20 @@ def open_media(path: str | Path, what: str) -> Iterator[InputContainer]:
     try:
         with opened as file, av.open(file, **_ANY_TAGS) as container:
             yield container
-    except PermissionError:
+    except PermissionError as error:
+        if isinstance(error, av.error.FFmpegError) and error.errno != errno.EACCES:  # readers of FFmpeg's that give up
+            raise UserError(f"{path}: cannot be read as {what} (damaged); convert it first") from None
         raise UserError(f"{path}: may not be read; check its permissions") from None
     except av.error.FFmpegError as error:
         raise UserError(f"{path}: cannot be read as {what} ({error.strerror}); convert it first") from None
+
+
+def packets(container: InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:
+    """The packets of a stream of an open file, from where it stands, and an empty one at the end."""
+    try:
+        yield from container.demux(stream)
+    except IndexError:  # of PyAV 18, behind the end, where another stream has appeared on the way
+        return
 
 
 def video_frames(container: InputContainer) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:

@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.downmix import downmix
+from talkverse_jax.media.media import packets
 
 # FFmpeg's names of the files whose packets bring their times. In others they are counted, with errors that add up.
 _TIMED = {"mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "nut", "mxf", "rm"}
@@ -20,7 +21,10 @@ _TIMED = {"mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg
 # It is less than a packet of any usual codec, so that none is lost unnoticed.
 _JITTER = 0.010
 _MOST_OVERLAP = 0.25
+_PLANES = 8  # PyAV 18 counts more of them wrongly, and reads where nothing is
+# Seconds of silence that are believed, in one place and in all: more is a clock that jumps.
 LONGEST_GAP = 600.0
+_MOST_SILENCE = 3600.0
 
 
 def sound_stream(container: InputContainer) -> av.AudioStream | None:
@@ -76,7 +80,7 @@ class SoundStream:
                 self.start = time
             elif time is not None and self.start is not None and self._timed:
                 early = round((time - self.start) * self.rate) + shift - due
-                if early > LONGEST_GAP * self.rate or -early > _MOST_OVERLAP * self.rate:
+                if not self._believed(early / self.rate):
                     shift -= early
                     self.restarts += 1
                 elif early > self._slack:
@@ -91,7 +95,7 @@ class SoundStream:
 
     def _decoded(self, until: float) -> Iterator[tuple[float | None, Float32[np.ndarray, "n channels"]]]:
         """Each frame's time and samples."""
-        for packet in self._container.demux(self.stream):
+        for packet in packets(self._container, self.stream):
             if packet.pts is not None and packet.time_base and packet.pts * packet.time_base > until:
                 return
             try:
@@ -116,6 +120,10 @@ class SoundStream:
             samples = np.repeat(samples.mean(axis=1, keepdims=True), self.channels, axis=1)
         return samples
 
+    def _believed(self, gap: float) -> bool:
+        """Whether so many seconds of silence are true; fewer than none are an overlap."""
+        return -_MOST_OVERLAP <= gap <= min(LONGEST_GAP, _MOST_SILENCE - self.filled)
+
     @property
     def _slack(self) -> float:
         """Samples by which a time may be off."""
@@ -131,6 +139,8 @@ def silence(length: int, rate: int, channels: int) -> Iterator[Float32[np.ndarra
 
 def frame_samples(frame: av.AudioFrame) -> Float32[np.ndarray, "n channels"]:
     """The samples of a decoded frame, integers scaled to [-1, 1]; infinite what float32 cannot hold."""
+    if frame.format.is_planar and frame.layout.nb_channels > _PLANES:
+        [frame] = av.AudioResampler(frame.format.packed.name, frame.layout, frame.sample_rate).resample(frame)
     values = frame.to_ndarray()
     values = values.T if frame.format.is_planar else values.reshape(frame.samples, frame.layout.nb_channels)
     if values.dtype.kind == "f":

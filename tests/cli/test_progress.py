@@ -6,12 +6,14 @@ from talkverse_jax.cli.progress import TerminalEvents, TerminalReporter
 def test_bars_of_clips_and_steps(capsys):
     with TerminalEvents() as events:
         events.notice("128x128, 2 clips")
-        for clip in (1, 2):  # an earlier run made clip 0
+        events.planned(1, 3)  # an earlier run made clip 0
+        for clip in (1, 2):
             for step in range(3):
                 events.step(step, 3)
             events.clip(clip, 3, lambda: None)
     told = capsys.readouterr()
     assert told.out == "" and "128x128, 2 clips\n" in told.err
+    assert "1/3" in told.err and "0/3 [00:00<?, ?clip" not in told.err
     assert "clips: 100%" in told.err and "3/3" in told.err and "steps:" in told.err
 
 

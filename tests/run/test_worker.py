@@ -142,6 +142,7 @@ def test_the_presets_for_small_cards_change_no_number(arguments, made):
     np.testing.assert_array_equal(frames_of(arguments["output"]), frames_of(made[0]))
 
 
+@pytest.mark.slow
 def test_two_programs_serve_all_steps_and_clips_and_the_next_run(arguments, made):
     programs = denoising_step.jitted()
     programs.clear_cache()

@@ -140,6 +140,7 @@ def test_a_bad_item_is_one_line(flags, tmp_path, monkeypatch):
     assert run(flags) == 0 and len(results(flags)) == 2
 
 
+@pytest.mark.slow
 def test_an_item_that_fails_while_it_is_made_ends_nothing(flags, tmp_path, monkeypatch):
     write_items(tmp_path, 3)
     write = workers.write_clip

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.media.wav import as_ffmpeg_reads
 
 # FFmpeg's default from YUV to RGB doubles colour samples instead of interpolating them: off by 3.3 of 255 on
 # average, and 1.2 too dark; with these flags 0.5, and no bias (smooth noise, PyAV 18.1).
@@ -67,7 +68,7 @@ def same_file(one: str | Path, other: str | Path) -> bool:
 def open_media(path: str | Path, what: str) -> Iterator[InputContainer]:
     """Open a sound or video file for reading; FFmpeg's errors, in the body too, become a `UserError`."""
     remote = files.is_remote(path)
-    opened = files.open_file(path, what) if remote else nullcontext(str(existing_file(path, what)))
+    opened = files.open_file(path, what) if remote else as_ffmpeg_reads(existing_file(path, what))
     try:
         with opened as file, av.open(file, **_ANY_TAGS) as container:
             yield container

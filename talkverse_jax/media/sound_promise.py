@@ -1,16 +1,16 @@
 """How long a file says that its sound is: by its own header, never by FFmpeg's guess from the bit rate."""
 
-import struct
 from pathlib import Path
 from typing import BinaryIO
 
 import av
 from av.container import InputContainer
 
+from talkverse_jax.media.wav import read_head
+
 # FFmpeg takes the length of these from their header; that of a raw stream it guesses by the first packets' bit rate.
 _WITH_LENGTH = {"mov", "flac", "aiff", "caf", "avi", "asf"}
 _FOR_ALL_STREAMS = {"matroska", "flv"}  # one length for the whole file: the sound's where there is nothing else
-_UNKNOWN = 2**32 - 1  # the length of a wav whose writer could not go back to its head
 _FIRST_FRAME = 4096  # bytes in which an mp3's header lies, if it has one
 
 
@@ -23,7 +23,8 @@ def promised_seconds(container: InputContainer, stream: av.AudioStream, file: Pa
     """
     kinds = set(container.format.name.split(","))
     if "wav" in kinds:  # of odd kinds of samples FFmpeg miscounts the bits: only what is missing is told
-        return found * _wav_share(file) if file else 0.0
+        head = read_head(file) if file else None
+        return found * head.share if head else 0.0
     if "mp3" in kinds and not (file and _counts_frames(file)):
         return 0.0
     if "mp3" in kinds or not _WITH_LENGTH.isdisjoint(kinds):
@@ -32,25 +33,6 @@ def promised_seconds(container: InputContainer, stream: av.AudioStream, file: Pa
         start = max(0, container.start_time or 0)
         return ((container.duration or start) - start) / av.time_base
     return 0.0
-
-
-def _wav_share(file: Path) -> float:
-    """How many times the samples that are there a wav file says to have."""
-    with file.open("rb") as opened:
-        kind, whole, _ = struct.unpack("<4sI4s", opened.read(12).ljust(12, b"\0"))
-        large = 0  # what RF64 says in place of a length that does not fit
-        while len(head := opened.read(8)) == 8:
-            name, size = struct.unpack("<4sI", head)
-            if name == b"data":
-                size = size if kind == b"RIFF" else large
-                there = file.stat().st_size - opened.tell()
-                streamed = not size or kind == b"RIFF" and _UNKNOWN in (size, whole)
-                return 1.0 if streamed or there <= 0 else max(1.0, size / there)
-            if name == b"ds64":
-                _, large = struct.unpack("<QQ", opened.read(16).ljust(16, b"\0"))
-                size -= 16
-            opened.seek(max(0, size) + size % 2, 1)
-    return 1.0
 
 
 def _counts_frames(file: Path) -> bool:

@@ -4,6 +4,7 @@ What must come out is known from how each file is made; FFmpeg's own result is a
 """
 
 import shutil
+import struct
 from pathlib import Path
 
 import av
@@ -64,6 +65,18 @@ def test_floats_of_odd_widths_are_as_long_as_they_are(tmp_path, bits, scale, ext
     sound = read_audio(tmp_path / "a.wav")
     assert len(sound.native) == 32000 and sound.notices == ()
     np.testing.assert_allclose(sound.native[:, 0], samples, atol=1e-6)
+
+
+@pytest.mark.parametrize("valid", [24, 20, 16])
+def test_a_recorders_wide_samples_are_heard(tmp_path, valid):
+    """24 valid bits in 32, as Windows records: FFmpeg takes them for floats, which is noise."""
+    samples = tone(2.0, 16000)
+    data = (samples.astype(np.float64) * 2**31).astype("<i4").tobytes()
+    extra = struct.pack("<HHI", 22, valid, 4) + bytes.fromhex("0100000000001000800000aa00389b71")
+    (tmp_path / "a.wav").write_bytes(wav_bytes(data, 16000, 1, 32, 0xFFFE, extra=extra))
+    sound = read_audio(tmp_path / "a.wav")
+    np.testing.assert_allclose(sound.native[:, 0], samples, atol=1e-7)
+    assert len(sound.native) == 32000 and sound.notices == ()
 
 
 def test_halves_are_refused_by_name(tmp_path):

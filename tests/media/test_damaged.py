@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,40 +27,38 @@ class Kind:
     Attributes:
       name: of the file; its suffix says what it is.
       how: the reader's name, see `tests.media.reading`.
-      codec: of the sound.
-      rate: of the sound.
+      write: writes a whole one, of some ten kilobytes.
     """
 
     name: str
     how: str
-    codec: str
-    rate: int = 16000
+    write: Callable[[Path], object]
 
-    def make(self, folder: Path) -> bytes:
-        """A whole file, of some ten kilobytes."""
-        path = folder / self.name
-        if self.how != "sound":
-            return write_video(path, 0.4, size=(64, 64), rate=self.rate, sound_codec=self.codec).read_bytes()
-        return write_sound(path, pulses(0.6, self.rate)[:, None], self.rate, self.codec).read_bytes()
+
+def _sound(name: str, codec: str, rate: int = 16000) -> Kind:
+    return Kind(name, "sound", lambda path: write_sound(path, pulses(0.6, rate)[:, None], rate, codec))
+
+
+def _video(name: str, how: str, codec: str) -> Kind:
+    return Kind(name, how, lambda path: write_video(path, 0.4, size=(64, 64), rate=16000, sound_codec=codec))
 
 
 KINDS = [
-    Kind("a.wav", "sound", "pcm_s16le"),
-    Kind("f.wav", "sound", "pcm_f32le"),
-    Kind("a.mp3", "sound", "libmp3lame"),
-    Kind("a.flac", "sound", "flac"),
-    Kind("a.m4a", "sound", "aac"),
-    Kind("a.aac", "sound", "aac"),
-    Kind("a.ogg", "sound", "libopus", 48000),
-    Kind("a.webm", "sound", "libopus", 48000),
-    Kind("a.mka", "sound", "pcm_f32le"),
-    Kind("a.ts", "sound", "aac", 44100),
-    Kind("a.avi", "sound", "libmp3lame", 44100),
-    Kind("a.aiff", "sound", "pcm_s16be"),
-    Kind("a.mp4", "training", "aac"),
-    Kind("a.mkv", "dubbed", "pcm_f32le"),
+    _sound("a.wav", "pcm_s16le"),
+    _sound("f.wav", "pcm_f32le"),
+    _sound("a.mp3", "libmp3lame"),
+    _sound("a.flac", "flac"),
+    _sound("a.m4a", "aac"),
+    _sound("a.aac", "aac"),
+    _sound("a.ogg", "libopus", 48000),
+    _sound("a.webm", "libopus", 48000),
+    _sound("a.mka", "pcm_f32le"),
+    _sound("a.ts", "aac", 44100),
+    _sound("a.avi", "libmp3lame", 44100),
+    _sound("a.aiff", "pcm_s16be"),
+    _video("a.mp4", "training", "aac"),
+    _video("a.mkv", "dubbed", "pcm_f32le"),
 ]
-
 _QUICK = [kind for kind in KINDS if kind.how != "training"]  # whose resampler takes ten seconds to load
 
 
@@ -130,7 +128,8 @@ def whole(tmp_path_factory):
 
     def file(kind: Kind) -> bytes:
         if kind not in made:
-            made[kind] = kind.make(folder)
+            kind.write(folder / kind.name)
+            made[kind] = (folder / kind.name).read_bytes()
         return made[kind]
 
     return file

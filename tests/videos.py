@@ -78,6 +78,7 @@ def write_video(
     times: Sequence[float] | None = None,
     keyframes: int = 12,
     rotation: int = 0,
+    aspect: Fraction | None = None,
     video_start: float = 0.0,
     rate: int = 44100,
     sound_codec: str = "aac",
@@ -93,6 +94,7 @@ def write_video(
       times: when each frame is shown, for a variable rate; `seconds` is the end of the last one then.
       keyframes: every so many frames.
       rotation: degrees to turn the picture by when it is shown, anticlockwise.
+      aspect: of a pixel, width over height; 1 by default.
       video_start: seconds from the start of the file to the first frame.
       rate: of the sound.
       options: of the file's format, such as {"movflags": "faststart"}.
@@ -108,6 +110,8 @@ def write_video(
         video.pix_fmt, video.time_base = "yuv420p", Fraction(1, _CLOCK)
         video.codec_context.time_base = Fraction(1, _CLOCK)
         video.codec_context.options = {"preset": "veryfast", "g": str(keyframes), "sc_threshold": "0"}
+        if aspect is not None:
+            video.codec_context.sample_aspect_ratio = aspect
         if rotation:
             video.set_display_rotation(rotation)
         packets = []

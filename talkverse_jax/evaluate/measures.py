@@ -15,7 +15,8 @@ from talkverse_jax.evaluate.pictures import luma, sharpness
 from talkverse_jax.evaluate.sound import FPS, RATE, Sync, loudness, sync
 from talkverse_jax.media.audio import read_audio
 from talkverse_jax.media.fit import fit
-from talkverse_jax.media.media import open_media, video_frames
+from talkverse_jax.media.media import open_media
+from talkverse_jax.media.screen import video_frames
 
 FEWER = 3  # frames that the first clip of a video is shorter by
 STILL = 0.15  # pixels of a picture of 128: a mouth that varies less stands still

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.audio import read_audio
-from talkverse_jax.media.media import open_media, video_frames
+from talkverse_jax.media.media import open_media
+from talkverse_jax.media.screen import video_frames
 
 _COLUMNS, _ROWS = 6, 3
 _WIDTH, _MARGIN, _GAP = 1320, 40, 12

@@ -10,18 +10,11 @@ from typing import Any
 import av
 import av.error
 import av.stream
-import numpy as np
 from av.container import InputContainer
-from av.video.reformatter import Interpolation
-from jaxtyping import UInt8
 
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.wav import as_ffmpeg_reads
-
-# FFmpeg's default from YUV to RGB doubles colour samples instead of interpolating them: off by 3.3 of 255 on
-# average, and 1.2 too dark; with these flags 0.5, and no bias (smooth noise, PyAV 18.1).
-_TO_RGB = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 # PyAV 18 refuses a file with tags in another encoding unless told so; PyAV 19 reads it and lacks the option.
 _ANY_TAGS: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -86,14 +79,3 @@ def packets(container: InputContainer, stream: av.stream.Stream) -> Iterator[av.
         yield from container.demux(stream)
     except IndexError:  # of PyAV 18, behind the end, where another stream has appeared on the way
         return
-
-
-def video_frames(container: InputContainer) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
-    """The frames of an open video in order of showing, as (seconds, RGB picture)."""
-    for frame in container.decode(video=0):
-        yield frame.time, to_rgb(frame)
-
-
-def to_rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture of a decoded frame, as it is stored (not turned as it is to be shown)."""
-    return frame.reformat(format="rgb24", interpolation=_TO_RGB).to_ndarray()

@@ -4,6 +4,7 @@ All times are seconds of the file's clock, which pictures and sound share. Only 
 the keyframe before the first picture to the picture after the last.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,9 +23,12 @@ from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.audio import LOUDEST
 from talkverse_jax.media.bad_sample import BadSample
+from talkverse_jax.media.deinterlace import deinterlaced
 from talkverse_jax.media.fit import cover
 from talkverse_jax.media.frame_rate import FPS
-from talkverse_jax.media.media import open_media, to_rgb
+from talkverse_jax.media.media import open_media, packets
+from talkverse_jax.media.screen import Screen, decoded
+from talkverse_jax.media.sound_notices import about_header
 from talkverse_jax.media.sound_stream import SoundStream
 
 SAMPLE_RATE = 16000
@@ -48,12 +52,16 @@ class Probe:
       start: when its first picture is shown.
       frames: at 25 fps: picture k is the one that is shown at start + k/25.
       height, width: as it is shown.
+      stretch: (down, across), by which pixels of the file are stretched for that.
+      notes: what is changed or assumed in reading it, a few words each.
     """
 
     start: float
     frames: int
     height: int
     width: int
+    stretch: tuple[float, float]
+    notes: tuple[str, ...]
 
 
 class Video:
@@ -74,6 +82,7 @@ class Video:
             raise BadSample("no sound")
         self._container = container
         self._stream = container.streams.video[0]
+        self._screen = Screen(self._stream)
         self.has_sound = bool(container.streams.audio)
         self.decoded = 0
 
@@ -84,9 +93,9 @@ class Video:
         first = next(self._decode(), None)
         if first is None:
             raise BadSample("no video", "no picture can be decoded")
-        height, width = (first.width, first.height) if first.rotation % 180 else (first.height, first.width)
-        start = _time(first)
-        return Probe(start, round((self._end() - start) * FPS), height, width)
+        start, screen = _time(first), self._screen
+        frames = round((self._end() - start) * FPS)
+        return Probe(start, frames, *screen.size(first), screen.stretch(first), screen.notes(first))
 
     def pictures(
         self, times: Sequence[float] | Float[np.ndarray, " n"], size: tuple[int, int], bring: Bring = cover
@@ -111,7 +120,7 @@ class Video:
             if shown.is_corrupt:
                 raise BadSample("damaged", f"picture at {time:.2f} s")
             if new:
-                result[place] = bring(np.rot90(to_rgb(shown), shown.rotation // 90), size)
+                result[place] = bring(self._screen.picture(shown), size)
             else:
                 result[place] = result[place - 1]
         return result
@@ -132,6 +141,10 @@ class Video:
         resampled = librosa.resample(np.nan_to_num(native), orig_sr=rate, target_sr=SAMPLE_RATE)
         first = round(_MARGIN * SAMPLE_RATE)
         return resampled[first : first + samples].astype(np.float32)
+
+    def sound_notes(self) -> tuple[str, ...]:
+        """What is changed or assumed in reading its sound, as far as that is known before it is decoded."""
+        return tuple(about_header(self._container))
 
     def _native_sound(self, start: float, seconds: float) -> tuple[Float32[np.ndarray, " n"], int]:
         """Mono at the file's rate, every packet at the time it says."""
@@ -160,7 +173,7 @@ class Video:
         self._seek(math.inf, self._stream)
         ends = [
             float((packet.pts + (packet.duration or 0)) * _unit(packet))
-            for packet in self._container.demux(self._stream)
+            for packet in packets(self._container, self._stream)
             if packet.pts is not None and packet.size and not packet.is_corrupt
         ]
         if not ends:
@@ -172,22 +185,26 @@ class Video:
         return _time(frame) + max(float((frame.duration or 0) * _unit(frame)), 1 / FPS)
 
     def _decode_from(self, time: float) -> Iterator[av.VideoFrame]:
-        """Frames in order of showing; the first is shown at that time or before, if any is."""
+        """Frames in order of showing, as whole ones; the first is shown at that time or before, if any is."""
         back = 0.0
         while True:
             self._seek(time - back, self._stream)
             frames = self._decode()
             first = next(frames, None)
-            if (first is not None and _time(first) <= time + _EPSILON) or back > time:
+            if (first is not None and _time(first) <= time + _EPSILON - self._before(first)) or back > time:
                 break
             back = 2 * back + 0.5  # some containers find keyframes by the time of decoding, or not quite
         if first is not None:
-            yield first
-            yield from frames
+            yield from deinterlaced(itertools.chain([first], frames))
+
+    def _before(self, frame: av.VideoFrame) -> float:
+        """Seconds to start early: two fields are made a frame with the help of the frame before."""
+        rate = self._stream.average_rate
+        return 1.5 / float(rate) if frame.interlaced_frame and rate else 0.0
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         try:
-            for frame in self._container.decode(self._stream):
+            for frame in decoded(self._container, self._stream):
                 self.decoded += 1
                 yield frame
         except av.error.InvalidDataError as error:

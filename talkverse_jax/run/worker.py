@@ -72,7 +72,7 @@ def make_clips(
     elif resume and is_finished(output, record_path, job):
         events.notice(f"{output} is finished already")
         return
-    for notice in inputs.track.notices:
+    for notice in inputs.notices:
         events.notice(notice)
     with count_programs() as programs:
         encoded = encoded or pipeline.encode(job, events, inputs)

@@ -143,6 +143,15 @@ def test_a_gap_in_the_sound_is_silence(tmp_path):
         np.testing.assert_allclose(sound[settled], wanted[settled], atol=2e-2)
 
 
+def test_surround_is_heard_as_loud_as_it_is_mixed(tmp_path):
+    """Where all channels have the same, the coefficients divided by their sum leave it as it is."""
+    path = write_video(tmp_path / "a.mov", 2.0, layout="5.1", sound_codec="pcm_f32le")
+    with open_video(str(path)) as video:
+        sound, notes = video.sound(0.5, 16000), video.sound_notes()
+    np.testing.assert_allclose(sound, chirp(0.5 + np.arange(16000) / 16000), atol=2e-2)
+    assert notes == ("its 5.1 sound is mixed down to stereo",)
+
+
 def cut_short(path, share):
     data = path.read_bytes()
     path.write_bytes(data[: round(len(data) * share)])

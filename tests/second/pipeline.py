@@ -56,10 +56,6 @@ class Mixed:
     def rate(self) -> int:
         return max(sound.rate for sound in self.sounds)
 
-    @property
-    def notices(self) -> tuple[str, ...]:
-        return tuple(notice for sound in self.sounds for notice in sound.notices)
-
     def native(self) -> Iterator[Float[np.ndarray, "n 1"]]:
         parts = [
             np.concatenate(list(resampled((x.mean(axis=1) for x in sound.native()), sound.rate, self.rate)))
@@ -81,6 +77,10 @@ class Inputs:
     @property
     def seconds(self) -> float:
         return max(sound.duration for sound in self.track.sounds)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return tuple(notice for sound in self.track.sounds for notice in sound.notices)
 
 
 def read(job: Job) -> Inputs:

@@ -30,12 +30,14 @@ class TalkVerseInputs:
       video: None where a picture was given.
       track: the sound.
       shape: what must be the same to be denoised together.
+      notices: lines to show the user: what was done to the files.
     """
 
     picture: UInt8[np.ndarray, "H W 3"]
     video: SourceVideo | None
     track: SoundFile
     shape: Hashable
+    notices: tuple[str, ...]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,15 +67,21 @@ def read(job: Job) -> TalkVerseInputs:
       UserError: a file cannot be used, or no sound is given.
     """
     files, settings = job.files, job.settings
-    picture, video, track = _read(files, settings)
+    notes: list[str] = []
+    picture, video, track = _read(files, settings, notes)
     shared = [f.name for f in dataclasses.fields(settings) if f.name not in _OWN and f.metadata["decides"]]
     shape = (picture.shape[:2], video is not None, tuple(getattr(settings, name) for name in shared))
-    return TalkVerseInputs(picture, video, track, shape)
+    told = (f"{files.image}: {'; '.join(notes)}",) if notes else ()
+    return TalkVerseInputs(picture, video, track, shape, (*told, *track.notices))
 
 
-def _read(files: Files, settings: Settings) -> tuple[UInt8[np.ndarray, "H W 3"], SourceVideo | None, SoundFile]:
+def _read(
+    files: Files, settings: Settings, notes: list[str]
+) -> tuple[UInt8[np.ndarray, "H W 3"], SourceVideo | None, SoundFile]:
+    """What is changed or assumed in reading the picture or video goes to `notes`."""
     if is_video(files.image):
         video = SourceVideo(files.image, settings.video_end)
+        notes.extend(video.notes)
         size = choose(settings.size_bucket, video.height, video.width)
         if files.audio is not None and not same_file(files.audio, files.image):
             track = open_sound(files.audio)
@@ -82,7 +90,7 @@ def _read(files: Files, settings: Settings) -> tuple[UInt8[np.ndarray, "H W 3"],
         else:
             raise UserError(f"{files.image}: has no sound of its own; give the one to be spoken (--audio)")
         return video.read(0, 1, size)[0], video, track
-    image = read_image(files.image)
+    image = read_image(files.image, notes.append)
     if files.audio is None:
         raise UserError("missing; give the sound to be spoken (only a video to dub brings its own)", field="audio")
     return fit(image, *choose(settings.size_bucket, *image.shape[:2])), None, open_sound(files.audio)

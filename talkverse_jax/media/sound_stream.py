@@ -21,7 +21,7 @@ _TIMED = {"mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg
 # It is less than a packet of any usual codec, so that none is lost unnoticed.
 _JITTER = 0.010
 _MOST_OVERLAP = 0.25
-_PLANES = 8  # PyAV 18 counts more of them wrongly, and reads where nothing is
+_PLANES = 7  # of more, PyAV 18 reads one that is not there
 # Seconds of silence that are believed, in one place and in all: more is a clock that jumps.
 LONGEST_GAP = 600.0
 _MOST_SILENCE = 3600.0

@@ -163,16 +163,20 @@ def test_channels_without_places_are_those_of_their_number(tmp_path):
     assert said(sound) == ["its 12 channels have no places that are known; their mean is taken"]
 
 
-def test_more_channels_than_pyav_counts(tmp_path):
-    """Twelve planes of a frame ended the program: PyAV reads behind the last."""
-    gains = 0.05 * np.arange(1, 13, dtype=np.float32)
-    samples = tone(1.0, 48000)[:, None] * gains
-    path = write_sound(
-        tmp_path / "a.mka", samples, 48000, "libopus", "12 channels", codec_options={"mapping_family": "255"}
-    )
+@pytest.mark.parametrize(
+    ("layout", "family", "gains"),
+    [("7.1", "1", downmix(av.AudioLayout("7.1")).weights.sum(axis=0)), ("12 channels", "255", [0.5417])],
+)
+def test_more_channels_than_pyav_counts(tmp_path, layout, family, gains):
+    """Eight and more planes of a frame can end the program: PyAV reads behind the last."""
+    samples = np.repeat(tone(1.0, 48000)[:, None], av.AudioLayout(layout).nb_channels, axis=1)
+    if len(gains) == 1:
+        samples *= np.linspace(1 / 12, 1, 12, dtype=np.float32)
+    path = write_sound(tmp_path / "a.mka", samples, 48000, "libopus", layout, codec_options={"mapping_family": family})
     sound = read_audio(path)
-    assert sound.native.shape == (48000, 1)
-    assert decibels(sound.native) == pytest.approx(decibels(tone(1.0, 48000) * gains.mean()), abs=0.1)
+    assert sound.native.shape == (48000, len(gains))
+    for found, gain in zip(sound.native.T, gains):
+        assert decibels(found) == pytest.approx(decibels(tone(1.0, 48000) * gain), abs=0.1)
 
 
 def test_a_voice_in_one_channel_of_two_is_halved_as_ffmpeg_does(tmp_path):

@@ -160,12 +160,13 @@ def _measured(stream: SoundStream, path: str | Path) -> tuple[int, float]:
     """The length in samples, and the peak."""
     length, peak = 0, 0.0
     for block in stream.samples():
-        sound = np.abs(block) <= LOUDEST
-        if not sound.all():  # also where it is no number
-            where = seconds((length + np.argmin(sound.all(axis=1))) / stream.rate)
+        loudest = float(np.abs(block).max())
+        if not loudest <= LOUDEST:  # also where it is no number
+            first = np.argmin((np.abs(block) <= LOUDEST).all(axis=1))
+            where = seconds((length + first) / stream.rate)
             what = "values that are no numbers" if not np.isfinite(block).all() else f"values above {LOUDEST:.0e}"
             raise UserError(f"{path}: holds {what}, at {where}; save it again")
-        length, peak = length + len(block), max(peak, float(np.abs(block).max(initial=0.0)))
+        length, peak = length + len(block), max(peak, loudest)
     return length, peak
 
 

@@ -36,13 +36,18 @@ class Downmix:
 
 def downmix(layout: av.AudioLayout) -> Downmix:
     """One and two channels stay, surround becomes stereo, and what has no known places is averaged to one."""
+    if layout.nb_channels <= 2:
+        return _as_it_is(layout.nb_channels)
     return _downmix(layout.name, layout.nb_channels, all(channel.name == "NONE" for channel in layout.channels))
 
 
 @lru_cache
+def _as_it_is(count: int) -> Downmix:
+    return Downmix(np.eye(count, dtype=np.float32))
+
+
+@lru_cache
 def _downmix(name: str, count: int, unnamed: bool) -> Downmix:
-    if count <= 2:
-        return Downmix(np.eye(count, dtype=np.float32))
     places = _USUAL.get(count) if unnamed else name
     weights = _to_stereo(places, count) if places else None
     if weights is None:

@@ -96,7 +96,7 @@ class SoundStream:
     def _decoded(self, until: float) -> Iterator[tuple[float | None, Float32[np.ndarray, "n channels"]]]:
         """Each frame's time and samples."""
         for packet in packets(self._container, self.stream):
-            if packet.pts is not None and packet.time_base and packet.pts * packet.time_base > until:
+            if until < math.inf and packet.pts is not None and packet.pts * float(packet.time_base or 0) > until:
                 return
             try:
                 frames = packet.decode()

@@ -10,6 +10,8 @@ from av.sidedata.sidedata import Type
 from jaxtyping import UInt8
 from PIL import Image
 
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.colour import VIDEO, Colours, colours_of
 from talkverse_jax.media.deinterlace import deinterlaced
 from talkverse_jax.media.media import packets
@@ -18,7 +20,9 @@ from talkverse_jax.media.rgb import converter, to_rgb
 # Encoders that round the shape of the picture write 1216:1215 and the like, and nobody sees it.
 _NEARLY_SQUARE = 0.005
 _STRANGEST = 4.0
-_UNSPECIFIED = 2  # matrix
+# Of ITU-T H.273, in which 2 is what is not said: the matrices that FFmpeg converts from.
+_MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)
+_UNSPECIFIED = 2
 _LARGE = 720
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -44,7 +48,11 @@ class Screen:
         return (across, down) if _orientation(frame).transposed else (down, across)
 
     def picture(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
-        """The frame as it is seen; where it is transparent, white shows through."""
+        """The frame as it is seen; where it is transparent, white shows through.
+
+        Raises:
+          BadSample: its colours cannot be told.
+        """
         colours = _colours(frame)
         pixels = to_rgb(frame) if colours.ordinary else converter(colours, VIDEO)(frame)
         if (alpha := _alpha(frame)) is not None:
@@ -58,7 +66,11 @@ class Screen:
         return pixels[:: -1 if orientation.upside_down else 1, :: -1 if orientation.mirrored else 1]
 
     def notes(self, frame: av.VideoFrame) -> tuple[str, ...]:
-        """What is changed or assumed in showing it, a few words each."""
+        """What is changed or assumed in showing it, a few words each.
+
+        Raises:
+          BadSample: its colours cannot be told.
+        """
         notes, colours = [], _colours(frame)
         if not colours.ordinary:
             notes.append(colours.note)
@@ -93,15 +105,36 @@ def decoded(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Vi
 
 
 def video_frames(container: InputContainer) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
-    """The frames of an open video in order of showing, as (seconds, picture)."""
+    """The frames of an open video in order of showing, as (seconds, picture).
+
+    Raises:
+      UserError: its colours cannot be told.
+    """
     stream = container.streams.video[0]
     screen = Screen(stream)
-    for frame in deinterlaced(decoded(container, stream)):
-        yield frame.time, screen.picture(frame)
+    try:
+        for frame in deinterlaced(decoded(container, stream)):
+            yield frame.time, screen.picture(frame)
+    except BadSample as error:
+        raise UserError(f"{container.name}: {error.reason} ({error.detail}); convert it first") from None
 
 
 def _colours(frame: av.VideoFrame) -> Colours:
+    """Raises:
+    BadSample: FFmpeg cannot tell what they are.
+    """
+    if not frame.format.is_rgb and frame.colorspace not in _MATRICES:
+        raise BadSample("unusual colours", f"matrix {frame.colorspace} of ITU-T H.273")
+    if frame.color_trc == frame.colorspace == _UNSPECIFIED and _has(frame, Type.DOVI_METADATA):
+        raise BadSample("unusual colours", "Dolby Vision without a base layer")
     return colours_of(frame.color_primaries, frame.color_trc, frame.colorspace)
+
+
+def _has(frame: av.VideoFrame, kind: Type) -> bool:
+    try:
+        return kind in frame.side_data
+    except ValueError:  # among it is something that PyAV does not know
+        return False
 
 
 def _guesses_matrix(frame: av.VideoFrame) -> bool:

@@ -68,7 +68,7 @@ def _stored(picture: np.ndarray, format: str, matrix: int, full_range: bool) -> 
     frame = av.VideoFrame.from_ndarray(picture, format=wide)
     if format.startswith(("rgb", "gbr", "bgr")):
         return frame.reformat(format=format)
-    known = {1: 1, 2: 5, 5: 5, 6: 5, 9: 9}[matrix]  # FFmpeg's own numbers of matrices
+    known = {1: 1, 2: 5, 5: 5, 6: 5, 9: 9, 14: 9}[matrix]  # FFmpeg's own numbers of matrices
     stored = frame.reformat(
         format=format,
         dst_colorspace=known,

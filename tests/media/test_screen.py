@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.media import open_media
 from talkverse_jax.media.screen import video_frames
 from talkverse_jax.media.source_video import SourceVideo
@@ -44,6 +45,15 @@ def test_ordinary_colours(tmp_path, smooth, format, full_range, matrix):
     [image] = frames(path)
     assert error(image, smooth) < (1.7 if format == "yuv420p" else 1.0)
     assert notes(path) == ()
+
+
+def test_colours_that_nobody_can_tell_are_refused_by_name(tmp_path, smooth):
+    """YCgCo, constant luminance, ICtCp: FFmpeg has no conversion."""
+    path = write_pictures(tmp_path / "a.mkv", [smooth] * 2, matrix=14)
+    with pytest.raises(UserError, match=r"a.mkv: cannot be dubbed: unusual colours \(matrix 14 of ITU-T H.273\)"):
+        SourceVideo(path)
+    with pytest.raises(UserError, match=r"a.mkv: unusual colours \(matrix 14 of ITU-T H.273\); convert it first"):
+        frames(path)
 
 
 def test_large_video_without_a_matrix_is_said(tmp_path):

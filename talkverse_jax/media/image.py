@@ -1,6 +1,7 @@
 """Reading the picture that is to speak."""
 
 import math
+import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,19 @@ from talkverse_jax.media.rgb import converter
 
 # A face needs some pixels; anything below is a tracking pixel or an icon.
 SHORTEST_SIDE = 32
+
+# What Pillow's and libheif's readers raise for damaged files.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+)
 
 _ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}
 
@@ -51,6 +65,7 @@ def read_image(path: str | Path, say: Callable[[str], Any] = lambda note: None) 
         raise UserError(f"{path}: what a camera's sensor saw, not developed; save it as PNG or JPEG")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of damaged tags, which nobody needs
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with _open(file) as image:
                 check_sides(path, *image.size, "picture")
@@ -67,8 +82,9 @@ def read_image(path: str | Path, say: Callable[[str], Any] = lambda note: None) 
         raise UserError(
             f"{path}: more than {(Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels; scale it down first"
         ) from None
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's readers raise for damaged files
-        raise UserError(f"{path}: damaged or cut short ({error}); save the picture again") from None
+    except _DAMAGED as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: damaged or cut short ({why}); save the picture again") from None
 
 
 def check_sides(path: str | Path, width: int, height: int, what: str) -> None:

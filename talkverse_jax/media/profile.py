@@ -38,7 +38,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, say: Callable[[str], Any]
         if _is_srgb(profile, image.mode):
             return image.convert("RGB")
         result = _applied(image, parsed)
-    except (ImageCms.PyCMSError, OSError):
+    except (ImageCms.PyCMSError, OSError, TypeError):
         say("its colour profile is damaged, ignored")
         return image.convert("RGB")
     say(f"colours of its profile ({_name(parsed)}), converted to sRGB")

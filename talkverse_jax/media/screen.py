@@ -94,7 +94,8 @@ def decoded(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Vi
 
     (FFmpeg's own decoder of VP8 and VP9 leaves it out.)
     """
-    other = _WITH_ALPHA.get(stream.codec.name) if stream.metadata.get("alpha_mode") == "1" else None
+    codec = stream.codec_context and stream.codec_context.name
+    other = _WITH_ALPHA.get(codec) if stream.metadata.get("alpha_mode") == "1" else None
     if other is None:
         for packet in packets(container, stream):
             yield from packet.decode()

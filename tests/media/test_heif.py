@@ -133,6 +133,27 @@ def test_damaged_heic_is_one_line(tmp_path, smooth):
         read_image(tmp_path / "b.heic")
 
 
+@pytest.mark.parametrize("name", ["a.heic", "a.avif", "a.png", "a.tif"])
+def test_whatever_is_damaged_is_read_or_refused_in_one_line(tmp_path, smooth, name):
+    """A hundred files with some bytes changed or cut off, a profile among them."""
+    image = Image.fromarray(smooth)
+    image.info["icc_profile"] = icc.rgb_profile("Display P3", P3)
+    if name == "a.heic":
+        pillow_heif.from_pillow(image).save(tmp_path / name)
+    else:
+        image.save(tmp_path / name, icc_profile=image.info["icc_profile"])
+    whole, random = (tmp_path / name).read_bytes(), np.random.default_rng(0)
+    for _ in range(100):
+        data = bytearray(whole)
+        for place in random.integers(min(len(data), 900), size=random.integers(1, 12)):
+            data[place] = random.integers(256)
+        (tmp_path / name).write_bytes(data[: random.integers(len(data) // 2, 2 * len(data))])
+        try:
+            read_image(tmp_path / name)
+        except UserError as error:
+            assert str(error).startswith(str(tmp_path / name)) and "\n" not in str(error)
+
+
 def test_its_library_is_loaded_for_heic_alone(tmp_path, smooth):
     Image.fromarray(smooth).save(tmp_path / "a.png")
     code = f"""

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.sounds import pulses, write_sound
 from tests.videos import write_video
@@ -43,6 +46,15 @@ def _video(name: str, how: str, codec: str) -> Kind:
     return Kind(name, how, lambda path: write_video(path, 0.4, size=(64, 64), rate=16000, sound_codec=codec))
 
 
+def _picture(name: str, **options) -> Kind:
+    def write(path: Path) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+        image = Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC)
+        (pillow_heif.from_pillow(image) if name.endswith(".heic") else image).save(path, **options)
+
+    return Kind(name, "picture", write)
+
+
 KINDS = [
     _sound("a.wav", "pcm_s16le"),
     _sound("f.wav", "pcm_f32le"),
@@ -56,6 +68,13 @@ KINDS = [
     _sound("a.ts", "aac", 44100),
     _sound("a.avi", "libmp3lame", 44100),
     _sound("a.aiff", "pcm_s16be"),
+    _picture("a.jpg"),
+    _picture("a.png"),
+    _picture("a.webp"),
+    _picture("a.gif"),
+    _picture("a.tiff", compression="tiff_lzw"),
+    _picture("a.avif"),
+    _picture("a.heic"),
     _video("a.mp4", "training", "aac"),
     _video("a.mkv", "dubbed", "pcm_f32le"),
 ]

@@ -24,6 +24,11 @@ def names(kind: str = ".") -> list[str]:
     return sorted(file.stem for file in (folder() / kind).glob("*.toml"))
 
 
+def is_preset(name: str | Path) -> bool:
+    """Whether a name is that of a preset and of no file."""
+    return not on_disk(expanded(name)).is_file() and (folder() / f"{name}.toml").is_file()
+
+
 def find(name: str | Path, kind: str = ".") -> Path:
     """The file of that path, or the preset of that name.
 

@@ -197,13 +197,13 @@ class TrainMachine:
     """How the network is run: numbers, memory, devices."""
 
     dtype: Literal["bfloat16", "float32"] = option(
-        "number type of matrix products and of what is not trained; the rest is float32",
+        "number type of matrix products and of weights that are not trained; everything else is float32",
         group="machine",
         default="bfloat16",
     )
     remat: Remat = option(
-        "what is computed again on the way back; full: all of a block, for the least memory; dots: all but its linear "
-        "layers; none: nothing",
+        "what the backward pass computes again instead of keeping it; full: whole blocks, for the least memory; dots: "
+        "all but linear layers; none: nothing",
         group="machine",
         default="full",
     )

@@ -271,7 +271,7 @@ BAD = {
     "file as weights": ({"weights": ROOT / "LICENSE"}, "LICENSE: is a file; give the folder of converted weights"),
     "nothing": ({"output": ""}, "--output is empty; give a path"),
     "no lora": ({"lora_ckpt": "nothing.safetensors"}, "nothing.safetensors: no such file"),
-    "no axis": ({"mesh": "dta=2"}, "mesh: 'dta=2' is no axis=size"),
+    "no axis": ({"mesh": "dta=2"}, "--mesh 'dta=2' is no axis=size"),
     "too many branches": ({"mesh": "data=4,context=-1"}, "a video has 2 branches to split; give data=2 at most"),
     "too few heads": ({"mesh": "tensor=4,context=-1"}, "tensor=4 does not divide 2 heads"),
     "no tpu": ({"attention": "splash"}, "--attention splash: it runs on TPUs, not on a cpu; choose auto or xla"),

@@ -29,7 +29,10 @@ def test_sizes_of_a_model_of_24_heads(text, devices, sizes):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("dta=2", "'dta=2' is no axis=size; give such as data=2,context=-1 (axes: data, fsdp"),
+        (
+            "dta=2",
+            "'dta=2' is no axis=size; give such as data=2,context=-1, or a preset of",
+        ),
         ("data=2,data=4", "data is given twice"),
         ("ulysses=8", "ulysses=8 is a part of context; give context too"),
         ("data=two", "'data=two' is no axis=size"),

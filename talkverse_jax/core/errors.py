@@ -64,7 +64,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, UserError):
         return f"error: {error}", 2
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 130
+        return ": ".join(["interrupted", *map(str, error.args)]), 130
     if isinstance(error, OSError) and error.filename and error.errno in _REMEDIES:
         return f"error: {error.filename}: {error.strerror}; {_REMEDIES[error.errno]}", 2
     return None

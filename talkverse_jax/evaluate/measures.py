@@ -16,7 +16,8 @@ from talkverse_jax.evaluate.sound import FPS, RATE, Sync, loudness, sync
 from talkverse_jax.media.audio import read_audio
 from talkverse_jax.media.buckets import Fit
 from talkverse_jax.media.fit import bring
-from talkverse_jax.media.media import open_media, video_frames
+from talkverse_jax.media.media import open_media
+from talkverse_jax.media.screen import video_frames
 
 FEWER = 3  # frames that the first clip of a video is shorter by
 STILL = 0.15  # pixels of a picture of 128: a mouth that varies less stands still
@@ -141,7 +142,8 @@ def read_talk(path: str | Path, reference: UInt8[np.ndarray, "h w 3"] | None = N
         raise UserError(f"{path}: has {len(frames)} frames; give a video of a second or more")
     shown = np.stack(frames)
     who = shown[0] if reference is None else bring(reference, shown.shape[1:3], fit)
-    return Talk(Path(path).stem, shown, loudness(read_audio(path, RATE).samples, np.array(times)), who)
+    sound = read_audio(path, RATE, since=times[0]).samples
+    return Talk(Path(path).stem, shown, loudness(sound, np.array(times) - times[0]), who)
 
 
 def _smaller(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:

@@ -30,6 +30,7 @@ class SourceVideo:
       frames: of the video, at 25 a second.
       height, width: as it is shown.
       has_sound: whether it has a sound of its own.
+      notes: what is changed or assumed in reading it, a few words each.
     """
 
     def __init__(self, path: str | Path, end: VideoEnd = "hold", fit: Fit = "pad"):
@@ -48,7 +49,7 @@ class SourceVideo:
         except BadSample as error:
             raise self._error(error) from None
         self.start, self.frames = probe.start, max(1, probe.frames)
-        self.height, self.width = probe.height, probe.width
+        self.height, self.width, self.notes = probe.height, probe.width, probe.notes
         check_sides(path, self.width, self.height, "video")
 
     def read(self, first: int, count: int, size: tuple[int, int]) -> UInt8[np.ndarray, "count H W 3"]:

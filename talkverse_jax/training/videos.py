@@ -7,7 +7,7 @@ from typing import Any
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import SILENT, Reporter
-from talkverse_jax.data.catalogue import Catalogue, VideoRules, describe, make_catalogue
+from talkverse_jax.data.catalogue import Catalogue, VideoRules, describe, describe_notes, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.skipped import Skipped
@@ -57,6 +57,8 @@ def look_at(
     barrier("catalogue", timeout=None)  # the others find what process 0 has seen, where they share the folder
     found = found or look()
     told.say(describe(found))
+    for line in describe_notes(found):
+        told.say(line)
     skipped.rows(found.rejected, len(rows))
     if not found.entries:
         raise UserError(f"{', '.join(metadata)}: no video is left; see {skipped.path} for why")

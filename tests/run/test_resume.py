@@ -123,6 +123,7 @@ def test_a_finished_video_is_left_alone(arguments, capsys):  # noqa: F811
     run(arguments | {"resume": "true"})
     assert f"{arguments['output']} is finished already" in capsys.readouterr().err
     assert arguments["output"].stat().st_mtime_ns == before
-    run(arguments | {"resume": "true", "num_clip": 1})  # another one
-    assert "nothing to go on from" in capsys.readouterr().err
-    assert arguments["output"].stat().st_mtime_ns > before
+    with pytest.raises(SystemExit):
+        run(arguments | {"resume": "true", "num_clip": 1})
+    assert "talk.mp4: of another video: --num_clip was 2, not 1; give the same, or leave" in capsys.readouterr().err
+    assert arguments["output"].stat().st_mtime_ns == before

@@ -11,7 +11,8 @@ from talkverse_jax.core import tree
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.training import TRAINING
-from talkverse_jax.media.media import open_media, video_frames
+from talkverse_jax.media.media import open_media
+from talkverse_jax.media.screen import video_frames
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.run.worker import make_video

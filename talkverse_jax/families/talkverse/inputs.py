@@ -13,6 +13,7 @@ from talkverse_jax.media.audio import SoundFile, open_sound
 from talkverse_jax.media.buckets import choose, choose_exact
 from talkverse_jax.media.fit import Framing, framing, to_unit
 from talkverse_jax.media.image import is_video, read_image
+from talkverse_jax.media.media import same_file
 from talkverse_jax.media.source_video import SourceVideo
 from talkverse_jax.pipeline.job import Job
 
@@ -66,18 +67,23 @@ def read(job: Job) -> TalkVerseInputs:
       UserError: a file cannot be used, or no sound is given.
     """
     files, settings = job.files, job.settings
+    notes: list[str] = []
     if is_video(files.image):
         video = SourceVideo(files.image, settings.video_end, settings.fit)
+        notes.extend(video.notes)
         framed = _framing(settings, video.height, video.width)
         picture = video.read(0, 1, framed.frame)[0]
     else:
-        video, image = None, read_image(files.image)
+        video, image = None, read_image(files.image, notes.append)
         framed = _framing(settings, *image.shape[:2])
         picture = framed(image)
     track = _track(files, video)
     shared = [f.name for f in dataclasses.fields(settings) if f.name not in _OWN and f.metadata["decides"]]
     shape = (framed.frame, video is not None, tuple(getattr(settings, name) for name in shared))
-    return TalkVerseInputs(picture, video, track, shape, (*_told(files.image, framed), *track.notices))
+    if not framed.is_whole:
+        notes.append(f"{framed}{', --fit crop or exact leaves none' if framed.bars else ''}")
+    told = (f"{files.image}: {'; '.join(notes)}",) if notes else ()
+    return TalkVerseInputs(picture, video, track, shape, (*told, *track.notices))
 
 
 def _framing(settings: Settings, height: int, width: int) -> Framing:
@@ -87,17 +93,10 @@ def _framing(settings: Settings, height: int, width: int) -> Framing:
 
 
 def _track(files: Files, video: SourceVideo | None) -> SoundFile:
-    if files.audio is not None:
+    if files.audio is not None and not (video and same_file(files.audio, files.image)):
         return open_sound(files.audio)
     if video is None:
         raise UserError("missing; give the sound to be spoken (only a video to dub brings its own)", field="audio")
     if not video.has_sound:
         raise UserError(f"{files.image}: has no sound of its own; give the one to be spoken (--audio)")
     return open_sound(files.image, since=video.start)
-
-
-def _told(path: str, framed: Framing) -> tuple[str, ...]:
-    """What is lost or added by the shape of the video, if anything is."""
-    if framed.is_whole:
-        return ()
-    return (f"{path}: {framed}{', --fit crop or exact leaves none' if framed.bars else ''}",)

@@ -145,6 +145,30 @@ def test_a_bad_item_is_one_line(flags, tmp_path, monkeypatch):
     assert run(flags) == 0 and len(results(flags)) == 2
 
 
+def test_what_failed_in_a_run_that_was_stopped_is_tried_again(flags, tmp_path, monkeypatch, capsys):
+    rows = write_items(tmp_path, 2).read_text()
+    late = {"id": "late", "image": str(ROOT / "assets/face.png"), "audio": "late.wav", "prompt": ""}
+    flags["batch"].write_text(rows + json.dumps(late) + "\n")
+
+    def stop(worker, ready):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workers.Worker, "_make", stop)
+        assert run(flags) == 130
+        said = capsys.readouterr().err
+        assert "late: " in said and "late.wav: no such file" in said
+        assert said.endswith("interrupted: the finished videos are kept; the same command makes the others\n")
+        assert run(flags) == 130  # the process that found it lives, so it is believed
+        said = capsys.readouterr().err
+        assert "3 videos, 0 of them done before, 1 failed\nlate: " in said
+    shutil.copy(tmp_path / "1.wav", tmp_path / "late.wav")
+    monkeypatch.setattr("talkverse_jax.run.batch.results.is_gone", lambda process: process["pid"] == os.getpid())
+    assert run(flags) == 0
+    assert "3 videos, 0 of them done before\n" in capsys.readouterr().err
+    assert results(flags)["late"]["state"] == "done"
+
+
 @pytest.mark.slow
 def test_an_item_that_fails_while_it_is_made_ends_nothing(flags, tmp_path, monkeypatch):
     write_items(tmp_path, 3)
@@ -194,7 +218,7 @@ def test_videos_of_one_shape_come_together_and_are_of_one_length(flags, tmp_path
     ]  # fmt: skip
 
 
-def test_packs_have_one_size_whatever_the_fit(flags, tmp_path):
+def test_packs_have_one_size_whatever_the_fit(tmp_path):
     """A picture of 16:9: padded and cropped it has the bucket's size, in its own shape another."""
     Image.new("RGB", (1920, 1080)).save(tmp_path / "wide.png")
     path = write_items(tmp_path, 5, image="wide.png")
@@ -288,7 +312,7 @@ def test_a_folder_without_a_list(flags, tmp_path, capsys):
     "text, message",
     [
         (b"[", "line 1, column 2: not JSON"),
-        ("{}\né".encode("latin-1"), "line 2: byte 0xe9 is not UTF-8; save it as plain text in UTF-8"),
+        ("{}\né".encode("latin-1"), "line 2: byte 0xe9 is not UTF-8"),
         (b'{"id": "a"}\n\nword', "line 3, column 1: not JSON"),
         (b"[]", "no items"),
         (b'[{"id": "a"}, {"id": "a"}]', "two items"),

@@ -307,7 +307,7 @@ def _other_size(folder: Path) -> None:
     "damage, message",
     [
         (lambda folder: (folder / "manifest.json").unlink(), "not converted weights"),
-        (lambda folder: shutil.rmtree(folder / "vae"), "convert_torch_weights.py"),
+        (lambda folder: shutil.rmtree(folder / "vae"), "talkverse-jax convert"),
         (lambda folder: shutil.rmtree(folder / "audio" / "parameters"), "damaged"),
         (_other_size, "text width"),
         (lambda folder: (folder / "text/tokenizer/tokenizer.json").unlink(), "tokenizer.json: no such file"),

@@ -29,6 +29,7 @@ class Component:
       dtype: what its parameters are converted to unless told otherwise.
       split: how it is split over devices when videos are made: an encoder by its layers, a transformer by its
         sequence (`SAMPLING`); None: by its pictures, on a mesh of its own.
+      to_published: the published name of a layer or tensor by its name in diffusers' files; others stay.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Component:
     real_size: Callable[[], Any]
     dtype: str
     split: Rules | None = ENCODING
+    to_published: Callable[[str], str] = lambda name: name
 
     def abstract(
         self,

@@ -8,8 +8,11 @@ rule stands for one path element (a layer's number) and is the same text on both
 
 import dataclasses
 import re
+from typing import overload
 
 import numpy as np
+
+from talkverse_jax.weights.lazy import LazyTensor, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +23,14 @@ class TensorLayout:
     squeeze: tuple[int, ...] = ()
     transpose: tuple[int, ...] | None = None
 
-    def from_torch(self, array: np.ndarray) -> np.ndarray:
-        array = np.squeeze(array, self.squeeze) if self.squeeze else array
+    @overload
+    def from_torch(self, array: np.ndarray) -> np.ndarray: ...
+
+    @overload
+    def from_torch(self, array: LazyTensor) -> LazyTensor: ...
+
+    def from_torch(self, array: Tensor) -> Tensor:
+        array = array.squeeze(self.squeeze) if self.squeeze else array
         return array.transpose(self.transpose) if self.transpose else array
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:

@@ -157,7 +157,7 @@ def _run(output: Path, family: str, plan: _Conversion, reporter: Reporter) -> No
             field="output",
         )
     for note in plan.published.notes:
-        reporter.say(f"{plan.name}: {plan.published.where}: {note}")
+        reporter.say(f"{plan.name}: {note}")
     begin = time.perf_counter()
     hashing = manifest.Hashing(plan.published.files)
     hashing.start()

@@ -52,18 +52,19 @@ def understand(mapped: MappedTensors, component: Component, config: Any) -> Unde
     Raises:
       UserError: they are quantised in a way that is not read, or one stands there twice.
     """
-    path = mapped.paths[0]
+    path, *more = mapped.paths
+    where = path.parent if more else path
     own, prefix, others = _own(mapped.tensors, component.prefixes)
     plain = quantised.plain(own, _metadata(mapped), path)
     tensors, renamed = _renamed(plain.tensors, component, config, path)
     notes = []
     if mapped.kind or plain.kind:
-        notes.append(f"{mapped.kind or plain.kind}, turned to float32 and then rounded once")
+        notes.append(f"{where}: {mapped.kind or plain.kind}, turned to float32 and then rounded once")
     if others:
-        notes.append(f"{len(others)} tensors of other models passed over ({others[0]}, ...)")
+        notes.append(f"{where}: {len(others)} tensors of other models passed over ({others[0]}, ...)")
     if renamed:
         theirs, ours = renamed[0]
-        notes.append(f"{len(renamed)} tensors have another program's names ({theirs} for {ours}, ...)")
+        notes.append(f"{where}: {len(renamed)} tensors have another program's names ({theirs} for {ours}, ...)")
     kinds = (mapped.kind, plain.kind, f"under {prefix}" if prefix else "", "other names" if renamed else "")
     return Understood(
         tensors=tensors,

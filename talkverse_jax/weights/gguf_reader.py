@@ -17,7 +17,7 @@ MAGIC = b"GGUF"
 _READ = ("F32", "F16", "BF16", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
 _ORIGINAL_SHAPE = "comfy.gguf.orig_shape."  # before a writer gave it rows that its blocks divide
 _BLOCK = 1024**2  # numbers dequantised at once; K-quants take eight times their room meanwhile
-_BROKEN = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, OSError, MemoryError)
+_BROKEN = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, OSError)
 
 
 def read_gguf(path: str | Path) -> tuple[dict[str, Tensor], str]:
@@ -70,10 +70,10 @@ def _shape(reader: "GGUFReader", tensor: "ReaderTensor", path: Path) -> tuple[in
 
 
 def _lazy(tensor: "ReaderTensor", shape: tuple[int, ...]) -> LazyTensor:
-    as_stored = tuple(reversed(tensor.shape.tolist())) == shape
+    has_rows = len(shape) > 1 and tuple(reversed(tensor.shape.tolist())) == shape
 
     def rows(part: slice) -> np.ndarray:
-        if as_stored and shape:
+        if has_rows:
             return _dequantised(tensor.data[part], tensor.tensor_type, (-1, *shape[1:]))
         whole = _dequantised(tensor.data, tensor.tensor_type, shape)
         return whole[part] if shape else whole

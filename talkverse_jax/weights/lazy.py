@@ -73,13 +73,16 @@ def scaled(array: np.ndarray, scale: np.ndarray) -> LazyTensor:
     Raises:
       ValueError: it is of another shape.
     """
-    if scale.size not in (1, len(array) if array.ndim else 1):
+    count = len(array) if array.ndim else 1
+    if scale.size not in (1, count):
         raise ValueError(f"a scale of {list(scale.shape)} for {list(array.shape)}")
-    factors = np.broadcast_to(scale.reshape(-1).astype(np.float32), (len(array) if array.ndim else 1,))
+    factors = np.broadcast_to(scale.reshape(-1).astype(np.float32), (count,))
 
     def rows(part: slice) -> np.ndarray:
         if not array.ndim:
             return array.astype(np.float32) * factors[0]
-        return array[part].astype(np.float32) * factors[part].reshape(-1, *(1,) * (array.ndim - 1))
+        numbers = array[part].astype(np.float32)
+        numbers *= factors[part].reshape(-1, *(1,) * (array.ndim - 1))
+        return numbers
 
     return LazyTensor(array.shape, np.dtype(np.float32), rows)

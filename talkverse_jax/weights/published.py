@@ -226,6 +226,7 @@ class Origin:
             copies |= small.read(folders, config, base.tensors)
         found = understand(base, component, config)
         first, *more = base.paths
+        made = tuple(place for place, copy in copies.items() if isinstance(copy, bytes))
         published = Published(
             component=component,
             config=config,
@@ -234,7 +235,7 @@ class Origin:
             where=str(first.parent if more else first),
             kind=found.kind,
             as_published=found.as_published,
-            notes=found.notes,
+            notes=(*found.notes, *(f"{first}: {place} was made from what it holds" for place in made)),
             base=base.files,
             index=base.index,
             copies=copies,

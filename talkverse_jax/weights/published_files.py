@@ -165,8 +165,11 @@ class Tokenizer:
             if name.rpartition(".")[2] == sentencepiece_model.TENSOR:
                 files = sentencepiece_model.tokenizer_files(np.asarray(value).tobytes(), name)
                 return {f"tokenizer/{file}": content for file, content in files.items()}
-        missing = folders[0] / self.folder
-        raise UserError(f"{missing / 'tokenizer.json'}: no such file; download the folder {self.folder} again")
+        missing = folders[0] / self.folder / "tokenizer.json"
+        raise UserError(
+            f"{missing}: no such file, nor a {sentencepiece_model.TENSOR} among the tensors; download the folder "
+            f"{self.folder} to there"
+        )
 
     def fetch(self, fetch: Fetch) -> None:
         for name in self.files:

@@ -7,6 +7,7 @@ rule stands for one path element (a layer's number) and is the same text on both
 """
 
 import dataclasses
+import functools
 import re
 from typing import overload
 
@@ -78,9 +79,13 @@ def linear(path: str, name: str) -> tuple[Rule, Rule]:
 
 
 def _match(pattern: str, text: str, separator: str) -> tuple[str, ...] | None:
-    expression = re.escape(pattern).replace(r"\*", rf"([^{re.escape(separator)}]+)")
-    found = re.fullmatch(expression, text)
+    found = _expression(pattern, separator).fullmatch(text)
     return found.groups() if found else None
+
+
+@functools.cache  # a table is gone through for every parameter
+def _expression(pattern: str, separator: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\*", rf"([^{re.escape(separator)}]+)"))
 
 
 def _fill(pattern: str, stars: tuple[str, ...]) -> str:

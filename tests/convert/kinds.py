@@ -19,6 +19,7 @@ from tests.conftest import CONFIGS
 
 TOY = CONFIGS.parent / "assets" / "toy"
 WAN = TOY / "Wan2.2-TI2V-5B"
+TRAINED = TOY / "talkverse_s2v_5b.safetensors"
 SIZES = FAMILY.configs_from_toml(CONFIGS / "model_toy.toml")
 Tensors = dict[str, np.ndarray]
 

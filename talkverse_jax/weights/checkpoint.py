@@ -18,7 +18,6 @@ from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.lazy import Tensor
 from talkverse_jax.weights.mapped import MappedTensors
 from talkverse_jax.weights.match import published_names
-from talkverse_jax.weights.safetensors_header import HeaderError, read_metadata
 
 PUBLISHED = "published"
 _ROWS = 4096  # compared at once
@@ -54,8 +53,9 @@ def understand(mapped: MappedTensors, component: Component, config: Any) -> Unde
     """
     path, *more = mapped.paths
     where = path.parent if more else path
-    own, prefix, others = _own(mapped.tensors, component.prefixes)
-    plain = quantised.plain(own, _metadata(mapped), path)
+    own, prefix, others = _own(mapped.tensors, component.prefixes, path)
+    metadata = {key: value for file in mapped.files for key, value in file.metadata.items()}
+    plain = quantised.plain(own, metadata, path, prefix)
     tensors, renamed = _renamed(plain.tensors, component, config, path)
     notes = []
     if mapped.kind or plain.kind:
@@ -75,29 +75,22 @@ def understand(mapped: MappedTensors, component: Component, config: Any) -> Unde
     )
 
 
-def _metadata(mapped: MappedTensors) -> dict[str, str]:
-    metadata: dict[str, str] = {}
-    for file in mapped.files:
-        try:
-            metadata |= read_metadata(file.header)
-        except HeaderError as error:
-            raise UserError(f"{file.path}: its header cannot be read: {error}; download it again") from None
-    return metadata
-
-
-def _own(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> tuple[Mapping[str, Tensor], str, list[str]]:
+def _own(
+    tensors: Mapping[str, Tensor], prefixes: tuple[str, ...], path: Path
+) -> tuple[Mapping[str, Tensor], str, list[str]]:
     """The component's tensors, what all their names began with, and the names of other models' tensors."""
     prefix = next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in tensors)), "")
     if not prefix:
         return tensors, "", []
     own, others = {}, []
     for name, value in tensors.items():
-        if name.startswith(prefix):
-            own[name.removeprefix(prefix)] = value
-        elif name.startswith(_PARTS):
+        if name.startswith(_PARTS) and not name.startswith(prefix):
             others.append(name)
-        else:
-            own[name] = value  # unknown to the model, as the report will say
+            continue
+        bare = name.removeprefix(prefix)  # one without it is unknown to the model, as the report will say
+        if bare in own:
+            raise UserError(f"{path}: holds {bare} with and without {prefix}; give another file")
+        own[bare] = value
     return own, prefix, others
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.weights import safetensors_io as safetensors
-from talkverse_jax.weights import sentencepiece_model
+from talkverse_jax.weights import sentencepiece_model, stand_ins
 from talkverse_jax.weights.json_table import read_table
 from talkverse_jax.weights.lazy import Tensor
 from talkverse_jax.weights.mapped import MappedTensors, read_one
@@ -159,8 +159,10 @@ class Tokenizer:
         del config
         for home in (folder / inside for folder in folders for inside in (self.folder, "tokenizer", ".")):
             if (home / "tokenizer.json").is_file():
-                read_table(home / "tokenizer.json")  # for its check
-                return {f"tokenizer/{name}": home / name for name in self.files if (home / name).is_file()}
+                found = {f"tokenizer/{name}": home / name for name in self.files if (home / name).is_file()}
+                for path in found.values():
+                    stand_ins.refuse(path)
+                return found
         for name, value in tensors.items():
             if name.rpartition(".")[2] == sentencepiece_model.TENSOR:
                 files = sentencepiece_model.tokenizer_files(np.asarray(value).tobytes(), name)

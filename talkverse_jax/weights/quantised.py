@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -57,17 +58,19 @@ class Plain:
     paths: tuple[Path, ...] = ()
 
 
-def plain(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> Plain:
+def plain(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path, prefix: str = "") -> Plain:
     """The tensors of a file as numbers; what they were multiplied with is not among them.
 
     Args:
       metadata: of its header.
       path: of the file, for messages, and for the map beside it.
+      prefix: what their names had before them in the file.
 
     Raises:
       UserError: they are of a format that is not read.
     """
-    _refuse(tensors, metadata, path)
+    _refuse(tensors, path)
+    _refuse_layers(tensors, _json(metadata.get(_LAYERS, "{}").encode()).get("layers"), path, prefix)
     if quanto.is_quanto(tensors):
         found, map_path = quanto.plain(tensors, path)
         return Plain(found, "quanto", True, (map_path,))
@@ -103,16 +106,20 @@ def _multiplied(weight: Tensor | None, scale: Tensor, name: str, path: Path) -> 
         raise UserError(f"{path}: {name} is {error}, a scale for each block, which is not read; {INSTEAD}") from None
 
 
-def _refuse(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> None:
+def _refuse(tensors: Mapping[str, Tensor], path: Path) -> None:
     for name, value in tensors.items():
         kind = next((kind for part, kind in _REFUSED.items() if name.endswith(part)), None)
         if kind or ".quant_state." in name:
             raise UserError(f"{path}: is quantised by {kind or 'bitsandbytes'} ({name}), which is not read; {INSTEAD}")
         if name.endswith(_MARK):
             _refuse_format(_json(np.asarray(value).tobytes()), name.removesuffix(_MARK), path)
-    layers = _json(metadata.get(_LAYERS, "{}").encode()).get("layers", {})
+
+
+def _refuse_layers(tensors: Mapping[str, Tensor], layers: Any, path: Path, prefix: str) -> None:
+    """The same by what the header tells of layers; of other models', nothing."""
     for name, told in layers.items() if isinstance(layers, dict) else ():
-        _refuse_format(told if isinstance(told, dict) else {"format": told}, name, path)
+        if f"{name.removeprefix(prefix)}.weight" in tensors:
+            _refuse_format(told if isinstance(told, dict) else {"format": told}, name, path)
 
 
 def _refuse_format(told: Mapping, name: str, path: Path) -> None:

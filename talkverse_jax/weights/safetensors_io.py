@@ -19,7 +19,14 @@ from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.paths import existing_file
 from talkverse_jax.weights import stand_ins
 from talkverse_jax.weights.json_table import read_table
-from talkverse_jax.weights.safetensors_header import DTYPES, MAX_BYTES, METADATA, HeaderError, parse_header
+from talkverse_jax.weights.safetensors_header import (
+    DTYPES,
+    MAX_BYTES,
+    METADATA,
+    HeaderError,
+    parse_header,
+    read_metadata,
+)
 
 _AGAIN = "download it again"
 
@@ -31,11 +38,13 @@ class SafetensorsFile:
     Attributes:
       path: of the file.
       header: its JSON header as it stands in the file.
+      metadata: what a writer put beside the tensors, such as `{"format": "pt"}`.
       tensors: views of the mapped file by name (read-only).
     """
 
     path: Path
     header: str
+    metadata: dict[str, str]
     tensors: dict[str, np.ndarray]
 
 
@@ -53,7 +62,7 @@ def read_file(path: str | Path) -> SafetensorsFile:
         header = _read_header(file, size, path)
         begin = 8 + len(header.encode())
         try:
-            places = parse_header(header)
+            places, metadata = parse_header(header), read_metadata(header)
         except HeaderError as error:
             raise UserError(f"{path}: its header cannot be read: {error}; {error.remedy}") from None
         needed = begin + max((place.end for place in places.values()), default=0)
@@ -64,14 +73,16 @@ def read_file(path: str | Path) -> SafetensorsFile:
     tensors = {
         name: mapped[place.start : place.end].view(place.dtype).reshape(place.shape) for name, place in places.items()
     }
-    return SafetensorsFile(path, header, tensors)
+    return SafetensorsFile(path, header, metadata, tensors)
 
 
 def _read_header(file: BinaryIO, size: int, path: Path) -> str:
     first = file.read(9)
     length = int.from_bytes(first[:8], "little")
-    if len(first) < 9 or first[8:] != b"{" or length > MAX_BYTES:
+    if len(first) < 9 or first[8:] != b"{":
         raise UserError(f"{path}: not a safetensors file; give one, or {_AGAIN}")
+    if length > MAX_BYTES:
+        raise UserError(f"{path}: not a safetensors file, or its header of {length:,} bytes is too long; give another")
     if length > size - 8:
         raise UserError(f"{path}: cut short within its header; {_AGAIN}")
     try:

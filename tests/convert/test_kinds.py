@@ -350,6 +350,22 @@ def test_integers_are_never_taken_for_weights(tmp_path, dtype):
     assert f"{report}    {LAYER}.weight: {np.dtype(dtype)}" in str(error.value)
 
 
+def test_what_the_header_tells_of_layers(expected, tmp_path):
+    """NVFP4 is refused where a layer of this model is such; what another model in the file is, does not matter."""
+    tensors = _under("model.diffusion_model.", published("dit")) | _under("vae.", published("vae"))
+    told = {"layers": {f"model.diffusion_model.{LAYER}": {"format": "nvfp4"}}}
+    path = save(tmp_path / "q.safetensors", tensors, {"_quantization_metadata": json.dumps(told)})
+    with pytest.raises(UserError, match=f"q.safetensors: model.diffusion_model.{LAYER} is of nvfp4, which is not read"):
+        converted(tmp_path / "w", "dit", dit_file=path)
+    assert_same(converted(tmp_path / "w", "vae", vae_file=path).arrays, expected["vae"])
+
+
+def test_a_tensor_with_and_without_its_prefix(tmp_path):
+    tensors = _under("diffusion_model.", published("dit")) | {f"{LAYER}.weight": published("dit")[f"{LAYER}.weight"]}
+    with pytest.raises(UserError, match=f"x.safetensors: holds {LAYER}.weight with and without diffusion_model.; give"):
+        converted(tmp_path / "w", "dit", dit_file=save(tmp_path / "x.safetensors", tensors))
+
+
 def test_the_report_stays_two_sided(tmp_path):
     tensors = _under("diffusion_model.", published("dit"))
     tensors["diffusion_model.vace_blocks.0.weight"] = tensors.pop(f"diffusion_model.{LAYER}.weight")
@@ -365,3 +381,6 @@ def test_a_pointer_in_the_published_folder(tmp_path):
     (folder / "Wan2.2_VAE.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 2818839170\n")
     with pytest.raises(UserError, match=r"Wan2.2_VAE\.pth: is a Git LFS pointer to a file of 2,818,839,170 bytes"):
         converted(tmp_path / "w", "vae", ckpt_dir=folder)
+    (folder / "google" / "umt5-xxl" / "tokenizer.json").write_bytes(b"<html>")
+    with pytest.raises(UserError, match=r"tokenizer\.json: is a web page, not the file"):
+        converted(tmp_path / "w", "text", ckpt_dir=folder)

@@ -37,6 +37,7 @@ _NESTED = ("state_dict", "model", "module")  # keys under which training program
 _MAX_NESTING = 4
 _MAX_LIST_BYTES = 4 * 1024**2  # a list of ten thousand tensors
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and of the extra field
+_ZIP_END, _ZIP_END_WITHIN = b"PK\x05\x06", 22 + 2**16  # of a whole one, and how far from its end at most
 _BAD_ZIP = (zipfile.BadZipFile, struct.error, ArithmeticError, LookupError, NotImplementedError, ValueError)
 
 
@@ -67,7 +68,8 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
         reason = "".join(filter(str.isprintable, str(error)))
         raise UserError(f"{path}: its list of tensors is damaged ({reason}); {_AGAIN}") from None
     except (*_BAD_ZIP, OSError):
-        raise UserError(f"{path}: cut short or damaged; {_AGAIN}") from None
+        what = "damaged" if _ZIP_END in mapped[-_ZIP_END_WITHIN:] else "cut short"
+        raise UserError(f"{path}: {what}; {_AGAIN}") from None
     return _tensors(tree, path)
 
 

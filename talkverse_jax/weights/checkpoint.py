@@ -58,8 +58,10 @@ def understand(mapped: MappedTensors, component: Component, config: Any) -> Unde
     plain = quantised.plain(own, metadata, path, prefix)
     tensors, renamed = _renamed(plain.tensors, component, config, path)
     notes = []
-    if mapped.kind or plain.kind:
+    if mapped.kind or plain.changed:
         notes.append(f"{where}: {mapped.kind or plain.kind}, turned to float32 and then rounded once")
+    elif plain.kind:
+        notes.append(f"{where}: {plain.kind}, read as numbers")
     if others:
         notes.append(f"{where}: {len(others)} tensors of other models passed over ({others[0]}, ...)")
     if renamed:

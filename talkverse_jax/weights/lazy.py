@@ -68,13 +68,13 @@ def scaled(array: np.ndarray, scale: np.ndarray) -> LazyTensor:
     """`array * scale` in float32.
 
     Args:
-      scale: one number, or as many as rows, in whatever shape says so.
+      scale: one number, or one a row: [rows] or [rows, 1, ...].
 
     Raises:
       ValueError: it is of another shape.
     """
     count = len(array) if array.ndim else 1
-    if scale.size not in (1, count):
+    if scale.size != 1 and (scale.size != count or scale.shape[0] != count):
         raise ValueError(f"a scale of {list(scale.shape)} for {list(array.shape)}")
     factors = np.broadcast_to(scale.reshape(-1).astype(np.float32), (count,))
 

@@ -24,7 +24,7 @@ from tests.convert.kinds import q8_0, save_gguf
 
 TORCH = Path(__file__).parent / "files" / "nested.pth"
 GIGABYTE = 1024**3
-CASES = [40, pytest.param(10_000, marks=pytest.mark.slow)]
+CASES = [25, pytest.param(10_000, marks=pytest.mark.slow)]
 
 _NUMBERS = st.one_of(
     st.integers(0, 16), st.integers(), st.just(2**60), st.just(-1), st.booleans(), st.floats(), st.none(), st.text()

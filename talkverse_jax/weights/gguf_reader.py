@@ -33,12 +33,9 @@ def read_gguf(path: str | Path) -> tuple[dict[str, Tensor], str]:
     unknown = [kind for kind in kinds if kind not in _READ]
     if unknown:
         raise UserError(f"{path}: has tensors of {', '.join(unknown)}; only {', '.join(_READ)} are read")
-    tensors: dict[str, Tensor] = {}
-    for tensor in reader.tensors:
-        name = str(tensor.name)
-        if not name.isprintable():
-            raise UserError(f"{path}: has a tensor whose name cannot be printed; download it again")
-        tensors[name] = _lazy(tensor, _shape(reader, tensor, path))
+    if not all(tensor.name.isprintable() for tensor in reader.tensors):
+        raise UserError(f"{path}: has a tensor whose name cannot be printed; download it again")
+    tensors: dict[str, Tensor] = {tensor.name: _lazy(tensor, _shape(reader, tensor, path)) for tensor in reader.tensors}
     return tensors, ", ".join(kinds)
 
 
@@ -49,8 +46,8 @@ def _opened(path: Path) -> "GGUFReader":
         raise UserError(f"{path}: GGUF needs the package gguf; pip install gguf (or talkverse_jax[gguf])") from None
     try:
         reader = GGUFReader(path)
-        if any(tensor.data.nbytes != tensor.n_bytes for tensor in reader.tensors):
-            raise ValueError("a tensor ends behind the file")
+        if any(tensor.data.nbytes != tensor.n_bytes or not tensor.n_bytes for tensor in reader.tensors):
+            raise ValueError("a tensor ends behind the file, or is none")
     except _BROKEN:
         raise UserError(f"{path}: cut short or damaged; download it again") from None
     return reader
@@ -61,7 +58,7 @@ def _shape(reader: "GGUFReader", tensor: "ReaderTensor", path: Path) -> tuple[in
     field = reader.get_field(_ORIGINAL_SHAPE + tensor.name)
     if field is None:
         return stored
-    shape = tuple(int(field.parts[place][0]) for place in field.data)
+    shape = tuple(int(length) for place in field.data for length in field.parts[place][:1])
     if min(shape, default=0) < 0 or np.prod([*shape], dtype=object) != np.prod([*stored], dtype=object):
         raise UserError(
             f"{path}: {tensor.name} is {list(stored)}, which cannot be {list(shape)[:8]}; download it again"

@@ -152,7 +152,8 @@ def test_damaged_pth(tmp_path, cases):
 @pytest.mark.parametrize("cases", CASES)
 def test_damaged_gguf(tmp_path, cases):
     stored, _ = q8_0(np.ones((2, 64)))
-    path = save_gguf(tmp_path / "good.gguf", {"a": (stored, "Q8_0"), "b": (np.ones((6, 8), np.float32), "F32")})
+    tensors = {"a": (stored, "Q8_0"), "b": (np.ones((6, 8), np.float32), "F32")}
+    path = save_gguf(tmp_path / "good.gguf", tensors, {"b": (2, 3, 8)})
 
     def read(path: Path) -> None:
         tensors, _ = read_gguf(path)

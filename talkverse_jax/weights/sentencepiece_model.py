@@ -12,10 +12,10 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.weights.tiny_tokenizer import END, SPACE, TRANSFORMERS
 
 TENSOR = "spiece_model"
 
-_SPACE, _END = "▁", "</s>"
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3  # of the model
 _TEXT, _SCORE, _TYPE = 1, 2, 3  # of a piece
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6  # types of pieces
@@ -41,16 +41,9 @@ def tokenizer_files(model: bytes, where: str) -> dict[str, bytes]:
         if not isinstance(error, _BROKEN) and type(error) is not Exception:
             raise
         raise UserError(f"{where}: not a SentencePiece model of T5's kind; give the tokenizer's folder") from None
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "<pad>",
-        "eos_token": _END,
-        "unk_token": "<unk>",
-        "model_max_length": 512,
-    }
     return {
         "tokenizer.json": tokenizer.to_str().encode(),
-        "tokenizer_config.json": (json.dumps(config, indent=2) + "\n").encode(),
+        "tokenizer_config.json": (json.dumps(TRANSFORMERS, indent=2) + "\n").encode(),
     }
 
 
@@ -63,7 +56,7 @@ def _tokenizer(model: bytes) -> Tokenizer:
     pieces = [_piece(value) for number, value in fields if number == _PIECES]
     types = [kind for _, _, kind in pieces]
     vocabulary = [(text, score) for text, score, _ in pieces]
-    end = [text for text, _ in vocabulary].index(_END)
+    end = [text for text, _ in vocabulary].index(END)
 
     tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=types.index(_UNKNOWN), byte_fallback=_BYTE in types))
     tokenizer.add_special_tokens(
@@ -74,9 +67,9 @@ def _tokenizer(model: bytes) -> Tokenizer:
     if charsmap := normalizer.get(_CHARSMAP):
         steps.insert(0, normalizers.Precompiled(charsmap))
     tokenizer.normalizer = normalizers.Sequence(steps)
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="always")
-    tokenizer.decoder = decoders.Metaspace(replacement=_SPACE, prepend_scheme="always")
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {_END}", special_tokens=[(_END, end)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, end)])
     return tokenizer
 
 

@@ -1,7 +1,9 @@
 """The names that other programs have for the models' tensors.
 
 The VAEs' were compared with diffusers' own script, `convert_wan_to_diffusers.py` of 2026-08-23: all 196 names of Wan2.2
-and all 194 of Wan2.1 are the same.
+and all 194 of Wan2.1 are the same. The toy's VAE, written under these names, loaded strictly into `AutoencoderKLWan`
+and gave the same video to 3.7e-6 (of 1.0) and the same latents to 5.0e-5 (of 3.0); its text encoder in
+`UMT5EncoderModel` the same states to 4.4e-6 (of 3.3). (2026-11-27, float32 on a CPU.)
 """
 
 import functools

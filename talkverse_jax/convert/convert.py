@@ -156,6 +156,8 @@ def _run(output: Path, family: str, plan: _Conversion, reporter: Reporter) -> No
             f"{output}: {plan.name} needs {size(plan.nbytes)}, {size(free)} are free; make room, or give another",
             field="output",
         )
+    for note in plan.published.notes:
+        reporter.say(f"{plan.name}: {note}")
     begin = time.perf_counter()
     hashing = manifest.Hashing(plan.published.files)
     hashing.start()
@@ -171,6 +173,7 @@ def _run(output: Path, family: str, plan: _Conversion, reporter: Reporter) -> No
             sources=hashing.sources(),
             lora=plan.lora,
             version=talkverse_jax.__version__,
+            kind=plan.published.kind,
         )
         store.commit(output, plan.name, entry, family)
     reporter.say(_summary(plan, written - begin, time.perf_counter() - written))
@@ -180,7 +183,10 @@ def _write_small_files(folder: Path, published: Published) -> None:
     write_json(folder / store.CONFIG, to_dict(published.config))
     for place, source in published.copies.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, folder / place)
+        if isinstance(source, bytes):
+            (folder / place).write_bytes(source)
+        else:
+            shutil.copyfile(source, folder / place)
     if published.exportable:
         write_json(folder / store.HEADERS, headers_of(published))
 

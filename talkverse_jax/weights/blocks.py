@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from talkverse_jax.weights.lazy import Tensor
+
 
 @dataclasses.dataclass(frozen=True)
 class RowBlocks:
@@ -27,15 +29,15 @@ class RowBlocks:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def cast(array: np.ndarray, dtype: np.dtype | None = None) -> RowBlocks:
+def cast(array: Tensor, dtype: np.dtype | None = None) -> RowBlocks:
     """A (mapped) array in another dtype, or as it is."""
     dtype = array.dtype if dtype is None else np.dtype(dtype)
-    rows = (lambda part: array[part]) if array.ndim else (lambda _: array)
+    rows = (lambda part: array[part]) if array.ndim else (lambda _: np.asarray(array))
     return RowBlocks(array.shape, dtype, lambda part: rows(part).astype(dtype, copy=False))
 
 
 def add_product(
-    array: Float[np.ndarray, "rows columns"],
+    array: Float[Tensor, "rows columns"],
     left: Float[np.ndarray, "rows rank"],
     right: Float[np.ndarray, "rank columns"],
     scale: float,

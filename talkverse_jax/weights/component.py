@@ -29,6 +29,8 @@ class Component:
       dtype: what its parameters are converted to unless told otherwise.
       split: how it is split over devices when videos are made: an encoder by its layers, a transformer by its
         sequence (`SAMPLING`); None: by its pictures, on a mesh of its own.
+      to_published: the published name of a layer or tensor by its name in diffusers' files; others stay.
+      prefixes: what its names begin with in files of several models.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Component:
     real_size: Callable[[], Any]
     dtype: str
     split: Rules | None = ENCODING
+    to_published: Callable[[str], str] = lambda name: name
+    prefixes: tuple[str, ...] = ()
 
     def abstract(
         self,

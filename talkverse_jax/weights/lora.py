@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.tree import Flat
 from talkverse_jax.weights import blocks, match
+from talkverse_jax.weights.lazy import Tensor
 from talkverse_jax.weights.rule import LINEAR, Rule, find_rule
 from talkverse_jax.weights.safetensors_io import read_file
 
@@ -30,7 +31,7 @@ class Pair:
     a: Float[np.ndarray, "r in"]
     b: Float[np.ndarray, "out r"]
 
-    def blocks(self, kernel: Float[np.ndarray, "in out"], scale: float, dtype=None) -> blocks.RowBlocks:
+    def blocks(self, kernel: Float[Tensor, "in out"], scale: float, dtype=None) -> blocks.RowBlocks:
         """The layer's kernel in our layout with the pair added, by blocks of rows."""
         return blocks.add_product(kernel, self.a.T, self.b.T, scale, dtype)
 

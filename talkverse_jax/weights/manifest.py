@@ -49,6 +49,7 @@ class Entry:
       sources: the files it was converted from.
       lora: None where no pairs came with it.
       version: of this program.
+      kind: what those files were: "published", or how they differed from that.
     """
 
     dtype: str
@@ -56,6 +57,7 @@ class Entry:
     sources: tuple[Source, ...]
     lora: LoRA | None
     version: str
+    kind: str = "published"
 
 
 Manifest = dict[str, Entry]

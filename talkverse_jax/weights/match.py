@@ -12,6 +12,7 @@ from jax.sharding import Sharding
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.weights.lazy import Tensor
 from talkverse_jax.weights.rule import Rule, find_rule
 
 
@@ -20,6 +21,9 @@ class TensorInfo(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,23 +44,27 @@ class Match:
       missing: `(our path, PyTorch name)` the model needs and the files lack.
       unexpected: names in the files that no parameter takes.
       misshapen: `(name, shape in the file, shape the model needs)`, both in PyTorch's layout.
+      integers: `(name, dtype)` of what fits but holds no floats: of a quantised file, which would load as noise.
     """
 
     pairs: tuple[Matched, ...]
     missing: tuple[tuple[str, str], ...]
     unexpected: tuple[str, ...]
     misshapen: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    integers: tuple[tuple[str, np.dtype], ...] = ()
 
     @property
     def complete(self) -> bool:
-        return not (self.missing or self.unexpected or self.misshapen)
+        return not (self.missing or self.unexpected or self.misshapen or self.integers)
 
     def report(self, limit: int = 20) -> str:
         """Every difference, by side; at most `limit` lines a side."""
         lines = _some("missing in the files (the model needs it)", [n for _, n in self.missing], limit)
         lines += _some("unknown to the model (the files have it)", list(self.unexpected), limit)
         shapes = [f"{n}: {list(have)} in the file, {list(need)} needed" for n, have, need in self.misshapen]
-        return "\n".join(lines + _some("of another shape", shapes, limit))
+        lines += _some("of another shape", shapes, limit)
+        integers = [f"{n}: {dtype}" for n, dtype in self.integers]
+        return "\n".join(lines + _some("of whole numbers, where the model has floats (quantised?)", integers, limit))
 
 
 def _some(title: str, names: list[str], limit: int) -> list[str]:
@@ -71,6 +79,17 @@ def torch_shapes(parameters: tree.Flat, rules: tuple[Rule, ...]) -> dict[str, tu
         rule, names = find_rule(rules, path)
         shapes[names[0]] = torch_shape(rule, leaf.shape)
     return shapes
+
+
+def published_names(parameters: tree.Flat, rules: tuple[Rule, ...]) -> dict[str, str]:
+    """The published name, by each name that files are known to have for it."""
+    tables = (find_rule(rules, path)[1] for path in parameters)
+    return {name: names[0] for names in tables for name in names}
+
+
+def has_floats(tensor: TensorInfo) -> bool:
+    """Whether its numbers can be a model's."""
+    return tensor.dtype.kind not in "biuc"
 
 
 def torch_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -91,7 +110,7 @@ def match(
       tensors: the files' tensors by PyTorch name.
       ignore: shell patterns of names in the files that the model is known not to use.
     """
-    pairs, missing, misshapen, taken = [], [], [], set()
+    pairs, missing, misshapen, integers, taken = [], [], [], [], set()
     for path, leaf in parameters.items():
         rule, names = find_rule(rules, path)
         name = next((n for n in names if n in tensors), None)
@@ -102,16 +121,18 @@ def match(
         need = torch_shape(rule, leaf.shape)
         if tuple(tensors[name].shape) != need:
             misshapen.append((name, tuple(tensors[name].shape), need))
+        elif not has_floats(tensors[name]):
+            integers.append((name, tensors[name].dtype))
         else:
             pairs.append(Matched(path, name, rule))
     left = sorted(n for n in set(tensors) - taken if not any(fnmatch.fnmatchcase(n, p) for p in ignore))
-    return Match(tuple(pairs), tuple(missing), tuple(left), tuple(misshapen))
+    return Match(tuple(pairs), tuple(missing), tuple(left), tuple(misshapen), tuple(integers))
 
 
 def load_torch(
     module: tree.Model,
     rules: tuple[Rule, ...],
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, Tensor],
     where: str,
     ignore: tuple[str, ...] = (),
     place: Callable[[str, tuple[int, ...]], Sharding] | None = None,
@@ -132,7 +153,7 @@ def load_torch(
 
     def load(pair: Matched) -> jax.Array:
         leaf = parameters[pair.path]
-        array = jnp.asarray(pair.rule.layout.from_torch(tensors[pair.name]), leaf.dtype)
+        array = jnp.asarray(np.asarray(pair.rule.layout.from_torch(tensors[pair.name])), leaf.dtype)
         return jax.device_put(array, place(pair.path, leaf.shape)) if place else array
 
     return tree.with_parameters(module, {pair.path: load(pair) for pair in found.pairs})

@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.weights import lora
+from talkverse_jax.weights import lora, match
 from talkverse_jax.weights import safetensors_io as safetensors
+from talkverse_jax.weights.checkpoint import PUBLISHED, understand
 from talkverse_jax.weights.component import Component
-from talkverse_jax.weights.published_files import Shapes, SmallFiles, TensorFiles
+from talkverse_jax.weights.lazy import Tensor
+from talkverse_jax.weights.mapped import read_one
+from talkverse_jax.weights.published_files import Copies, Shapes, SmallFiles, TensorFiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +46,13 @@ class Repository:
         """Its own name."""
         return self.name.rpartition("/")[2]
 
-    def locate(self, sources: Any, component: str) -> Path:
+    def locate(self, sources: Any, component: str, or_else: str = "") -> Path:
         """The folder on this machine.
 
         Args:
           sources: the family's flags.
           component: what it is needed for, for the error.
+          or_else: what may be given instead, likewise.
 
         Raises:
           UserError: the flag is missing, or no folder is there.
@@ -58,10 +62,10 @@ class Repository:
             nested = Path(outer, self.folder)
             path = str(nested) if nested.is_dir() else None
         if not path:
-            raise UserError(f"missing; give the folder of {self.name} to convert {component}", field=self.flag)
+            raise UserError(f"missing; give the folder of {self.name} to convert {component}{or_else}", field=self.flag)
         if not Path(path).is_dir():
             what = "is a file" if Path(path).is_file() else "no such folder"
-            raise UserError(f"{path}: {what}; give the folder of {self.name}", field=self.flag)
+            raise UserError(f"{path}: {what}; give the folder of {self.name}{or_else}", field=self.flag)
         return Path(path)
 
 
@@ -144,26 +148,32 @@ class Published:
       component, config: what it is, and of what size.
       tensors: what its parameters come from, by PyTorch name.
       files: all files that it comes from.
+      kind: what they are, see `checkpoint.Understood`.
+      as_published: whether they hold these very numbers under these very names, and nothing else.
+      notes: what was assumed or changed of them, for people.
       where: the tensors are from, for messages.
       base: the safetensors files that hold the (base) model; none where it is published otherwise.
       index: of these, where there is one.
       trained: the file that was trained upon it.
       pairs: LoRA pairs by layer.
       replaced: tensors of the base model that trained ones replace.
-      copies: files to copy, by their place in the component's folder.
+      copies: files to copy, or what to write, by their place in the component's folder.
     """
 
     component: Component
     config: Any
-    tensors: Mapping[str, np.ndarray]
+    tensors: Mapping[str, Tensor]
     files: tuple[Path, ...]
     where: str
+    kind: str = PUBLISHED
+    as_published: bool = True
+    notes: tuple[str, ...] = ()
     base: tuple[safetensors.SafetensorsFile, ...] = ()
     index: Path | None = None
     trained: safetensors.SafetensorsFile | None = None
     pairs: Mapping[str, lora.Pair] = dataclasses.field(default_factory=dict)
-    replaced: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    copies: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    replaced: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    copies: Copies = dataclasses.field(default_factory=dict)
 
     @property
     def tensor_files(self) -> tuple[Path, ...]:
@@ -173,7 +183,7 @@ class Published:
     @property
     def exportable(self) -> bool:
         """Whether the safetensors files can be written again from what is converted."""
-        return bool(self.base) and not self.component.ignored
+        return bool(self.base) and self.as_published and not self.component.ignored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +196,8 @@ class Origin:
       beside: other files that it needs.
       adapter: what was trained upon it.
       random: how to make random weights of it.
+      file_flag: of the family's `Sources`, that names one file to take the tensors from instead.
+      diffusers: how its tensors lie in the repository as diffusers publishes it.
     """
 
     repository: Repository
@@ -193,6 +205,8 @@ class Origin:
     beside: tuple[SmallFiles, ...] = ()
     adapter: AdapterFile | None = None
     random: RandomTensors = RandomTensors()
+    file_flag: str | None = None
+    diffusers: TensorFiles | None = None
 
     def open(self, component: Component, config: Any, sources: Any) -> Published:
         """Find and map the files of a component.
@@ -204,24 +218,45 @@ class Origin:
         Raises:
           UserError: a flag or file is missing, or a file is damaged or another one than it should be.
         """
-        folder = self.repository.locate(sources, component.name)
+        file, folders = self._places(component.name, sources)
         path = self.adapter.locate(sources, component.name) if self.adapter else None
-        copies: dict[str, Path] = {}
+        base = self._layout(folders[0]).read(folders[0]) if file is None else read_one(file)
+        copies: dict[str, Path | bytes] = {}
         for small in self.beside:
-            copies |= small.read(folder, config)
-        base = self.tensors.read(folder)
+            copies |= small.read(folders, config, base.tensors)
+        found = understand(base, component, config)
         first, *more = base.paths
+        made = tuple(place for place, copy in copies.items() if isinstance(copy, bytes))
         published = Published(
             component=component,
             config=config,
-            tensors=base.tensors,
-            files=(*base.paths, *copies.values()),
-            where=str(folder if more else first),
+            tensors=found.tensors,
+            files=(*base.paths, *found.paths, *(copy for copy in copies.values() if isinstance(copy, Path))),
+            where=str(first.parent if more else first),
+            kind=found.kind,
+            as_published=found.as_published,
+            notes=(*found.notes, *(f"{first}: {place} was made from what it holds" for place in made)),
             base=base.files,
             index=base.index,
             copies=copies,
         )
         return published if path is None else _with_trained(published, path)
+
+    def _places(self, component: str, sources: Any) -> tuple[Path | None, list[Path]]:
+        """The file that a flag names, and the folders in which what a model needs besides may lie."""
+        file = getattr(sources, self.file_flag) if self.file_flag else None
+        or_else = f", or a file as --{self.file_flag}" if self.file_flag else ""
+        if file and not getattr(sources, self.repository.flag):
+            return Path(file), [Path(file).parent]
+        folder = self.repository.locate(sources, component, or_else)
+        return (Path(file), [folder, Path(file).parent]) if file else (None, [folder])
+
+    def _layout(self, folder: Path) -> TensorFiles:
+        if not (folder / "model_index.json").is_file():
+            return self.tensors
+        if self.diffusers is None:
+            raise UserError(f"{folder}: is a diffusers repository; give the folder of {self.repository.name}")
+        return self.diffusers
 
     def download(self, root: Path, fetch: Callable[[str, str, Path], Path]) -> dict[str, str]:
         """Fetch the files.
@@ -244,6 +279,11 @@ class Origin:
 
 def _with_trained(published: Published, path: Path) -> Published:
     trained = safetensors.read_file(path)
+    integers = [name for name, value in trained.tensors.items() if not match.has_floats(value)]
+    if integers:
+        raise UserError(
+            f"{path}: {integers[0]} is of {trained.tensors[integers[0]].dtype}, not of floats; give another"
+        )
     whole, pairs = lora.split(trained.tensors, str(path))
     base = published.tensors
     return dataclasses.replace(

@@ -7,7 +7,7 @@ Tensors are in `Safetensors` or a `TorchFile`; beside them lie a `Tokenizer` and
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,30 +15,16 @@ import numpy as np
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.weights import safetensors_io as safetensors
+from talkverse_jax.weights import sentencepiece_model, stand_ins
+from talkverse_jax.weights.json_table import read_table
+from talkverse_jax.weights.lazy import Tensor
+from talkverse_jax.weights.mapped import MappedTensors, read_one
 from talkverse_jax.weights.tiny_tokenizer import save_tiny_tokenizer
-from talkverse_jax.weights.torch_reader import read_torch
 from talkverse_jax.weights.torch_writer import write_torch
 
 Fetch = Callable[[str], Path]  # brings a file of a repository onto this machine
 Shapes = Mapping[str, tuple[np.dtype, tuple[int, ...]]]  # by PyTorch name
 Values = Callable[[Shapes], Iterator[np.ndarray]]  # of such tensors, in order
-
-
-@dataclasses.dataclass(frozen=True)
-class MappedTensors:
-    """Tensors of one model, mapped and not read.
-
-    Attributes:
-      tensors: by PyTorch name.
-      paths: the files that hold them, then an index of them.
-      files: the safetensors files among them.
-      index: the index, where there is one.
-    """
-
-    tensors: dict[str, np.ndarray]
-    paths: tuple[Path, ...]
-    files: tuple[safetensors.SafetensorsFile, ...] = ()
-    index: Path | None = None
 
 
 class TensorFiles(Protocol):
@@ -66,11 +52,13 @@ class Safetensors:
     Attributes:
       shards: that it is published in; all ways are read.
       or_torch: a file of PyTorch that may stand in its place.
+      inside: a folder in the repository that they lie in.
     """
 
     stem: str
     shards: int = 1
     or_torch: str | None = None
+    inside: str = ""
 
     @property
     def _single(self) -> str:
@@ -82,6 +70,7 @@ class Safetensors:
         return f"{self.stem}.safetensors.index.json"
 
     def read(self, folder: Path) -> MappedTensors:
+        folder = folder / self.inside
         if self.or_torch and (folder / self.or_torch).is_file() and not (folder / self._single).is_file():
             return TorchFile(self.or_torch).read(folder)
         files = tuple(safetensors.read_shards(folder, self.stem))
@@ -113,12 +102,14 @@ class Safetensors:
 
 @dataclasses.dataclass(frozen=True)
 class TorchFile:
-    """One file of PyTorch."""
+    """One file of PyTorch, or its tensors as safetensors under the same name."""
 
     file: str
 
     def read(self, folder: Path) -> MappedTensors:
-        return MappedTensors(read_torch(folder / self.file), (folder / self.file,))
+        path = folder / self.file
+        other = path.with_suffix(".safetensors")
+        return read_one(other if other.is_file() and not path.is_file() else path)
 
     def fetch(self, fetch: Fetch) -> None:
         fetch(self.file)
@@ -127,17 +118,19 @@ class TorchFile:
         write_torch(folder / self.file, shapes, values(shapes))
 
 
+Copies = Mapping[str, Path | bytes]  # files to copy, or what to write, by their place in the component's folder
+
+
 class SmallFiles(Protocol):
     """What lies beside the tensors."""
 
-    def read(self, folder: Path, config: Any) -> dict[str, Path]:
+    def read(self, folders: Sequence[Path], config: Any, tensors: Mapping[str, Tensor]) -> Copies:
         """Check the files.
 
         Args:
+          folders: where they may lie; the first that has them counts.
           config: the component's.
-
-        Returns:
-          Those to copy, by their place in the component's folder.
+          tensors: of the component's files, in which they may lie too.
 
         Raises:
           UserError: one is missing, or of another model.
@@ -153,17 +146,32 @@ class SmallFiles(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """A folder of transformers' tokenizer files; it becomes `tokenizer/`. With random weights comes a tiny one."""
+    """A folder of transformers' tokenizer files; it becomes `tokenizer/`. With random weights comes a tiny one.
+
+    In its place may stand a diffusers repository's `tokenizer`, or the files alone, or a SentencePiece model among the
+    tensors, as ComfyUI stores it.
+    """
 
     folder: str
     files: tuple[str, ...] = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
 
-    def read(self, folder: Path, config: Any) -> dict[str, Path]:
+    def read(self, folders: Sequence[Path], config: Any, tensors: Mapping[str, Tensor]) -> Copies:
         del config
-        home = folder / self.folder
-        if not (home / "tokenizer.json").is_file():
-            raise UserError(f"{home / 'tokenizer.json'}: no such file; download the folder {self.folder} again")
-        return {f"tokenizer/{name}": home / name for name in self.files if (home / name).is_file()}
+        for home in (folder / inside for folder in folders for inside in (self.folder, "tokenizer", ".")):
+            if (home / "tokenizer.json").is_file():
+                found = {f"tokenizer/{name}": home / name for name in self.files if (home / name).is_file()}
+                for path in found.values():
+                    stand_ins.refuse(path)
+                return found
+        for name, value in tensors.items():
+            if name.rpartition(".")[2] == sentencepiece_model.TENSOR:
+                files = sentencepiece_model.tokenizer_files(np.asarray(value).tobytes(), name)
+                return {f"tokenizer/{file}": content for file, content in files.items()}
+        missing = folders[0] / self.folder / "tokenizer.json"
+        raise UserError(
+            f"{missing}: no such file, nor a {sentencepiece_model.TENSOR} among the tensors; download the folder "
+            f"{self.folder} to there"
+        )
 
     def fetch(self, fetch: Fetch) -> None:
         for name in self.files:
@@ -190,17 +198,10 @@ class JsonFile:
     content: Callable[[Any], dict[str, Any]]
     copied: bool = False
 
-    def read(self, folder: Path, config: Any) -> dict[str, Path]:
-        path = folder / self.file
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file; download the folder again") from None
-        except ValueError as error:
-            raise UserError(f"{path}: not JSON ({error}); download it again") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{path}: not a table of values; download it again")
-        self.check(values, config, str(path))
+    def read(self, folders: Sequence[Path], config: Any, tensors: Mapping[str, Tensor]) -> Copies:
+        del tensors
+        path = folders[0] / self.file
+        self.check(read_table(path), config, str(path))
         return {self.file: path} if self.copied else {}
 
     def fetch(self, fetch: Fetch) -> None:

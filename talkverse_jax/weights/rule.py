@@ -7,9 +7,13 @@ rule stands for one path element (a layer's number) and is the same text on both
 """
 
 import dataclasses
+import functools
 import re
+from typing import overload
 
 import numpy as np
+
+from talkverse_jax.weights.lazy import LazyTensor, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +24,14 @@ class TensorLayout:
     squeeze: tuple[int, ...] = ()
     transpose: tuple[int, ...] | None = None
 
-    def from_torch(self, array: np.ndarray) -> np.ndarray:
-        array = np.squeeze(array, self.squeeze) if self.squeeze else array
+    @overload
+    def from_torch(self, array: np.ndarray) -> np.ndarray: ...
+
+    @overload
+    def from_torch(self, array: LazyTensor) -> LazyTensor: ...
+
+    def from_torch(self, array: Tensor) -> Tensor:
+        array = array.squeeze(self.squeeze) if self.squeeze else array
         return array.transpose(self.transpose) if self.transpose else array
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
@@ -69,9 +79,13 @@ def linear(path: str, name: str) -> tuple[Rule, Rule]:
 
 
 def _match(pattern: str, text: str, separator: str) -> tuple[str, ...] | None:
-    expression = re.escape(pattern).replace(r"\*", rf"([^{re.escape(separator)}]+)")
-    found = re.fullmatch(expression, text)
+    found = _expression(pattern, separator).fullmatch(text)
     return found.groups() if found else None
+
+
+@functools.cache  # a table is gone through for every parameter
+def _expression(pattern: str, separator: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\*", rf"([^{re.escape(separator)}]+)"))
 
 
 def _fill(pattern: str, stars: tuple[str, ...]) -> str:

@@ -1,6 +1,6 @@
 """safetensors files: mapped for reading, streamed for writing; single, in shards, with or without an index.
 
-A file is a length (8 bytes, little-endian), a JSON header {name: {dtype, shape, data_offsets}} and the data.
+A file is a length (8 bytes, little-endian), a JSON header (`safetensors_header.py`) and the data.
 """
 
 import dataclasses
@@ -11,32 +11,24 @@ import re
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import ml_dtypes
 import numpy as np
 
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.paths import existing_file
+from talkverse_jax.weights import stand_ins
+from talkverse_jax.weights.json_table import read_table
+from talkverse_jax.weights.safetensors_header import (
+    DTYPES,
+    MAX_BYTES,
+    METADATA,
+    HeaderError,
+    parse_header,
+    read_metadata,
+)
 
 _AGAIN = "download it again"
-DTYPES = {
-    "F64": np.dtype(np.float64),
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
-    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
-    "I64": np.dtype(np.int64),
-    "I32": np.dtype(np.int32),
-    "I16": np.dtype(np.int16),
-    "I8": np.dtype(np.int8),
-    "U64": np.dtype(np.uint64),
-    "U32": np.dtype(np.uint32),
-    "U16": np.dtype(np.uint16),
-    "U8": np.dtype(np.uint8),
-    "BOOL": np.dtype(np.bool_),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +38,13 @@ class SafetensorsFile:
     Attributes:
       path: of the file.
       header: its JSON header as it stands in the file.
+      metadata: what a writer put beside the tensors, such as `{"format": "pt"}`.
       tensors: views of the mapped file by name (read-only).
     """
 
     path: Path
     header: str
+    metadata: dict[str, str]
     tensors: dict[str, np.ndarray]
 
 
@@ -58,53 +52,43 @@ def read_file(path: str | Path) -> SafetensorsFile:
     """Map a file.
 
     Raises:
-      UserError: missing, not safetensors, or truncated (told from its size, before any tensor is read).
+      UserError: missing, a pointer or a page in its place, not safetensors, damaged, or cut short (told from its size,
+        before any tensor is read).
     """
     path = existing_file(path, "a .safetensors file")
+    stand_ins.refuse(path)
     size = path.stat().st_size
     with path.open("rb") as file:
+        header = _read_header(file, size, path)
+        begin = 8 + len(header.encode())
         try:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > size - 8:
-                raise ValueError("no room for a header")
-            header = file.read(length).decode()
-            entries = parse_header(header)
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{path}: not a safetensors file, or truncated; {_AGAIN}") from None
-        needed = 8 + length + max((entry.end for entry in entries.values()), default=0)
+            places, metadata = parse_header(header), read_metadata(header)
+        except HeaderError as error:
+            raise UserError(f"{path}: its header cannot be read: {error}; {error.remedy}") from None
+        needed = begin + max((place.end for place in places.values()), default=0)
         if size != needed:
-            raise UserError(f"{path}: {size:,} bytes long, {needed:,} by its header (truncated?); {_AGAIN}")
-        mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)[8 + length :]
+            what = "cut short" if size < needed else "it has too much"
+            raise UserError(f"{path}: {size:,} bytes long, {needed:,} by its header: {what}; {_AGAIN}")
+        mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)[begin:]
     tensors = {
-        name: mapped[entry.start : entry.end].view(entry.dtype).reshape(entry.shape) for name, entry in entries.items()
+        name: mapped[place.start : place.end].view(place.dtype).reshape(place.shape) for name, place in places.items()
     }
-    return SafetensorsFile(path, header, tensors)
+    return SafetensorsFile(path, header, metadata, tensors)
 
 
-@dataclasses.dataclass(frozen=True)
-class TensorPlace:
-    """Where a tensor lies behind the header."""
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-
-def parse_header(header: str) -> dict[str, TensorPlace]:
-    """The tensors a header lists, in the order of their data.
-
-    Raises:
-      ValueError, KeyError, TypeError, AttributeError: it is damaged.
-    """
-    entries = {}
-    for name, value in json.loads(header).items():
-        if name != "__metadata__":
-            entry = TensorPlace(DTYPES[value["dtype"]], tuple(value["shape"]), *value["data_offsets"])
-            if entry.start < 0 or entry.end - entry.start != entry.dtype.itemsize * math.prod(entry.shape):
-                raise ValueError(f"{name}: offsets and shape disagree")
-            entries[name] = entry
-    return dict(sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)))
+def _read_header(file: BinaryIO, size: int, path: Path) -> str:
+    first = file.read(9)
+    length = int.from_bytes(first[:8], "little")
+    if len(first) < 9 or first[8:] != b"{":
+        raise UserError(f"{path}: not a safetensors file; give one, or {_AGAIN}")
+    if length > MAX_BYTES:
+        raise UserError(f"{path}: not a safetensors file, or its header of {length:,} bytes is too long; give another")
+    if length > size - 8:
+        raise UserError(f"{path}: cut short within its header; {_AGAIN}")
+    try:
+        return (first[8:] + file.read(length - 1)).decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: its header cannot be read: it is not UTF-8; {_AGAIN}") from None
 
 
 def read_shards(folder: str | Path, stem: str) -> list[SafetensorsFile]:
@@ -149,12 +133,9 @@ def read_index(path: Path) -> dict[str, str]:
     Raises:
       UserError: it is damaged.
     """
-    try:
-        shards = json.loads(path.read_text())["weight_map"]
-        if not all(Path(name).name == name for name in shards.values()):
-            raise ValueError("a path")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: not an index of safetensors shards; delete it and {_AGAIN}") from None
+    shards = read_table(path).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(n, str) and Path(n).name == n for n in shards.values()):
+        raise UserError(f"{path}: not an index of safetensors shards; delete it and {_AGAIN}")
     return shards
 
 
@@ -184,7 +165,7 @@ def merge(files: Iterable[SafetensorsFile]) -> dict[str, np.ndarray]:
 def make_header(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]], metadata: dict[str, str]) -> str:
     """A header for tensors of these dtypes and shapes, one behind the other."""
     names = {dtype: name for name, dtype in DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": metadata}
+    header: dict[str, Any] = {METADATA: metadata}
     start = 0
     for name, (dtype, shape) in shapes.items():
         end = start + dtype.itemsize * math.prod(shape)

@@ -7,6 +7,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 SPACE = "▁"
+TRANSFORMERS = {  # what AutoTokenizer needs beside `tokenizer.json`
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "pad_token": PAD,
+    "eos_token": END,
+    "unk_token": UNKNOWN,
+    "model_max_length": 512,
+}
 
 # Frequent pieces of English; what they lack is spelt in letters, and what ASCII lacks in bytes.
 _WORDS = (
@@ -43,11 +50,4 @@ def save_tiny_tokenizer(folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tiny_tokenizer().save(str(folder / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": PAD,
-        "eos_token": END,
-        "unk_token": UNKNOWN,
-        "model_max_length": 512,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps(TRANSFORMERS, indent=2) + "\n")

@@ -4,9 +4,8 @@ Such a file is a zip of a pickle and of raw storages. A pickle can name any func
 only the few names that tensors need are known here, and each stands for code of ours.
 """
 
-import io
+import math
 import mmap
-import pickle
 import struct
 import zipfile
 from collections import OrderedDict
@@ -19,6 +18,7 @@ import numpy as np
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import existing_file
+from talkverse_jax.weights import plain_pickle, stand_ins
 
 _AGAIN = "get the file from its publisher again"
 _DTYPES = {
@@ -34,19 +34,11 @@ _DTYPES = {
     "BoolStorage": np.bool_,
 }
 _NESTED = ("state_dict", "model", "module")  # keys under which training programs put the tensors
+_MAX_NESTING = 4
+_MAX_LIST_BYTES = 4 * 1024**2  # a list of ten thousand tensors
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and of the extra field
-_BROKEN = (  # what a damaged pickle makes Python raise
-    pickle.UnpicklingError,
-    EOFError,
-    struct.error,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
+_ZIP_END, _ZIP_END_WITHIN = b"PK\x05\x06", 22 + 2**16  # of a whole one, and how far from its end at most
+_BAD_ZIP = (zipfile.BadZipFile, struct.error, ArithmeticError, LookupError, NotImplementedError, ValueError)
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
@@ -57,6 +49,7 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
         tensors in dicts, or a tensor that reaches outside its storage.
     """
     path = existing_file(path, "a .pth file")
+    stand_ins.refuse(path)
     with path.open("rb") as file:
         magic = file.read(4)
         if magic[:2] == b"\x80\x02":
@@ -66,22 +59,33 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         archive = _Archive(path, mapped)
-        tree = _Unpickler(archive).load()
-    except zipfile.BadZipFile:
-        raise UserError(f"{path}: truncated or damaged; {_AGAIN}") from None
-    except _BROKEN as error:
-        raise UserError(f"{path}: its list of tensors is damaged ({error}); {_AGAIN}") from None
+        data = archive.member("data.pkl")
+        if len(data) > _MAX_LIST_BYTES:
+            raise UserError(f"{path}: its list of tensors is {len(data):,} bytes long, more than is read; {_AGAIN}")
+        rebuilt = _Tensors(archive)
+        tree = plain_pickle.load(data.tobytes(), rebuilt.find, rebuilt.stored)
+    except plain_pickle.PickleError as error:
+        reason = "".join(filter(str.isprintable, str(error)))
+        raise UserError(f"{path}: its list of tensors is damaged ({reason}); {_AGAIN}") from None
+    except (*_BAD_ZIP, OSError):
+        what = "damaged" if _ZIP_END in mapped[-_ZIP_END_WITHIN:] else "cut short"
+        raise UserError(f"{path}: {what}; {_AGAIN}") from None
     return _tensors(tree, path)
 
 
 def _tensors(tree: Any, path: Path) -> dict[str, np.ndarray]:
-    if isinstance(tree, Mapping):
-        for key in _NESTED:
-            if isinstance(tree.get(key), Mapping):
-                return _tensors(tree[key], path)
-        found = {name: leaf for name, leaf in tree.items() if isinstance(leaf, np.ndarray)}
-        if found:
-            return found
+    for _ in range(_MAX_NESTING):
+        if not isinstance(tree, Mapping):
+            break
+        inner = next((tree[key] for key in _NESTED if isinstance(tree.get(key), Mapping)), None)
+        if inner is None:
+            found = {name: leaf for name, leaf in tree.items() if isinstance(leaf, np.ndarray)}
+            if not all(isinstance(name, str) and name.isprintable() for name in found):
+                raise UserError(f"{path}: has a tensor whose name is no text; {_AGAIN}")
+            if found:
+                return found
+            break
+        tree = inner
     raise UserError(f"{path}: holds no tensors by name; {_AGAIN}")
 
 
@@ -100,6 +104,11 @@ class _Archive:
         if self._root + "byteorder" in self._members and self.member("byteorder").tobytes() != b"little":
             raise UserError(f"{path}: written on a big-endian machine; save it again on another")
 
+    @property
+    def nbytes(self) -> int:
+        """Of the whole file."""
+        return len(self._bytes)
+
     def member(self, name: str) -> np.ndarray:
         """The bytes of `name`."""
         info = self._members[self._root + name]
@@ -113,44 +122,53 @@ class _Archive:
         return self._bytes[start : start + info.file_size]
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows tensors, and the containers a state dict is made of; anything else is refused by name."""
+class _Tensors:
+    """What a list of tensors may name: tensors, their storages, and the containers of a state dict."""
 
     def __init__(self, archive: _Archive):
         self._archive = archive
         self._storages: dict[str, np.ndarray] = {}
         self._known: dict[tuple[str, str], Any] = {
-            ("collections", "OrderedDict"): OrderedDict,
+            ("collections", "OrderedDict"): lambda: OrderedDict(),
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
             ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
-            ("torch", "Size"): tuple,
+            ("torch", "Size"): lambda sizes: tuple(sizes),
         } | {("torch", name): np.dtype(dtype) for name, dtype in _DTYPES.items()}
-        super().__init__(io.BytesIO(archive.member("data.pkl").tobytes()))
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find(self, module: str, name: str) -> Any:
+        """What stands for a function or class.
+
+        Raises:
+          UserError: it is none of those that are known.
+        """
         known = self._known.get((module, name))
         if known is None:
-            raise UserError(
-                f"{self._archive.path}: holds code ({module}.{name}); only tensors are read. " + _AGAIN.capitalize()
-            )
+            named = ascii(f"{module}.{name}")[1:-1][:100]
+            raise UserError(f"{self._archive.path}: holds code ({named}); only tensors are read. {_AGAIN.capitalize()}")
         return known
 
-    def persistent_load(self, identity: tuple) -> np.ndarray:
+    def stored(self, identity: Any) -> np.ndarray:
+        """The storage that a tensor lies in."""
         kind, dtype, key, _, size = identity
-        if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise pickle.UnpicklingError(f"unknown storage {identity}")
+        if kind != "storage" or not isinstance(dtype, np.dtype) or not isinstance(key, str):
+            raise plain_pickle.PickleError("an unknown kind of storage")
         if key not in self._storages:
             data = self._archive.member(f"data/{key}")
             if len(data) != size * dtype.itemsize:
-                raise pickle.UnpicklingError(f"storage {key} has {len(data)} bytes, not {size * dtype.itemsize}")
+                raise plain_pickle.PickleError(f"storage {key[:20]} has {len(data)} bytes, not {size * dtype.itemsize}")
             self._storages[key] = data.view(dtype)
         return self._storages[key]
 
     def _tensor(self, storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None) -> np.ndarray:
-        if metadata:
-            raise pickle.UnpicklingError(f"a tensor with {metadata}")
+        if metadata or not isinstance(storage, np.ndarray):
+            raise plain_pickle.PickleError("a tensor of an unknown kind")
+        if any(type(number) is not int for number in (offset, *shape, *strides)):
+            raise plain_pickle.PickleError("a tensor whose shape is not of whole numbers")
         last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
         if min((offset, *shape, *strides)) < 0 or (0 not in shape and last >= len(storage)):
-            raise pickle.UnpicklingError(f"a tensor of {list(shape)} reaches outside its storage")
+            raise plain_pickle.PickleError(f"a tensor of {list(shape)[:8]} reaches outside its storage")
+        # an axis of stride 0 repeats what is there: fine for a few numbers, not for 2**60
+        if math.prod(shape) * storage.itemsize > self._archive.nbytes:
+            raise plain_pickle.PickleError(f"a tensor of {list(shape)[:8]} repeats {len(storage)} numbers")
         strides = [stride * storage.itemsize for stride in strides]
         return np.lib.stride_tricks.as_strided(storage[offset:], shape, strides, writeable=False)

@@ -440,7 +440,7 @@ def test_the_command_ends_with_one_line_and_exit_code_2(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "error: --ckpt_dir nowhere: no such folder; give the folder of Wan-AI/Wan2.2-TI2V-5B"
+        "error: --ckpt_dir nowhere: no such folder; give the folder of Wan-AI/Wan2.2-TI2V-5B, or a file as --dit_file"
     ]
 
 

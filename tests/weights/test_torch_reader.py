@@ -132,8 +132,18 @@ def test_truncated(tmp_path, share):
     data = (DATA / "tensors.pth").read_bytes()
     path = tmp_path / "cut.pth"
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(UserError, match=r"cut\.pth: (truncated or damaged|not a PyTorch file); get the file"):
+    with pytest.raises(UserError, match=r"cut\.pth: (cut short; get the file|is empty; download it again)"):
         read_torch(path)
+
+
+def test_damaged(tmp_path):
+    """All is there, and its list of members is not what it was."""
+    data = bytearray((DATA / "tensors.pth").read_bytes())
+    place = data.rindex(b"PK\x01\x02")
+    data[place : place + 4] = b"....".ljust(4)
+    (tmp_path / "bad.pth").write_bytes(data)
+    with pytest.raises(UserError, match=r"bad\.pth: damaged; get the file from its publisher again"):
+        read_torch(tmp_path / "bad.pth")
 
 
 def test_compressed(tmp_path):

@@ -11,6 +11,8 @@ from talkverse_jax.models.umt5.component import umt5
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.component import vae22
 from talkverse_jax.models.vae.config import VAEConfig
+from talkverse_jax.models.wan import diffusers_names
+from talkverse_jax.models.wan.keys import PREFIXES
 from talkverse_jax.models.wav2vec2.component import wav2vec2
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipeline.machine import Machine
@@ -30,6 +32,8 @@ COMPONENTS: dict[str, Component] = {
             real_size=TalkVerseConfig.talkverse_5b,
             dtype="bfloat16",
             split=SAMPLING,
+            to_published=diffusers_names.to_published,
+            prefixes=PREFIXES,
         ),
         vae22(),
         umt5(),

@@ -1,10 +1,11 @@
 """Where TalkVerse's four models are published."""
 
 from talkverse_jax.models.umt5.component import umt5_origin
+from talkverse_jax.models.vae.component import vae_origin
 from talkverse_jax.models.wav2vec2.component import wav2vec2_origin
 from talkverse_jax.models.wav2vec2.config import ENGLISH_CTC
 from talkverse_jax.weights.published import AdapterFile, Origin, RandomTensors, Repository
-from talkverse_jax.weights.published_files import Safetensors, TorchFile
+from talkverse_jax.weights.published_files import Safetensors
 
 WAN = Repository("ckpt_dir", "Wan-AI/Wan2.2-TI2V-5B")
 WAV2VEC2 = Repository("wav2vec_dir", ENGLISH_CTC, inside="ckpt_dir")
@@ -25,6 +26,8 @@ SOURCES = {
     "dit": Origin(
         WAN,
         Safetensors(DIT_STEM, shards=3),
+        file_flag="dit_file",
+        diffusers=Safetensors(DIT_STEM, inside="transformer"),
         adapter=ADAPTER,
         random=RandomTensors(
             values={
@@ -33,7 +36,7 @@ SOURCES = {
             }
         ),
     ),
-    "vae": Origin(WAN, TorchFile(VAE_FILE)),
-    "text": umt5_origin(WAN),
+    "vae": vae_origin(WAN, VAE_FILE, file_flag="vae_file"),
+    "text": umt5_origin(WAN, file_flag="text_file"),
     "audio": wav2vec2_origin(WAV2VEC2),
 }

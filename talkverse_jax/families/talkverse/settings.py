@@ -215,7 +215,23 @@ class Sources:
     """The published files, for the conversion."""
 
     ckpt_dir: str | None = option(
-        "the folder of Wan-AI/Wan2.2-TI2V-5B (dit, vae, text)", group="from", metavar="DIR", default=None
+        "the folder of Wan-AI/Wan2.2-TI2V-5B, as Wan or diffusers publishes it (dit, vae, text)",
+        group="from",
+        metavar="DIR",
+        default=None,
+    )
+    dit_file: str | None = option(
+        "one file to take the base model from instead: safetensors or GGUF, alone or among others (dit)",
+        group="from",
+        metavar="FILE",
+        default=None,
+    )
+    vae_file: str | None = option("likewise the VAE (vae)", group="from", metavar="FILE", default=None)
+    text_file: str | None = option(
+        "likewise UMT5-XXL (text); the tokenizer lies in it, beside it or in --ckpt_dir",
+        group="from",
+        metavar="FILE",
+        default=None,
     )
     lora_ckpt: str | None = option(
         "the TalkVerse file, talkverse_s2v_5b.safetensors (dit)", group="from", metavar="FILE", default=None

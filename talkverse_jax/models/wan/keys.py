@@ -2,6 +2,8 @@
 
 from talkverse_jax.weights.rule import CONV3D, Rule, TensorLayout, linear
 
+PREFIXES = ("model.diffusion_model.", "diffusion_model.")  # in ComfyUI's files
+
 
 def attention(path: str, name: str) -> tuple[Rule, ...]:
     """The rules of an attention: q, k, v, o, and the norms of q and k."""

@@ -3,10 +3,12 @@ in little memory."""
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
+
+from talkverse_jax.weights.lora import Addend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,21 +36,16 @@ def cast(array: np.ndarray, dtype: np.dtype | None = None) -> RowBlocks:
     return RowBlocks(array.shape, dtype, lambda part: rows(part).astype(dtype, copy=False))
 
 
-def add_product(
-    array: Float[np.ndarray, "rows columns"],
-    left: Float[np.ndarray, "rows rank"],
-    right: Float[np.ndarray, "rank columns"],
-    scale: float,
-    dtype: np.dtype | None = None,
-) -> RowBlocks:
-    """`array + scale * left @ right`, computed in float32 and rounded once."""
+def add(array: np.ndarray, addends: Sequence[Addend], dtype: np.dtype | None = None) -> RowBlocks:
+    """The array, in our layout, and all addends, summed in float32 and rounded once."""
     dtype = array.dtype if dtype is None else np.dtype(dtype)
 
-    def read(part: slice) -> Shaped[np.ndarray, "part columns"]:
-        scaled = left[part].astype(np.float32) * np.float32(scale)
-        # computed by columns, as a transposed PyTorch kernel lies in memory
-        product = (right.T.astype(np.float32) @ scaled.T).T
-        product += array[part].astype(np.float32, copy=False)
-        return product.astype(dtype, copy=False)
+    def read(part: slice) -> Shaped[np.ndarray, "..."]:
+        first, *others = addends
+        total = first.rows(part)
+        total += array[part if array.ndim else ()].astype(np.float32, copy=False)
+        for addend in others:
+            total += addend.rows(part)
+        return total.astype(dtype, copy=False)
 
     return RowBlocks(array.shape, dtype, read)

@@ -12,6 +12,7 @@ from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.component import vae22
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.wan import diffusers_names
+from talkverse_jax.models.wan.config import WIDTHS
 from talkverse_jax.models.wav2vec2.component import wav2vec2
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipeline.machine import Machine
@@ -32,6 +33,7 @@ COMPONENTS: dict[str, Component] = {
             dtype="bfloat16",
             split=SAMPLING,
             to_published=diffusers_names.to_published,
+            widths=WIDTHS,
         ),
         vae22(),
         umt5(),

@@ -51,6 +51,8 @@ def run_batch(pipeline: Pipeline, base: Base, options: BatchOptions, reporter: R
     results.look()
     reporter.say(f"{len(items)} videos, {len(results.found)} of them done before")
     if not results.complete:
+        for notice in pipeline.models.notices:
+            reporter.say(notice)
         with Leases(results.store, results.folder, options.lease_timeout) as leases:
             Worker(pipeline, results, leases, reporter).run()
     results.report()

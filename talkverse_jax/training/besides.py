@@ -7,7 +7,7 @@ over the weights at the beginning (--lora_ckpt) have changed, so it needs none o
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -56,69 +56,65 @@ def besides(
       settings, start: of the run.
     """
     apart, scale = store.pairs_apart(weights_dir, component), settings.alpha / settings.rank
-    layers = {path: layer_of(component.rules, path) for path in _stored(weights_dir, component) if _is_kernel(path)}
-    adapted = {layers[path.replace(adapters.A, "/kernel")] for path in trained if path.endswith(adapters.A)}
-    more, pairs = {}, {}
-    for path in layers.keys() - trained if settings.beginning == "weights" else ():
-        layer = layers[path]
-        found = [file.pairs[layer] for file in start.over if layer in file.pairs]
-        if layer not in adapted and path in start.stored:
-            found = [start.stored[path], *found]
-        if found:
-            (more if layer in adapted else pairs)[layer] = lora.stack(found)
-    told = {layer: (pair.rank, pair.alpha) for layer, pair in pairs.items()}
-    for layer in adapted:
-        rank = settings.rank + (more[layer].rank if layer in more else 0)
-        told[layer] = (rank, round(scale * rank, 6))
-    alike = len(set(told.values())) == 1
-    tensors = lora.factors(pairs)
-    if alike:
-        [(rank, alpha)] = set(told.values())
-        metadata = {trained_alpha.RANK: str(rank), trained_alpha.ALPHA: f"{alpha:g}"}
-    else:
-        metadata = {}
-        tensors |= {layer + lora.ALPHA: np.array(alpha, np.float32) for layer, (_, alpha) in told.items()}
-    if settings.beginning == "weights":
-        own = set(store.base_tensors(weights_dir, component)) if apart else set()
-        tensors |= _whole(weights_dir, component, own - trained, trained, start.over)
-    if apart and settings.beginning == "weights":
-        metadata |= lora.ALL_PAIRS
     base = apart or settings.beginning == "adapter"
     needs = "the base model" if base else f"weights {fingerprint(weights_dir, component.name)}"
-    return Besides(tensors, more, scale, metadata | {"needs": needs})
+    adapted = [path.replace(adapters.A, "/kernel") for path in sorted(trained) if path.endswith(adapters.A)]
+    more: dict[str, Pair] = {}
+    pairs: dict[str, Pair] = {}
+    tensors: dict[str, np.ndarray] = {}
+    metadata = {"needs": needs}
+    if settings.beginning == "weights":
+        places = orbax_io.shapes(store.folder_of(weights_dir, component.name) / store.PARAMETERS)
+        still = [path for path in places if path not in trained]
+        for path in (path for path in still if path.endswith("/kernel")):
+            layer = layer_of(component.rules, path)
+            found = [file.pairs[layer] for file in start.over if layer in file.pairs]
+            if path not in adapted and path in start.stored:
+                found.insert(0, start.stored[path])
+            if found:
+                (more if path in adapted else pairs)[layer] = lora.stack(found)
+        own = store.base_tensors(weights_dir, component).keys() if apart else ()
+        tensors = lora.factors(pairs) | _whole(weights_dir, component, still, own, start.over)
+        metadata |= lora.ALL_PAIRS if apart else {}
+    told = {layer: (pair.rank, pair.alpha) for layer, pair in pairs.items()}
+    for layer in (layer_of(component.rules, path) for path in adapted):
+        rank = settings.rank + (more[layer].rank if layer in more else 0)
+        told[layer] = (rank, round(scale * rank, 6))
+    if len(set(told.values())) == 1:
+        [(rank, alpha)] = set(told.values())
+        metadata |= {trained_alpha.RANK: str(rank), trained_alpha.ALPHA: f"{alpha:g}"}
+    else:
+        tensors |= {layer + lora.ALPHA: np.array(alpha, np.float32) for layer, (_, alpha) in told.items()}
+    return Besides(tensors, more, scale, metadata)
 
 
 def _whole(
-    weights_dir: str, component: Component, own: set[str], trained: set[str], over: Sequence[TrainedTensors]
+    weights_dir: str, component: Component, still: Sequence[str], own: Collection[str], over: Sequence[TrainedTensors]
 ) -> dict[str, np.ndarray]:
-    """Untrained tensors that are not the base model's, by PyTorch name; without their pairs.
+    """Tensors that are not the base model's, by PyTorch name; without their pairs.
 
     Args:
-      own: paths of those that the weights have.
+      still: paths of what is not trained.
+      own: paths of what the weights have in place of the base model's.
     """
     places = {}
-    for path in _stored(weights_dir, component).keys() - trained:
+    for path in still:
         of_path, (name, *_) = rule.find_rule(component.rules, path)
         if path in own or any(name in file.whole or name in file.added for file in over):
             places[path] = (name, of_path.layout)
+    if not places:
+        return {}
     folder = store.folder_of(weights_dir, component.name) / store.PARAMETERS
     shapes, found = orbax_io.shapes(folder), {}
-    for path, value in orbax_io.read(folder, {path: shapes[path] for path in places}).items() if places else ():
-        name, layout = places[path]
+    values = orbax_io.read(folder, {path: shapes[path] for path in places})
+    for path, (name, layout) in places.items():
+        value = np.asarray(values[path])
         for tensor in [file.whole[name] for file in over if name in file.whole][-1:]:
             value = layout.from_torch(tensor)
-        addends = [addend for file in over for addend in file.addends(name, layout, with_pair=False)]
-        total = blocks.add(np.asarray(value), addends, np.dtype(np.float32)) if addends else blocks.cast(value)
-        found[name] = layout.to_torch(total.read(slice(None)))
+        if addends := [addend for file in over for addend in file.addends(name, layout, with_pair=False)]:
+            value = blocks.add(value, addends, np.dtype(np.float32)).read(slice(None))
+        found[name] = layout.to_torch(value)
     return found
-
-
-def _stored(weights_dir: str, component: Component) -> dict:
-    return orbax_io.shapes(store.folder_of(weights_dir, component.name) / store.PARAMETERS)
-
-
-def _is_kernel(path: str) -> bool:
-    return path.endswith("/kernel")
 
 
 def layer_of(rules: tuple[rule.Rule, ...], path: str) -> str:

@@ -64,7 +64,8 @@ def export(
         for path in network.paths[key]:
             name, value = named(path, np.broadcast_to(np.float32(0), shape))
             shapes[name] = (_DTYPES[dtype], value.shape)
-    shapes |= {name: (_DTYPES[dtype], value.shape) for name, value in beside.tensors.items()}
+    for name, value in beside.tensors.items():
+        shapes[name] = (value.dtype if name.endswith(pairs.ALPHA) else _DTYPES[dtype], value.shape)
     metadata = {"format": "pt", "step": str(step), "strategy": settings.strategy.name} | beside.metadata
 
     def tensors() -> Iterator[np.ndarray]:
@@ -75,8 +76,8 @@ def export(
                 array, paths = arrays.pop(key), network.paths[key]
                 for path, value in zip(paths, [array] if len(paths) == 1 else array):
                     yield named(path, value)[1].astype(_DTYPES[dtype])
-        for value in beside.tensors.values():
-            yield np.asarray(value).astype(_DTYPES[dtype])
+        for name, value in beside.tensors.items():
+            yield np.asarray(value).astype(shapes[name][0])
 
     target = Path(target)
     if not is_main():

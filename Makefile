@@ -62,7 +62,7 @@ $(TOY)/vae/Wan2.2_VAE.pth: $(TOY)/world/train.csv
 # The tests' programs are large and run for a moment: LLVM's optimisations would cost a third more than they save.
 test: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
 test: lint
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Needs about 12 GB of memory.
 test-slow: $(VENV)/installed-dev

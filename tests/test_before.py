@@ -12,7 +12,11 @@ import av
 import numpy as np
 import pytest
 
+from talkverse_jax.families.talkverse.settings import Files, Settings
 from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.job import Job
+from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.run.resume import describe_difference
 from talkverse_jax.weights import manifest
 from tests.processes import ROOT
 
@@ -68,6 +72,21 @@ def test_a_video_goes_on(left):
     alike(left / "partial/talk.mp4", left / "partial/finished/talk.mp4", kept=5)
     said = go_on(left, "sample.py", flags_of(left / "partial") | {"output": "partial/finished/talk.mp4"}, resume="true")
     assert "is finished already" in said
+
+
+@pytest.mark.parametrize("fit, other", [("pad", []), ("crop", ["fit"])])
+def test_the_fit_that_it_did_not_know_counts_as_pad(left, monkeypatch, fit, other):
+    monkeypatch.chdir(left)
+    flags = flags_of(left / "partial")
+    values = {name: int(flags[name]) for name in ("base_seed", "infer_frames", "sample_steps")}
+    settings = Settings(prompt=flags["prompt"], size_bucket="tiny-128", sample_guide_scale=1.0, fit=fit, **values)
+    weights, files = Weights(weights="weights"), Files(image=flags["image"], audio=flags["audio"])
+    job = Job.make("talkverse", weights, Machine(dtype="float32"), files, settings, flags["output"])
+    before = json.loads((left / "partial/finished/talk.json").read_text())["made_from"]
+    assert job.differences(before) == other
+    if other:
+        said = "--fit was 'pad', not 'crop'; give the same, or leave out --resume"
+        assert describe_difference(job, before, "fit") == said
 
 
 def test_a_batch_goes_on(left):

@@ -164,6 +164,13 @@ def test_private_names_of_jax_stand_in_one_file():
     assert [_place(path) for path in files if "jax._src" in path.read_text(encoding="utf-8")] == []
 
 
+def test_texts_of_people_are_read_in_one_place():
+    """`core/text.py` reads bytes; these make of its text what it means, and the toy world writes its own tables."""
+    may = {"tomllib": ["core/config.py"], "csv": ["data/table.py", "toy/make.py"]}
+    found = {name: [_place(path) for path in _files() if name in _imports(path)] for name in may}
+    assert found == may
+
+
 def test_the_measures_know_nothing_of_the_toy_world():
     files = list((PACKAGE / "evaluate").glob("*.py"))
     assert len(files) > 5

@@ -74,10 +74,14 @@ def write_video(
     size: tuple[int, int] = (128, 128),
     *,
     sound: Callable[[np.ndarray], np.ndarray] | None = chirp,
+    sound_start: float = 0.0,
     sound_seconds: float | None = None,
+    sound_gap: tuple[float, float] = (0.0, 0.0),
+    layout: str = "mono",
     times: Sequence[float] | None = None,
     keyframes: int = 12,
     rotation: int = 0,
+    aspect: Fraction | None = None,
     video_start: float = 0.0,
     rate: int = 44100,
     sound_codec: str = "aac",
@@ -89,10 +93,13 @@ def write_video(
       path: the suffix says which kind of file; mp4 takes "aac", mov and mkv "pcm_f32le" too.
       size: (H, W), even, as it is stored.
       sound: of the time in the file, in [-1, 1]; None for a file without sound.
-      sound_seconds: where the sound ends; where the video does by default.
+      sound_start, sound_seconds: where the sound begins and ends; where the video ends by default.
+      sound_gap: between these seconds it has no packets.
+      layout: of its channels, which all have the same.
       times: when each frame is shown, for a variable rate; `seconds` is the end of the last one then.
       keyframes: every so many frames.
       rotation: degrees to turn the picture by when it is shown, anticlockwise.
+      aspect: of a pixel, width over height; 1 by default.
       video_start: seconds from the start of the file to the first frame.
       rate: of the sound.
       options: of the file's format, such as {"movflags": "faststart"}.
@@ -108,14 +115,16 @@ def write_video(
         video.pix_fmt, video.time_base = "yuv420p", Fraction(1, _CLOCK)
         video.codec_context.time_base = Fraction(1, _CLOCK)
         video.codec_context.options = {"preset": "veryfast", "g": str(keyframes), "sc_threshold": "0"}
+        if aspect is not None:
+            video.codec_context.sample_aspect_ratio = aspect
         if rotation:
             video.set_display_rotation(rotation)
         packets = []
         audio = None
         if sound is not None:
             audio = container.add_stream(sound_codec, rate=rate)
-            audio.layout, audio.bit_rate = "mono", 128_000
-            packets += _sound_packets(audio, sound, rate, end)
+            audio.layout, audio.bit_rate = layout, 128_000
+            packets += _sound_packets(audio, sound, rate, sound_start, end, sound_gap)
         for number, (start, stop) in enumerate(zip(shown, ends)):
             frame = av.VideoFrame.from_ndarray(picture(number, size), format="rgb24")
             frame.pts, frame.time_base = _ticks(video_start + start), Fraction(1, _CLOCK)
@@ -132,13 +141,21 @@ def _ticks(seconds: float | Fraction) -> int:
 
 
 def _sound_packets(
-    stream: av.AudioStream, sound: Callable[[np.ndarray], np.ndarray], rate: int, end: float
+    stream: av.AudioStream,
+    sound: Callable[[np.ndarray], np.ndarray],
+    rate: int,
+    begin: float,
+    end: float,
+    gap: tuple[float, float],
 ) -> Iterable[av.Packet]:
     samples = np.asarray(sound(np.arange(round(end * rate)) / rate), np.float32)
-    for start in range(0, len(samples), _AAC_SAMPLES):
-        planar = stream.codec_context.format.is_planar
-        chunk = np.ascontiguousarray(samples[None, start : start + _AAC_SAMPLES])
-        frame = av.AudioFrame.from_ndarray(chunk, format="fltp" if planar else "flt", layout="mono")
+    for start in range(round(begin * rate), len(samples), _AAC_SAMPLES):
+        if gap[0] <= start / rate < gap[1]:
+            continue
+        planar, count = stream.codec_context.format.is_planar, stream.layout.nb_channels
+        chunk = np.repeat(samples[start : start + _AAC_SAMPLES, None], count, axis=1)
+        chunk = np.ascontiguousarray(chunk.T) if planar else chunk.reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(chunk, format="fltp" if planar else "flt", layout=stream.layout.name)
         frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
         yield from stream.encode(frame)
     yield from stream.encode(None)

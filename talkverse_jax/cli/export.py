@@ -1,7 +1,7 @@
 """Write models back as safetensors files, under the names of the original.
 
 Of converted weights, the files they were made from come out bit for bit, into a folder; they must have been converted
-with --lora_merge false --dtype keep. With --output_path, what a training run has learnt becomes one file.
+with --lora_merge false --dtype keep. With --output_path, what a training run has learned becomes one file.
 """
 
 import dataclasses
@@ -31,7 +31,9 @@ class ExportCommand:
     export_step: int | None = option(
         "step of the checkpoint (default: the last)", group="run", metavar="N", default=None
     )
-    export_dtype: Literal["float32", "bfloat16"] = option("of the run's tensors", group="run", default="float32")
+    export_dtype: Literal["float32", "bfloat16"] = option(
+        "number type of the exported tensors", group="run", default="float32"
+    )
 
     def __post_init__(self):
         if self.output_path is None and (self.checkpoint_path or self.export_step is not None):

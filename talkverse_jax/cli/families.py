@@ -15,7 +15,7 @@ class FamilyChoice:
     """Of which family the models are."""
 
     family: str | None = option(
-        f"family of the models (default: that of the converted weights; {registry.DEFAULT} where there are none)",
+        f"family of the models (default: that of the converted weights; without any, {registry.DEFAULT})",
         group="input",
         metavar="NAME",
         default=None,

@@ -93,6 +93,8 @@ def read(
     given = vars(parser.parse_args(_separated(sys.argv[1:] if argv is None else argv, list(found.values()))))
     file = given.pop("config", None) if config else None
     values = presets.read(file) if file else {}
+    if file and (other := values.keys() - found.keys()) and presets.is_preset(file):
+        raise UserError(f"--config {file}: is a preset of another command ({min(other)} is no option of {prog})")
     check_known(groups, values, str(file))
     flags = {name: _value(found[name], text) for name, text in given.items()}
     return Given(prog, values | flags, frozenset(flags), file)

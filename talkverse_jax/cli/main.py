@@ -16,7 +16,7 @@ COMMANDS = {
     "train": ("talkverse_jax.cli.train", "train the transformer on videos"),
     "convert": ("talkverse_jax.cli.convert", "convert the published PyTorch weights"),
     "prepare": ("talkverse_jax.cli.prepare", "encode a data set of videos once, for training"),
-    "export": ("talkverse_jax.cli.export", "write weights, or what a run has learnt, as safetensors"),
+    "export": ("talkverse_jax.cli.export", "write weights, or what a run has learned, as safetensors"),
     "plan": ("talkverse_jax.cli.plan", "tell whether a run fits a machine, and how fast it can be"),
     "plan-table": ("talkverse_jax.cli.plan_table", "write docs/tpu.md: the plan of every machine"),
     "parity": ("talkverse_jax.cli.parity", "compare our numbers with the original's"),
@@ -24,6 +24,7 @@ COMMANDS = {
     "contact-sheet": ("talkverse_jax.cli.contact_sheet", "show a video and its sound on one page"),
     "list-batch": ("talkverse_jax.cli.list_batch", "make the list of a batch from folders"),
     "dump-original": ("talkverse_jax.cli.dump_original", "write a reference bundle with the original program"),
+    "random-checkpoint": ("talkverse_jax.cli.random_checkpoint", "write random weights in the published layout"),
     "toy-world": ("talkverse_jax.toy.world", "draw videos of people who talk, to train on"),
 }
 
@@ -54,5 +55,5 @@ def run(argv: list[str]) -> None:
 def _help() -> str:
     about = (talkverse_jax.__doc__ or "").partition("\n")[0]
     lines = [f"usage: {PROG} COMMAND [--flag VALUE ...]", "", about, "", "commands:"]
-    lines += [f"  {name:15} {does}" for name, (_, does) in COMMANDS.items()]
+    lines += [f"  {name:17} {does}" for name, (_, does) in COMMANDS.items()]
     return "\n".join([*lines, "", f"{PROG} COMMAND --help explains a command, {PROG} --version tells the version."])

@@ -1,4 +1,4 @@
-"""Tell before anybody pays for a machine whether a run fits it and how fast it can be at best.
+"""Tell, before you pay for a machine, whether a run fits it and how fast it can be at best.
 
 The programs of a TPU are compiled for it by XLA:TPU, which needs libtpu but no TPU. Those of a GPU are estimated from
 the models' sizes. Exit codes: 0 planned, whether or not it fits; 1 the counts cannot be right; 2 bad input.

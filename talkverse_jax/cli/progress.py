@@ -60,6 +60,9 @@ class TerminalEvents(Events):
         return self
 
     def __exit__(self, *_: Any) -> None:
+        self._close()
+
+    def _close(self) -> None:
         for bar in (self._steps, self._clips):
             if bar is not None:
                 bar.close()
@@ -69,7 +72,9 @@ class TerminalEvents(Events):
 
     def step(self, index: int, count: int) -> None:
         if self._steps is None:
-            self._steps = self._bar(count, "steps", "step", position=1, leave=False)
+            # below another bar it needs a terminal
+            hidden = not (is_main() and sys.stderr.isatty())
+            self._steps = self._bar(count, "steps", "step", position=1, leave=False, disable=hidden)
         if index == 0:
             self._steps.reset(count)
         self._steps.update()
@@ -77,6 +82,8 @@ class TerminalEvents(Events):
     def clip(self, index: int, count: int | None, preview: Callable[[], Any]) -> None:
         if self._clips is not None:
             self._clips.update()
+        if index + 1 == count:
+            self._close()  # so that what is said of the finished video stands last
 
     def notice(self, text: str) -> None:
         say(text)
@@ -84,4 +91,4 @@ class TerminalEvents(Events):
     @staticmethod
     def _bar(total: int | None, what: str, unit: str, **how: Any) -> tqdm:
         shown: dict[str, Any] = dict(dynamic_ncols=True, file=sys.stderr, disable=not is_main())
-        return tqdm(total=total, desc=what, unit=unit, **shown, **how)
+        return tqdm(total=total, desc=what, unit=unit, **{**shown, **how})

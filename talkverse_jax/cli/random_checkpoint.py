@@ -4,11 +4,10 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from talkverse_jax.cli.command import run_command
 from talkverse_jax.cli.families import FamilyChoice, family_named
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.core import presets
-from talkverse_jax.core.options import option
+from talkverse_jax.core.options import Groups, option
 from talkverse_jax.pipeline import registry
 
 
@@ -20,12 +19,17 @@ class RandomOptions:
     config: str | None = option(
         "TOML file or preset with sizes (default: the published ones)", group="input", metavar="FILE", default=None
     )
-    seed: int = option("of the numbers", group="input", metavar="N", default=0)
+    seed: int = option("seed of the numbers", group="input", metavar="N", default=0)
     lora_rank: int = option("rank of the LoRA pairs", group="input", metavar="N", default=128)
 
 
+def groups(family: str) -> Groups:
+    """The options."""
+    return {"choice": FamilyChoice, "random": RandomOptions}
+
+
 def main(argv: Sequence[str] | None, prog: str) -> None:
-    made = parse({"choice": FamilyChoice, "random": RandomOptions}, prog, __doc__ or "", argv, config=False)
+    made = parse(groups(""), prog, __doc__ or "", argv, config=False)
     asked, family = made["random"], registry.find(family_named(argv))
 
     from talkverse_jax.cli.progress import TerminalReporter
@@ -34,7 +38,3 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     configs = family.configs_from_toml(presets.find(asked.config)) if asked.config else family.real_size()
     reporter = TerminalReporter(sys.stdout)
     write_random_checkpoint(family, asked.output, configs, asked.seed, lora_rank=asked.lora_rank, reporter=reporter)
-
-
-if __name__ == "__main__":
-    run_command(lambda: main(sys.argv[1:], "python -m talkverse_jax.cli.random_checkpoint"))

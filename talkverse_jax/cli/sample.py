@@ -47,7 +47,9 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
 def _one(made: dict, family: str) -> None:
     from talkverse_jax.cli.progress import TerminalEvents
     from talkverse_jax.core import compile_cache
+    from talkverse_jax.media.video_writer import check_output
     from talkverse_jax.pipeline.job import Job
+    from talkverse_jax.run.resume import left_behind
     from talkverse_jax.run.worker import make_video
     from talkverse_jax.sharding import distributed
 
@@ -56,8 +58,11 @@ def _one(made: dict, family: str) -> None:
         compile_cache.enable()
         job = Job.make(family, weights, machine, made["files"], settings, made["output"].output)
         pipeline = registry.find(family).load_pipeline(weights, machine, settings=settings)
-        with TerminalEvents() as events:
-            make_video(pipeline, job, events, resume=made["output"].resume)
+        try:
+            with TerminalEvents() as events:
+                make_video(pipeline, job, events, resume=made["output"].resume)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(left_behind(check_output(job.output))) from None
 
 
 def _many(made: dict, family: str, given: Given) -> None:
@@ -79,4 +84,8 @@ def _many(made: dict, family: str, given: Given) -> None:
     compile_cache.enable()
     load = registry.find(family).load_pipeline
     pipeline = load(weights, machine, settings=usual, pack=batch.batch_size, keep_encoders=True)
-    sys.exit(1 if run_batch(pipeline, Base(family, weights, machine, values), batch, TerminalReporter()) else 0)
+    try:
+        failed = run_batch(pipeline, Base(family, weights, machine, values), batch, TerminalReporter())
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the finished videos are kept; the same command makes the others") from None
+    sys.exit(1 if failed else 0)

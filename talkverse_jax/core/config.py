@@ -3,15 +3,20 @@
 import dataclasses
 import difflib
 import json
+import re
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import existing_file
+from talkverse_jax.core.errors import UserError, brief
+from talkverse_jax.core.text import hint, lines, read_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+_MOST_TOML = 2**20  # bytes
+# A key a.a.a... of 10,000 parts would keep tomllib busy for many seconds, by the square of their number.
+_DEEP_KEY = re.compile(r"""(?m)(^[ \t]*(\[+[ \t]*)?|[{,][ \t]*)(("[^"\n]*"|'[^'\n]*'|[\w-]+)[ \t]*\.[ \t]*){20}""")
 
 Config = TypeVar("Config", bound="DataclassInstance")
 
@@ -27,14 +32,14 @@ def from_dict(cls: type[Config], values: dict[str, Any], where: str) -> Config:
         dataclass refuses it. `field` is the key.
     """
     if not isinstance(values, dict):
-        raise UserError(f"expected a table of values for {cls.__name__}, found {values!r}", where=where)
+        raise UserError(f"expected a table of values for {cls.__name__}, found {brief(values)}", where=where)
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(fields)}"
-            raise UserError(f"unknown key {key!r}; {hint}", where=where)
+            known = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(fields)}"
+            raise UserError(f"unknown key {brief(key)}; {known}", where=where)
     missing = [
         name
         for name, field in fields.items()
@@ -53,7 +58,7 @@ def from_dict(cls: type[Config], values: dict[str, Any], where: str) -> Config:
 
 def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
     def expected(what: str) -> UserError:
-        return UserError(f"expected {what}, found {value!r}", field=key, where=where)
+        return UserError(f"expected {what}, found {brief(value)}", field=key, where=where)
 
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, f"{where}: {key}")
@@ -68,7 +73,7 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
     if origin is not None:  # a Literal or a union: the first alternative that fits
         if origin is typing.Literal:
             if value not in args:
-                raise UserError(f"{value!r} is none of {', '.join(map(repr, args))}", field=key, where=where)
+                raise UserError(f"{brief(value)} is none of {', '.join(map(repr, args))}", field=key, where=where)
             return value
         if value is None and type(None) in args:
             return None
@@ -94,11 +99,18 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """The values of a TOML file.
 
     Raises:
-      UserError: the file is missing, a folder, or not TOML.
+      UserError: the file is missing, a folder, no text, or not TOML.
     """
     import tomllib  # of Python 3.11, which the original's own environment may not have
 
+    text = read_text(path, "one, such as those in configs/", _MOST_TOML)
     try:
-        return tomllib.loads(existing_file(path, "one, such as those in configs/").read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a TOML file ({error})") from None
+        if _DEEP_KEY.search(text):
+            raise RecursionError
+        return tomllib.loads(text)
+    except RecursionError:
+        raise UserError(f"{path}: not a TOML file (nested too deeply); give plain values") from None
+    except ValueError as error:  # of TOML; of a number with thousands of digits
+        place = re.search(r"at line (\d+)", str(error))
+        told = hint(lines(text)[int(place[1]) - 1]) if place else "; mend it"
+        raise UserError(f"{path}: not a TOML file ({error}){told}") from None

@@ -4,7 +4,9 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+_LONGEST_SHOWN = 200  # characters
 _REMEDIES = {
     errno.ENOSPC: "make room or choose another place",
     errno.EDQUOT: "make room or choose another place",
@@ -39,6 +41,15 @@ class UserError(Exception):
         self.reason, self.field, self.where = reason, field, where
 
 
+def brief(value: Any) -> str:
+    """A value of the user's as a message shows it: on one line, and not at any length."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """An `OSError` in the block gets the file's name: that of a full disk, raised in a write, has none."""
@@ -53,7 +64,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, UserError):
         return f"error: {error}", 2
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 130
+        return ": ".join(["interrupted", *map(str, error.args)]), 130
     if isinstance(error, OSError) and error.filename and error.errno in _REMEDIES:
         return f"error: {error.filename}: {error.strerror}; {_REMEDIES[error.errno]}", 2
     return None

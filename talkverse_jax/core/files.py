@@ -1,5 +1,6 @@
 """Files of a data set, on a disk or in a bucket (`gs://`, `s3://`: through etils' epath)."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import IO
 from etils import epath
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import expanded, on_disk
 
 
 def is_remote(path: str | Path) -> bool:
@@ -16,20 +18,29 @@ def is_remote(path: str | Path) -> bool:
 
 
 def join(base: str, path: str) -> str:
-    """The path below `base`, unless it is absolute or has a scheme."""
+    """The path below `base`, unless it is absolute or has a scheme; where there is no such file, with the \\ of
+    Windows as /.
+    """
+    joined = _joined(base, path)
+    if "\\" in path and not is_remote(joined) and not os.path.lexists(on_disk(joined)):
+        return _joined(base, path.replace("\\", "/"))
+    return joined
+
+
+def _joined(base: str, path: str) -> str:
     if not base or is_remote(path):
         return path
-    return str(Path(base).expanduser() / path) if not is_remote(base) else f"{base.rstrip('/')}/{path.lstrip('/')}"
+    return str(expanded(base) / path) if not is_remote(base) else f"{base.rstrip('/')}/{path.lstrip('/')}"
 
 
 def exists(path: str) -> bool:
     """Whether there is such a file.
 
     Raises:
-      UserError: the store cannot be asked.
+      UserError: the store cannot be asked, or there is no such user's home.
     """
     with _errors(path, "the file"):
-        return epath.Path(path).exists()
+        return _place(path).exists()
 
 
 @contextmanager
@@ -43,9 +54,24 @@ def open_file(path: str | Path, what: str) -> Iterator[IO[bytes]]:
       UserError: no such file, or it cannot be read.
     """
     with _errors(str(path), what):
-        file = epath.Path(path).expanduser().open("rb")
+        file = _place(path).open("rb")
     with file:
         yield file
+
+
+def _place(path: str | Path) -> epath.Path:
+    """Where the file is.
+
+    Raises:
+      UserError: no program knows such addresses, or there is no such user's home.
+    """
+    if not is_remote(path):
+        return epath.Path(on_disk(expanded(path)))
+    try:
+        return epath.Path(path)
+    except KeyError:  # of epath's schemes
+        scheme = str(path).partition("://")[0]
+        raise UserError(f"{path}: {scheme}:// is no kind of store; give a path, or gs:// or s3://") from None
 
 
 @contextmanager

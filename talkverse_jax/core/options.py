@@ -21,7 +21,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from talkverse_jax.core.config import from_dict
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.errors import UserError, brief
+from talkverse_jax.core.text import is_text
 
 Groups = Mapping[str, type]  # frozen dataclasses of `option` fields, by a name for each
 
@@ -124,20 +125,36 @@ def build(groups: Groups, values: Mapping[str, Any], where: str) -> dict[str, An
       where: the file, request or call the values come from, for error messages.
 
     Raises:
-      UserError: a value is unknown, missing, of the wrong type, or refused by its dataclass. `field` is its name.
+      UserError: a value is unknown, missing, of the wrong type, or refused by its dataclass, or a text has what no
+        text has. `field` is its name.
     """
     check_known(groups, values, where)
     many = {each.name for each in describe(groups) if each.many}
     values = {
         name: (value,) if name in many and isinstance(value, (str, float)) else value for name, value in values.items()
     }
+    paths = {each.name for each in describe(groups) if each.is_path}
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{value}: give a number", field=name, where=where)
+        for text in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(text, str) and (fault := _fault(text, name in paths)):
+                raise UserError(f"{brief(text)}: {fault}", field=name, where=where)
     return {
         name: from_dict(cls, {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}, where)
         for name, cls in groups.items()
     }
+
+
+def _fault(text: str, is_path: bool) -> str | None:
+    """What is in a text that cannot be written down or opened, and what to do."""
+    if not is_text(text):
+        return "has bytes that are not UTF-8, or half a character; " + ("rename it" if is_path else "write it in UTF-8")
+    if "\0" in text:
+        return "has a character 0; leave it out"
+    if is_path and any(character < " " for character in text):
+        return "has a line break or a tab; in TOML and JSON a \\ in quotes begins one: write /"
+    return None
 
 
 def check_known(groups: Groups, names: Iterable[str], where: str) -> None:
@@ -151,7 +168,7 @@ def check_known(groups: Groups, names: Iterable[str], where: str) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
-            raise UserError(f"unknown key {name!r}; {hint}", where=where)
+            raise UserError(f"unknown key {brief(name)}; {hint}", where=where)
 
 
 def defaults(*made: Any) -> dict[str, Any]:

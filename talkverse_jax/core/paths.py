@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,41 @@ def existing_file(path: str | Path, what: str) -> Path:
     Raises:
       UserError: there is no such file, or it is a folder.
     """
-    if os.path.isdir(path):
+    file = on_disk(path)
+    if os.path.isdir(file):
         raise UserError(f"{path}: is a folder; give the path of {what}")
-    if not os.path.isfile(path):
+    if not os.path.isfile(file):
         raise UserError(f"{path}: no such file; give the path of {what}")
-    return Path(path)
+    return file
+
+
+def same_name(name: str) -> str:
+    """A name in the form in which names are compared: an `é` is one character or two (macOS writes two)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` resolved.
+
+    Raises:
+      UserError: there is no such user's home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: no such user; give the path in full") from None
+
+
+def on_disk(path: str | Path) -> Path:
+    """The path, with each name in it in the form that the disk has (see `same_name`), as far as there is any."""
+    given = Path(path)
+    if str(given).isascii() or os.path.lexists(given):
+        return given
+    found = Path(given.anchor)
+    for part in given.parts[1 if given.anchor else 0 :]:
+        forms = [found / unicodedata.normalize(form, part) for form in ("NFC", "NFD")]
+        found = next((each for each in (found / part, *forms) if os.path.lexists(each)), found / part)
+    return found
 
 
 def new_folder(path: str | Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 import talkverse_jax
 from talkverse_jax.core.config import read_toml
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import expanded, on_disk
 
 _HERE = "{here}/"
 
@@ -23,13 +24,18 @@ def names(kind: str = ".") -> list[str]:
     return sorted(file.stem for file in (folder() / kind).glob("*.toml"))
 
 
+def is_preset(name: str | Path) -> bool:
+    """Whether a name is that of a preset and of no file."""
+    return not on_disk(expanded(name)).is_file() and (folder() / f"{name}.toml").is_file()
+
+
 def find(name: str | Path, kind: str = ".") -> Path:
     """The file of that path, or the preset of that name.
 
     Raises:
       UserError: there is neither; the nearest preset is named.
     """
-    path, preset = Path(name).expanduser(), folder() / kind / f"{name}.toml"
+    path, preset = on_disk(expanded(name)), folder() / kind / f"{name}.toml"
     if path.is_file():
         return path
     if preset.is_file():

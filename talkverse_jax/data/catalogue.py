@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.data import masks as roi
@@ -32,6 +33,8 @@ class VideoEntry:
       scene: first and last frame that a window may show.
       shape: of its windows.
       masks: its keypoint file, "" where there is none.
+      stretch: (down, across), by which pixels of the file, and so its keypoints, are stretched when it is shown.
+      notes: what is changed or assumed in reading it, a few words each.
     """
 
     video: str
@@ -44,6 +47,12 @@ class VideoEntry:
     scene: tuple[int, int]
     shape: WindowShape
     masks: str
+    stretch: tuple[float, float] = (1.0, 1.0)
+    notes: tuple[str, ...] = ()
+
+
+# Fields of an entry that JSON makes lists of, and what caches hold that lack them.
+_LISTS: dict[str, Any] = {"scene": (), "stretch": (1.0, 1.0), "notes": ()}
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class Catalogue:
     @property
     def digest(self) -> str:
         """The same for the same samples: processes and runs that share batches must agree on it."""
-        return _digest(asdict(entry) for entry in self.entries)
+        return _digest(_decisive(entry) for entry in self.entries)
 
 
 def make_catalogue(
@@ -130,6 +139,12 @@ def describe(catalogue: Catalogue) -> str:
     )
 
 
+def describe_notes(catalogue: Catalogue) -> list[str]:
+    """A line for each way in which videos are changed when they are read: how many, and how."""
+    notes = Counter(note for entry in catalogue.entries for note in entry.notes)
+    return [f"{count} of {len(catalogue.entries)} videos: {note}" for note, count in notes.most_common()]
+
+
 def _verdict(row: Row, rules: VideoRules) -> VideoEntry | Skip:
     try:
         return _look(row, rules)
@@ -142,7 +157,7 @@ def _look(row: Row, rules: VideoRules) -> VideoEntry:
         raise BadSample("no video_path", row.where)
     masks = roi.find(row, rules.base, rules.roi_dir) if rules.roi else ""
     with open_video(row.video) as video:
-        probe = video.probe()
+        probe, sound_notes = video.probe(), video.sound_notes()
     scene = longest_scene(row.scenes, row.fps, probe.frames)
     kind = rules.lengths.kind(scene[1] - scene[0] + 1)
     if rules.roi and not masks and not rules.detector:
@@ -158,7 +173,16 @@ def _look(row: Row, rules: VideoRules) -> VideoEntry:
         scene=scene,
         shape=WindowShape(*buckets.choose(rules.bucket, probe.height, probe.width), kind),
         masks=masks,
+        stretch=probe.stretch,
+        notes=(*probe.notes, *sound_notes),
     )
+
+
+def _decisive(entry: VideoEntry) -> dict:
+    """What samples follow from; the stretch is in the size."""
+    values = asdict(entry)
+    del values["stretch"], values["notes"]
+    return values
 
 
 def _digest(values: Iterable[object]) -> str:
@@ -180,7 +204,7 @@ def _read_cache(path: str | Path, header: dict) -> list[VideoEntry | Skip] | Non
     if not Path(path).exists():
         return None
     try:
-        first, *lines = map(json.loads, Path(path).read_text().splitlines())
+        first, *lines = map(json.loads, Path(path).read_text(encoding="utf-8").splitlines())
     except ValueError:  # empty or torn
         return None
     return [_parse(line) for line in lines] if first == header and len(lines) == first["rows"] else None
@@ -189,4 +213,6 @@ def _read_cache(path: str | Path, header: dict) -> list[VideoEntry | Skip] | Non
 def _parse(values: dict) -> VideoEntry | Skip:
     if "reason" in values:
         return Skip(**values)
-    return VideoEntry(**values | {"scene": tuple(values["scene"]), "shape": WindowShape(*values["shape"])})
+    fields = {name: tuple(values.get(name, default)) for name, default in _LISTS.items()}
+    known: dict[str, Any] = values | fields | {"shape": WindowShape(*values["shape"])}
+    return VideoEntry(**known)

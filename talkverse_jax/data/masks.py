@@ -16,7 +16,7 @@ from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.metadata import Row
 from talkverse_jax.media.bad_sample import BadSample
-from talkverse_jax.media.fit import covering
+from talkverse_jax.media.fit import framing
 
 _FACE = slice(23, 91)  # 68 points
 
@@ -91,8 +91,9 @@ def scaled(boxes: Boxes, height: int, width: int, target: tuple[int, int]) -> Bo
     """
     valid = np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes = np.where(valid[:, None], boxes, 0)
-    scale, _, (top, left) = covering(height, width, target)
-    moved = _clamped(boxes, height, width) * scale - np.array([left, top, left, top])
+    pictures = framing((height, width), target, "crop")
+    top, left = pictures.corner
+    moved = _clamped(boxes, height, width) * pictures.scale - np.array([left, top, left, top])
     return np.where(valid[:, None], _clamped(moved, *target), np.nan)
 
 

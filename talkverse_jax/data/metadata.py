@@ -1,17 +1,20 @@
 """The metadata of a data set: CSV files with a row a video, as the original program reads them."""
 
-import csv
-import io
 import math
-import sys
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.reporting import SILENT, Reporter
+from talkverse_jax.core.text import lines_of
+from talkverse_jax.data.table import read_table
 from talkverse_jax.media.frame_rate import FPS
 
 REQUIRED = ("video_path", "caption")
+_OTHERS = ("fps", "FPS", "scenes", "roi_path")
+_MOST_FRAMES = 10**12  # in a scene's numbers; more would be no float
 _TRIM = 4  # frames of the source left out on both sides of a cut
 
 
@@ -39,55 +42,53 @@ class Row:
     @property
     def name(self) -> str:
         """The video's id: its file name up to the first dot."""
-        return self.video_path.rsplit("/", 1)[-1].split(".", 1)[0] or self.where
+        return re.split(r"[/\\]", self.video_path)[-1].split(".", 1)[0] or self.where
 
 
-def read_metadata(paths: Sequence[str], base: str = "") -> list[Row]:
+def read_metadata(paths: Sequence[str], base: str = "", reporter: Reporter = SILENT) -> list[Row]:
     """The rows of all files, one after the other.
 
     Args:
       base: the folder that the videos' paths are relative to.
+      reporter: is told of cells that are not separated by commas.
 
     Raises:
-      UserError: a file is missing, is no CSV in UTF-8, lacks a column, or there are no rows.
+      UserError: a file is missing, is no text or no CSV, lacks a column, a row has too many or too few cells, or there
+        are no rows.
     """
-    csv.field_size_limit(sys.maxsize)  # captions of more than 128 KB exist
-    rows = [row for path in paths for row in _read(path, base)]
+    rows = [row for path in paths for row in _read(path, base, reporter)]
     if not rows:
         raise UserError(f"{', '.join(paths) or '--dataset_metadata_path'}: no rows; give a CSV with a row a video")
     return rows
 
 
-def _read(path: str, base: str) -> Iterator[Row]:
+def _read(path: str, base: str, reporter: Reporter) -> Iterator[Row]:
     with files.open_file(path, "a metadata CSV") as file:
-        try:
-            reader = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
-            columns = reader.fieldnames or ()
-            needed = (*REQUIRED, *(["fps"] if "scenes" in columns and "FPS" not in columns else []))
-            for column in needed:
-                if column not in columns:
-                    raise UserError(f"{path}: has no column {column}; it has {', '.join(columns) or 'none'}")
-            for values in reader:
-                where = f"{path} line {reader.line_num}"
-                cells = {key: (value or "").strip() for key, value in values.items() if isinstance(key, str)}
-                yield Row(
-                    where=where,
-                    video_path=cells["video_path"],
-                    video=files.join(base, cells["video_path"]),
-                    caption=cells["caption"],
-                    fps=_number(cells.get("fps") or cells.get("FPS") or ""),
-                    scenes=cells.get("scenes", ""),
-                    roi_path=files.join(base, cells["roi_path"]) if cells.get("roi_path") else "",
-                )
-        except UnicodeDecodeError:
-            raise UserError(f"{path}: is not a text in UTF-8; save the CSV in that encoding") from None
-        except csv.Error as error:
-            raise UserError(f"{path}: is not a CSV that can be read ({error}); save it again") from None
+        table = read_table(lines_of(file, path), path, (*REQUIRED, *_OTHERS))
+        columns = table.columns
+        needed = (*REQUIRED, *(["fps"] if "scenes" in columns and "FPS" not in columns else []))
+        for column in needed:
+            if column not in columns:
+                there = ", ".join(columns)[:200] or "none"
+                raise UserError(f"{path}: has no column {column}; it has {there}; write the names in the first line")
+        if table.separator != "commas":
+            reporter.say(f"{path}: its cells are separated by {table.separator}")
+        for line, cells in table.rows:
+            yield Row(
+                where=f"{path} line {line}",
+                video_path=cells["video_path"],
+                video=files.join(base, cells["video_path"]),
+                caption=cells["caption"],
+                fps=_number(cells.get("fps") or cells.get("FPS") or ""),
+                scenes=cells.get("scenes", ""),
+                roi_path=files.join(base, cells["roi_path"]) if cells.get("roi_path") else "",
+            )
 
 
 def _number(text: str) -> float:
+    """A number above 0, also with a comma as spreadsheets of many countries write it; 0 where there is none."""
     try:
-        value = float(text)
+        value = float(text.replace(",", ".", 1))
     except ValueError:
         return 0.0
     return value if math.isfinite(value) and value > 0 else 0.0
@@ -104,13 +105,15 @@ def longest_scene(text: str, fps: float, frames: int) -> tuple[int, int]:
       fps: of the source.
       frames: of the video at 25 fps.
     """
-    scenes = [
-        (max(0, min(first, frames - 1)), max(0, min(last, frames - 1)))
-        for first, last in (
-            (math.floor(start * FPS / fps), math.floor((end + 1) * FPS / fps) - 1)
-            for start, end in (_trimmed(text) if fps > 0 else ())
-        )
-    ]
+
+    def at_25(frame: int) -> int:
+        return math.floor(max(-1.0, min(frame * FPS / fps, frames)))
+
+    def within(frame: int) -> int:
+        return max(0, min(frame, frames - 1))
+
+    trimmed = _trimmed(text) if fps > 0 else []
+    scenes = [(within(at_25(start)), within(at_25(end + 1) - 1)) for start, end in trimmed]
     return max(
         (scene for scene in scenes if scene[1] >= scene[0]),
         key=lambda scene: scene[1] - scene[0],
@@ -120,7 +123,7 @@ def longest_scene(text: str, fps: float, frames: int) -> tuple[int, int]:
 
 def _trimmed(text: str) -> list[tuple[int, int]]:
     try:
-        pairs = [tuple(map(int, part.split(","))) for part in text.split(";") if part.count(",") == 1]
+        pairs = [tuple(map(_frame, part.split(","))) for part in text.split(";") if part.count(",") == 1]
     except ValueError:
         return []
     pairs = [(start, end) for start, end in pairs if end >= start]
@@ -130,3 +133,7 @@ def _trimmed(text: str) -> list[tuple[int, int]]:
         for place, (start, end) in enumerate(pairs)
     ]
     return [(start, end) for start, end in trimmed if end >= start]
+
+
+def _frame(text: str) -> int:
+    return max(-_MOST_FRAMES, min(int(text), _MOST_FRAMES))

@@ -97,11 +97,13 @@ class RawSource:
         size = (shape.height, shape.width)
         lengths = self.lengths
         chosen = lengths.motion(shape.kind) + roi.target_frames(lengths.num_frames, lengths.latent_frames)
+        frames = window.start + chosen
         if not self.roi:
             boxes = [np.full((len(chosen), 4), np.nan)] * 2
         elif entry.masks:
+            stretch = np.tile(entry.stretch[::-1], 2)
             boxes = [
-                roi.scaled(roi.at_frames(found, window.start + chosen, entry.frames), entry.height, entry.width, size)
+                roi.scaled(stretch * roi.at_frames(found, frames, entry.frames), entry.height, entry.width, size)
                 for found in roi.read_boxes(entry.masks)
             ]
         else:

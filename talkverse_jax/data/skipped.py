@@ -48,7 +48,7 @@ class Skipped:
         self._in_run = 0
         self._listed: set[str] = set()
         if self.path and self.path.exists():
-            self._listed.update(self.path.read_text().splitlines())
+            self._listed.update(self.path.read_text(encoding="utf-8").splitlines())
 
     def rows(self, rejected: Sequence[Skip], total: int) -> None:
         """Rows of the metadata that are left out for good, of so many.
@@ -82,7 +82,7 @@ class Skipped:
             self._listed.add(line)
             with naming(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                with self.path.open("a") as file:
+                with self.path.open("a", encoding="utf-8") as file:
                     file.write(line + "\n")
 
     def _check(self, bad: int, total: int, counts: Counter[str], what: str) -> None:

@@ -2,16 +2,18 @@
 
 import importlib
 import json
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from talkverse_jax.core.errors import UserError, naming
-from talkverse_jax.core.paths import new_folder
+from talkverse_jax.core.paths import new_folder, on_disk
 from talkverse_jax.evaluate.face import FaceReader, read_face
 from talkverse_jax.evaluate.measures import FEWER, Measured, measure, read_talk, starts_of
 from talkverse_jax.evaluate.page import draw_page
 from talkverse_jax.evaluate.report import Record, record, summary
+from talkverse_jax.media.buckets import Fit
 from talkverse_jax.media.image import read_image
 
 
@@ -37,7 +39,7 @@ def evaluate(
     Args:
       videos: files, and folders whose mp4s are meant.
       reference: a picture, or a folder with a picture NAME.png for each NAME.mp4; each video's first frame
-        where None.
+        where None. It is brought to a video's size as the record beside the video says (`fit`), if there is one.
       clip_frames: frames of a clip (the first shows 3 less); gives figures of first and later clips and of borders.
       starts: the same where clips are otherwise: by a video's name, the frames at which they begin, but for the first.
       reader: finds face and mouth, itself or as `module:function`.
@@ -52,7 +54,7 @@ def evaluate(
     measured = []
     for file in watch(_files(videos)):
         picture = None if reference is None else read_image(_reference(Path(reference), file))
-        talk = read_talk(file, picture)
+        talk = read_talk(file, picture, _fit(file))
         begin = starts_of(clip_frames, len(talk.frames)) if clip_frames else (starts or {}).get(file.stem)
         measured.append(measure(talk, read, begin))
     others = measured[1:] + measured[:1] if len(measured) > 1 else [None]
@@ -62,7 +64,7 @@ def evaluate(
 
 def _files(videos: Sequence[str | Path]) -> list[Path]:
     found = []
-    for given in map(Path, videos):
+    for given in map(on_disk, videos):
         inside = sorted(given.glob("*.mp4")) if given.is_dir() else [given]
         if not inside:
             raise UserError(f"{given}: no mp4 in it; give videos, or folders with videos")
@@ -71,7 +73,17 @@ def _files(videos: Sequence[str | Path]) -> list[Path]:
 
 
 def _reference(given: Path, video: Path) -> Path:
-    return given / f"{video.stem}.png" if given.is_dir() else given
+    place = on_disk(given)
+    return place / f"{video.stem}.png" if place.is_dir() else given
+
+
+def _fit(video: Path) -> Fit:
+    """How the picture of a video was brought to its size."""
+    try:
+        fit = json.loads(video.with_suffix(".json").read_bytes())["settings"]["fit"]
+    except (OSError, ValueError, KeyError, TypeError):  # no record, or of another program
+        return "pad"
+    return fit if fit in typing.get_args(Fit) else "pad"
 
 
 def _reader(name: str) -> FaceReader:

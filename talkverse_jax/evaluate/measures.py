@@ -14,8 +14,10 @@ from talkverse_jax.evaluate.identity import identity
 from talkverse_jax.evaluate.pictures import luma, sharpness
 from talkverse_jax.evaluate.sound import FPS, RATE, Sync, loudness, sync
 from talkverse_jax.media.audio import read_audio
-from talkverse_jax.media.fit import fit
-from talkverse_jax.media.media import open_media, video_frames
+from talkverse_jax.media.buckets import Fit
+from talkverse_jax.media.fit import bring
+from talkverse_jax.media.media import open_media
+from talkverse_jax.media.screen import video_frames
 
 FEWER = 3  # frames that the first clip of a video is shorter by
 STILL = 0.15  # pixels of a picture of 128: a mouth that varies less stands still
@@ -119,11 +121,12 @@ class Measured:
         )
 
 
-def read_talk(path: str | Path, reference: UInt8[np.ndarray, "h w 3"] | None = None) -> Talk:
+def read_talk(path: str | Path, reference: UInt8[np.ndarray, "h w 3"] | None = None, fit: Fit = "pad") -> Talk:
     """Read a video file with sound.
 
     Args:
-      reference: who should be seen; brought to the video's size as sample.py does. The first frame where None.
+      reference: who should be seen. The first frame where None.
+      fit: how the reference is brought to the video's size: as it was when the video was made.
 
     Raises:
       UserError: the video cannot be read, is too short, or has no pictures or no sound.
@@ -138,8 +141,9 @@ def read_talk(path: str | Path, reference: UInt8[np.ndarray, "h w 3"] | None = N
     if len(frames) < FPS:
         raise UserError(f"{path}: has {len(frames)} frames; give a video of a second or more")
     shown = np.stack(frames)
-    who = shown[0] if reference is None else fit(reference, *shown.shape[1:3])
-    return Talk(Path(path).stem, shown, loudness(read_audio(path, RATE).samples, np.array(times)), who)
+    who = shown[0] if reference is None else bring(reference, shown.shape[1:3], fit)
+    sound = read_audio(path, RATE, since=times[0]).samples
+    return Talk(Path(path).stem, shown, loudness(sound, np.array(times) - times[0]), who)
 
 
 def _smaller(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:

@@ -65,7 +65,7 @@ def _merged(records: Sequence[Record | None]) -> Record:
 _LINES = {
     "correlation": "mouth and sound",
     "lag": "best lag, frames",
-    "correlation_at_lag": "mouth and sound then",
+    "correlation_at_lag": "mouth and sound at that lag",
     "correlation_swapped": "mouth and another's sound",
     "identity": "face like the reference",
     "colour": "mean colour moves, of 255",

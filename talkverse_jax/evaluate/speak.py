@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import build
-from talkverse_jax.core.paths import existing_file, new_folder
+from talkverse_jax.core.paths import existing_file, new_folder, same_name
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.events import Events
@@ -47,13 +48,16 @@ def speak(
       listen: gives the listener of each video.
 
     Raises:
-      UserError: a file is missing or cannot be used.
+      UserError: a file is missing or cannot be used, or two videos of the set have one name.
     """
     family, target = registry.family_of(weights.weights), new_folder(folder)
     module = registry.settings_of(family)
     groups = {"files": module.Files, "settings": module.Settings}
-    jobs, pictures = [], []
+    jobs, pictures, names = [], [], set()
     for row in read_metadata([metadata], str(Path(metadata).parent)):
+        if same_name(row.name) in names:
+            raise UserError(f"{row.where}: another video of the set is called {row.name} too; rename one of them")
+        names.add(same_name(row.name))
         pictures.append(existing_file(Path(row.video).with_suffix(".png"), "the picture of a person of the set"))
         person = module.of_person(str(pictures[-1]), row.video, row.caption)
         made = build(groups, {**settings, **person}, metadata)

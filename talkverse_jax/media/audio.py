@@ -1,25 +1,28 @@
 """Reading the sound that is to be spoken: whole, or block by block in memory that does not grow with its length."""
 
 import math
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-import av.error
 import numpy as np
 import soxr
 from av.container import InputContainer
+from av.stream import Disposition
 from jaxtyping import Float32
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.media import absolute, open_media
+from talkverse_jax.media.sound_notices import about_choice, about_damage, about_loudness, about_times, seconds
+from talkverse_jax.media.sound_promise import promised_seconds
+from talkverse_jax.media.sound_stream import LONGEST_GAP, SoundStream, silence
 
 FRAME_SECONDS = 0.04  # one video frame at 25 fps
 
-# A peak of -80 dB: three steps of 16 bits. Dither and codecs leave less than that of silence.
-_SILENT = 1e-4
+# Floats above 1: players clip what is a little louder. More is a recorder's headroom, or integers written as floats;
+# above the largest integer it is no sound.
+_HEADROOM = 2.0
+LOUDEST = 2.0**31
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,11 @@ class SoundFile:
 
     Attributes:
       rate: of the file, in Hz.
-      channels: of `native`: one or two; one where the file has more.
+      channels: of `native`: one or two; surround is mixed down.
       length: in samples at `rate`.
-      notices: lines to show the user: silence, damage.
+      notices: lines to show the user: what is assumed, changed or damaged.
       lead: samples of the file left out in front; fewer than none for so much silence instead.
+      gain: by which all is multiplied.
     """
 
     path: str | Path
@@ -40,6 +44,7 @@ class SoundFile:
     length: int
     notices: tuple[str, ...]
     lead: int = 0
+    gain: float = 1.0
 
     @property
     def duration(self) -> float:
@@ -47,12 +52,12 @@ class SoundFile:
         return self.length / self.rate
 
     def native(self) -> Iterator[Float32[np.ndarray, "n channels"]]:
-        """The samples as the file has them, which the output file plays."""
+        """The samples as the output file plays them."""
         left = self.length
         for block in self._from_lead():
-            block = block[:left] if block.shape[1] <= 2 else block[:left].mean(axis=1, keepdims=True)
+            block = block[:left]
             left -= len(block)
-            yield block
+            yield block if self.gain == 1 else block * np.float32(self.gain)
 
     def mono(self, rate: int) -> Iterator[Float32[np.ndarray, " n"]]:
         """The samples as the model hears them, at `rate` Hz; together those of `librosa.load(path, sr=rate)`."""
@@ -64,10 +69,9 @@ class SoundFile:
 
     def _from_lead(self) -> Iterator[Float32[np.ndarray, "n channels"]]:
         drop = max(0, self.lead)
-        if self.lead < 0:
-            yield np.zeros((-self.lead, self.channels), np.float32)
+        yield from silence(-self.lead, self.rate, self.channels)
         with open_media(self.path, "a sound") as container:
-            for block in _Decoder(container):
+            for block in SoundStream(container, self.path).samples():
                 dropped, drop = min(drop, len(block)), max(0, drop - len(block))
                 yield block[dropped:]
 
@@ -78,8 +82,8 @@ class Sound:
 
     Attributes:
       samples: mono, at `rate` Hz, in [-1, 1].
-      native: one or two channels as the file has them, at `native_rate` Hz; mono where it has more.
-      notices: lines to show the user: silence, damage.
+      native: one or two channels as the file has them, at `native_rate` Hz; surround is mixed down.
+      notices: as of `SoundFile`.
     """
 
     samples: Float32[np.ndarray, "n"]
@@ -94,16 +98,17 @@ class Sound:
         return len(self.native) / self.native_rate
 
 
-def read_audio(path: str | Path, rate: int = 16000) -> Sound:
+def read_audio(path: str | Path, rate: int = 16000, since: float | None = None) -> Sound:
     """Decode a sound, or the sound of a video, and resample it; equals `librosa.load(path, sr=rate)` on wav.
 
     Args:
       rate: of `samples`, in Hz.
+      since: as of `open_sound`.
 
     Raises:
       UserError: as of `open_sound`.
     """
-    file = open_sound(path)
+    file = open_sound(path, since)
     samples, native = np.concatenate(list(file.mono(rate))), np.concatenate(list(file.native()))
     return Sound(samples, rate, native, file.rate, file.notices)
 
@@ -113,50 +118,77 @@ def open_sound(path: str | Path, since: float | None = None) -> SoundFile:
 
     Args:
       since: the second of the file's clock at which it begins, such as that of a video's first picture; by
-        default where the first sample is.
+        default where the file does: with its first sample, or its first picture if that is earlier.
 
     Raises:
       UserError: no such file, no sound in it, no samples, shorter than a video frame, or samples that are no
-        numbers.
+        sound.
     """
+    file = absolute(path)
     with open_media(path, "a sound") as container:
-        if not container.streams.audio:
-            raise UserError(f"{path}: has no sound; give a file with sound in it (wav, mp3, flac, m4a, mp4)")
-        stream = container.streams.audio[0]
-        promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        if container.format.name == "wav" and absolute(path).is_file():
-            promised *= _wav_promise(absolute(path))  # FFmpeg's duration is of what is there
-        padded = container.format.name.startswith("mov")  # mp4, m4a: the last packet is
-        decoder, length, peak = _Decoder(container), 0, 0.0
-        for block in decoder:
-            if not np.isfinite(block).all():
-                first = length + np.argmin(np.isfinite(block).all(axis=1))
-                where = _seconds(first / decoder.rate)
-                raise UserError(f"{path}: holds values that are no numbers, at {where}; save it again")
-            length, peak = length + len(block), max(peak, np.abs(block).max(initial=0.0))
-    if not length:
-        raise UserError(f"{path}: no sound could be decoded; give a file with sound in it")
-    if len(decoder.formats) > 1:
-        raise UserError(f"{path}: rate or channels change on the way {sorted(decoder.formats)}; save it as wav")
-    rate = decoder.rate
-    if promised and padded:
-        length = min(length, round(promised * rate))
-    duration = length / rate
-    if duration < FRAME_SECONDS:
-        raise UserError(f"{path}: {_seconds(duration)} long; one frame needs {FRAME_SECONDS} s, give a longer sound")
-    notices = []
-    if decoder.damaged or duration < 0.98 * promised - FRAME_SECONDS:
-        notices.append(
-            f"{path}: damaged or cut short; of {_seconds(promised)} it promises, "
-            f"the {_seconds(duration)} that could be decoded are used"
+        stream = SoundStream(container, path)
+        length, peak = _measured(stream, path)
+        if not length:
+            raise UserError(f"{path}: no sound could be decoded; give a file with sound in it")
+        rate, start = stream.rate, stream.start or 0.0
+        if len(stream.rates) > 1:
+            raise UserError(f"{path}: its rate changes on the way {sorted(stream.rates)}; save it as wav")
+        length = _without_padding(container, stream, length)
+        begin = min(start, _first_picture(container)) if since is None else since
+        promised = promised_seconds(container, stream.stream, file if file.is_file() else None, length / rate)
+        loud = peak > _HEADROOM and stream.stream.codec_context.name.startswith("pcm_f")
+        gain = 1 / peak if loud else 1.0
+        notices = (
+            *about_choice(container, stream.stream),
+            *sorted(stream.mixes),
+            *about_times(stream, start - begin),
+            *about_damage(stream, length / rate, promised),
+            *about_loudness(peak, gain),
         )
-    if peak < _SILENT:
-        notices.append(f"{path}: is silent; expect a mouth that hardly moves")
-    lead = 0 if since is None else round((since - decoder.start) * rate)
+    found, lead = seconds(length / rate), round((begin - start) * rate)
+    if length / rate < FRAME_SECONDS:
+        raise UserError(f"{path}: {found} long; one frame needs {FRAME_SECONDS} s, give a longer sound")
     if lead >= length:
         raise UserError(f"{path}: its sound ends before its pictures begin; give another sound")
-    channels = decoder.channels if decoder.channels <= 2 else 1
-    return SoundFile(path, rate, channels, length - lead, tuple(notices), lead)
+    if -lead > LONGEST_GAP * rate:
+        raise UserError(f"{path}: its sound begins {seconds(start - begin)} after its pictures; give another sound")
+    said = tuple(f"{path}: {notice}" for notice in notices)
+    return SoundFile(path, rate, stream.channels, length - lead, said, lead, gain)
+
+
+def _measured(stream: SoundStream, path: str | Path) -> tuple[int, float]:
+    """The length in samples, and the peak."""
+    length, peak = 0, 0.0
+    for block in stream.samples():
+        loudest = float(np.abs(block).max())
+        if not loudest <= LOUDEST:  # also where it is no number
+            first = np.argmin((np.abs(block) <= LOUDEST).all(axis=1))
+            where = seconds((length + first) / stream.rate)
+            what = "values that are no numbers" if not np.isfinite(block).all() else f"values above {LOUDEST:.0e}"
+            raise UserError(f"{path}: holds {what}, at {where}; save it again")
+        length, peak = length + len(block), max(peak, loudest)
+    return length, peak
+
+
+def _without_padding(container: InputContainer, stream: SoundStream, length: int) -> int:
+    """Of mp4 and m4a the header tells where the sound ends; the last packet goes on behind that."""
+    found = stream.stream
+    if not container.format.name.startswith("mov") or not found.duration or not found.time_base:
+        return length
+    end = float((found.start_time or 0) * found.time_base) + float(found.duration * found.time_base)
+    return min(length, max(1, round((end - (stream.start or 0.0)) * stream.rate)))
+
+
+def _first_picture(container: InputContainer) -> float:
+    """When a film begins, in seconds of the file's clock; infinity where there is none, such as beside a cover."""
+    starts = [
+        float(stream.start_time * stream.time_base)
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+        and stream.start_time is not None
+        and stream.time_base is not None
+    ]
+    return min(starts, default=math.inf)
 
 
 def resampled(
@@ -175,57 +207,3 @@ def resampled(
         yield stream.resample_chunk(block.astype(np.float32))
     if stream is not None:
         yield stream.resample_chunk(end, last=True)
-
-
-class _Decoder:
-    """The samples of an open file's first sound stream, a packet's at a time.
-
-    Attributes:
-      formats: all (rate, channels) that were met; rate, channels: the first.
-      start: the time of the first sample, in seconds of the file's clock.
-      damaged: whether some of it could not be decoded.
-    """
-
-    def __init__(self, container: InputContainer):
-        self._container = container
-        self.formats: set[tuple[int, int]] = set()
-        self.rate = self.channels = 0
-        self.start, self.damaged = 0.0, False
-
-    def __iter__(self) -> Iterator[Float32[np.ndarray, "n channels"]]:
-        for packet in self._container.demux(self._container.streams.audio[0]):
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError:  # the rest of a truncated file, or a hole: what follows may be fine
-                self.damaged = True
-                continue
-            for frame in frames:
-                found = frame.sample_rate, frame.layout.nb_channels
-                if not self.formats:
-                    (self.rate, self.channels), self.start = found, frame.time or 0.0
-                self.formats.add(found)
-                if len(self.formats) == 1:
-                    yield frame_samples(frame)
-
-
-def frame_samples(frame: av.AudioFrame) -> Float32[np.ndarray, "n channels"]:
-    """The samples of a decoded frame, integers scaled to [-1, 1]."""
-    values = frame.to_ndarray()
-    values = values.T if frame.format.is_planar else values.reshape(frame.samples, frame.layout.nb_channels)
-    if values.dtype.kind == "f":
-        return values.astype(np.float32)
-    info = np.iinfo(values.dtype.name)
-    middle = 128 if info.min == 0 else 0  # 8-bit sound is unsigned
-    return (values.astype(np.float32) - middle) / np.float32(2.0 ** (info.bits - 1))
-
-
-def _wav_promise(path: Path) -> float:
-    """How many times its own size a wav file should have, by its header."""
-    with path.open("rb") as file:
-        kind, size = struct.unpack("<4sI", file.read(8))
-    streamed = kind != b"RIFF" or size in (0, 2**32 - 1)  # by a program that could not know
-    return 1.0 if streamed else max(1.0, (8 + size) / path.stat().st_size)
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.2f} s"

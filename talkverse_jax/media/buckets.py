@@ -1,8 +1,14 @@
-"""The picture sizes that models are trained on. Imports no NumPy, so that options may name them."""
+"""The picture sizes that models are trained on, and others of as many pixels. Imports no NumPy, so that options may
+name them."""
 
 import difflib
+import math
+from typing import Literal
 
 from talkverse_jax.core.errors import UserError
+
+# How a picture becomes a frame: whole or cropped with black bars, cropped without, or in (nearly) its own shape.
+Fit = Literal["pad", "crop", "exact"]
 
 # Bucket -> shape key, about H/W -> (H, W) in pixels.
 BUCKETS: dict[str, dict[float, tuple[int, int]]] = {
@@ -57,6 +63,9 @@ BUCKETS: dict[str, dict[float, tuple[int, int]]] = {
 # Of each bucket the size (H, W) that documentation speaks of.
 _TYPICAL = {"fasttalk-480": (640, 640), "fasttalk-720": (704, 1280), "tiny-128": (128, 128)}
 
+# What sides of exact sizes are multiples of: 16 pixels a latent of the VAE, 2 latents a token.
+_STEP = 32
+
 
 def register(name: str, sizes: dict[float, tuple[int, int]]) -> None:
     """Add a family's own bucket; its first size is the one that documentation speaks of."""
@@ -64,14 +73,26 @@ def register(name: str, sizes: dict[float, tuple[int, int]]) -> None:
     _TYPICAL[name] = next(iter(sizes.values()))
 
 
-def sizes(bucket: str) -> tuple[tuple[int, int], ...]:
+def sizes(bucket: str, exact: bool = False) -> tuple[tuple[int, int], ...]:
     """The sizes (H, W) of the named bucket; that which documentation speaks of comes first.
+
+    Args:
+      exact: also those in between, for pictures of any shape: sides are multiples of 32, no shorter and no longer than
+        the bucket's, and their area is no larger than that of the first size, but would be with 32 pixels more a side.
 
     Raises:
       UserError: no bucket has that name.
     """
-    known, typical = _bucket(bucket).values(), _TYPICAL[bucket]
+    known, typical = list(_bucket(bucket).values()), _TYPICAL[bucket]
+    if exact:
+        known = sorted({*known, *_between(known, math.prod(typical))})
     return typical, *(size for size in known if size != typical)
+
+
+def _between(known: list[tuple[int, int]], area: int) -> list[tuple[int, int]]:
+    """The multiples of 32 that fill the area, between the shortest and the longest of known sides."""
+    sides = range(min(map(min, known)), max(map(max, known)) + 1, _STEP)
+    return [(h, w) for h in sides for w in sides if h * w <= area < (h + _STEP) * (w + _STEP)]
 
 
 def choose(bucket: str, height: int, width: int) -> tuple[int, int]:
@@ -82,6 +103,16 @@ def choose(bucket: str, height: int, width: int) -> tuple[int, int]:
     """
     known = _bucket(bucket)
     return known[min(known, key=lambda key: abs(key - height / width))]
+
+
+def choose_exact(bucket: str, height: int, width: int) -> tuple[int, int]:
+    """The one of `sizes(bucket, exact=True)` that loses the smallest share of a picture; of several the largest.
+
+    Raises:
+      UserError: no bucket has that name.
+    """
+    lost = lambda size: abs(math.log(size[0] * width / (size[1] * height)))  # noqa: E731
+    return min(sizes(bucket, exact=True), key=lambda size: (lost(size), -math.prod(size)))
 
 
 def _bucket(name: str) -> dict[float, tuple[int, int]]:

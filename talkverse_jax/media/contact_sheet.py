@@ -11,8 +11,10 @@ from jaxtyping import Float32
 from PIL import Image, ImageDraw, ImageFont
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import expanded
 from talkverse_jax.media.audio import read_audio
-from talkverse_jax.media.media import open_media, video_frames
+from talkverse_jax.media.media import open_media
+from talkverse_jax.media.screen import video_frames
 
 _COLUMNS, _ROWS = 6, 3
 _WIDTH, _MARGIN, _GAP = 1320, 40, 12
@@ -32,7 +34,7 @@ def contact_sheet(video: str | Path, output: str | Path, *, title: str | None = 
     Raises:
       UserError: the video cannot be read, or the sheet not written.
     """
-    target = Path(output).expanduser()
+    target = expanded(output)
     if target.suffix.lower() != ".png":
         raise UserError(f"{output}: the contact sheet is a PNG; end the name in .png")
     duration, facts, pictures = _pick_frames(video)
@@ -77,7 +79,6 @@ def _pick_frames(video: str | Path) -> tuple[float, str, list[Image.Image]]:
         frames = sum(packet.pts is not None for packet in container.demux(stream))
         fps = float(stream.average_rate or 25)
         duration = frames / fps
-        facts = f"{duration:.2f} s, {frames} frames at {fps:g} fps, {stream.width}x{stream.height}"
     count = _COLUMNS * _ROWS
     wanted = [int((index + 0.5) * frames / count) for index in range(count)]
     with open_media(video, "a video") as container:
@@ -88,7 +89,9 @@ def _pick_frames(video: str | Path) -> tuple[float, str, list[Image.Image]]:
         }
     if picked.keys() != set(wanted):
         raise UserError(f"{video}: only some of its frames can be decoded; make it again")
-    return duration, facts, [picked[index] for index in wanted]
+    pictures = [picked[index] for index in wanted]
+    facts = f"{duration:.2f} s, {frames} frames at {fps:g} fps, {pictures[0].width}x{pictures[0].height}"
+    return duration, facts, pictures
 
 
 def _heading(draw: ImageDraw.ImageDraw, title: str, facts: str, note: str | None) -> None:

@@ -1,5 +1,10 @@
-"""How a picture is brought to a size, and its bytes to numbers."""
+"""How a picture is brought to a frame of another shape, and its bytes to numbers.
 
+Sizes are (rows, columns) in pixels.
+"""
+
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,44 +12,97 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from PIL.Image import Resampling
 
+from talkverse_jax.media.buckets import Fit
 
-def fit(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
-    """The middle of the picture, scaled so that its short side is min(H, W).
+_LEAST = 0.0005  # a smaller share would be told as 0.0%
 
-    Pillow's 8-bit bilinear filter; the long side is truncated to an integer, the crop's offset rounded half
-    to even; where the scaled picture is smaller than the crop there are black bars. A
-    resize in floats moves the video by 3e-3.
+
+@dataclass(frozen=True)
+class Framing:
+    """A picture is scaled, and the frame cut from its middle; where the frame is larger, it is black.
+
+    Attributes:
+      picture: size of the picture.
+      frame: size of the frame.
+      scale: pixels of the frame that a pixel of the picture is wide.
+      scaled: size of the scaled picture.
     """
-    h, w = image.shape[:2]
-    short = min(height, width)
-    size = (short, int(short * h / w)) if w <= h else (int(short * w / h), short)
-    scaled = Image.fromarray(image).resize(size, Resampling.BILINEAR)
-    left, top = _offset(size[0], width), _offset(size[1], height)
-    return np.asarray(scaled.crop((left, top, left + width, top + height)))
+
+    picture: tuple[int, int]
+    frame: tuple[int, int]
+    scale: float
+    scaled: tuple[int, int]
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The frame of a picture, with Pillow's 8-bit bilinear filter: a resize in floats moves the video by 3e-3."""
+        (height, width), (rows, columns), (top, left) = self.scaled, self.frame, self.corner
+        scaled = Image.fromarray(image).resize((width, height), Resampling.BILINEAR)
+        return np.asarray(scaled.crop((left, top, left + columns, top + rows)))
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Where the frame begins in the scaled picture (top, left): half to even, and negative for a bar in front."""
+        top, left = (
+            -((frame - size) // 2) if size < frame else round((size - frame) / 2)
+            for size, frame in zip(self.scaled, self.frame)
+        )
+        return top, left
+
+    @property
+    def bars(self) -> float:
+        """The share of the frame that is black."""
+        return 1 - math.prod(map(min, self.scaled, self.frame)) / math.prod(self.frame)
+
+    @property
+    def cropped(self) -> tuple[float, float]:
+        """The shares of the picture's height and of its width that the frame does not show."""
+        height, width = (max(0.0, 1 - frame / size) for size, frame in zip(self.scaled, self.frame))
+        return height, width
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the frame is all of the picture, and nothing else."""
+        return not self.bars and max(self.cropped) < _LEAST
+
+    def __str__(self) -> str:
+        """Such as `1920x1080, made 832x480 (cropped 2.5% of the width)`."""
+        sides = zip(self.cropped, ("height", "width"))
+        lost = " and ".join(f"{share:.1%} of the {side}" for share, side in sides if share >= _LEAST)
+        made = f"{_shown(self.picture)}, made {_shown(self.frame)}" + (f" (cropped {lost})" if lost else "")
+        return made + (f"; black bars are {self.bars:.1%} of the frame" if self.bars else "")
 
 
-def _offset(size: int, target: int) -> int:
-    """Where the crop starts; negative for a bar in front."""
-    return -((target - size) // 2) if size < target else round((size - target) / 2)
+def framing(picture: tuple[int, int], frame: tuple[int, int], fit: Fit) -> Framing:
+    """How pictures of a size become frames of a size.
 
-
-def covering(height: int, width: int, target: tuple[int, int]) -> tuple[float, tuple[int, int], tuple[int, int]]:
-    """How training pictures of that size become `target` (H, W): (scale, size (h, w) then, crop's (top, left)).
-
-    The scale is the least that covers the target; sizes are rounded, offsets rounded half to even.
+    Args:
+      fit: "pad": the picture's short side becomes as long as the frame's; its long side is truncated to an integer,
+        then cropped or filled up. Otherwise the picture is scaled to cover the frame, with rounded sides.
     """
-    scale = max(target[1] / width, target[0] / height)
-    size = round(height * scale), round(width * scale)
-    return scale, size, (round((size[0] - target[0]) / 2), round((size[1] - target[1]) / 2))
+    (h, w), (height, width) = picture, frame
+    if fit == "pad":
+        short = min(frame)
+        scaled = (short, int(short * w / h)) if h < w else (int(short * h / w), short)
+        return Framing(picture, frame, short / min(picture), scaled)
+    scale = max(width / w, height / h)
+    return Framing(picture, frame, scale, (round(h * scale), round(w * scale)))
 
 
-def cover(image: UInt8[np.ndarray, "h w 3"], target: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
-    """The middle of a picture scaled to cover `target` (H, W), with Pillow's 8-bit bilinear filter."""
-    _, (height, width), (top, left) = covering(image.shape[0], image.shape[1], target)
-    scaled = Image.fromarray(image).resize((width, height), Resampling.BILINEAR)
-    return np.asarray(scaled.crop((left, top, left + target[1], top + target[0])))
+def bring(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], fit: Fit) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture brought to `size` (H, W)."""
+    height, width = image.shape[:2]
+    return framing((height, width), size, fit)(image)
+
+
+def cover(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """The middle of a picture scaled to cover `size` (H, W)."""
+    return bring(image, size, "crop")
 
 
 def to_unit(image: UInt8[Any, "*shape"]) -> Float32[Any, "*shape"]:
     """Bytes 0..255 to pixels in [-1, 1], of NumPy's arrays or of JAX's."""
     return image.astype(np.float32) / 255 * 2 - 1
+
+
+def _shown(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"

@@ -1,73 +1,156 @@
 """Reading the picture that is to speak."""
 
+import math
+import struct
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 from av.stream import Disposition
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import IFD
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.media.colour import ADOBE_RGB, PICTURES
+from talkverse_jax.media.heif import is_heif, numbered_colours, open_heif
 from talkverse_jax.media.media import existing_file, open_media
+from talkverse_jax.media.profile import to_srgb
+from talkverse_jax.media.rgb import converter
 
 # A face needs some pixels; anything below is a tracking pixel or an icon.
 SHORTEST_SIDE = 32
+LONGEST = 100  # times the short side: scaled to a video's height, a longer strip would take gigabytes
+
+# What Pillow's and libheif's readers raise for damaged files.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+)
+
+_ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}
+
+# Pillow would take many of these for TIFF, and show the small picture inside that is for lists of files.
+_RAW = {".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"}
 
 # FFmpeg's names. It would open a text file too, as a film of a terminal.
 _VIDEO_FORMATS = {"mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg"}
 
 
-def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Read a picture as 8-bit RGB, turned as its EXIF orientation says.
+def read_image(path: str | Path, say: Callable[[str], Any] = lambda note: None) -> UInt8[np.ndarray, "H W 3"]:
+    """Read a picture as 8-bit sRGB, turned as its EXIF orientation says.
 
-    Opaque 8-bit pixels are those of Pillow's `convert("RGB")`. Transparent ones lie on white, 16-bit values
-    are scaled (not clipped), CMYK is converted without a colour profile; of an animation the first picture
-    is taken.
+    Opaque 8-bit pixels without a colour profile are those of Pillow's `convert("RGB")`. Transparent ones lie on
+    white, 16-bit values are scaled (not clipped), profiles are followed; of an animation the first picture is taken.
+    Pixels are square, whatever its resolution says.
+
+    Args:
+      say: is told what is changed or assumed, in a few words.
 
     Raises:
       UserError: no such file, not a picture (a video is named as such), cut short, a side under 32 pixels, or
         more than 89 million pixels.
     """
     file = existing_file(path, "a picture")
+    if file.suffix.lower() in _RAW:
+        raise UserError(f"{path}: what a camera's sensor saw, not developed; save it as PNG or JPEG")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of damaged tags, which nobody needs
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
+            with _open(file) as image:
                 check_sides(path, *image.size, "picture")
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image), path))
+                _say_which(image, say)
+                if found := numbered_colours(image, file):
+                    colours, image = found
+                    say(colours.note)
+                return np.asarray(_to_srgb(ImageOps.exif_transpose(image), path, say))
     except UnidentifiedImageError:
         if is_video(file):
-            raise UserError(f"{path}: is a video; give a picture (PNG, JPEG, WebP)") from None
+            raise UserError(f"{path}: is a video; give a picture (PNG, JPEG, WebP, HEIC)") from None
         raise UserError(f"{path}: not a picture that can be read; save it as PNG or JPEG") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise UserError(
             f"{path}: more than {(Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels; scale it down first"
         ) from None
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's readers raise for damaged files
-        raise UserError(f"{path}: damaged or cut short ({error}); save the picture again") from None
+    except _DAMAGED as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: damaged or cut short ({why}); save the picture again") from None
 
 
 def check_sides(path: str | Path, width: int, height: int, what: str) -> None:
-    """Make sure that a picture, or a video's, is no icon.
+    """Make sure that a picture, or a video's, is no icon and no strip.
 
     Raises:
-      UserError: its short side is too short.
+      UserError: its short side is too short, or its long side too long for it.
     """
     if min(width, height) < SHORTEST_SIDE:
         raise UserError(f"{path}: {width}x{height} pixels; the short side needs {SHORTEST_SIDE}, give a larger {what}")
+    if max(width, height) > LONGEST * min(width, height):
+        raise UserError(f"{path}: {width}x{height} pixels; one side is over {LONGEST} times the other, cut a part out")
 
 
-def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+def _open(file: Path) -> Image.Image:
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        if not is_heif(file):
+            raise
+    image = open_heif(file)
+    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise Image.DecompressionBombError
+    return image
+
+
+def _say_which(image: Image.Image, say: Callable[[str], Any]) -> None:
+    """Say which of several pictures is taken. (A JPEG's further ones only help to show the first.)"""
+    if image.format in _ANIMATED and getattr(image, "is_animated", False):
+        say("an animation, its first picture taken")
+    elif image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+        say(f"{getattr(image, 'n_frames', 1)} pages, the first taken")
+    elif image.format == "HEIF" and getattr(image, "n_frames", 1) > 1:
+        say(f"{getattr(image, 'n_frames', 1)} pictures, the main one taken")
+
+
+def _to_srgb(image: Image.Image, path: str | Path, say: Callable[[str], Any]) -> Image.Image:
+    profile = image.info.get("icc_profile")
     if image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise UserError(f"{path}: 32 bits a pixel, of unknown range; save it as 8-bit PNG or JPEG")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        with_alpha = image.convert("RGBA")
+        alpha = with_alpha.getchannel("A")
+        grey = image.mode in ("L", "LA", "La")
+        colours = to_srgb(with_alpha.convert("RGB").convert("L") if grey else with_alpha.convert("RGB"), profile, say)
+        if (np.asarray(alpha) < 255).any():
+            say("transparent, laid on white")
+        colours.putalpha(alpha)
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert("RGB")
+    if profile is None and _says_adobe_rgb(image):
+        say(ADOBE_RGB.note)
+        frame = av.VideoFrame.from_ndarray(np.asarray(image.convert("RGB")), format="rgb24")
+        return Image.fromarray(converter(ADOBE_RGB, PICTURES)(frame))
+    return to_srgb(image if image.mode in ("L", "CMYK", "LAB") else image.convert("RGB"), profile, say)
+
+
+def _says_adobe_rgb(image: Image.Image) -> bool:
+    """Whether EXIF does, which is how cameras do: by an interoperability index of R03."""
+    if image.mode != "RGB":
+        return False
+    exif = image.getexif()
+    return exif.get_ifd(IFD.Interop).get(1) == "R03"
 
 
 def is_video(file: str | Path) -> bool:

@@ -1,24 +1,21 @@
 """Opening sound and video files with PyAV (it carries its own FFmpeg), with errors a user can read."""
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import av
 import av.error
-import numpy as np
+import av.stream
 from av.container import InputContainer
-from av.video.reformatter import Interpolation
-from jaxtyping import UInt8
 
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
-
-# FFmpeg's default from YUV to RGB doubles colour samples instead of interpolating them: off by 3.3 of 255 on
-# average, and 1.2 too dark; with these flags 0.5, and no bias (smooth noise, PyAV 18.1).
-_TO_RGB = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+from talkverse_jax.core.paths import expanded, on_disk
+from talkverse_jax.media.wav import as_ffmpeg_reads
 
 # PyAV 18 refuses a file with tags in another encoding unless told so; PyAV 19 reads it and lacks the option.
 _ANY_TAGS: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -30,10 +27,7 @@ def absolute(path: str | Path) -> Path:
     Raises:
       UserError: there is no such user's home.
     """
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError:
-        raise UserError(f"{path}: no such user; give the path in full") from None
+    return expanded(path).absolute()
 
 
 def existing_file(path: str | Path, what: str) -> Path:
@@ -45,7 +39,7 @@ def existing_file(path: str | Path, what: str) -> Path:
     Raises:
       UserError: there is no such file, or it is a folder or empty.
     """
-    file = absolute(path)
+    file = on_disk(absolute(path))
     if os.path.isdir(file):
         raise UserError(f"{path}: is a folder; give the file of {what}")
     if not os.path.exists(file):  # Path.exists raises for a name that is too long
@@ -55,26 +49,31 @@ def existing_file(path: str | Path, what: str) -> Path:
     return file
 
 
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two names are of one file on this machine's disks."""
+    paths = absolute(one), absolute(other)
+    return all(map(os.path.exists, paths)) and os.path.samefile(*paths)
+
+
 @contextmanager
 def open_media(path: str | Path, what: str) -> Iterator[InputContainer]:
     """Open a sound or video file for reading; FFmpeg's errors, in the body too, become a `UserError`."""
     remote = files.is_remote(path)
-    opened = files.open_file(path, what) if remote else nullcontext(str(existing_file(path, what)))
+    opened = files.open_file(path, what) if remote else as_ffmpeg_reads(existing_file(path, what))
     try:
         with opened as file, av.open(file, **_ANY_TAGS) as container:
             yield container
-    except PermissionError:
+    except PermissionError as error:
+        if isinstance(error, av.error.FFmpegError) and error.errno != errno.EACCES:  # readers of FFmpeg's that give up
+            raise UserError(f"{path}: cannot be read as {what} (damaged); convert it first") from None
         raise UserError(f"{path}: may not be read; check its permissions") from None
     except av.error.FFmpegError as error:
         raise UserError(f"{path}: cannot be read as {what} ({error.strerror}); convert it first") from None
 
 
-def video_frames(container: InputContainer) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"]]]:
-    """The frames of an open video in order of showing, as (seconds, RGB picture)."""
-    for frame in container.decode(video=0):
-        yield frame.time, to_rgb(frame)
-
-
-def to_rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture of a decoded frame, as it is stored (not turned as it is to be shown)."""
-    return frame.reformat(format="rgb24", interpolation=_TO_RGB).to_ndarray()
+def packets(container: InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:
+    """The packets of a stream of an open file, from where it stands, and an empty one at the end."""
+    try:
+        yield from container.demux(stream)
+    except IndexError:  # of PyAV 18, behind the end, where another stream has appeared on the way
+        return

@@ -4,6 +4,7 @@ All times are seconds of the file's clock, which pictures and sound share. Only 
 the keyframe before the first picture to the picture after the last.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,11 +21,15 @@ from jaxtyping import Float, Float32, UInt8
 
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.media.audio import frame_samples
+from talkverse_jax.media.audio import LOUDEST
 from talkverse_jax.media.bad_sample import BadSample
+from talkverse_jax.media.deinterlace import deinterlaced
 from talkverse_jax.media.fit import cover
 from talkverse_jax.media.frame_rate import FPS
-from talkverse_jax.media.media import open_media, to_rgb
+from talkverse_jax.media.media import open_media, packets
+from talkverse_jax.media.screen import Screen, decoded
+from talkverse_jax.media.sound_notices import about_header
+from talkverse_jax.media.sound_stream import SoundStream
 
 SAMPLE_RATE = 16000
 SAMPLES_A_FRAME = SAMPLE_RATE // FPS
@@ -47,12 +52,16 @@ class Probe:
       start: when its first picture is shown.
       frames: at 25 fps: picture k is the one that is shown at start + k/25.
       height, width: as it is shown.
+      stretch: (down, across), by which pixels of the file are stretched for that.
+      notes: what is changed or assumed in reading it, a few words each.
     """
 
     start: float
     frames: int
     height: int
     width: int
+    stretch: tuple[float, float]
+    notes: tuple[str, ...]
 
 
 class Video:
@@ -73,6 +82,7 @@ class Video:
             raise BadSample("no sound")
         self._container = container
         self._stream = container.streams.video[0]
+        self._screen = Screen(self._stream)
         self.has_sound = bool(container.streams.audio)
         self.decoded = 0
 
@@ -83,9 +93,9 @@ class Video:
         first = next(self._decode(), None)
         if first is None:
             raise BadSample("no video", "no picture can be decoded")
-        height, width = (first.width, first.height) if first.rotation % 180 else (first.height, first.width)
-        start = _time(first)
-        return Probe(start, round((self._end() - start) * FPS), height, width)
+        start, screen = _time(first), self._screen
+        frames = round((self._end() - start) * FPS)
+        return Probe(start, frames, *screen.size(first), screen.stretch(first), screen.notes(first))
 
     def pictures(
         self, times: Sequence[float] | Float[np.ndarray, " n"], size: tuple[int, int], bring: Bring = cover
@@ -110,7 +120,7 @@ class Video:
             if shown.is_corrupt:
                 raise BadSample("damaged", f"picture at {time:.2f} s")
             if new:
-                result[place] = bring(np.rot90(to_rgb(shown), shown.rotation // 90), size)
+                result[place] = bring(self._screen.picture(shown), size)
             else:
                 result[place] = result[place - 1]
         return result
@@ -124,7 +134,7 @@ class Video:
         seconds = samples / SAMPLE_RATE
         native, rate = self._native_sound(start - _MARGIN, seconds + 2 * _MARGIN)
         inside = slice(round(_MARGIN * rate), round((_MARGIN + seconds) * rate))
-        if not np.isfinite(native[inside]).all():
+        if not (np.abs(native[inside]) <= LOUDEST).all():  # also where it is no number
             raise BadSample("sound not finite", f"between {start:.2f} and {start + seconds:.2f} s")
         if np.abs(native[inside]).sum() < _SILENT:
             raise BadSample("silent window", f"from {start:.2f} to {start + seconds:.2f} s")
@@ -132,33 +142,27 @@ class Video:
         first = round(_MARGIN * SAMPLE_RATE)
         return resampled[first : first + samples].astype(np.float32)
 
+    def sound_notes(self) -> tuple[str, ...]:
+        """What is changed or assumed in reading its sound, as far as that is known before it is decoded."""
+        return tuple(about_header(self._container))
+
     def _native_sound(self, start: float, seconds: float) -> tuple[Float32[np.ndarray, " n"], int]:
         """Mono at the file's rate, every packet at the time it says."""
-        stream = self._container.streams.audio[0]
-        parts = []
-        self._seek(start, stream)  # of AAC, time 0 is not the first packet
-        for packet in self._container.demux(stream):
-            if packet.pts is not None and packet.pts * _unit(packet) > start + seconds:
-                break
-            try:
-                parts += [(_time(frame), frame_samples(frame), frame.sample_rate) for frame in packet.decode()]
-            except av.error.InvalidDataError:
-                raise BadSample("damaged", "sound") from None
-        rates = {rate for *_, rate in parts}
-        if len(rates) > 1:
-            raise BadSample("damaged", f"sound of several rates {sorted(rates)}")
-        rate = rates.pop() if rates else SAMPLE_RATE
+        sound = SoundStream(self._container, self._container.name)
+        self._seek(start, sound.stream)  # of AAC, time 0 is not the first packet
+        blocks = [block.mean(axis=1) for block in sound.samples(until=start + seconds)]
+        if sound.damaged or (blocks and sound.start is None):
+            raise BadSample("damaged", "sound" if sound.damaged else "frames without times")
+        if len(sound.rates) > 1:
+            raise BadSample("damaged", f"sound of several rates {sorted(sound.rates)}")
+        rate = sound.rate or SAMPLE_RATE
         native = np.zeros(round(seconds * rate), np.float32)
-        # Rounded times are off by some samples: what follows on within that follows on exactly.
-        slack = 1 + 2 * float(_unit(stream)) * rate
-        at = -math.inf
-        for time, values, _ in parts:
-            place = round((time - start) * rate)
-            at = at if abs(place - at) <= slack else place
-            left, right = max(at, 0), min(at + len(values), len(native))
+        if blocks:
+            found = np.concatenate(blocks)
+            at = round(((sound.start or 0.0) - start) * rate)
+            left, right = max(at, 0), min(at + len(found), len(native))
             if left < right:
-                native[left:right] = values[left - at : right - at].mean(axis=1)
-            at += len(values)
+                native[left:right] = found[left - at : right - at]
         return native, rate
 
     def _end(self) -> float:
@@ -169,7 +173,7 @@ class Video:
         self._seek(math.inf, self._stream)
         ends = [
             float((packet.pts + (packet.duration or 0)) * _unit(packet))
-            for packet in self._container.demux(self._stream)
+            for packet in packets(self._container, self._stream)
             if packet.pts is not None and packet.size and not packet.is_corrupt
         ]
         if not ends:
@@ -181,22 +185,26 @@ class Video:
         return _time(frame) + max(float((frame.duration or 0) * _unit(frame)), 1 / FPS)
 
     def _decode_from(self, time: float) -> Iterator[av.VideoFrame]:
-        """Frames in order of showing; the first is shown at that time or before, if any is."""
+        """Frames in order of showing, as whole ones; the first is shown at that time or before, if any is."""
         back = 0.0
         while True:
             self._seek(time - back, self._stream)
             frames = self._decode()
             first = next(frames, None)
-            if (first is not None and _time(first) <= time + _EPSILON) or back > time:
+            if (first is not None and _time(first) <= time + _EPSILON - self._before(first)) or back > time:
                 break
             back = 2 * back + 0.5  # some containers find keyframes by the time of decoding, or not quite
         if first is not None:
-            yield first
-            yield from frames
+            yield from deinterlaced(itertools.chain([first], frames))
+
+    def _before(self, frame: av.VideoFrame) -> float:
+        """Seconds to start early: two fields are made a frame with the help of the frame before."""
+        rate = self._stream.average_rate
+        return 1.5 / float(rate) if frame.interlaced_frame and rate else 0.0
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         try:
-            for frame in self._container.decode(self._stream):
+            for frame in decoded(self._container, self._stream):
                 self.decoded += 1
                 yield frame
         except av.error.InvalidDataError as error:

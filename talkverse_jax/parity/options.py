@@ -14,7 +14,7 @@ class ParityOptions:
         "reference bundles (.safetensors)", group="input", metavar="FILE", positional=True
     )
     taps: bool = option(
-        "compare the values on the way too and name the first that parts", group="compare", default=False
+        "compare intermediate values too, and name the first that differs", group="compare", default=False
     )
     mesh: str | None = option(
         "split the models over all devices, such as data=2,context=-1, or a file of configs/mesh",
@@ -23,7 +23,10 @@ class ParityOptions:
         default=None,
     )
     family: str | None = option(
-        "of the models (default: that of the bundle, else the first one)", group="compare", metavar="NAME", default=None
+        "family of the models (default: the one that the bundle names)",
+        group="compare",
+        metavar="NAME",
+        default=None,
     )
 
     def __post_init__(self):

@@ -19,7 +19,7 @@ class Clip:
 
     Attributes:
       index: of the clip in its video, from 0.
-      frames: in [-1, 1], also those that the video does not show.
+      frames: in [-1, 1]; as a pipeline makes them, also those that the video does not show (see `Timeline.cut`).
       latents: that they were decoded from.
     """
 
@@ -70,6 +70,12 @@ class Timeline:
         start = self.starts[clip]
         end = self.starts[clip + 1] if clip + 1 < self.clips else self.frames
         return slice(max(0, self.trim - start), max(0, min(end, self.frames) - start))
+
+    def cut(self, clip: Clip) -> Clip:
+        """The clip with the frames that the video shows."""
+        if clip.frames is None:
+            return clip
+        return dataclasses.replace(clip, frames=clip.frames[self.shown_of(clip.index)])
 
     @property
     def borders(self) -> tuple[int, ...]:

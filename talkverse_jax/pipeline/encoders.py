@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.umt5.model import UMT5Encoder
+from talkverse_jax.models.umt5.prompts import LONGEST_PROMPT
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
 
 SAMPLE_RATE = 16_000
@@ -63,11 +64,14 @@ class TextEncoder:
     def encode(self, prompts: list[str], text_len: int) -> EncodedText:
         """Clean, tokenize and encode; a prompt of more than `text_len` tokens is cut.
 
+        Of a caption longer than any prompt may be, the first `LONGEST_PROMPT` characters are read: there are captions
+        of 100 KB in data sets, and no more than these could become tokens that are kept.
+
         Args:
           text_len: rows of the result (512 for TalkVerse).
         """
         special = self.tokenizer.num_special_tokens_to_add(is_pair=False)
-        bodies = [self.tokenizer.encode(clean_prompt(p), add_special_tokens=False) for p in prompts]
+        bodies = [self.tokenizer.encode(clean_prompt(p[:LONGEST_PROMPT]), add_special_tokens=False) for p in prompts]
         tokens = np.array([len(body) + special for body in bodies])
         for body in bodies:
             body.truncate(text_len - special)

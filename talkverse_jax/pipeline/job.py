@@ -6,11 +6,11 @@ import hashlib
 import json
 import random
 import zlib
-from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core import options
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import expanded, on_disk
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.weights import manifest
 
@@ -74,15 +74,10 @@ class Job:
         text = json.dumps(self.made_from, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def differences(self, before: dict[str, Any]) -> list[str]:
-        """What decides the video and was otherwise, in order of name.
-
-        Args:
-          before: `made_from` of a video that is there, maybe of an older program: what that one did not know of
-            counts as the default.
-        """
-        now, before = dict(self.made_from), dict(before)
-        before[_WEIGHTS] = manifest.comparable(before.get(_WEIGHTS))
+    def completed(self, before: dict[str, Any]) -> dict[str, Any]:
+        """`made_from` of a video that is there, maybe of an older program: what that one did not know of counts as the
+        default."""
+        before = {**before, _WEIGHTS: manifest.comparable(before.get(_WEIGHTS))}
         groups = (self.weights, self.machine, self.files, self.settings)
         for name, default in options.defaults(*groups).items():
             before.setdefault(name, _plain(default))
@@ -90,8 +85,17 @@ class Job:
             if (file := field.metadata["of"]) and _file(file) not in before:
                 before.pop(field.name, None)  # an older program noted it whether or not it mattered
         for name, value in before.items():
-            if isinstance(value, str) and isinstance(now.get(name), list):
+            if isinstance(value, str) and isinstance(self.made_from.get(name), list):
                 before[name] = [value]  # where an older program took one file
+        return before
+
+    def differences(self, before: dict[str, Any]) -> list[str]:
+        """What decides the video and was otherwise, in order of name.
+
+        Args:
+          before: `made_from` of a video that is there.
+        """
+        now, before = dict(self.made_from), self.completed(before)
         if self.any_seed:
             del now["base_seed"], before["base_seed"]
         return sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
@@ -119,11 +123,11 @@ def _digests(value: str | tuple[str, ...], beside: str | None) -> Any:
     """Of files, and of those that belong to them."""
     if not isinstance(value, str):
         return [_digests(path, beside) for path in value]
-    other = Path(value).expanduser().parent / beside if beside else None
-    return digest(value) + (f" {digest(str(other))}" if other and other.is_file() else "")
+    other = expanded(value).parent / beside if beside else None
+    return digest(value) + (f" {digest(str(other))}" if other and on_disk(other).is_file() else "")
 
 
 def digest(path: str) -> str:
     """SHA-256 of a file."""
-    with open(Path(path).expanduser(), "rb") as file:
+    with on_disk(expanded(path)).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

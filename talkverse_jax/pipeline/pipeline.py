@@ -33,9 +33,6 @@ class Track(Protocol):
     @property
     def rate(self) -> int: ...
 
-    @property
-    def notices(self) -> tuple[str, ...]: ...
-
     def native(self) -> Any:
         """The samples, in blocks [n, channels] at `rate` Hz."""
         ...
@@ -49,6 +46,7 @@ class Inputs(Protocol):
       track: what the video file plays.
       shape: jobs of one shape can be denoised together.
       seconds: of the video; jobs of one shape are ordered by it.
+      notices: lines for the person: what was amiss with the files, and what was done about it.
     """
 
     @property
@@ -62,6 +60,9 @@ class Inputs(Protocol):
 
     @property
     def seconds(self) -> float: ...
+
+    @property
+    def notices(self) -> tuple[str, ...]: ...
 
 
 class Encoded(Protocol):

@@ -12,9 +12,13 @@ from talkverse_jax.sharding.mesh_config import MeshConfig
 class PlanOptions:
     """One plan, of sampling or of training."""
 
-    topology: str = option("machine, such as v6e-8 or H100-1; all: each that is known", group="plan", metavar="NAME")
+    topology: str = option(
+        "machine, such as v6e-8 or H100-1; all: every machine that is known", group="plan", metavar="NAME"
+    )
     config: str | None = option("TOML file of sample's options", group="plan", metavar="FILE", default=None)
-    train: str | None = option("instead: TOML file of train's options", group="plan", metavar="FILE", default=None)
+    train: str | None = option(
+        "TOML file of train's options, to plan training instead", group="plan", metavar="FILE", default=None
+    )
     mesh: str | None = option(
         "as sample and train take it (default: configs/mesh/TOPOLOGY.toml; for training fsdp=-1)",
         group="plan",
@@ -22,24 +26,27 @@ class PlanOptions:
         default=None,
     )
     size: str | None = option(
-        "pixels (default: the size that the documentation speaks of)", group="plan", metavar="WxH", default=None
+        "pixels: a size that the config's bucket and fit allow (default: the bucket's usual one, such as 640x640)",
+        group="plan",
+        metavar="WxH",
+        default=None,
     )
     programs: tuple[str, ...] = option(
-        "only these programs, such as step decode", group="plan", metavar="NAME", default=()
+        "only these programs, such as: step decode", group="plan", metavar="NAME", default=()
     )
     model: str | None = option(
         "TOML file of the models' sizes (default: the published ones)", group="model", metavar="FILE", default=None
     )
     weights: str | None = option(
-        "instead: folder of converted weights, to read the sizes from", group="model", metavar="DIR", default=None
+        "folder of converted weights to take the sizes from instead", group="model", metavar="DIR", default=None
     )
     family: str | None = option(
-        "of the models (default: that of the config or of --weights, else the first one)",
+        "family of the models (default: that of the config or of --weights)",
         group="model",
         metavar="NAME",
         default=None,
     )
-    json: str | None = option("write everything there too", group="output", metavar="FILE", default=None)
+    json: str | None = option("also write the plan to this JSON file", group="output", metavar="FILE", default=None)
 
     def __post_init__(self):
         if self.config and self.train:

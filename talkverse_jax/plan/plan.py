@@ -8,6 +8,8 @@ models' sizes.
 """
 
 import importlib.metadata
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.topologies import TOPOLOGIES, Topology
+
+_LISTED = 24  # sizes that a person may want to read
 
 
 def run(options: PlanOptions, reporter: Reporter) -> list[TopologyPlan]:
@@ -138,8 +142,18 @@ def choose_size(sizes: tuple[tuple[int, int], ...], asked: str | None) -> tuple[
     if asked is None:
         return sizes[0]
     if asked not in shown:
-        raise UserError(f"{asked}: there are {', '.join(shown)}", field="size")
+        there = ", ".join(shown) if len(shown) <= _LISTED else f"{len(shown)} others"
+        raise UserError(f"{asked}: there are {there}{_nearest(shown, asked)}", field="size")
     return shown[asked]
+
+
+def _nearest(shown: dict[str, tuple[int, int]], asked: str) -> str:
+    """The size that a picture of what was asked for would have, as a remark."""
+    if not (match := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", asked)):
+        return ""
+    shape = math.log(int(match[1]) / int(match[2]))
+    near = min(shown, key=lambda name: abs(math.log(shown[name][1] / shown[name][0]) - shape))
+    return f"; nearest in shape is {near}"
 
 
 def preset(topology: Topology) -> MeshConfig:

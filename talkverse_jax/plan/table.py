@@ -54,51 +54,52 @@ _PAGE = """\
 
 Written by `make plan-table`: the sampling step of the published model (5.7 billion parameters, bfloat16, both
 branches of guidance, a clip of 120 frames with motion context) with the presets of `configs/mesh/`, compiled by
-XLA:TPU for machines that were not there (jaxlib {jaxlib}, libtpu {libtpu}). Rows with `~` are GPUs, estimated from
-the model's sizes alone. `python -m talkverse_jax plan` does the same for one machine, with every program of a
+XLA:TPU for machines that we did not have (jaxlib {jaxlib}, libtpu {libtpu}). Rows with `~` are GPUs, estimated from
+the model's sizes only. `talkverse-jax plan` does the same for one machine, with every program of a
 run; `make test-slow` compiles a row again and compares.
 
-- **GB a device**: weights, inputs and temporaries of the step with the VAE's weights beside them, of what the
+- **GB a device**: weights, inputs and temporaries of the step, together with the VAE's weights, of the memory that the
   compiler can use.
-- **waste**: products computed beyond the model's own (padding, what several devices do alike).
-- **GB received**: by one device through collectives, a step.
-- **a step**: below this it cannot be: the longest of products at the data sheet's rate, memory traffic and links.
-  Nothing here was timed on a TPU.
-- **device-s**: devices x seconds of 50 steps, which is what a clip of 4.8 s costs.
+- **waste**: products that are not the model's own (padding, and what several devices all compute).
+- **GB received**: what one device receives through collectives in a step.
+- **a step**: a step cannot be faster than this: the longest of its products at the data sheet's rate, its memory
+  traffic and its links. Nothing here was timed on a TPU.
+- **device-s**: devices x seconds of 50 steps, which is the cost of a clip of 4.8 s.
 
 {tables}
 ## Which mesh
 
-The same on other meshes, at 640x640:
+The same step on other meshes, at 640x640:
 
 {others}
-- **Up to eight devices**: each branch of guidance has half of them (`data=2`), and they share its sequence by heads
-  (Ulysses, `context`). No padding to speak of, few bytes.
-- **16 GB a chip (v5e)**: `fsdp=2` keeps half of the transformer's weights and gathers them block by block: the step
-  would fit without, but the VAE's decode beside it has to fit too.
-- **More devices**: heads allow 2, 3, 4, 6, 8, 12 or 24 to share them; beyond, rings of such groups.
-- **`tensor`** moves the most and saves little here; **a ring alone** (`ulysses=1`) moves the keys and values of all
-  tokens to everybody.
+- **Up to eight devices**: each branch of guidance gets half of them (`data=2`), and these share its sequence by heads
+  (Ulysses, `context`). There is almost no padding, and few bytes are moved.
+- **16 GB a chip (v5e)**: with `fsdp=2` each chip keeps half of the transformer's weights and gathers the rest block by
+  block. The step would fit without it, but the VAE's decode must fit too.
+- **More devices**: the heads can be shared by 2, 3, 4, 6, 8, 12 or 24 devices; beyond that, use rings of such groups.
+- **`tensor`** moves the most bytes and saves little here. **A ring alone** (`ulysses=1`) moves the keys and values of
+  all tokens to every device.
 
 ## Training 640x640, 193 frames
 
-An update (`gradients` and `update` of `plan --train`, `configs/train_lora.toml` and `train_full.toml`): bfloat16
-products, float32 parameters, gradients and Adam's moments, `remat full`, ROI loss in `full`, no accumulation.
+One update (`gradients` and `update` of `plan --train`, with `configs/train_lora.toml` and `train_full.toml`): bfloat16
+products; float32 parameters, gradients and Adam moments; `remat full`; ROI loss in `full`; no accumulation.
 
 {updates}
-- **GB a device**: the most at once, of `gradients` with Adam's moments beside it or of `update`.
-- **again**: products beyond the model's own (three times the forward pass for what is trained, twice for what is
-  not): `remat full` makes the forward pass again, splash attention its scores twice more, and adapters are 8% of a
-  layer.
-- **v5e-16**: each sample lies on two chips (`context=2`), which halves what it leaves behind for the way back (a
-  residual stream in float32 for each block).
-- A larger batch is better made by `--gradient_accumulation_steps`: it costs no memory beside the gradients.
+- **GB a device**: the peak, of `gradients` together with Adam's moments, or of `update`.
+- **again**: products that are not the model's own (those are three times the forward pass for trained weights and
+  twice for others): `remat full` repeats the forward pass, splash attention computes its scores twice more, and
+  adapters are 8% of a layer.
+- **v5e-16**: each sample is split over two chips (`context=2`), which halves what is kept for the backward pass (a
+  float32 residual stream for each block).
+- For a larger batch use `--gradient_accumulation_steps`: it needs no memory besides the gradients.
 
 ## How the cost grows
 
-A step's products are fixed, so time falls with the number of devices and device-seconds stay, until what every
-device does alike or what it receives outweighs its share. The column device-s shows where: more chips than that buy
-little time for their price. For many videos give each slice its own, not more chips to one.
+A step has a fixed amount of work. So with more devices the time falls and device-seconds stay the same, until the work
+that every device repeats, or the bytes it receives, outweigh its share. The column device-s shows where that begins:
+more chips than that cost more and save little time. To make many videos, give each slice its own videos instead of
+giving one video more chips.
 """
 
 

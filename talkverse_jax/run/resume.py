@@ -81,12 +81,25 @@ def everywhere(mine: Unfinished | None) -> Unfinished | None:
 
 
 def is_finished(output: Path, record: Path, job: Job) -> bool:
-    """Whether the video is there already, made from the same; process 0 looks, all processes must ask."""
+    """Whether the video is there already; process 0 looks, all processes must ask.
+
+    Raises:
+      UserError: another video is there.
+    """
     mine = False
     if is_main() and output.exists() and record.exists():
         made_from = json.loads(record.read_text(encoding="utf-8")).get("made_from")
-        mine = made_from is not None and not job.differences(made_from)
+        if mine := made_from is not None:
+            _check_same(output, job, made_from)
     return json.loads(from_main("finished", json.dumps(mine)))
+
+
+def left_behind(output: Path) -> str:
+    """What a run that was stopped has left, for people."""
+    if not state_file(output).exists():
+        return "no clip was finished"
+    partial = output.with_name(f"{output.stem}.partial{output.suffix}")
+    return f"the finished clips are in {partial}, which plays; the same command with --resume goes on from there"
 
 
 def _read(output: Path, job: Job) -> Unfinished | None:
@@ -99,15 +112,18 @@ def _read(output: Path, job: Job) -> Unfinished | None:
             meta = json.loads(str(file["meta"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         raise UserError(f"{path}: damaged; leave out --resume to begin again") from None
-    before = meta["made_from"]
+    _check_same(path, job, meta["made_from"])
+    return Unfinished(meta["clip"], saved, tuple(meta["written"]), meta["made_from"]["base_seed"])
+
+
+def _check_same(path: Path, job: Job, before: dict[str, Any]) -> None:
     if other := job.differences(before):
         raise UserError(f"{path}: of another video: {describe_difference(job, before, other[0])}")
-    return Unfinished(meta["clip"], saved, tuple(meta["written"]), before["base_seed"])
 
 
 def describe_difference(job: Job, before: dict[str, Any], name: str) -> str:
     """One thing that decides a video and was otherwise, for people."""
     if name.endswith("'s file") or name.endswith("' files"):
         return f"--{name} is another; give the same, or leave out --resume"
-    was, now = before.get(name), job.made_from.get(name)
+    was, now = job.completed(before).get(name), job.made_from.get(name)
     return f"--{name} was {was!r}, not {now!r}; give the same, or leave out --resume"

@@ -59,8 +59,8 @@ def make_clips(
     resume: bool = False,
     encoded: Encoded | None = None,
 ) -> Iterator[Clip]:
-    """As `make_video`, clip by clip: each is in the file when it is handed out. The file is finished when the last
-    one has been taken."""
+    """As `make_video`, clip by clip: each is in the file when it is handed out, and has the frames that the video
+    shows. The file is finished when the last one has been taken."""
     job = _agreed(job)
     events = Timed(_shared(events or Events()))
     output = check_output(job.output) if is_main() else Path(job.output)
@@ -72,7 +72,9 @@ def make_clips(
     elif resume and is_finished(output, record_path, job):
         events.notice(f"{output} is finished already")
         return
-    for notice in inputs.track.notices:
+    elif is_main() and output.exists():
+        events.notice(f"{output} is there; the new video takes its place when it is finished")
+    for notice in inputs.notices:
         events.notice(notice)
     with count_programs() as programs:
         encoded = encoded or pipeline.encode(job, events, inputs)
@@ -102,15 +104,26 @@ def make_clips(
                         if saved:
                             save(output, job, state.clip, saved, writer.clips)
                 del saved
-                events.clip(clip.index, timeline.clips, lambda clip=clip: _preview(clip, timeline))
+                clip = timeline.cut(clip)
+                events.clip(clip.index, timeline.clips, lambda clip=clip: _pictures(clip))
                 yield clip
                 del clip  # nothing of it is kept while the next one is made
     if is_main():
         state_file(output).unlink(missing_ok=True)
         record = describe(pipeline, encoded, timeline, events.stopwatch.rounded(), programs)
         write_json(record_path, record)
-        spent = ", ".join(f"{name.replace('_', ' ')} {t:.1f} s" for name, t in record["seconds"].items())
-        events.notice(f"{output} ({spent}; {programs})")
+        events.notice(f"{output}: {_spent(record)}")
+
+
+def _pictures(clip: Clip) -> Any:
+    return None if clip.frames is None else clip.pictures
+
+
+def _spent(record: dict[str, Any]) -> str:
+    """What was made and where the time went, for people."""
+    seconds = {name: each for name, each in record["seconds"].items() if name not in ("total", "to_first_step")}
+    spent = ", ".join(f"{name} {each:.1f} s" for name, each in seconds.items())
+    return f"{record['frames'] / record['fps']:.2f} s of video in {record['seconds']['total']:.1f} s ({spent})"
 
 
 def open_writer(path: Path, encoded: Encoded, timeline: Timeline, written: tuple[int, ...] = ()) -> VideoWriter:
@@ -142,11 +155,7 @@ def write_clip(writer: VideoWriter, clip: Clip, timeline: Timeline, job: Job) ->
     """
     if not clip.finite:
         raise UserError(_not_finite(clip.index, job, writer))
-    writer.write(clip.pictures[timeline.shown_of(clip.index)])
-
-
-def _preview(clip: Clip, timeline: Timeline) -> Any:
-    return None if clip.frames is None else clip.pictures[timeline.shown_of(clip.index)]
+    writer.write(timeline.cut(clip).pictures)
 
 
 def _not_finite(index: int, job: Job, writer: VideoWriter) -> str:

@@ -6,13 +6,16 @@ laid out as `ring` x `ulysses`, the two ways to share a sequence. Heads limit th
 """
 
 import dataclasses
+import difflib
 import math
+import re
 
 from talkverse_jax.core import presets
 from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 
 AXES = ("data", "fsdp", "ring", "ulysses", "tensor")
+_SIZE = re.compile("-?[0-9]{1,9}")
 _ASKED = ("data", "fsdp", "context", "tensor")
 
 
@@ -58,10 +61,12 @@ class MeshConfig:
         names, values = [field.name for field in dataclasses.fields(cls)], {}
         for part in filter(None, text.replace(" ", "").split(",")):
             name, _, size = part.partition("=")
-            if name not in names or not size.lstrip("-").isdigit():
+            if name not in names or not _SIZE.fullmatch(size):
+                near = difflib.get_close_matches(text, presets.names("mesh"), n=1)
+                hint = f"did you mean the preset {near[0]}?" if near else f"the axes are {', '.join(names)}"
                 raise UserError(
-                    f"mesh: {part!r} is no axis=size; give such as data=2,context=-1 (axes: {', '.join(names)}) "
-                    "or a file of configs/mesh"
+                    f"{part!r} is no axis=size; give such as data=2,context=-1, or a preset of configs/mesh; {hint}",
+                    field="mesh",
                 )
             if name in values:
                 raise UserError(f"mesh: {name} is given twice; give it once")

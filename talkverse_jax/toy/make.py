@@ -148,5 +148,5 @@ def _begin(options: MakeOptions) -> None:
     """Note what is being made, unless a run that makes the same was interrupted."""
     note, asked = _unfinished(options), dataclasses.asdict(options)
     what = {name: asked[name] for name in ("set", "seed", "seconds", "square", "short_share")}
-    if not (note.exists() and json.loads(note.read_text()) == what):
+    if not (note.exists() and json.loads(note.read_text(encoding="utf-8")) == what):
         write_json(note, what)

@@ -20,7 +20,7 @@ class MakeOptions:
     seconds: float = option(
         "length of all videos; 0: drawn for each, mostly 9 to 12, some 5 to 6",
         group="world",
-        metavar="SECONDS",
+        metavar="S",
         default=0.0,
     )
     short_share: float = option(

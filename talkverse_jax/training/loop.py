@@ -217,6 +217,7 @@ class _Loop:
             peak_flops(kinds, options.machine.dtype),
             self.reporter,
         )
+        self.reporter.say("the first step compiles the programs, which takes minutes for a large model")
         try:
             with report:
                 while self.step < self.last:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import build, check_at_least, option
+from talkverse_jax.models.umt5.prompts import check_prompts
 from talkverse_jax.ops.names import KernelName, Remat
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
@@ -186,6 +187,7 @@ class PreviewOptions:
 
     def __post_init__(self):
         check_at_least(self, preview_steps=0, preview_sample_steps=1)
+        check_prompts(self, "preview_prompt")
         if self.preview_steps and not (self.preview_image and self.preview_audio):
             raise UserError(
                 "needs --preview_image and --preview_audio, what the video is made of", field="preview_steps"
@@ -220,13 +222,13 @@ class TrainMachine:
     """How the network is run: numbers, memory, devices."""
 
     dtype: Literal["bfloat16", "float32"] = option(
-        "number type of matrix products and of what is not trained; the rest is float32",
+        "number type of matrix products and of weights that are not trained; everything else is float32",
         group="machine",
         default="bfloat16",
     )
     remat: Remat = option(
-        "what is computed again on the way back; full: all of a block, for the least memory; dots: all but its linear "
-        "layers; none: nothing",
+        "what the backward pass computes again instead of keeping it; full: whole blocks, for the least memory; dots: "
+        "all but linear layers; none: nothing",
         group="machine",
         default="full",
     )

@@ -37,7 +37,7 @@ class VideoOptions:
         default="fasttalk-480",
     )
     num_frames: int = option(
-        "frames that are learnt of a window, whole latent frames", group="input", metavar="N", default=120
+        "frames of a window that the model learns, a multiple of 4", group="input", metavar="N", default=120
     )
     always_use_motion_frames: bool = option(
         "leave out videos that are too short for motion frames", group="input", default=False

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.reporting import Reporter
-from talkverse_jax.data.catalogue import Catalogue, VideoRules, describe, make_catalogue
+from talkverse_jax.core.reporting import SILENT, Reporter
+from talkverse_jax.data.catalogue import Catalogue, VideoRules, describe, describe_notes, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.skipped import Skipped
@@ -50,13 +50,15 @@ def look_at(
     metadata: Sequence[str], rules: VideoRules, seed: int, cache: Path, skipped: Skipped, reporter: Reporter
 ) -> tuple[Catalogue, RawSource]:
     """The videos of metadata files that these rules let be used, and their samples; otherwise as `open_videos`."""
-    rows = read_metadata(metadata, rules.base)
-    told = reporter if is_main() else Reporter()
+    told = reporter if is_main() else SILENT
+    rows = read_metadata(metadata, rules.base, told)
     look = partial(_look, rows, rules, cache, told)
     found = look() if is_main() else None
     barrier("catalogue", timeout=None)  # the others find what process 0 has seen, where they share the folder
     found = found or look()
     told.say(describe(found))
+    for line in describe_notes(found):
+        told.say(line)
     skipped.rows(found.rejected, len(rows))
     if not found.entries:
         raise UserError(f"{', '.join(metadata)}: no video is left; see {skipped.path} for why")

@@ -129,6 +129,11 @@ def _values(folder: str | Path) -> dict[str, Any]:
         raise UserError(f"{folder}: is a file; give the folder of converted weights")
     if not path.parent.is_dir():
         raise UserError(f"{folder}: no such folder; to make it, {conversion(folder)}")
+    if not path.is_file() and _holds_published(path.parent):
+        raise UserError(
+            f"{folder}: holds PyTorch files, which must be converted first; run talkverse-jax convert with the flags "
+            "that name them and another folder as --output, and give that one here"
+        )
     if not path.is_file():
         raise UserError(
             f"{folder}: no {FILE}: not converted weights, or a conversion that did not finish; " + conversion(folder)
@@ -142,12 +147,17 @@ def _values(folder: str | Path) -> dict[str, Any]:
     return values
 
 
+def _holds_published(folder: Path) -> bool:
+    """Whether weights of PyTorch lie in a folder, or in one of those in it."""
+    return any(file.suffix in (".safetensors", ".pth") for pattern in ("*", "*/*") for file in folder.glob(pattern))
+
+
 def conversion(folder: str | Path, component: str | None = None) -> str:
     """What to type to convert into a folder, for messages; where the files to convert lie is not known."""
     only = f" --components {component}" if component else ""
     return (
-        f"run convert_torch_weights.py (or talkverse-jax convert) --output {folder}{only} with the flags that name "
-        "the published files (and --config, where the sizes are others)"
+        f"run talkverse-jax convert --output {folder}{only} with the flags that name the published files (and "
+        "--config, if the sizes are others)"
     )
 
 

@@ -69,6 +69,11 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path):
         (["--image", "i", "--mode", "fin"], "--mode fin: give fine"),
         (["--image", "i", "--mode", "z"], "--mode z: give fine, rough"),
         (["--config", "no_preset"], "no_preset: no such file or preset"),
+        (
+            ["--image", "caf\udce9"],
+            "--image 'caf\\udce9': has bytes that are not UTF-8, or half a character; rename it",
+        ),
+        (["--image", "i", "--parts", "caf\udce9"], "--parts 'caf\\udce9': has bytes that are not UTF-8"),
     ],
 )
 def test_a_wrong_flag_is_named(argv, message):

@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 
-from talkverse_jax.core.config import from_dict, load_toml, to_dict
+from talkverse_jax.core.config import from_dict, load_toml, read_toml, to_dict
 from talkverse_jax.core.errors import UserError
 
 
@@ -60,3 +60,37 @@ def test_toml_files(tmp_path):
         load_toml(Outer, path)
     with pytest.raises(UserError, match="no such file"):
         load_toml(Outer, tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ("name = “x”\n".encode(), 'Invalid value (at line 1, column 8)); write straight quotes (")'),
+        (b'a = 1\nname = "C:\\Users\\ann.png"\n', "at line 2, column 13)); a \\ in quotes begins an escape: write /"),
+        (b"name = " + b"[" * 100_000, "not a TOML file (nested too deeply); give plain values"),
+        (b"x = 1\n" + b"a." * 500_000 + b"b = 1", "not a TOML file (nested too deeply); give plain values"),
+        (b"x = {'a' . " + b"'a'." * 10_000 + b"b = 1}", "not a TOML file (nested too deeply); give plain values"),
+        (b"[[" + b"a." * 10_000 + b"b]]", "not a TOML file (nested too deeply); give plain values"),
+        (b"n = " + b"1" * 5000, "; mend it"),
+        (b'name = "x"\nname = "y"\n', "Cannot overwrite a value (at line 2, column 11)); mend it"),
+        ("name = 'café'".encode("cp1252"), "line 1: byte 0xe9 is not UTF-8; save it as plain text in UTF-8"),
+        (b"#" * 2**21, "larger than 1,048,576 bytes"),
+    ],
+)  # fmt: skip
+def test_a_toml_file_that_cannot_be_read_is_one_line(tmp_path, data, message):
+    (tmp_path / "c.toml").write_bytes(data)
+    with pytest.raises(UserError) as error:
+        read_toml(tmp_path / "c.toml")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_mark_does_not_spoil_toml(tmp_path, encoding):
+    (tmp_path / "c.toml").write_text("# ü\r\nname = 'a\u2028b'\r\n", encoding=encoding, newline="")
+    assert read_toml(tmp_path / "c.toml") == {"name": "a\u2028b"}
+
+
+def test_a_long_value_is_not_shown_at_length():
+    with pytest.raises(UserError) as error:
+        from_dict(Outer, VALUES | {"kind": "x" * 10_000}, "here")
+    assert len(str(error.value)) < 300

@@ -53,6 +53,12 @@ def test_one_text_stands_for_a_list_of_one():
         ({"image": "a", "steps": 0}, "here: steps: 0: give 1 or more", "steps"),
         ({"image": "a", "rate": 1.5}, "here: rate: 1.5: give a number from 0 to 1", "rate"),
         ({"image": "a", "rate": float("nan")}, "here: rate: nan: give a number", "rate"),
+        ({"image": "caf\udce9.png"}, "image: 'caf\\udce9.png': has bytes that are not UTF-8", "image"),
+        ({"image": "a\0"}, "here: image: 'a\\x00': has a character 0; leave it out", "image"),
+        ({"image": "C:\new.png"}, "here: image: 'C:\\new.png': has a line break or a tab; in TOML and JSON", "image"),
+        ({"image": "a", "videos": ["b", "\ud800"]}, "half a character; rename it", "videos"),
+        ({"image": "a", "mode": "\ud800"}, "half a character; write it in UTF-8", "mode"),
+        ({"image": "a", "z" * 9999: 1}, "here: unknown key '" + "z" * 199 + "...; the keys are", None),
     ],
 )
 def test_what_cannot_be_used_is_named(values, message, field):

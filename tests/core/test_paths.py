@@ -1,7 +1,10 @@
+import unicodedata
+
 import pytest
 
+from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import existing_file, new_folder
+from talkverse_jax.core.paths import existing_file, expanded, new_folder, on_disk, same_name
 
 
 def test_a_file_is_there(tmp_path):
@@ -20,3 +23,45 @@ def test_a_folder_is_made(tmp_path):
         new_folder(tmp_path / "file")
     with pytest.raises(UserError, match=r"b: cannot be made \(Not a directory\); give another folder"):
         new_folder(tmp_path / "file" / "b")
+
+
+NFC, NFD = "Émile ça", unicodedata.normalize("NFD", "Émile ça")
+
+
+@pytest.mark.parametrize("there, asked", [(NFC, NFD), (NFD, NFC)])
+def test_a_name_meets_its_other_form(tmp_path, there, asked):
+    """Of folders and files, each in its own form."""
+    assert there != asked and same_name(there) == same_name(asked)
+    file = tmp_path / there / f"{asked} 你好.png"
+    file.parent.mkdir()
+    file.write_bytes(b"x")
+    given = tmp_path / asked / f"{there} 你好.png"
+    assert not given.exists() and on_disk(given) == file == existing_file(given, "a picture")
+    assert files.exists(str(given))
+    with files.open_file(given, "a picture") as opened:
+        assert opened.read() == b"x"
+    assert on_disk(tmp_path / asked / "none.png") == tmp_path / there / "none.png"
+    given.parent.mkdir()
+    given.write_bytes(b"y")  # where both are there, each is itself
+    assert on_disk(given) == given
+
+
+def test_paths_of_windows_below_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.png").touch()
+    (tmp_path / "c\\d.png").touch()
+    assert files.join(str(tmp_path), "a\\b.png") == f"{tmp_path}/a/b.png"
+    assert files.join(str(tmp_path), "c\\d.png") == f"{tmp_path}/c\\d.png"  # a name of this machine
+    assert files.join(str(tmp_path), "a\\" + "b" * 300) == f"{tmp_path}/a/{'b' * 300}"
+    assert files.join("gs://bucket", "a\\b.png") == "gs://bucket/a\\b.png"
+
+
+def test_a_home_of_nobody(tmp_path):
+    for use in (expanded, files.exists, lambda path: files.join(path, "a")):
+        with pytest.raises(UserError, match="~nobody-here/x: no such user; give the path in full"):
+            use("~nobody-here/x")
+
+
+def test_an_address_of_no_store():
+    with pytest.raises(UserError, match="foo://a/b: foo:// is no kind of store; give a path, or gs:// or s3://"):
+        files.exists("foo://a/b")

@@ -1,11 +1,12 @@
 import json
+from fractions import Fraction
 
 import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data import catalogue
 from talkverse_jax.data.batches import WindowShape
-from talkverse_jax.data.catalogue import VideoRules, describe, make_catalogue
+from talkverse_jax.data.catalogue import VideoRules, describe, describe_notes, make_catalogue
 from talkverse_jax.data.metadata import Row, read_metadata
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.models.vae.config import VAEConfig
@@ -107,6 +108,29 @@ def test_a_cache_of_before_is_read(rows, tmp_path):
     assert json.loads(cache.read_text().splitlines()[0])["rules"]["lengths"] == lengths
 
 
+def test_what_is_changed_in_reading_is_counted_by_kind(tmp_path):
+    """Of two anamorphic videos and a plain one; the cache keeps it, and one of before has none."""
+    metadata = [
+        write_dataset(tmp_path / "wide", 2, 2.0, (128, 64), aspect=Fraction(2, 1), masks=False),
+        write_dataset(tmp_path / "plain", 1, 2.0, masks=False),
+    ]
+    rows = [row for path in metadata for row in read_metadata([str(path)], str(path.parent))]
+    rules, cache = VideoRules("tiny-128", LENGTHS), tmp_path / "catalogue.jsonl"
+    made = make_catalogue(rows, rules, cache)
+    assert describe_notes(made) == ["2 of 3 videos: pixels of 2:1, stretched to squares"]
+    assert [(entry.height, entry.width, entry.stretch) for entry in made.entries[1:]] == [
+        (128, 128, (1.0, 2.0)),
+        (128, 128, (1.0, 1.0)),
+    ]
+    assert make_catalogue(rows, rules, cache) == made
+    lines = [json.loads(line) for line in cache.read_text().splitlines()]
+    for line in lines[1:]:
+        del line["stretch"], line["notes"]
+    cache.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    before = make_catalogue(rows, rules, cache)
+    assert describe_notes(before) == [] and before.digest == made.digest
+
+
 def test_a_torn_cache_is_made_anew(rows, tmp_path):
     rules, cache = VideoRules("tiny-128", LENGTHS), tmp_path / "catalogue.jsonl"
     made = make_catalogue(rows[:3], rules, cache)
@@ -120,3 +144,11 @@ def test_a_torn_cache_is_made_anew(rows, tmp_path):
 def test_a_bucket_that_is_not_there(rows):
     with pytest.raises(UserError, match="fasttalk-460"):
         make_catalogue(rows, VideoRules("fasttalk-460", LENGTHS))
+
+
+def test_what_becomes_of_the_sound_is_counted(tmp_path):
+    for name, layout in (("a", "5.1"), ("b", "5.1"), ("c", "mono")):
+        write_video(tmp_path / f"{name}.mkv", 2.0, layout=layout)
+    rows = [Row("here", f"{name}.mkv", str(tmp_path / f"{name}.mkv"), "") for name in "abc"]
+    made = make_catalogue(rows, VideoRules("tiny-128", LENGTHS))
+    assert describe_notes(made) == ["2 of 3 videos: its 5.1 sound is mixed down to stereo"]

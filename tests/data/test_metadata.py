@@ -1,6 +1,8 @@
 import pytest
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.files import exists
+from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data.metadata import longest_scene, read_metadata
 from tests.videos import write_csv
 
@@ -34,7 +36,7 @@ def test_a_huge_field_and_a_byte_order_mark(tmp_path):
 
 
 def test_a_row_without_a_path_is_kept_for_the_count(tmp_path):
-    (tmp_path / "a.csv").write_text("caption,video_path\nonly a caption\nboth,b.mp4\n")
+    (tmp_path / "a.csv").write_text("caption,video_path\nonly a caption,\nboth,b.mp4\n")
     first, second = read_metadata([str(tmp_path / "a.csv")], "/data")
     assert first.video_path == ""
     assert first.where.endswith("a.csv line 2")
@@ -62,8 +64,36 @@ def test_files_that_are_no_csv(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_metadata([str(tmp_path / "none.csv")])
     (tmp_path / "latin.csv").write_bytes(b"video_path,caption\na.mp4,caf\xe9\n")
-    with pytest.raises(UserError, match="UTF-8"):
+    with pytest.raises(UserError, match="latin.csv line 2: byte 0xe9 is not UTF-8; save it .*CSV UTF-8"):
         read_metadata([str(tmp_path / "latin.csv")])
+
+
+def test_a_caption_with_commas_and_no_quotes_is_not_cut(tmp_path):
+    (tmp_path / "a.csv").write_text("video_path,caption\na.mp4,A woman, who smiles, talks.\n")
+    with pytest.raises(UserError, match="a.csv line 2: 4 cells in 2 columns; put a caption in straight quotes"):
+        read_metadata([str(tmp_path / "a.csv")])
+
+
+def test_a_table_of_a_european_spreadsheet_of_windows(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "Zoë.mp4").touch()
+    text = (
+        'video_path ;caption; fps;scenes\r\nvideos\\Zoe\u0308.mp4;"Zoë; she talks, smiling.";29,97;"0,210;211,480"\r\n'
+    )
+    (tmp_path / "a.csv").write_text(text, encoding="utf-16", newline="")
+    told = Told()
+    [row] = read_metadata([str(tmp_path / "a.csv")], str(tmp_path), told)
+    assert (row.caption, row.fps, row.scenes) == ("Zoë; she talks, smiling.", 29.97, "0,210;211,480")
+    assert row.name == "Zoe\u0308" and exists(row.video) and row.video == f"{tmp_path}/videos/Zoe\u0308.mp4"
+    assert told.said == [f"{tmp_path}/a.csv: its cells are separated by semicolons"]
+
+
+class Told(Reporter):
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +115,9 @@ def test_files_that_are_no_csv(tmp_path):
         ("nan", 25, (0, 199)),
         ("0,99", 0, (0, 199)),  # unknown rate
         ("0,1;2,3", 25, (0, 199)),  # trimmed to nothing
+        ("50," + "9" * 400, 25, (50, 199)),
+        ("50,99", 1e-320, (199, 199)),
+        ("-" + "9" * 400 + ",99", 25, (0, 99)),
     ],
 )
 def test_the_longest_scene(text, fps, scene):

@@ -1,5 +1,6 @@
 import os
 import pickle
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -66,6 +67,19 @@ def test_masks_are_of_the_frames_to_be_learnt(made):
         np.testing.assert_array_equal(mask, np.asarray(whole)[::16, ::16])
     assert (sample.body >= sample.face).all()
     assert sample.body.sum() > sample.face.sum() > 0
+
+
+def test_masks_of_pixels_that_are_not_square(tmp_path):
+    """Keypoints count the file's own pixels, 64 x 128 of 2:1, which are shown as 128 x 128."""
+    raw, shape = source(tmp_path, seconds=2.0, size=(128, 64), aspect=Fraction(2, 1))
+    assert (shape.height, shape.width) == (128, 128)
+    sample, window = raw.load(SampleId(0, 0), shape), raw.window(SampleId(0, 0))
+    box = np.array(face_box(window.start + 9, (128, 64))) * [2, 1, 2, 1]
+    whole = Image.new("L", (128, 128))
+    ImageDraw.Draw(whole).rectangle([tuple(box[:2]), tuple(box[2:])], fill=1)
+    np.testing.assert_array_equal(sample.face[0], np.asarray(whole)[::16, ::16])
+    squares = np.abs(sample.video[0].astype(int) - (90, 110, 150)).sum(-1) > 60
+    assert np.ptp(np.flatnonzero(squares.any(0))) == pytest.approx(2 * 0.75 * 64, abs=6)  # and twice as wide
 
 
 def test_a_sample_is_a_function_of_the_seed_and_its_id(made):

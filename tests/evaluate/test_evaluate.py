@@ -8,12 +8,17 @@ from PIL import Image, ImageFilter
 
 from talkverse_jax.cli import evaluate as command
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.evaluate import evaluate as module
+from talkverse_jax.evaluate import speak as speaking
 from talkverse_jax.evaluate.evaluate import evaluate
 from talkverse_jax.evaluate.face import read_face
 from talkverse_jax.evaluate.identity import identity
+from talkverse_jax.evaluate.measures import measure
 from talkverse_jax.evaluate.pictures import blurred, sharpness, ssim_map
 from talkverse_jax.evaluate.sound import loudness, sync
+from talkverse_jax.media.fit import bring
 from talkverse_jax.media.video_writer import VideoWriter
+from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.toy.make import make, make_clip, write_clip
 from talkverse_jax.toy.make_options import MakeOptions
 from talkverse_jax.toy.speech import RATE
@@ -181,6 +186,23 @@ def test_the_command(folder, real, tmp_path, capsys):
         assert np.asarray(page.convert("RGB")).std() > 20
 
 
+@pytest.mark.parametrize("fit", ["pad", "crop", None])
+def test_the_reference_is_framed_as_the_video_was(clips, tmp_path, monkeypatch, fit):
+    """By the record beside the video; without one as by default."""
+    picture = clips[0].film.frames[0, :, 2:126]  # 128x124, of which 128x160 is made
+    shown, talks = bring(picture, (128, 160), fit or "pad"), []
+    path = write(tmp_path / "talk.mp4", np.repeat(shown[None], 30, axis=0), clips[0].speech.sound)
+    if fit:
+        path.with_suffix(".json").write_text(json.dumps({"settings": {"fit": fit}}))
+    Image.fromarray(picture).save(tmp_path / "who.png")
+    monkeypatch.setattr(module, "measure", lambda talk, *rest: talks.append(talk) or measure(talk, *rest))
+    [figures] = evaluate([path], reference=tmp_path / "who.png").records
+    assert figures["all"]["identity"] > 0.95
+    np.testing.assert_array_equal(talks[0].reference, shown)
+    black = (talks[0].reference == 0).all(axis=-1).mean()
+    assert black == 0 if fit == "crop" else black == 0.2
+
+
 def reads_nothing(frames):
     """A reader that takes the place of ours."""
     face = read_face(frames)
@@ -237,6 +259,18 @@ def test_it_makes_the_videos_of_a_set(tiny_weights, people, tmp_path, capsys):
         said = record["settings"]
         assert said["image"].endswith(f"held_out_{number:05d}.png") and said["audio"].endswith(f"{number:05d}.mp4")
         assert "person" in said["prompt"] and said["base_seed"] == 3
+
+
+def test_two_people_of_a_set_with_one_name(tmp_path, monkeypatch):
+    """One's video would take the place of the other's; the names differ in nothing but how the accent is written."""
+    rows = ["a/Zoë.mp4,She talks.", "b/Zoe\u0308.mp4,She talks too."]
+    (tmp_path / "set.csv").write_text("\n".join(["video_path,caption", *rows]), encoding="utf-8")
+    for picture in ("a/Zoe\u0308.png", "b/Zoë.png"):  # each found under its other name
+        (tmp_path / picture).parent.mkdir()
+        (tmp_path / picture).touch()
+    monkeypatch.setattr(speaking.registry, "family_of", lambda weights: "talkverse")
+    with pytest.raises(UserError, match="set.csv line 3: another video of the set is called Zoe\u0308 too; rename one"):
+        speaking.speak(Weights(weights="w"), Machine(), {}, str(tmp_path / "set.csv"), tmp_path / "out")
 
 
 @pytest.mark.parametrize("flags, message", [

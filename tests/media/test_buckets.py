@@ -1,8 +1,10 @@
+import math
+
 import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media import buckets
-from talkverse_jax.media.buckets import BUCKETS, choose
+from talkverse_jax.media.buckets import BUCKETS, choose, choose_exact, sizes
 
 
 def test_the_closest_key_is_chosen():
@@ -18,12 +20,53 @@ def test_the_closest_key_is_chosen():
 def test_sizes_suit_the_model():
     """16 pixels a latent cell, 2x2 cells a token; the published tables have 15 and 21 sizes."""
     tables = [BUCKETS[name] for name in ("fasttalk-480", "fasttalk-720", "tiny-128")]
-    assert [len(sizes) for sizes in tables] == [15, 21, 3]
-    for sizes in tables:
-        for key, (height, width) in sizes.items():
+    assert [len(table) for table in tables] == [15, 21, 3]
+    for table in tables:
+        for key, (height, width) in table.items():
             assert height % 32 == width % 32 == 0
             assert abs(height / width - key) < 0.04
-        assert list(sizes) == sorted(sizes)
+        assert list(table) == sorted(table)
+
+
+# Of a picture's shape (width, height): what it is made at fasttalk-480 and at fasttalk-720.
+SHAPES = {
+    "16:9": ((1920, 1080), (832, 480), (1248, 704)),
+    "9:16": ((1080, 1920), (480, 832), (704, 1248)),
+    "4:3": ((1600, 1200), (736, 544), (1056, 800)),
+    "3:4": ((1200, 1600), (544, 736), (800, 1056)),
+    "1:1": ((1000, 1000), (640, 640), (960, 960)),
+    "21:9": ((2560, 1080), (960, 416), (1440, 608)),
+    "3:2": ((1500, 1000), (768, 512), (1152, 768)),
+    "2:3": ((1000, 1500), (512, 768), (768, 1152)),
+    "panorama": ((8000, 1000), (1280, 320), (2048, 448)),
+}
+
+
+@pytest.mark.parametrize("bucket", ["fasttalk-480", "fasttalk-720"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_exact_sizes_of_common_shapes(shape, bucket):
+    (width, height), *expected = SHAPES[shape]
+    assert choose_exact(bucket, height, width) == expected[bucket == "fasttalk-720"][::-1]
+
+
+@pytest.mark.parametrize("bucket, area, most", [("fasttalk-480", 640 * 640, 0.05), ("fasttalk-720", 704 * 1280, 0.04)])
+def test_exact_sizes_lose_little_of_any_shape_and_take_no_more_pixels(bucket, area, most):
+    """Of shapes up to 1:3.75; sizes beyond the area are the bucket's own."""
+    allowed, own = sizes(bucket, exact=True), set(sizes(bucket))
+    assert allowed[0] == sizes(bucket)[0] and own <= set(allowed) and len(set(allowed)) == len(allowed)
+    for height, width in allowed:
+        assert height % 32 == width % 32 == 0
+        assert 0.9 * area <= height * width <= area or (height, width) in own
+    for step in range(-500, 501):
+        shape = 3.75 ** (step / 500)
+        height, width = choose_exact(bucket, round(3000 * shape), 3000)
+        assert 1 - math.exp(-abs(math.log(height / width / shape))) < most
+
+
+def test_exact_sizes_of_the_small_bucket_are_its_own():
+    """Less than 128 pixels would leave no group of the coarsest motion tokens."""
+    assert set(sizes("tiny-128", exact=True)) == set(sizes("tiny-128"))
+    assert choose_exact("tiny-128", 1080, 1920) == (128, 160)
 
 
 def test_a_family_brings_its_own(monkeypatch):

@@ -47,14 +47,6 @@ def test_the_sound_of_a_video(tmp_path):
     assert sound.native.shape == samples.shape and np.abs(sound.native - samples)[2000:-2000].max() < 0.02
 
 
-def test_surround_becomes_mono(tmp_path):
-    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (8000, 6)).astype(np.float32)
-    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
-    sound = read_audio(tmp_path / "a.wav")
-    np.testing.assert_allclose(sound.native[:, 0], samples.mean(1), atol=1e-6)
-    assert sound.native.shape == (8000, 1)
-
-
 @pytest.mark.parametrize("name, codec", [("a.mp3", "libmp3lame"), ("a.flac", "flac")])
 def test_truncated(encode_sound, name, codec):
     """What is there is used, and the user hears of it."""

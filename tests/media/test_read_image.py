@@ -69,10 +69,52 @@ def test_other_colour_modes(tmp_path, noise, mode):
     assert np.abs(error).mean() < (8 if name == "a.jpg" else 1e-9)
 
 
-def test_the_first_picture_of_an_animation(tmp_path, noise):
+@pytest.mark.parametrize("name", ["a.webp", "a.png", "a.gif", "a.tif"])
+def test_the_first_picture_of_several_is_taken_and_said(tmp_path, noise, name):
     first, second = Image.fromarray(noise), Image.new("RGB", (50, 40), "red")
-    first.save(tmp_path / "a.webp", save_all=True, append_images=[second], lossless=True)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.webp"), noise)
+    options = {"lossless": True} if name == "a.webp" else {}
+    first.save(tmp_path / name, save_all=True, append_images=[second, second], **options)
+    notes = []
+    image = read_image(tmp_path / name, notes.append)
+    assert np.abs(image.astype(int) - noise).mean() < (60 if name == "a.gif" else 1e-9)  # 256 colours
+    assert notes == ["3 pages, the first taken" if name == "a.tif" else "an animation, its first picture taken"]
+
+
+def test_single_pictures_are_nothing_to_speak_of(tmp_path, noise):
+    for name in ("a.webp", "a.png", "a.gif", "a.tif", "a.jpg", "a.bmp"):
+        notes = []
+        Image.fromarray(noise).save(tmp_path / name)
+        read_image(tmp_path / name, notes.append)
+        assert notes == []
+
+
+def test_a_photo_with_a_gain_map_is_its_first_picture_unsaid(tmp_path, noise):
+    """What phones call Ultra HDR: the first is the photo in SDR, the second how to make it brighter."""
+    photo, gain = Image.fromarray(noise), Image.new("L", (25, 20), 128)
+    photo.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[gain], quality=95, subsampling=0)
+    notes = []
+    image = read_image(tmp_path / "a.jpg", notes.append)
+    assert notes == [] and np.abs(image.astype(int) - noise).mean() < 4
+
+
+def test_resolution_does_not_stretch(tmp_path, noise):
+    """No viewer heeds that a scan or a fax has more dots across than down."""
+    Image.fromarray(noise).save(tmp_path / "a.png", dpi=(204, 98))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), noise)
+
+
+def test_what_a_sensor_saw_is_refused(tmp_path, noise):
+    Image.fromarray(noise).save(tmp_path / "a.dng", "TIFF")
+    with pytest.raises(UserError, match="a.dng: what a camera's sensor saw, not developed; save it as PNG or JPEG"):
+        read_image(tmp_path / "a.dng")
+
+
+def test_what_is_transparent_is_said(tmp_path, noise):
+    for alpha, expected in ((255, []), (254, ["transparent, laid on white"])):
+        notes = []
+        Image.fromarray(np.dstack([noise, np.full((40, 50), alpha, np.uint8)])).save(tmp_path / "a.png")
+        read_image(tmp_path / "a.png", notes.append)
+        assert notes == expected
 
 
 def test_too_small(tmp_path):
@@ -80,6 +122,13 @@ def test_too_small(tmp_path):
         Image.new("RGB", size).save(tmp_path / "dot.png")
         with pytest.raises(UserError, match=rf"dot.png: {size[0]}x{size[1]} pixels; .* 32"):
             read_image(tmp_path / "dot.png")
+
+
+def test_too_long(tmp_path):
+    """Of 64x7000 pixels a video of 704 rows would need 77,000 columns, before its middle is cut out."""
+    Image.new("RGB", (7000, 64)).save(tmp_path / "strip.png")
+    with pytest.raises(UserError, match="strip.png: 7000x64 pixels; one side is over 100 times the other, cut a part"):
+        read_image(tmp_path / "strip.png")
 
 
 def test_no_picture(tmp_path):

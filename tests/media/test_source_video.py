@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.media.fit import fit
+from talkverse_jax.media.fit import bring
 from talkverse_jax.media.source_video import SourceVideo
+from talkverse_jax.media.video_reader import open_video
 from tests.videos import picture, read_number, write_video
 
 SIZE = (128, 128)
@@ -40,11 +41,21 @@ def test_in_front_is_the_first_picture_and_behind_the_last_or_all_again(tmp_path
 
 
 def test_pictures_are_turned_and_brought_to_size_as_single_ones_are(tmp_path):
-    video = SourceVideo(write_video(tmp_path / "a.mp4", 1.0, size=(96, 160), rotation=90, sound=None))
-    assert (video.height, video.width) == (160, 96)
-    [shown] = video.read(5, 1, (160, 128))
-    expected = fit(np.rot90(picture(5, (96, 160))), 160, 128)
-    assert np.abs(shown.astype(int) - expected).mean() < 4
+    path = write_video(tmp_path / "a.mp4", 1.0, size=(96, 160), rotation=90, sound=None)
+    for how in ("pad", "crop"):
+        video = SourceVideo(path, fit=how)
+        assert (video.height, video.width) == (160, 96)
+        [shown] = video.read(5, 1, (160, 128))
+        expected = bring(np.rot90(picture(5, (96, 160))), (160, 128), how)
+        assert np.abs(shown.astype(int) - expected).mean() < 4
+
+
+def test_cropped_pictures_are_those_of_training(tmp_path):
+    """Of a phone's video, 180x320, whose sides come out as no integers: the same pixels as the reader's own."""
+    path = write_video(tmp_path / "phone.mp4", 0.4, size=(320, 180), sound=None)
+    with open_video(str(path), sound=False) as video:
+        expected = video.pictures([0.0, 0.04, 0.08], (832, 448))
+    np.testing.assert_array_equal(SourceVideo(path, fit="crop").read(0, 3, (832, 448)), expected)
 
 
 def test_what_cannot_be_dubbed_is_one_line(tmp_path):

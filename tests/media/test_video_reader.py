@@ -131,6 +131,27 @@ def test_where_the_sound_is_over_there_are_zeros(tmp_path):
     assert np.abs(sound[8100:]).max() < 1e-2
 
 
+def test_a_gap_in_the_sound_is_silence(tmp_path):
+    """In a window that begins before it, and in one behind it."""
+    path = write_video(tmp_path / "gap.mkv", 4.0, rate=16000, sound_codec="pcm_f32le", sound_gap=(1.5, 2.25))
+    for start in (1.0, 2.5):
+        with open_video(str(path)) as video:
+            sound = video.sound(start, 16000)
+        times = start + np.arange(16000) / 16000
+        settled = (np.abs(times - 1.5) > 0.1) & (np.abs(times - 2.25) > 0.1)
+        wanted = np.where((times > 1.5) & (times < 2.25), 0, chirp(times))
+        np.testing.assert_allclose(sound[settled], wanted[settled], atol=2e-2)
+
+
+def test_surround_is_heard_as_loud_as_it_is_mixed(tmp_path):
+    """Where all channels have the same, the coefficients divided by their sum leave it as it is."""
+    path = write_video(tmp_path / "a.mov", 2.0, layout="5.1", sound_codec="pcm_f32le")
+    with open_video(str(path)) as video:
+        sound, notes = video.sound(0.5, 16000), video.sound_notes()
+    np.testing.assert_allclose(sound, chirp(0.5 + np.arange(16000) / 16000), atol=2e-2)
+    assert notes == ("its 5.1 sound is mixed down to stereo",)
+
+
 def cut_short(path, share):
     data = path.read_bytes()
     path.write_bytes(data[: round(len(data) * share)])

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.media.media import open_media, video_frames
+from talkverse_jax.media.media import open_media
+from talkverse_jax.media.screen import video_frames
 from talkverse_jax.media.video_writer import VideoWriter, check_output
 
 HEIGHT, WIDTH, FRAMES = 96, 128, 12

@@ -92,6 +92,21 @@ def test_a_plan_of_this_machine(one_block, mesh):
     assert "step" in report(made) and made.sentence().startswith("takes 0.0 GB")
 
 
+@pytest.mark.slow
+def test_a_plan_of_an_exact_size(one_block, tmp_path):
+    """832x480, what 16:9 is made with `fit = "exact"`, compiled like a bucket's size: all products found, and of those
+    of a step as many as its tokens have."""
+    config = tmp_path / "exact.toml"
+    config.write_text('size_bucket = "fasttalk-480"\nfit = "exact"\ninfer_frames = 8\nsample_steps = 2\n')
+    flops = {}
+    for size in ("640x640", "832x480"):
+        run = _sampling(FAMILY.configs_from_toml(one_block), config, size)
+        made = tool.plan(find("cpu"), MeshConfig.parse("data=2,context=4"), run, ("step", "prepare"))
+        assert made.faults == [] and str(run).startswith(size)
+        flops[size] = made.programs[0].model_flops
+    assert 0.9 < flops["832x480"] / flops["640x640"] < 1
+
+
 def test_weights_are_counted_where_they_lie(one_block):
     whole, split = (_plan(one_block, mesh, ("step",)).programs[0].weights for mesh in ("context=8", "fsdp=8"))
     assert whole / 8 < split < whole / 4  # vectors stay whole
@@ -237,6 +252,11 @@ def test_the_whole_model_on_one_80_gb_card():
         ({"mesh": "data=2,context=2"}, "takes 4 devices, there are 8"),
         ({"mesh": "tensor=8"}, "tensor=8 does not divide 2 heads; 1, 2 do"),
         ({"size": "640x640"}, "--size 640x640: there are 128x128, 160x128, 128x160"),
+        ({"size": "big"}, "--size big: there are 128x128, 160x128, 128x160$"),
+        (
+            {"size": "1920x1080", "config": CONFIGS / "sample_480.toml"},
+            "--size 1920x1080: there are 640x640, .*; nearest in shape is 896x448",
+        ),
         ({"programs": ("train",)}, "--programs train: .* there are step, first clip, step, prepare"),
         ({"family": "other"}, "--family other: no such family; there are talkverse"),
         ({"train": "x.toml"}, "--train cannot be given with --config"),
@@ -248,6 +268,18 @@ def test_the_whole_model_on_one_80_gb_card():
 def test_what_cannot_be_planned_is_told_what_would(options, said):
     with pytest.raises(UserError, match=said):
         _run(**{"topology": "H100-8", "config": DEMO, "model": TINY} | options)
+
+
+def test_exact_sizes_are_planned_where_the_config_asks_for_them(tmp_path):
+    """And what is said names the one for a picture."""
+    config = tmp_path / "exact.toml"
+    config.write_text('size_bucket = "fasttalk-720"\nfit = "exact"\n')
+    [made], _ = _run(topology="H100-8", config=config, model=TINY, size="1248x704")
+    assert made.run.size == (704, 1248)
+    with pytest.raises(UserError, match="--size 1920x1080: there are 112 others; nearest in shape is 1248x704$"):
+        _run(topology="H100-8", config=config, model=TINY, size="1920x1080")
+    with pytest.raises(UserError, match="--size 1248x704: there are 1280x704, .*; nearest in shape is 1280x704$"):
+        _run(topology="H100-8", config=CONFIGS / "sample_720.toml", model=TINY, size="1248x704")
 
 
 @pytest.mark.parametrize(

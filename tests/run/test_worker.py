@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 from safetensors.numpy import save_file
 
 import sample
@@ -112,6 +113,20 @@ def test_the_seed_decides_the_video_and_everything_else_changes_it(arguments, ma
         assert np.abs(video(num_clip=1, **change) - first).mean() > 0.01, name
 
 
+@pytest.mark.slow
+def test_what_is_done_to_the_shape_is_said_and_recorded(arguments, tmp_path, capsys):
+    """A picture of 230x200, which has no size of its own."""
+    with Image.open(arguments["image"]) as face:
+        face.resize((230, 200)).save(tmp_path / "face.png")
+    black = "; black bars are 8.1% of the frame, --fit crop or exact leaves none"
+    for fit, said in {"pad": black, "crop": " (cropped 7.9% of the height)"}.items():
+        run(arguments | {"image": tmp_path / "face.png", "fit": fit, "num_clip": 1})
+        line = f"{tmp_path / 'face.png'}: 230x200, made 160x128{said}"
+        assert line in capsys.readouterr().err
+        record = json.loads(arguments["output"].with_suffix(".json").read_text())
+        assert record["notices"] == [line] and record["made_from"]["fit"] == fit and record["size"] == [128, 160]
+
+
 def test_by_default_the_video_is_as_long_as_its_sound(arguments, tmp_path):
     speech, rate = soundfile.read(ROOT / "assets/speech.flac", frames=20_000)
     soundfile.write(tmp_path / "short.wav", speech, rate)
@@ -145,6 +160,7 @@ def test_the_presets_for_small_cards_change_no_number(arguments, made):
     np.testing.assert_array_equal(frames_of(arguments["output"]), frames_of(made[0]))
 
 
+@pytest.mark.slow
 def test_two_programs_serve_all_steps_and_clips_and_the_next_run(arguments, made):
     programs = denoising_step.jitted()
     programs.clear_cache()
@@ -277,7 +293,7 @@ BAD = {
     "file as weights": ({"weights": ROOT / "LICENSE"}, "LICENSE: is a file; give the folder of converted weights"),
     "nothing": ({"output": ""}, "--output is empty; give a path"),
     "no lora": ({"lora_ckpt": "nothing.safetensors"}, "nothing.safetensors: no such file"),
-    "no axis": ({"mesh": "dta=2"}, "mesh: 'dta=2' is no axis=size"),
+    "no axis": ({"mesh": "dta=2"}, "--mesh 'dta=2' is no axis=size"),
     "too many branches": ({"mesh": "data=4,context=-1"}, "a video has 2 branches to split; give data=2 at most"),
     "too few heads": ({"mesh": "tensor=4,context=-1"}, "tensor=4 does not divide 2 heads"),
     "no tpu": ({"attention": "splash"}, "--attention splash: it runs on TPUs, not on a cpu; choose auto or xla"),

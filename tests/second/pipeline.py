@@ -20,7 +20,7 @@ from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.guidance import Guidance
 from talkverse_jax.media.audio import SoundFile, open_sound, resampled
 from talkverse_jax.media.buckets import choose
-from talkverse_jax.media.fit import fit, to_unit
+from talkverse_jax.media.fit import cover, to_unit
 from talkverse_jax.media.image import read_image
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.clip import FPS, Clip, Timeline
@@ -56,10 +56,6 @@ class Mixed:
     def rate(self) -> int:
         return max(sound.rate for sound in self.sounds)
 
-    @property
-    def notices(self) -> tuple[str, ...]:
-        return tuple(notice for sound in self.sounds for notice in sound.notices)
-
     def native(self) -> Iterator[Float[np.ndarray, "n 1"]]:
         parts = [
             np.concatenate(list(resampled((x.mean(axis=1) for x in sound.native()), sound.rate, self.rate)))
@@ -82,12 +78,16 @@ class Inputs:
     def seconds(self) -> float:
         return max(sound.duration for sound in self.track.sounds)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return tuple(notice for sound in self.track.sounds for notice in sound.notices)
+
 
 def read(job: Job) -> Inputs:
     image, settings = read_image(job.files.portrait), job.settings
     size = choose(BUCKET, *image.shape[:2])
     shape = (size, dataclasses.replace(settings, scene="", base_seed=0))
-    return Inputs(to_unit(fit(image, *size)), Mixed(tuple(map(open_sound, job.files.sounds))), size, shape)
+    return Inputs(to_unit(cover(image, size)), Mixed(tuple(map(open_sound, job.files.sounds))), size, shape)
 
 
 @dataclasses.dataclass(frozen=True)

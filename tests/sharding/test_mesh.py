@@ -29,10 +29,15 @@ def test_sizes_of_a_model_of_24_heads(text, devices, sizes):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("dta=2", "'dta=2' is no axis=size; give such as data=2,context=-1 (axes: data, fsdp"),
+        (
+            "dta=2",
+            "'dta=2' is no axis=size; give such as data=2,context=-1, or a preset of",
+        ),
         ("data=2,data=4", "data is given twice"),
         ("ulysses=8", "ulysses=8 is a part of context; give context too"),
         ("data=two", "'data=two' is no axis=size"),
+        ("data=²", "'data=²' is no axis=size"),
+        ("data=--2", "'data=--2' is no axis=size"),
         ("data=0", "data=0; give 1 or more"),
         ("data=-1,context=-1", "only one can be the rest"),
         ("data=3", "data=3 takes 3 devices, there are 8; sizes whose product is 8 do, or set one axis to -1"),

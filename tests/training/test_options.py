@@ -73,7 +73,7 @@ def test_options_survive_json():
         (["--export_step", 5], "--export_step belongs to --export"),
         (["--finetune_all", "--unfreeze_strategy", "lora"], "--finetune_all trains every parameter"),
         (["--seed", -1], "--seed -1"),
-        (["--mesh", "fsdp=x"], "mesh: 'fsdp=x' is no axis=size"),
+        (["--mesh", "fsdp=x"], "--mesh 'fsdp=x' is no axis=size"),
     ],
 )
 def test_what_cannot_be_used_is_told(flags, message):

@@ -95,6 +95,7 @@ def check_same_run(output: Path, straight: Path) -> None:
     assert losses(output) == losses(straight)
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_bit_for_bit(place, straight, fed, tmp_path):
     options = place.options(tmp_path, max_steps=STEPS, save_steps=3, keep_checkpoints=9, ema_decay=0.5)
     process = begin(options)
@@ -182,6 +183,7 @@ def test_a_loss_that_is_no_number_stops_it(place, tmp_path):
     assert Checkpoints(tmp_path / "checkpoints", read_only=True).steps() == [1]
 
 
+@pytest.mark.slow
 def test_samples_that_cannot_be_read_do_not_count(place, tmp_path, monkeypatch):
     load = RawSource.load
 
@@ -199,6 +201,7 @@ def test_samples_that_cannot_be_read_do_not_count(place, tmp_path, monkeypatch):
     assert {(skip["epoch"], skip["sample"]) for skip in told} >= {(0, 2), *((1, sample) for sample in range(5))}
 
 
+@pytest.mark.slow
 def test_prepared_data(place, tmp_path):
     data = dict(dataset_metadata_path=(str(place.data / "metadata.csv"),), dataset_base_path=str(place.data))
     prepare(

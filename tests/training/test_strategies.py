@@ -11,7 +11,8 @@ from talkverse_jax.core import tree
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.training import TRAINING
-from talkverse_jax.media.media import open_media, video_frames
+from talkverse_jax.media.media import open_media
+from talkverse_jax.media.screen import video_frames
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.run.worker import make_video
@@ -53,16 +54,8 @@ def networks(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "lora",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("none", "framepack", "minimal", "moderate", "aggressive", "full")
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lora", "none", "framepack", "minimal", "moderate", "aggressive", "full"])
 def test_what_is_trained_moves_and_can_be_converted(name, place, networks, tmp_path):
     loop.train(place.options(tmp_path, unfreeze_strategy=name))
     [(network, before, frozen)] = networks

@@ -31,7 +31,7 @@ class TalkVerseConfig:
     time_stride: int = 4
 
     def __post_init__(self):
-        if self.trunk.dim % self.trunk.num_heads or self.trunk.dim % 4:
+        if self.trunk.num_heads < 1 or self.trunk.dim % self.trunk.num_heads or self.trunk.dim % 4:
             raise UserError(f"dim {self.trunk.dim}: must divide by num_heads {self.trunk.num_heads} and by 4")
         outside = [layer for layer in self.audio_inject_layers if not 0 <= layer < self.trunk.num_layers]
         if outside:

@@ -19,7 +19,7 @@ FAMILY = Family(
     load_pipeline=TalkVersePipeline,
     read=read,
     heads=lambda configs: configs.dit.trunk.num_heads,
-    sizes=lambda settings: sizes(settings.size_bucket),
+    sizes=lambda settings: sizes(settings.size_bucket, settings.fit == "exact"),
     sampling_work=sampling_work,
     programs=programs,
     training=TRAINING,

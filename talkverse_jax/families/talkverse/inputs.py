@@ -10,14 +10,15 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.clips import Dubbing
 from talkverse_jax.families.talkverse.settings import Files, Settings
 from talkverse_jax.media.audio import SoundFile, open_sound
-from talkverse_jax.media.buckets import choose
-from talkverse_jax.media.fit import fit, to_unit
+from talkverse_jax.media.buckets import choose, choose_exact
+from talkverse_jax.media.fit import Framing, framing, to_unit
 from talkverse_jax.media.image import is_video, read_image
+from talkverse_jax.media.media import same_file
 from talkverse_jax.media.source_video import SourceVideo
 from talkverse_jax.pipeline.job import Job
 
 # Settings that videos may have each its own and be denoised together all the same.
-_OWN = {"prompt", "negative_prompt", "size_bucket", "num_clip", "video_end", "audio_window", "head_trim_frames"}
+_OWN = {"prompt", "negative_prompt", "size_bucket", "fit", "num_clip", "video_end", "audio_window", "head_trim_frames"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +30,14 @@ class TalkVerseInputs:
       video: None where a picture was given.
       track: the sound.
       shape: what must be the same to be denoised together.
+      notices: lines to show the user: what was done to the files.
     """
 
     picture: UInt8[np.ndarray, "H W 3"]
     video: SourceVideo | None
     track: SoundFile
     shape: Hashable
+    notices: tuple[str, ...]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,24 +67,36 @@ def read(job: Job) -> TalkVerseInputs:
       UserError: a file cannot be used, or no sound is given.
     """
     files, settings = job.files, job.settings
-    picture, video, track = _read(files, settings)
-    shared = [f.name for f in dataclasses.fields(settings) if f.name not in _OWN and f.metadata["decides"]]
-    shape = (picture.shape[:2], video is not None, tuple(getattr(settings, name) for name in shared))
-    return TalkVerseInputs(picture, video, track, shape)
-
-
-def _read(files: Files, settings: Settings) -> tuple[UInt8[np.ndarray, "H W 3"], SourceVideo | None, SoundFile]:
+    notes: list[str] = []
     if is_video(files.image):
-        video = SourceVideo(files.image, settings.video_end)
-        size = choose(settings.size_bucket, video.height, video.width)
-        if files.audio is not None:
-            track = open_sound(files.audio)
-        elif video.has_sound:
-            track = open_sound(files.image, since=video.start)
-        else:
-            raise UserError(f"{files.image}: has no sound of its own; give the one to be spoken (--audio)")
-        return video.read(0, 1, size)[0], video, track
-    image = read_image(files.image)
-    if files.audio is None:
+        video = SourceVideo(files.image, settings.video_end, settings.fit)
+        notes.extend(video.notes)
+        framed = _framing(settings, video.height, video.width)
+        picture = video.read(0, 1, framed.frame)[0]
+    else:
+        video, image = None, read_image(files.image, notes.append)
+        framed = _framing(settings, *image.shape[:2])
+        picture = framed(image)
+    track = _track(files, video)
+    shared = [f.name for f in dataclasses.fields(settings) if f.name not in _OWN and f.metadata["decides"]]
+    shape = (framed.frame, video is not None, tuple(getattr(settings, name) for name in shared))
+    if not framed.is_whole:
+        notes.append(f"{framed}{', --fit crop or exact leaves none' if framed.bars else ''}")
+    told = (f"{files.image}: {'; '.join(notes)}",) if notes else ()
+    return TalkVerseInputs(picture, video, track, shape, (*told, *track.notices))
+
+
+def _framing(settings: Settings, height: int, width: int) -> Framing:
+    """How pictures of that size become those of the video."""
+    size = (choose_exact if settings.fit == "exact" else choose)(settings.size_bucket, height, width)
+    return framing((height, width), size, settings.fit)
+
+
+def _track(files: Files, video: SourceVideo | None) -> SoundFile:
+    if files.audio is not None and not (video and same_file(files.audio, files.image)):
+        return open_sound(files.audio)
+    if video is None:
         raise UserError("missing; give the sound to be spoken (only a video to dub brings its own)", field="audio")
-    return fit(image, *choose(settings.size_bucket, *image.shape[:2])), None, open_sound(files.audio)
+    if not video.has_sound:
+        raise UserError(f"{files.image}: has no sound of its own; give the one to be spoken (--audio)")
+    return open_sound(files.image, since=video.start)

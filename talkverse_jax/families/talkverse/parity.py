@@ -14,7 +14,7 @@ from talkverse_jax.families.talkverse.clips import ClipMaker, Dubbing, Subject
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.families.talkverse.taps import as_the_original
 from talkverse_jax.families.talkverse.training_parity import train_loss_case
-from talkverse_jax.media.fit import fit, to_unit
+from talkverse_jax.media.fit import bring, to_unit
 from talkverse_jax.models.wan.taps import Taps
 from talkverse_jax.pipeline.cases import (
     ParityCase,
@@ -99,22 +99,22 @@ def pipeline_case(bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
 def _subject(config: Mapping[str, Any], inputs: Mapping[str, np.ndarray], text_len: int) -> Subject:
     """What the clips of a bundle are made of."""
 
-    def bring(image: np.ndarray) -> np.ndarray:
-        return to_unit(fit(image, config["height"], config["width"]))
+    def brought(image: np.ndarray) -> np.ndarray:
+        return to_unit(bring(image, (config["height"], config["width"]), "pad"))
 
     def text(name: str) -> Any:
         return np.pad(inputs[name], ((0, 0), (0, text_len), (0, 0)))[:, :text_len]
 
     def frames(first: int, count: int) -> np.ndarray:
         wanted = np.clip(np.arange(first, first + count), 0, len(inputs["source_video"]) - 1)
-        return np.stack([bring(inputs["source_video"][number]) for number in wanted])
+        return np.stack([brought(inputs["source_video"][number]) for number in wanted])
 
     dubbing = None
     if "source_video" in inputs:
         chosen = config["reference_frame_in_segment"]
         dubbing = Dubbing(frames, lambda clip, count: chosen[clip])
     return Subject(
-        image=frames(0, 1)[0] if dubbing else bring(inputs["image"]),
+        image=frames(0, 1)[0] if dubbing else brought(inputs["image"]),
         text=text("context"),
         negative_text=text("negative_context"),
         audio=partial(clip_audio, np.transpose(inputs["audio_features"], (1, 0, 2))),

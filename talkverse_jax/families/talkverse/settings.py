@@ -7,6 +7,8 @@ from typing import Literal
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_shares, option
 from talkverse_jax.diffusion.names import SolverName
+from talkverse_jax.media.buckets import Fit
+from talkverse_jax.models.umt5.prompts import check_prompts
 
 AudioAlignment = Literal["exact", "upstream"]
 VideoEnd = Literal["hold", "loop"]
@@ -56,6 +58,13 @@ class Settings:
         default="fasttalk-720",
         decides=True,
         alias="bucket",
+    )
+    fit: Fit = option(
+        "pad: as the original does, with black bars where the size is longer than the picture; crop: as training does, "
+        "without bars; exact: a size of the picture's own shape and the bucket's area",
+        group="video",
+        default="pad",
+        decides=True,
     )
     infer_frames: int = option(
         "frames of a clip, a multiple of 4; the first clip shows 3 fewer",
@@ -125,6 +134,7 @@ class Settings:
     )
 
     def __post_init__(self):
+        check_prompts(self, "prompt", "negative_prompt")
         if self.infer_frames < 1:
             raise UserError(f"{self.infer_frames}: give at least 1 frame", field="infer_frames")
         if self.num_clip is not None and self.num_clip < 1:

@@ -255,6 +255,7 @@ def _preview(request: PreviewRequest, settings: TrainingSettings) -> dict[str, A
         "audio": request.audio,
         "prompt": request.prompt,
         "size_bucket": request.size_bucket,
+        "fit": "crop",  # as training samples
         "infer_frames": request.frames,
         "num_clip": 1,
         "sample_steps": request.steps,

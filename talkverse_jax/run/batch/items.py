@@ -1,20 +1,21 @@
 """The list of a batch: which videos are to be made, each with its settings."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-from talkverse_jax.core import options
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core import options, strict_json
+from talkverse_jax.core.errors import UserError, brief
 from talkverse_jax.core.files import join
-from talkverse_jax.core.paths import existing_file
+from talkverse_jax.core.paths import same_name
+from talkverse_jax.core.text import lines, read_text
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine, Weights
 
-_NO_NAME = re.compile(r"^\.|[/\\\x00-\x1f]")
+_NO_NAME = re.compile(r"^\.|[/\\\x00-\x1f\ud800-\udfff]")
+_WINDOWS = re.compile(r"[A-Za-z]:(\\|/(?!/))|\\\\")  # what a path begins with from a drive, or another machine
 _LONGEST_NAME = 200  # bytes
 
 
@@ -55,49 +56,40 @@ def read_list(path: str, base: Base) -> list[Item]:
     one of its id. A bad item comes with its error.
 
     Raises:
-      UserError: no such file, no JSON, or two items of one id.
+      UserError: no such file, no text, no JSON, or two items of one id.
     """
     rows = _rows(path)
     width = len(str(len(rows) - 1))
     items = [_item(row, f"{number:0{width}d}", path, base) for number, row in enumerate(rows)]
     ids: set[str] = set()
     for item in items:
-        if item.id in ids:
+        if same_name(item.id) in ids:
             raise UserError(f"{path}: two items have the id {item.id!r}; give each its own")
-        ids.add(item.id)
+        ids.add(same_name(item.id))
     if not items:
         raise UserError(f"{path}: no items in it; give one object a video")
     return items
 
 
 def _rows(path: str) -> list[Any]:
-    data = existing_file(path, "a list of videos (JSON, or JSON lines)").read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-        if text.lstrip().startswith("["):
-            return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path}: neither a JSON list nor JSON lines ({error})") from None
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except ValueError as error:
-            raise UserError(f"{path}: line {number} is no JSON ({error}); give one object a line") from None
-    return rows
+    text = read_text(path, "a list of videos (JSON, or JSON lines)")
+    if text.lstrip().startswith("["):
+        return strict_json.loads(text, path)
+    return [strict_json.loads(line, path, number) for number, line in enumerate(lines(text), 1) if line.strip()]
 
 
 def _item(row: Any, number: str, path: str, base: Base) -> Item:
     if not isinstance(row, dict):
-        return Item(f"#{number}", None, f"{row!r}: not an object")
+        return Item(f"#{number}", None, f"{brief(row)}: not an object; give image, audio and prompt by their names")
     module = registry.settings_of(base.family)
     groups = {"files": module.Files, "settings": module.Settings}
     aliases = {each.alias: each.name for each in options.describe(groups) if each.alias}
     values: dict[str, Any] = {aliases.get(name) or name: value for name, value in row.items()}
     given = values.pop("id", None)
     name = number if given is None else str(given)
-    if _NO_NAME.search(name) or not 0 < len(name.encode()) <= _LONGEST_NAME:
-        error = f"id {name!r}: no name for files; leave out / and a dot in front, or shorten it"
+    plain = given is None or isinstance(given, (str, int, float))
+    if not plain or _NO_NAME.search(name) or not 0 < len(name.encode("utf-8", "replace")) <= _LONGEST_NAME:
+        error = f"id {brief(given)}: no name for files; leave out / and a dot in front, or shorten it"
         return Item(f"#{number}", None, error)
     paths = {field.name for field in dataclasses.fields(module.Files) if field.metadata["metavar"] == "FILE"}
     try:
@@ -119,7 +111,16 @@ def _item(row: Any, number: str, path: str, base: Base) -> Item:
 
 def _beside(path: str, value: Any) -> Any:
     """A path, or several, that is relative to the list's folder."""
-    folder = str(Path(path).parent)
     if isinstance(value, list):
-        return [join(folder, one) if isinstance(one, str) else one for one in value]
-    return join(folder, value) if isinstance(value, str) else value
+        return [_below(path, one) for one in value]
+    return _below(path, value)
+
+
+def _below(path: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if not value:
+        raise UserError("a path is empty; name the file, or leave it out")
+    if _WINDOWS.match(value):
+        raise UserError(f"{brief(value)}: a path of Windows; give one that starts from the list's folder")
+    return join(str(Path(path).parent), value)

@@ -16,6 +16,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from talkverse_jax.run.batch.store import Store
 
@@ -94,7 +95,7 @@ class Leases:
             seen = self._seen.get(name)
             if seen is None or seen.content != content:
                 self._seen[name] = seen = _Seen(content, time.monotonic())
-            if time.monotonic() - seen.since < self.timeout and not _gone(content):
+            if time.monotonic() - seen.since < self.timeout and not is_gone(json.loads(content)):
                 return None
         lease = Lease(name, 0 if latest is None else latest + 1)
         if not self.store.create(f"{self.folder}/{name}.{lease.attempt}", self._content()):
@@ -113,8 +114,7 @@ class Leases:
             self._held.pop(lease.name, None)
 
     def _content(self) -> bytes:
-        me = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
-        return json.dumps({"worker": self.worker, "beat": self._beat} | me).encode()
+        return json.dumps({"worker": self.worker, "beat": self._beat} | this_process()).encode()
 
     def _show_life(self) -> None:
         while not self._stop.wait(self.timeout / 5):
@@ -128,10 +128,14 @@ class Leases:
                         lease.lost = True
 
 
-def _gone(content: bytes) -> bool:
-    """Whether the holder is known to live no more: a process of this machine that is not there."""
-    holder = json.loads(content)
-    return holder["host"] == socket.gethostname() and _started(holder["pid"]) != holder["started"]
+def this_process() -> dict[str, Any]:
+    """What tells this process from all others."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def is_gone(process: dict[str, Any]) -> bool:
+    """Whether a process (see `this_process`) is known to live no more: one of this machine that is not there."""
+    return process["host"] == socket.gethostname() and _started(process["pid"]) != process["started"]
 
 
 def _started(pid: int) -> str:

@@ -1,7 +1,8 @@
 """The list of a batch, made from pictures and sounds.
 
-Pictures (or videos to dub) and sounds of the same name belong together. Where one side is a single file, it goes with
-every file of the other. The text file NAME.txt beside a picture is its prompt.
+Pictures (or videos to dub) and sounds of the same name belong together, also where an accent is a character of its own
+in one of them, as macOS writes names; Ann and ann are two names. Where one side is a single file, it goes with every
+file of the other. The text file NAME.txt beside a picture is its prompt.
 """
 
 import json
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core.errors import UserError, naming
-from talkverse_jax.core.paths import replacing
+from talkverse_jax.core.paths import expanded, on_disk, replacing, same_name
+from talkverse_jax.core.text import is_text, read_text
 from talkverse_jax.pipeline import registry
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".avif"}
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".flv", ".wmv"}
 SOUNDS = {".wav", ".mp3", ".flac", ".m4a", ".ogg", ".opus", ".aac"}
+_MOST = 2**20  # bytes of a prompt's file
 
 
 def list_batch(
@@ -31,18 +34,19 @@ def list_batch(
       UserError: a folder is empty, names have no partner or stand for two files, or a prompt is missing.
     """
     seen, heard = _files(pictures, PICTURES | VIDEOS, "pictures"), _files(sounds, SOUNDS | VIDEOS, "sounds")
-    if len(seen) == 1 and Path(pictures).is_file():
-        pairs = {name: (next(iter(seen.values())), sound) for name, sound in heard.items()}
-    elif len(heard) == 1 and Path(sounds).is_file():
-        pairs = {name: (picture, next(iter(heard.values()))) for name, picture in seen.items()}
+    if len(seen) == 1 and _place(pictures).is_file():
+        [picture] = seen.values()
+        pairs = {sound.stem: (picture, sound) for sound in heard.values()}
+    elif len(heard) == 1 and _place(sounds).is_file():
+        [sound] = heard.values()
+        pairs = {picture.stem: (picture, sound) for picture in seen.values()}
     else:
-        alone = sorted(seen.keys() ^ heard.keys())
-        if alone:
+        if alone := sorted(seen.keys() ^ heard.keys()):
             shown = ", ".join(alone[:5]) + ", ..." * (len(alone) > 5)
-            raise UserError(
-                f"{len(alone)} without a partner of the same name: {shown}; rename them, or give one file for all"
-            )
-        pairs = {name: (seen[name], heard[name]) for name in seen}
+            one_case = len({name.casefold() for name in alone}) == len(alone)
+            remedy = "rename them, or give one file for all" if one_case else "write them in the same case"
+            raise UserError(f"{len(alone)} without a partner of the same name: {shown}; {remedy}")
+        pairs = {picture.stem: (picture, heard[name]) for name, picture in seen.items()}
     base, of_person = Path(output).absolute().parent, registry.settings_of(family).of_person
     items = []
     for name, pair in sorted(pairs.items()):
@@ -51,8 +55,13 @@ def list_batch(
     return items
 
 
+def _place(given: str) -> Path:
+    return on_disk(expanded(given))
+
+
 def _files(given: str, kinds: set[str], what: str) -> dict[str, Path]:
-    place = Path(given).expanduser()
+    """The files of a folder, or one, by the form of their names in which these are compared."""
+    place = _place(given)
     if not place.exists():
         raise UserError(f"{given}: no such file or folder; give the {what}")
     inside = sorted(place.iterdir()) if place.is_dir() else [place]
@@ -61,16 +70,20 @@ def _files(given: str, kinds: set[str], what: str) -> dict[str, Path]:
         raise UserError(f"{given}: no {what} in it ({' '.join(sorted(kinds))})")
     found: dict[str, Path] = {}
     for file in files:
-        if file.stem in found:
-            raise UserError(f"{file}: {found[file.stem].name} has that name too; keep one of them")
-        found[file.stem] = file
+        if not is_text(str(file)):
+            raise UserError(f"{str(file)!r}: a name that is not UTF-8; rename it")
+        if other := found.get(name := same_name(file.stem)):
+            raise UserError(f"{file}: {other.name} has that name too; keep one of them")
+        found[name] = file
     return found
 
 
 def _prompt(picture: Path, prompt: str | None) -> str:
-    own = picture.with_suffix(".txt")
+    own = on_disk(picture.with_suffix(".txt"))
     if own.is_file():
-        return own.read_text(encoding="utf-8").strip()
+        if text := read_text(own, "the picture's prompt", _MOST).strip():
+            return text
+        raise UserError(f"{own}: is empty; write the picture's prompt there, or remove it and give --prompt")
     if prompt is None:
         raise UserError(f"{own}: no such file; write the picture's prompt there, or give --prompt for all")
     return prompt

@@ -8,6 +8,7 @@ from typing import Any
 
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.run.batch.items import Item
+from talkverse_jax.run.batch.leases import is_gone, this_process
 from talkverse_jax.run.batch.store import Store
 
 RESULTS = "results.jsonl"
@@ -27,7 +28,16 @@ class Results:
         digest = hashlib.sha256(json.dumps([pack, [_told(item) for item in items.values()]]).encode()).hexdigest()
         self.folder = f".work-{digest[:12]}"
         self.found: dict[str, dict[str, Any]] = {}
+        self._stale: dict[str, bytes] = {}
         self._reported = float("-inf")
+
+    def begin(self) -> None:
+        """Learn what is there. What failed in a run that is over is tried again."""
+        for name in self.store.names(f"{self.folder}/errors"):
+            process = json.loads(note := self._note(name)).get("process")
+            if process is None or is_gone(process):
+                self._stale[name] = note
+        self.look()
 
     def look(self) -> None:
         """Learn what this worker and others have finished."""
@@ -37,8 +47,8 @@ class Results:
                 continue
             if f"{name}.mp4" in names:
                 self.found[name] = self._done(item)
-            elif name in errors:
-                error = json.loads(self.store.read(f"{self.folder}/errors/{name}") or b"{}")
+            elif name in errors and (note := self._note(name)) != self._stale.get(name):
+                error = {key: value for key, value in json.loads(note).items() if key != "process"}
                 self.found[name] = {"id": name, "state": "failed"} | error
 
     @property
@@ -50,6 +60,10 @@ class Results:
     def failed(self) -> int:
         """How many items failed."""
         return sum(result["state"] == "failed" for result in self.found.values())
+
+    def _note(self, name: str) -> bytes:
+        """What the worker left that could not make an item."""
+        return self.store.read(f"{self.folder}/errors/{name}") or b"{}"
 
     def _done(self, item: Item) -> dict[str, Any]:
         """The result of an item whose video is there: failed where it is another video."""
@@ -66,21 +80,22 @@ class Results:
             return failed | {"error": f"{item.id}.mp4: was made with {self._differs(item, made_from, other)}; {remedy}"}
         seconds = record["seconds"]["total"]
         told = {"video_seconds": record["frames"] / record["fps"], "clips": record["clips"], "seconds": seconds}
-        return {"id": item.id, "state": "done"} | told
+        notices = {"notices": record["notices"]} if record.get("notices") else {}
+        return {"id": item.id, "state": "done"} | told | notices
 
     @staticmethod
     def _differs(item: Item, made_from: dict[str, Any], other: list[str]) -> str:
         assert item.job is not None
         for name in other:
             if not name.endswith(("'s file", "' files")):
-                return f"{name} {made_from.get(name)!r}, not {item.job.made_from.get(name)!r}"
+                return f"{name} {item.job.completed(made_from).get(name)!r}, not {item.job.made_from.get(name)!r}"
         what = other[0].partition("'")[0]
         return f"other {what}" if what == "weights" else f"another {what}"
 
     def fail(self, name: str, error: str) -> None:
         """Note that an item cannot be made."""
         note = {"error": error, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        self.store.write(f"{self.folder}/errors/{name}", json.dumps(note).encode())
+        self.store.write(f"{self.folder}/errors/{name}", json.dumps(note | {"process": this_process()}).encode())
         self.found[name] = {"id": name, "state": "failed"} | note
         self._reporter.say(f"{name}: {error}")
 

@@ -16,7 +16,7 @@ import fsspec
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.files import is_remote
-from talkverse_jax.core.paths import new_folder
+from talkverse_jax.core.paths import expanded, new_folder
 
 
 class Store(Protocol):
@@ -57,7 +57,7 @@ def open_store(path: str) -> Store:
       UserError: it cannot be made, or the package for such addresses is missing.
     """
     if not is_remote(path):
-        return _Disk(new_folder(Path(path).expanduser()))
+        return _Disk(new_folder(expanded(path)))
     try:
         return _Bucket(*fsspec.core.url_to_fs(path))
     except (ImportError, ValueError, OSError) as error:

@@ -48,8 +48,12 @@ def run_batch(pipeline: Pipeline, base: Base, options: BatchOptions, reporter: R
     assert options.batch and options.output_dir  # what BatchOptions sees to
     items = {item.id: item for item in read_list(options.batch, base)}
     results = Results(open_store(options.output_dir), items, options.batch_size, reporter)
-    results.look()
-    reporter.say(f"{len(items)} videos, {len(results.found)} of them done before")
+    results.begin()
+    failed = f", {results.failed} failed" if results.failed else ""
+    reporter.say(f"{len(items)} videos, {len(results.found) - results.failed} of them done before{failed}")
+    for result in results.found.values():
+        if result["state"] == "failed":
+            reporter.say(f"{result['id']}: {result['error']}")
     if not results.complete:
         for notice in pipeline.models.notices:
             reporter.say(notice)
@@ -82,12 +86,15 @@ class Worker:
                 results.fail(name, error)
 
     def _find_plan(self) -> BatchPlan:
-        """The plan that another worker of this list has left, or a new one."""
-        name, store = f"{self._results.folder}/plan", self._results.store
+        """The plan that another worker of this list has left, or a new one. Items that could not be used then are
+        looked at again."""
+        name, store, items = f"{self._results.folder}/plan", self._results.store, self._results.items
         data = store.read(name)
         if data is not None:
-            return BatchPlan.from_json(data)
-        plan = make_plan(list(self._results.items.values()), self._pipeline.pack)
+            plan = BatchPlan.from_json(data)
+            again = make_plan([item for item in items.values() if item.id in plan.errors], self._pipeline.pack)
+            return BatchPlan(plan.packs + again.packs, again.errors)
+        plan = make_plan(list(items.values()), self._pipeline.pack)
         store.create(name, plan.to_json())
         return plan
 

@@ -24,9 +24,9 @@ def video(tmp_path):
     return write_video(tmp_path / "source.mp4", 0.4, 30, sound=beep)
 
 
-def read_inputs(path):
+def read_inputs(path, audio=None):
     """The inputs of a job that dubs a video."""
-    files, settings = Files(image=str(path)), Settings(prompt="", size_bucket="tiny-128")
+    files, settings = Files(image=str(path), audio=audio and str(audio)), Settings(prompt="", size_bucket="tiny-128")
     return read(Job.make("talkverse", Weights(weights=""), Machine(), files, settings, "talk.mp4"))
 
 
@@ -104,6 +104,22 @@ def test_the_sound_of_a_video_that_starts_late_is_cut_to_its_pictures(tmp_path):
     path = write_video(tmp_path / "late.mkv", 1.0, video_start=0.5)
     inputs = read_inputs(path)
     assert inputs.track.duration == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["source.mp4", "source.mkv"])
+@pytest.mark.parametrize("starts", [{"sound_start": 0.5}, {"video_start": 0.3}, {}], ids=["sound", "pictures", "none"])
+def test_a_video_given_as_picture_and_as_sound_is_heard_as_its_own(tmp_path, name, starts):
+    """Whichever begins late, and by whatever name the file is given."""
+    path = write_video(tmp_path / name, 1.0, **starts)
+    (tmp_path / "link").symlink_to(path)
+    own, same, linked = (read_inputs(path, audio).track for audio in (None, path, tmp_path / "link"))
+    samples = np.concatenate(list(own.native()))
+    assert len(samples) == pytest.approx(44100 * 1.0, abs=1100)
+    silent = round(44100 * starts.get("sound_start", 0))
+    assert not samples[: max(0, silent - 2048)].any() and np.abs(samples[silent : silent + 4410]).max() > 0.3
+    for track in (same, linked):
+        np.testing.assert_array_equal(np.concatenate(list(track.native())), samples)
+        assert track.notices == own.notices
 
 
 def test_a_picture_brings_no_sound(arguments, capsys):  # noqa: F811

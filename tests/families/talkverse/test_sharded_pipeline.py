@@ -50,6 +50,7 @@ VAE = VAEConfig(
     latent_std=(1.0,) * 4,
 )
 LATENTS = (12, 8)  # rows, columns: eight devices take them as 4 x 2
+EXACT = (18, 26)  # as exact sizes have them: an odd number of tokens a side, and no more than 2 x 2 devices divide them
 SETTINGS = dict(
     prompt="",
     infer_frames=8,
@@ -69,12 +70,16 @@ def unsplit_models() -> dict[str, nnx.Module]:
 
 
 def two_clips(
-    models: dict[str, nnx.Module], init_first_frame: bool, dubbed: bool = False, past: Unfinished | None = None
+    models: dict[str, nnx.Module],
+    init_first_frame: bool,
+    dubbed: bool = False,
+    past: Unfinished | None = None,
+    latents: tuple[int, int] = LATENTS,
 ) -> list[tuple[Clip, dict | None]]:
     """Each clip, and what is saved after it."""
     rng, trunk = np.random.default_rng(0), DIT.trunk
     text = rng.standard_normal((1, trunk.text_len, trunk.text_dim), np.float32)
-    size = [VAE.space_stride * n for n in LATENTS]
+    size = [VAE.space_stride * n for n in latents]
     image = rng.uniform(-1, 1, (*size, 3)).astype(np.float32)
     audio = partial(clip_audio, rng.standard_normal((16, DIT.audio_layers, DIT.audio_dim), np.float32))
     source = rng.uniform(-1, 1, (19, *size, 3)).astype(np.float32)
@@ -146,6 +151,19 @@ def test_eight_devices_make_what_one_does(mesh, init_first_frame, monkeypatch):
     assert shards["encode"] == {(1, frames, h, w, VAE.z_dim) for frames in (1, 19)}
     assert shards["decode"] == {(1, frames, *pixels) for frames in (8 if init_first_frame else 5, 8)}
     assert shards["remember"] == {(1, DIT.motion_frames, *pixels)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["data=2,context=4", "context=8,ulysses=1", "data=2,fsdp=2,tensor=2"])
+@pytest.mark.parametrize("dubbed", [False, True])
+def test_eight_devices_make_an_exact_size_as_one_does(mesh, dubbed):
+    """13 x 9 tokens a frame: the sequence is cut anywhere, and half of the VAE's devices hold copies."""
+    expected = two_clips(unsplit_models(), False, dubbed, latents=EXACT)
+    layouts = layouts_of(mesh)
+    models = {name: sharded(model, layouts[name], COMPONENTS[name].axes) for name, model in unsplit_models().items()}
+    for (found, _), (clip, _) in zip(two_clips(models, False, dubbed, latents=EXACT), expected, strict=True):
+        assert error(found.latents, clip.latents) < 1e-4
+        assert error(found.frames, clip.frames) < 1e-4
 
 
 PROGRAM = """

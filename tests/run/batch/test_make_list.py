@@ -54,3 +54,52 @@ def test_what_does_not_fit_is_one_line(folders):
         list_batch(pictures, sounds, "x", out)
     with pytest.raises(UserError, match="nowhere: no such file or folder; give the pictures"):
         list_batch("nowhere", sounds, "x", out)
+
+
+def test_names_meet_that_are_written_in_two_ways(tmp_path):
+    """The pictures come from macOS, where an accent is a character of its own; the sounds and prompts do not."""
+    nfc, nfd = "Zoë", "Zoe\u0308"
+    for name in (f"pictures/{nfd}.png", "pictures/Bo.png", f"sounds/{nfc}.wav", "sounds/Bo.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / f"pictures/{nfc}.txt").write_bytes(b"\xef\xbb\xbfShe talks.\r\n")
+    pictures, sounds, out = (str(tmp_path / name) for name in ("pictures", "sounds", "l.jsonl"))
+    rows = list_batch(pictures, sounds, "x", out)
+    assert rows[1] == {
+        "id": nfd, "image": f"pictures/{nfd}.png", "audio": f"sounds/{nfc}.wav", "prompt": "She talks."
+    }  # fmt: skip
+    (tmp_path / f"pictures/{nfc}.jpg").touch()
+    with pytest.raises(UserError, match="has that name too"):
+        list_batch(pictures, sounds, "x", out)
+    (tmp_path / f"pictures/{nfc}.jpg").unlink()
+    (tmp_path / "sounds/Bo.wav").rename(tmp_path / "sounds/bo.wav")
+    with pytest.raises(UserError, match="2 without a partner .*: Bo, bo; write them in the same case"):
+        list_batch(pictures, sounds, "x", out)
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ("Jörg talks.".encode("cp1252"), "ann.txt line 1: byte 0xf6 is not UTF-8; save it as plain text in UTF-8"),
+        ("\n她在说话".encode("gbk"), "ann.txt line 2: byte 0xcb is not UTF-8; save it as plain text in UTF-8"),
+        (b"{\\rtf1 Ann talks.}", "ann.txt: is rich text"),
+        (b" \n", "ann.txt: is empty; write the picture's prompt there, or remove it and give --prompt"),
+    ],
+)
+def test_prompts_in_other_encodings_are_refused(folders, data, message):
+    (folders / "pictures/ann.txt").write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        list_batch(str(folders / "pictures"), str(folders / "sounds"), "x", str(folders / "l.jsonl"))
+
+
+def test_a_prompt_of_notepad_is_read(folders):
+    (folders / "pictures/ann.txt").write_text("Jörg\u2028talks.\r\n", encoding="utf-16", newline="")
+    rows = list_batch(str(folders / "pictures"), str(folders / "sounds"), "x", str(folders / "l.jsonl"))
+    assert rows[0]["prompt"] == "Jörg\u2028talks."
+
+
+def test_a_name_that_is_no_text_is_refused(folders):
+    with open(bytes(folders / "pictures") + b"/caf\xe9.png", "wb"):
+        pass
+    with pytest.raises(UserError, match=r"caf\\udce9.png': a name that is not UTF-8; rename it"):
+        list_batch(str(folders / "pictures"), str(folders / "sounds"), "x", str(folders / "l.jsonl"))

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import fsspec
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 import sample
 from talkverse_jax.cli.command import run_command
@@ -80,13 +82,16 @@ def videos(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_batch_is_its_videos_one_by_one(flags, tmp_path):
-    write_items(tmp_path, 3)
+    path = write_items(tmp_path, 3)
+    path.write_text(path.read_text().replace("number 2", "number 2 " * 600))
     assert run(flags) == 0
     names = [f"video-{n}.{kind}" for n in range(3) for kind in ("json", "mp4")]
     assert sorted(os.listdir(flags["output_dir"])) == ["results.jsonl", *names]
     found = results(flags)
     assert [line["state"] for line in found.values()] == ["done"] * 3
     assert [line["video_seconds"] for line in found.values()] == [0.2, 0.4, 0.52]
+    [notice] = found["video-2"]["notices"]  # what a single run says
+    assert re.fullmatch(r"prompt: \d+ tokens, cut to 64", notice) and "notices" not in found["video-1"]
     record = json.loads((flags["output_dir"] / "video-1.json").read_text())
     single = flags | {"image": ROOT / "assets/face.png", "audio": tmp_path / "1.wav"}
     single |= {"prompt": "number 1", "output": tmp_path / "single.mp4"}
@@ -140,6 +145,31 @@ def test_a_bad_item_is_one_line(flags, tmp_path, monkeypatch):
     assert run(flags) == 0 and len(results(flags)) == 2
 
 
+def test_what_failed_in_a_run_that_was_stopped_is_tried_again(flags, tmp_path, monkeypatch, capsys):
+    rows = write_items(tmp_path, 2).read_text()
+    late = {"id": "late", "image": str(ROOT / "assets/face.png"), "audio": "late.wav", "prompt": ""}
+    flags["batch"].write_text(rows + json.dumps(late) + "\n")
+
+    def stop(worker, ready):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workers.Worker, "_make", stop)
+        assert run(flags) == 130
+        said = capsys.readouterr().err
+        assert "late: " in said and "late.wav: no such file" in said
+        assert said.endswith("interrupted: the finished videos are kept; the same command makes the others\n")
+        assert run(flags) == 130  # the process that found it lives, so it is believed
+        said = capsys.readouterr().err
+        assert "3 videos, 0 of them done before, 1 failed\nlate: " in said
+    shutil.copy(tmp_path / "1.wav", tmp_path / "late.wav")
+    monkeypatch.setattr("talkverse_jax.run.batch.results.is_gone", lambda process: process["pid"] == os.getpid())
+    assert run(flags) == 0
+    assert "3 videos, 0 of them done before\n" in capsys.readouterr().err
+    assert results(flags)["late"]["state"] == "done"
+
+
+@pytest.mark.slow
 def test_an_item_that_fails_while_it_is_made_ends_nothing(flags, tmp_path, monkeypatch):
     write_items(tmp_path, 3)
     write = workers.write_clip
@@ -186,6 +216,21 @@ def test_videos_of_one_shape_come_together_and_are_of_one_length(flags, tmp_path
     assert sorted(map(sorted, packs)) == [
         ["video-0", "video-3"], ["video-1"], ["video-2"], ["video-4"], ["video-5"]
     ]  # fmt: skip
+
+
+def test_packs_have_one_size_whatever_the_fit(tmp_path):
+    """A picture of 16:9: padded and cropped it has the bucket's size, in its own shape another."""
+    Image.new("RGB", (1920, 1080)).save(tmp_path / "wide.png")
+    path = write_items(tmp_path, 5, image="wide.png")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row, fit in zip(rows, ("pad", "crop", None, None, None)):
+        row |= {"fit": fit} if fit else {}
+    path.write_text(json.dumps(rows))
+    settings = {"size_bucket": "fasttalk-480", "fit": "exact"}
+    items = read_list(str(path), Base("talkverse", Weights(weights=""), Machine(), settings))
+    assert [item.job.settings.fit for item in items] == ["pad", "crop", "exact", "exact", "exact"]
+    packs = make_plan(items, 4).packs
+    assert sorted(map(sorted, packs)) == [["video-0", "video-1"], ["video-2", "video-3", "video-4"]]
 
 
 @pytest.mark.slow
@@ -266,9 +311,9 @@ def test_a_folder_without_a_list(flags, tmp_path, capsys):
 @pytest.mark.parametrize(
     "text, message",
     [
-        (b"[", "neither a JSON list nor JSON lines"),
-        ("{}\né".encode("latin-1"), "neither a JSON list nor JSON lines"),
-        (b'{"id": "a"}\n\nword', "line 3 is no JSON"),
+        (b"[", "line 1, column 2: not JSON"),
+        ("{}\né".encode("latin-1"), "line 2: byte 0xe9 is not UTF-8"),
+        (b'{"id": "a"}\n\nword', "line 3, column 1: not JSON"),
         (b"[]", "no items"),
         (b'[{"id": "a"}, {"id": "a"}]', "two items"),
     ],

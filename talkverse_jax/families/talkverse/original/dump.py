@@ -4,12 +4,13 @@ Runs in the Python that the original runs in (torch and its requirements; JAX is
 """
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core import strict_json
+from talkverse_jax.core.errors import UserError, brief
 from talkverse_jax.core.reporting import Reporter
+from talkverse_jax.core.text import read_text
 from talkverse_jax.families.talkverse.original.clone import use_clone
 from talkverse_jax.families.talkverse.original.options import WANTED, DumpOptions
 from talkverse_jax.weights.bundle import write_bundle
@@ -38,7 +39,12 @@ def run(options: DumpOptions, reporter: Reporter) -> Path:
 
 
 def _sizes(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
     try:
-        return json.loads(Path(path).read_text()) if path else {}
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); give {WANTED['config']}", field="config") from None
+        values = strict_json.loads(read_text(path, WANTED["config"]), path)
+    except UserError as error:
+        raise UserError(error.reason, field="config") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: {brief(values)} is no table of sizes; give {WANTED['config']}", field="config")
+    return values

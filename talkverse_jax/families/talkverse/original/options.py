@@ -49,7 +49,7 @@ class DumpOptions:
     height: int = option("pixels, a multiple of 32 from 128 up", group="case", metavar="N", default=128)
     width: int = option("pixels, a multiple of 32 from 128 up", group="case", metavar="N", default=128)
     frames: int = option("frames of a clip, a multiple of 4", group="case", metavar="N", default=20)
-    seed: int = option("of the random inputs", group="case", metavar="N", default=0)
+    seed: int = option("seed of the random inputs", group="case", metavar="N", default=0)
     first_clip: bool = option("dit: without motion tokens, as in a first clip", group="case", default=False)
     num_clip: int = option("pipeline: clips", group="case", metavar="N", default=2)
     sample_steps: int = option("pipeline: steps", group="case", metavar="N", default=4)

@@ -50,7 +50,7 @@ def test_imports_neither_torch_nor_jax():
         ({"ckpt_dir": None}, r"--ckpt_dir is missing; give the folder of Wan2.2-TI2V-5B"),
         ({"lora_ckpt": None}, r"--lora_ckpt is missing; give the TalkVerse file"),
         ({"out": "/no/out.safetensors"}, r"--out /no/out.safetensors: its folder does not exist"),
-        ({"config": "sizes.json"}, r"--config .*sizes.json: not JSON"),
+        ({"config": "sizes.json"}, r"--config .*sizes.json line 1, column 2: not JSON"),
         ({"component": "wav2vec2"}, r"--wav2vec_dir .*wav2vec2-large-xlsr-53-english: does not exist"),
         ({"frames": 7}, r"--frames 7: give a multiple of 4"),
         ({"width": 96}, r"--width 96: give a multiple of 32 from 128 up"),
@@ -69,7 +69,7 @@ def test_the_command_reads_sizes_as_json(given):
     argv = [
         word for name in ("repo", "ckpt_dir", "lora_ckpt", "out", "config") for word in (f"--{name}", options[name])
     ]
-    with pytest.raises(UserError, match=r"--config .*sizes.json: not JSON"):
+    with pytest.raises(UserError, match=r"--config .*sizes.json line 1, column 2: not JSON"):
         command.main(argv, "dump-original")
 
 

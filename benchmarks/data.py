@@ -43,7 +43,7 @@ from talkverse_jax.training.optimizer import make_optimizer
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.prepare import prepare
 from talkverse_jax.training.prepare_options import PrepareOptions
-from talkverse_jax.training.setup import learning_rates, network_settings, phases
+from talkverse_jax.training.setup import learning_rates, network_start, phases
 from talkverse_jax.training.state import States, start
 from talkverse_jax.training.step import Trained, TrainingStep
 
@@ -156,8 +156,8 @@ def encoding_rate(data: Data, repeats: int = 3) -> float:
 
 def make_step(options: TrainOptions, configs: ModelConfigs) -> tuple[TrainingStep, States]:
     component = FAMILY.components[FAMILY.training.component]
-    settings = network_settings(options, FAMILY, configs)
-    network, params = load_network(options.input.weights, component, settings, Layout())
+    settings, begins_with = network_start(options, FAMILY, configs)
+    network, params = load_network(options.input.weights, component, settings, Layout(), begins_with)
     optimizer = make_optimizer(network.groups, learning_rates(options))
     states = {component.name: start(params, optimizer, ema=False)}
     return TrainingStep({component.name: Trained(network, optimizer)}, phases(options, FAMILY, configs), states), states

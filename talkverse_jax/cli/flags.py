@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import re
 import sys
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -212,21 +213,26 @@ def _value(each: Option, given: str | list[str]) -> Any:
     Raises:
       UserError: the text is of another.
     """
-    if each.many:
-        texts = given.split(",") if isinstance(given, str) else given
-        return tuple(dict.fromkeys(text.strip() for text in texts)) if each.metavar == "LIST" else tuple(texts)
-    text = str(given)
+    if not each.many:
+        return _one(each, each.kind, str(given))
+    texts = given.split(",") if isinstance(given, str) else given
+    if each.metavar == "LIST":
+        texts = dict.fromkeys(text.strip() for text in texts)
+    return tuple(_one(each, typing.get_args(each.kind)[0], text) for text in texts)
+
+
+def _one(each: Option, kind: Any, text: str) -> Any:
     if each.is_path and not text:
         raise UserError("is empty; give a path", field=each.name)
     if each.choices and text not in each.choices:
         near = difflib.get_close_matches(text, each.choices, n=1)
         raise UserError(f"{text}: give {', '.join(near or each.choices)}", field=each.name)
-    if each.kind is bool:
+    if kind is bool:
         if text.lower() not in _TRUE + _FALSE:
             raise UserError(f"{text}: give true or false", field=each.name)
         return text.lower() in _TRUE
     try:
-        return each.kind(text) if each.kind in (int, float) else text
+        return kind(text) if kind in (int, float) else text
     except ValueError:
-        kind = "a whole number" if each.kind is int else "a number"
-        raise UserError(f"{text}: give {kind}", field=each.name) from None
+        what = "a whole number" if kind is int else "a number"
+        raise UserError(f"{text}: give {what}", field=each.name) from None

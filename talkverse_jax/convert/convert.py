@@ -45,7 +45,7 @@ def convert(family: Family, options: ConvertOptions, sources: Any, configs: Any,
         raise UserError("missing; give the folder of converted weights", field="output")
     output, names = Path(options.output), options.chosen(family.components)
     _check_family(output, family)
-    published = [family.published(name, getattr(configs, name), sources) for name in names]
+    published = [family.published(name, getattr(configs, name), sources, options.asked) for name in names]
     plans = [_plan(one, options) for one in published]
     try:
         new_folder(output)
@@ -100,24 +100,17 @@ def _plan(published: Published, options: ConvertOptions) -> _Conversion:
     found = match.match(parameters, component.rules, published.tensors, component.ignored)
     if not found.complete:
         raise UserError(f"{where}: the files do not fit the model {component.name}:\n{found.report()}")
-    if published.trained:
-        shapes = match.torch_shapes(parameters, component.rules)
-        lora.check(published.pairs, shapes, options.lora_rank, str(published.trained.path))
-
+    if published.trained and not options.lora_merge:
+        _check_apart(published)
     dtype = component.dtype if options.dtype == "auto" else options.dtype
     to = None if dtype == "keep" else np.dtype(dtype)
-    scale = options.lora_alpha / options.lora_rank
     leaves = {}
     order = {name: place for place, name in enumerate(published.tensors)}  # as they lie in the files
     for pair in sorted(found.pairs, key=lambda pair: order[pair.name]):
         array = pair.rule.layout.from_torch(published.tensors[pair.name])
-        difference = published.pairs.get(pair.name.removesuffix(".weight"))
-        if difference:
-            lora.require_linear(pair.rule, pair.name, where)
-        if difference and options.lora_merge:
-            leaves[pair.path] = difference.blocks(array, scale, to)
-        else:
-            leaves[pair.path] = blocks.cast(array, to)
+        layout, merge = pair.rule.layout, options.lora_merge
+        addends = [addend for file in published.trained for addend in file.addends(pair.name, layout, with_pair=merge)]
+        leaves[pair.path] = blocks.add(array, addends, to) if addends else blocks.cast(array, to)
     # what is stored beside the parameters stays as it came
     checkpoints = {store.PARAMETERS: leaves}
     if not options.lora_merge:
@@ -127,15 +120,30 @@ def _plan(published: Published, options: ConvertOptions) -> _Conversion:
         published=published,
         checkpoints={name: leaves for name, leaves in checkpoints.items() if leaves},
         dtype=dtype,
-        lora=manifest.LoRA(
-            merged=options.lora_merge,
-            rank=options.lora_rank,
-            alpha=float(options.lora_alpha),
-            pairs=len(published.pairs),
-        )
-        if published.trained
-        else None,
+        lora=_note(published, options) if published.trained else None,
     )
+
+
+def _check_apart(published: Published) -> None:
+    """Make sure that pairs can lie beside the weights.
+
+    Raises:
+      UserError: they are of several files, or count otherwise than their file says.
+    """
+    if len(published.trained) > 1 or any(each.file.strength != 1 for each in published.trained):
+        raise UserError(
+            "false: keeps the pairs of one file as they came; give one --lora_ckpt without --lora_strength, and lay "
+            "the others over when you sample",
+            field="lora_merge",
+        )
+
+
+def _note(published: Published, options: ConvertOptions) -> manifest.LoRA:
+    """What the manifest says of trained files."""
+    pairs = [pair for file in published.trained for pair in file.pairs.values()]
+    rank, alpha = lora.common(pairs) or (None, None)
+    strengths = options.lora_strength if set(options.lora_strength) - {1} else ()
+    return manifest.LoRA(options.lora_merge, rank, alpha, len(pairs), strengths)
 
 
 def _is_done(output: Path, plan: _Conversion) -> bool:
@@ -158,6 +166,8 @@ def _run(output: Path, family: str, plan: _Conversion, reporter: Reporter) -> No
         )
     for note in plan.published.notes:
         reporter.say(f"{plan.name}: {note}")
+    for trained in plan.published.trained:
+        reporter.say(trained.notice)
     begin = time.perf_counter()
     hashing = manifest.Hashing(plan.published.files)
     hashing.start()

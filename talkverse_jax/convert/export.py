@@ -13,21 +13,21 @@ from talkverse_jax.core.paths import new_folder, replacing
 from talkverse_jax.core.reporting import SILENT, Reporter
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
-from talkverse_jax.weights import lora, manifest, orbax_io, store
+from talkverse_jax.weights import manifest, orbax_io, store
 from talkverse_jax.weights import safetensors_io as safetensors
 from talkverse_jax.weights.published import Published
 from talkverse_jax.weights.published_files import Safetensors
 from talkverse_jax.weights.rule import Rule, find_rule
+from talkverse_jax.weights.trained import plain_name
 
 _GROUP_BYTES = 256 * 1024**2  # read at once
 
 
 def headers_of(published: Published) -> dict[str, Any]:
     """What `store.HEADERS` holds: the files' headers as they stand, and the index of the base model's shards."""
-    trained = published.trained
     return {
         "base": {file.path.name: file.header for file in published.base},
-        "trained": {trained.path.name: trained.header} if trained else {},
+        "trained": {each.opened.path.name: each.opened.header for each in published.trained},
         "index": published.index.read_text(encoding="utf-8") if published.index else None,
     }
 
@@ -110,7 +110,7 @@ class _ConvertedTensors:
           progress: called with the number of bytes of each.
         """
         beside = store.REPLACED if part == "base" else store.LORA
-        names = [lora.plain_name(name) for name in safetensors.parse_header(header)]
+        names = [plain_name(name) for name in safetensors.parse_header(header)]
         places = {
             name: (beside, name)
             if name in self._stored.get(beside, {})

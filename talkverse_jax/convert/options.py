@@ -2,12 +2,12 @@
 Imports no JAX."""
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from typing import Literal
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import option
+from talkverse_jax.weights.asked import Asked, alpha_option, rank_option, strength_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,9 @@ class ConvertOptions:
         metavar="FILE",
         default=None,
     )
-    lora_rank: int = option("rank of the LoRA pairs in the trained file", group="how", metavar="N", default=128)
-    lora_alpha: float = option("alpha of the LoRA pairs in the trained file", group="how", metavar="X", default=128.0)
+    lora_strength: tuple[float, ...] = strength_option("how")
+    lora_rank: int | None = rank_option("how")
+    lora_alpha: float | None = alpha_option("how")
     lora_merge: bool = option(
         "add the pairs to the kernels; false: store them beside, to be added on loading", group="how", default=True
     )
@@ -57,10 +58,12 @@ class ConvertOptions:
     def __post_init__(self):
         if not self.output and (self.export or not self.download):
             raise UserError("missing; give the folder of converted weights", field="output")
-        if self.lora_rank < 1:
-            raise UserError(f"{self.lora_rank}: give 1 or more", field="lora_rank")
-        if not math.isfinite(self.lora_alpha):
-            raise UserError(f"{self.lora_alpha}: give a number", field="lora_alpha")
+        _ = self.asked  # is checked
+
+    @property
+    def asked(self) -> Asked:
+        """What is said of trained files."""
+        return Asked(self.lora_strength, self.lora_rank, self.lora_alpha)
 
     def chosen(self, components: Iterable[str]) -> tuple[str, ...]:
         """Those of the family's components that `components` names, in its order; each once.

@@ -38,6 +38,8 @@ def option(
     decides: bool = False,
     positional: bool = False,
     alias: str | None = None,
+    of: str | None = None,
+    beside: str | None = None,
 ) -> Any:
     """A dataclass field with its line of help; without a default it is required.
 
@@ -47,9 +49,11 @@ def option(
       decides: the value changes a video beyond rounding. Of a FILE its contents count.
       positional: a command takes it without a flag.
       alias: a short name in the lists of batches.
+      of: the option that this one belongs to: without it, it decides nothing.
+      beside: the name of a file that belongs to those that the option names, where it lies in their folder.
     """
     metadata = {"help": help, "group": group, "metavar": metavar, "decides": decides, "positional": positional}
-    return dataclasses.field(default=default, metadata=metadata | {"alias": alias})
+    return dataclasses.field(default=default, metadata=metadata | {"alias": alias, "of": of, "beside": beside})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Option:
     decides: bool
     positional: bool
     alias: str | None
+    of: str | None
+    beside: str | None
 
     @property
     def required(self) -> bool:
@@ -112,7 +118,8 @@ def _plain(hint: Any) -> tuple[Any, bool]:
 
 
 def build(groups: Groups, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Make the dataclasses, by the names of their groups, from values by the names of the options.
+    """Make the dataclasses, by the names of their groups, from values by the names of the options; one text stands for
+    a list of one.
 
     Args:
       where: the file, request or call the values come from, for error messages.
@@ -122,6 +129,10 @@ def build(groups: Groups, values: Mapping[str, Any], where: str) -> dict[str, An
         text has. `field` is its name.
     """
     check_known(groups, values, where)
+    many = {each.name for each in describe(groups) if each.many}
+    values = {
+        name: (value,) if name in many and isinstance(value, (str, float)) else value for name, value in values.items()
+    }
     paths = {each.name for each in describe(groups) if each.is_path}
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):

@@ -29,7 +29,8 @@ from talkverse_jax.pipeline.encoders import AudioEncoder, normalise
 from talkverse_jax.pipeline.placement import Layouts, component_layouts
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.weights import lora
+from talkverse_jax.weights import blocks, lora
+from talkverse_jax.weights.asked import Asked
 from talkverse_jax.weights.bundle import Bundle
 from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.match import load_torch
@@ -93,31 +94,34 @@ class BundleModels:
         Raises:
           UserError: a file that the bundle names is missing, or not the one it was made with.
         """
-        component, where = self.components[name], str(bundle.path)
-        tensors, pairs, rank, alpha = self._tensors(bundle, name, config, part)
-        if pairs:
-            lora.check(pairs, {name: value.shape for name, value in tensors.items()}, rank, where)
-            for layer, pair in pairs.items():
-                merged = pair.blocks(tensors[f"{layer}.weight"].T, alpha / rank, np.dtype(np.float32))
-                tensors[f"{layer}.weight"] = merged.read(slice(None)).T
-        layout = layouts[name]
+        component, where, layout = self.components[name], str(bundle.path), layouts[name]
+        tensors, pairs = self._tensors(bundle, name, config, part)
+        for layer, pair in pairs.items():
+            weight = tensors.get(f"{layer}.weight")
+            if weight is None or weight.shape != (len(pair.b), pair.a.shape[1]):
+                raise UserError(f"{where}: the LoRA pair of {layer} fits no tensor; make the bundle again")
+            merged = blocks.add(weight.T, [pair], np.dtype(np.float32))
+            tensors[f"{layer}.weight"] = merged.read(slice(None)).T
         module = component.abstract(config, layout=layout)
         place = layout.parameter_sharding(component.axes) if layout.mesh else None
         return load_torch(module, component.rules, tensors, where, component.ignored, place)
 
-    def _tensors(self, bundle: Bundle, name: str, config: Any, part: str | None):
-        """By PyTorch name; LoRA pairs to be added to them, their rank and alpha."""
+    def _tensors(
+        self, bundle: Bundle, name: str, config: Any, part: str | None
+    ) -> tuple[dict[str, np.ndarray], dict[str, lora.Pair]]:
+        """By PyTorch name; LoRA pairs to be added to them, by layer."""
         if named := bundle.meta.get("weights"):
             flags = [field.name for field in dataclasses.fields(self.sources_type)]
             sources = self.sources_type(**{flag: named.get(flag) for flag in flags})
-            published = self.sources[name].open(self.components[name], config, sources)
+            asked = Asked((), named.get("lora_rank"), named.get("lora_alpha"))
+            published = self.sources[name].open(self.components[name], config, sources, asked)
             for file in published.tensor_files:
                 if file.stat().st_size != named["bytes"].get(file.name):
                     raise UserError(f"{file}: not the file {bundle.path.name} was made with; make the bundle again")
-            return dict(published.tensors), published.pairs, named.get("lora_rank"), named.get("lora_alpha")
-        plain, pairs = lora.split(bundle.group("lora") if self.sources[name].adapter else {}, str(bundle.path))
-        of_pairs = bundle.meta.get("lora", {})
-        return {**bundle.weights(part), **plain}, pairs, of_pairs.get("rank"), of_pairs.get("alpha")
+            return {of: np.asarray(tensor) for of, tensor in published.tensors.items()}, published.pairs
+        trained = bundle.group("lora") if self.sources[name].adapter else {}
+        whole = {of: value for of, value in trained.items() if not of.endswith((lora.A, lora.B))}
+        return {**bundle.weights(part), **whole}, lora.split(trained, bundle.meta.get("lora", {}).get("alpha"))
 
 
 def vae_config(

@@ -19,6 +19,7 @@ from talkverse_jax.pipeline.pipeline import Inputs, Pipeline
 from talkverse_jax.pipeline.programs import ClipWork, Program
 from talkverse_jax.pipeline.training import FamilyTraining
 from talkverse_jax.weights import store
+from talkverse_jax.weights.asked import NOTHING, Asked
 from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.published import Origin, Published
 
@@ -63,17 +64,18 @@ class Family:
         """The published sizes."""
         return self.configs_type(**{name: component.real_size() for name, component in self.components.items()})
 
-    def published(self, name: str, config: Any, sources: Any) -> Published:
+    def published(self, name: str, config: Any, sources: Any, asked: Asked = NOTHING) -> Published:
         """A component's published files, found and mapped.
 
         Args:
           config: its size.
           sources: the flags that name the files, the family's own `Sources`.
+          asked: what the person says of trained files.
 
         Raises:
           UserError: a flag or file is missing, or a file is damaged or another one than it should be.
         """
-        return self.sources[name].open(self.components[name], config, sources)
+        return self.sources[name].open(self.components[name], config, sources, asked)
 
     def configs_from_toml(self, path: str | Path) -> Any:
         """The sizes of a TOML file, which holds a table for each component."""

@@ -61,12 +61,12 @@ class Job:
         for group in (self.weights, self.machine, self.files, self.settings):
             for field in dataclasses.fields(group):
                 value = getattr(group, field.name)
-                if not field.metadata.get("decides"):
+                if not field.metadata["decides"] or field.metadata["of"] and not getattr(group, field.metadata["of"]):
                     continue
                 if field.metadata["metavar"] != "FILE":
                     found[field.name] = _plain(value)
-                elif value is not None:
-                    found[f"{field.name}'s file"] = _digests(value)
+                elif value:
+                    found[_file(field.name)] = _digests(value, field.metadata["beside"])
         return found | {"base_seed": self.seed, _WEIGHTS: manifest.identity(self.weights.weights)}
 
     def identity(self) -> str:
@@ -78,8 +78,15 @@ class Job:
         """`made_from` of a video that is there, maybe of an older program: what that one did not know of counts as the
         default."""
         before = {**before, _WEIGHTS: manifest.comparable(before.get(_WEIGHTS))}
-        for name, default in options.defaults(self.weights, self.machine, self.files, self.settings).items():
+        groups = (self.weights, self.machine, self.files, self.settings)
+        for name, default in options.defaults(*groups).items():
             before.setdefault(name, _plain(default))
+        for field in (field for group in groups for field in dataclasses.fields(group)):
+            if (file := field.metadata["of"]) and _file(file) not in before:
+                before.pop(field.name, None)  # an older program noted it whether or not it mattered
+        for name, value in before.items():
+            if isinstance(value, str) and isinstance(self.made_from.get(name), list):
+                before[name] = [value]  # where an older program took one file
         return before
 
     def differences(self, before: dict[str, Any]) -> list[str]:
@@ -102,15 +109,22 @@ class Job:
         return dataclasses.replace(self, settings=settings, seed=seed)
 
 
+def _file(option: str) -> str:
+    """Under what the contents of an option's files are noted."""
+    return f"{option}'s file"
+
+
 def _plain(value: Any) -> Any:
     """As JSON gives it back."""
     return list(value) if isinstance(value, tuple) else value
 
 
-def _digests(value: str | tuple[str, ...]) -> Any:
-    if isinstance(value, str):
-        return digest(value)
-    return [digest(path) for path in value]
+def _digests(value: str | tuple[str, ...], beside: str | None) -> Any:
+    """Of files, and of those that belong to them."""
+    if not isinstance(value, str):
+        return [_digests(path, beside) for path in value]
+    other = expanded(value).parent / beside if beside else None
+    return digest(value) + (f" {digest(str(other))}" if other and on_disk(other).is_file() else "")
 
 
 def digest(path: str) -> str:

@@ -3,10 +3,10 @@
 import dataclasses
 from typing import Literal
 
-from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import option
 from talkverse_jax.ops.names import KernelName
 from talkverse_jax.sharding.mesh_config import MeshConfig
+from talkverse_jax.weights.asked import PEFT_CONFIG, Asked, TrainedFile, alpha_option, rank_option, strength_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,21 +14,26 @@ class Weights:
     """The converted weights, and trained files laid over them."""
 
     weights: str = option("folder of converted weights", group="input", metavar="DIR")
-    lora_ckpt: str | None = option(
-        "a file of further training (.safetensors): its tensors replace those of the weights, its LoRA pairs are added",
+    lora_ckpt: tuple[str, ...] = option(
+        "files of further training (.safetensors, LoRA of any dialect): their tensors replace those of the weights, "
+        "their pairs and differences are added",
         group="input",
         metavar="FILE",
-        default=None,
+        default=(),
         decides=True,
+        beside=PEFT_CONFIG,
     )
-    lora_rank: int = option("rank of the pairs in --lora_ckpt", group="input", metavar="N", default=128, decides=True)
-    lora_alpha: float = option(
-        "alpha of the pairs in --lora_ckpt", group="input", metavar="X", default=128.0, decides=True
-    )
+    lora_strength: tuple[float, ...] = strength_option("input", decides=True)
+    lora_rank: int | None = rank_option("input", decides=True)
+    lora_alpha: float | None = alpha_option("input", decides=True)
 
     def __post_init__(self):
-        if self.lora_rank < 1:
-            raise UserError(f"{self.lora_rank}: give 1 or more", field="lora_rank")
+        _ = self.trained_files  # are checked
+
+    @property
+    def trained_files(self) -> tuple[TrainedFile, ...]:
+        """What `lora_ckpt` and the options that belong to it ask for."""
+        return Asked(self.lora_strength, self.lora_rank, self.lora_alpha).files(self.lora_ckpt)
 
 
 @dataclasses.dataclass(frozen=True)

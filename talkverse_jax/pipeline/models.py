@@ -15,7 +15,7 @@ from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.pipeline.placement import choose_mesh, component_layouts
 from talkverse_jax.pipeline.residency import host_device, to_host
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.weights import lora, store
+from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
 
 
@@ -29,6 +29,9 @@ class Models:
       rows: of its batch: videos that are denoised together, times branches of guidance.
       text: the text encoder's name; it may run on the CPU.
       mesh: in place of the one that `machine` asks for.
+
+    Attributes:
+      notices: lines for the person: what of the trained files is laid over the weights.
 
     Raises:
       UserError: `lora_ckpt` cannot be used, or the mesh or the attention kernel cannot be had.
@@ -50,8 +53,9 @@ class Models:
     ):
         self._components, self._weights, self._machine, self._dtypes = components, weights, machine, dtypes
         self._denoiser, self._text = denoiser, text
-        if self._trained_file:
-            store.check_trained(weights.weights, components[denoiser], self._trained_file)
+        trained = weights.trained_files
+        opened = store.check_trained(weights.weights, components[denoiser], trained) if trained else ()
+        self.notices = tuple(file.notice for file in opened)
         self.mesh = choose_mesh(machine.mesh, heads, rows) if isinstance(mesh, str) else mesh
         self.layouts = component_layouts(self.mesh, components.values())
         Attention(self.layouts[denoiser], machine.attention).check(jnp.dtype(machine.dtype), head_dim)
@@ -102,19 +106,12 @@ class Models:
         devices = self.mesh.devices.flat if self.mesh else jax.local_devices()[:1]
         return {"devices": [d.device_kind for d in devices], "mesh": dict(self.mesh.shape) if self.mesh else None}
 
-    @property
-    def _trained_file(self) -> lora.TrainedFile | None:
-        given = self._weights
-        if given.lora_ckpt is None:
-            return None
-        return lora.TrainedFile(given.lora_ckpt, given.lora_rank, given.lora_alpha)
-
     def _on_cpu(self, name: str) -> bool:
         return name == self._text and self._machine.t5_cpu
 
     def _load(self, name: str) -> Any:
         how: dict[str, Any] = {"layout": Layout() if self._on_cpu(name) else self.layouts[name]}
         if name == self._denoiser:
-            how |= {"trained": self._trained_file, "kernel": self._machine.attention}
+            how |= {"trained": self._weights.trained_files, "kernel": self._machine.attention}
         module = store.load_module(self._weights.weights, self._components[name], dtype=self._dtypes[name], **how)
         return to_host(module) if name == self._denoiser and self._machine.offload_model else module

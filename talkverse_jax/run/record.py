@@ -74,7 +74,7 @@ def describe(
         "frames": timeline.shown,
         "clips": timeline.clips,
         "fps": FPS,
-        "notices": [*encoded.inputs.notices, *encoded.notices],
+        "notices": [*encoded.inputs.notices, *pipeline.models.notices, *encoded.notices],
         "seconds": seconds,
         "programs": {"compiled": programs.compiled, "from_cache": programs.cached},
         "weights": store.read_manifest(job.weights.weights),

@@ -78,7 +78,7 @@ def make_clips(
         events.notice(notice)
     with count_programs() as programs:
         encoded = encoded or pipeline.encode(job, events, inputs)
-        for notice in encoded.notices:
+        for notice in (*pipeline.models.notices, *encoded.notices):
             events.notice(notice)
         timeline, (height, width) = pipeline.timeline(encoded), inputs.size
         events.notice(f"{width}x{height}, {timeline}, seed {job.seed}")

@@ -1,8 +1,7 @@
 """The trained tensors of a checkpoint as one safetensors file, under the names of the original program.
 
-Layers with an adapter have a LoRA pair, others are whole. Where the weights that training began with keep their
-LoRA pairs beside them (converted with --lora_merge false), the file has besides what these have and the base model
-lacks: together with the base model it is complete, and its header says `lora_pairs: all`.
+Layers with an adapter have a LoRA pair, others are whole. Besides, the file has what it needs to be complete
+(`besides.py`).
 """
 
 from collections.abc import Iterator
@@ -16,8 +15,9 @@ from talkverse_jax.core.paths import replacing
 from talkverse_jax.sharding.distributed import is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training import lora
+from talkverse_jax.training.besides import besides, layer_of
 from talkverse_jax.training.checkpoint import Checkpoints
-from talkverse_jax.training.network import NetworkSettings, abstract, divide
+from talkverse_jax.training.network import NetworkSettings, Start, abstract, divide
 from talkverse_jax.weights import lora as pairs
 from talkverse_jax.weights import orbax_io, rule, store
 from talkverse_jax.weights import safetensors_io as safetensors
@@ -34,6 +34,7 @@ def export(
     weights_dir: str,
     component: Component,
     settings: NetworkSettings,
+    start: Start,
     dtype: str,
 ) -> Path:
     """Write the trained tensors of a checkpoint: their running average, where there is one.
@@ -41,7 +42,7 @@ def export(
     A part of them is in memory at a time. Every process comes here, and process 0 writes.
 
     Args:
-      settings: of the run.
+      settings, start: of the run.
       dtype: of the tensors, "float32" or "bfloat16".
 
     Raises:
@@ -51,23 +52,21 @@ def export(
     config = store.load_config(weights_dir, component)
     network, params = divide(abstract(component, config, settings, Layout()), settings.strategy, Layout())
     source = "ema" if any(name.startswith("ema/") for name in checkpoints.arrays(step)) else "params"
-    stored, rank, alpha = store.stored_pairs(weights_dir, component)
-    if settings.strategy.lora:
-        rank, alpha = settings.rank, settings.alpha
     trained = set().union(*network.paths.values())
-    beside = _not_trained(weights_dir, component, trained, stored) if settings.beginning == "weights" else {}
+    beside = besides(weights_dir, component, trained, settings, start)
+
+    def named(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
+        return beside.with_more(*torch_tensor(component.rules, path, value))
+
     shapes = {}
     for key, leaf in params.items():
         shape = leaf.shape if len(network.paths[key]) == 1 else leaf.shape[1:]
         for path in network.paths[key]:
-            name, value = torch_tensor(component.rules, path, np.broadcast_to(np.float32(0), shape))
+            name, value = named(path, np.broadcast_to(np.float32(0), shape))
             shapes[name] = (_DTYPES[dtype], value.shape)
-    shapes |= {name: (_DTYPES[dtype], value.shape) for name, value in beside.items()}
-    metadata = {"format": "pt", "step": str(step), "strategy": settings.strategy.name}
-    if rank:
-        metadata |= {"lora_rank": str(rank), "lora_alpha": f"{alpha:g}"}
-    if stored:
-        metadata |= pairs.ALL_PAIRS
+    for name, value in beside.tensors.items():
+        shapes[name] = (value.dtype if name.endswith(pairs.ALPHA) else _DTYPES[dtype], value.shape)
+    metadata = {"format": "pt", "step": str(step), "strategy": settings.strategy.name} | beside.metadata
 
     def tensors() -> Iterator[np.ndarray]:
         wanted = {key: jax.ShapeDtypeStruct(leaf.shape, np.float32, sharding=None) for key, leaf in params.items()}
@@ -76,9 +75,9 @@ def export(
             for key in group:
                 array, paths = arrays.pop(key), network.paths[key]
                 for path, value in zip(paths, [array] if len(paths) == 1 else array):
-                    yield torch_tensor(component.rules, path, value)[1].astype(_DTYPES[dtype])
-        for value in beside.values():
-            yield np.asarray(value).astype(_DTYPES[dtype])
+                    yield named(path, value)[1].astype(_DTYPES[dtype])
+        for name, value in beside.tensors.items():
+            yield np.asarray(value).astype(shapes[name][0])
 
     target = Path(target)
     if not is_main():
@@ -88,37 +87,9 @@ def export(
     return target
 
 
-def _not_trained(
-    weights_dir: str, component: Component, trained: set[str], stored: dict[str, pairs.Pair]
-) -> dict[str, np.ndarray]:
-    """What the weights have and their base model lacks, besides what was trained, by PyTorch name.
-
-    Args:
-      trained: paths.
-      stored: pairs beside the weights; of a layer that is trained they are in its kernel or its adapter.
-    """
-    adapted = {path.replace(lora.A, "/kernel") for path in trained}
-    tensors = pairs.join(
-        {_layer(component.rules, path): pair for path, pair in stored.items() if path not in trained | adapted}
-    )
-    if not stored:  # the pairs are in the kernels: there is no telling them from the base model's
-        return tensors
-    folder = store.folder_of(weights_dir, component.name) / store.PARAMETERS
-    shapes = orbax_io.shapes(folder)
-    own = {path: shapes[path] for path in store.base_tensors(weights_dir, component) if path not in trained}
-    return tensors | dict(
-        torch_tensor(component.rules, path, value) for path, value in orbax_io.read(folder, own).items()
-    )
-
-
 def torch_tensor(rules: tuple[rule.Rule, ...], path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
     """A trained parameter by its PyTorch name, in PyTorch's layout."""
     for end, factor in ((lora.A, pairs.A), (lora.B, pairs.B)):
         if path.endswith(end):
-            return _layer(rules, path.removesuffix(end) + "/kernel") + factor, value.T
+            return layer_of(rules, path.removesuffix(end) + "/kernel") + factor, value.T
     return rule.torch_tensor(rules, path, value)
-
-
-def _layer(rules: tuple[rule.Rule, ...], path: str) -> str:
-    """The PyTorch name of the layer that a kernel belongs to."""
-    return rule.find_rule(rules, path)[1][0].removesuffix(".weight")

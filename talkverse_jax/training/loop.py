@@ -1,5 +1,6 @@
 """The run: what `train.py` does."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -32,15 +33,16 @@ from talkverse_jax.training.feed import Data, Feed, open_data
 from talkverse_jax.training.fingerprints import fingerprint
 from talkverse_jax.training.interruption import Interruption
 from talkverse_jax.training.metrics import peak_flops
-from talkverse_jax.training.network import load_network
+from talkverse_jax.training.network import NetworkSettings, load_network
 from talkverse_jax.training.optimizer import make_optimizer
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.preview import MakeVideo, Preview
 from talkverse_jax.training.report import Report, Update
-from talkverse_jax.training.setup import learning_rates, network_settings, phases
+from talkverse_jax.training.setup import learning_rates, network_start, phases
 from talkverse_jax.training.state import States, from_stored, start, start_abstract, stored
 from talkverse_jax.training.step import Trained, TrainingStep
 from talkverse_jax.training.watch import Watch
+from talkverse_jax.weights import manifest
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None, make_video: MakeVideo | None = None) -> None:
@@ -91,17 +93,24 @@ def training_mesh(asked: str | None, heads: int) -> Mesh | None:
     return make_mesh(MeshConfig.read(asked), devices, heads)
 
 
-def _unchanging(options: TrainOptions, family: Family, digest: str) -> dict[str, Any]:
+def _unchanging(options: TrainOptions, family: Family, settings: NetworkSettings, digest: str) -> dict[str, Any]:
     """By flag, what a run cannot change once it has begun: its state would not fit, or samples be lost."""
     names = ["unfreeze_strategy", "finetune_all", "init", "seed", "batch_size", "num_frames"]
-    if options.tuning.unfreeze_strategy == "lora":
-        names += ["lora_rank", "lora_alpha"]
-    values = options.flat()
-    return {f"--{name}": values[name] for name in names} | {
+    found: dict[str, Any] = {f"--{name}": options.flat()[name] for name in names}
+    if settings.strategy.lora:
+        found |= {"--lora_rank": settings.rank, "--lora_alpha": settings.alpha}
+    if files := options.input.trained_files:
+        found |= {"--lora_ckpt": _digests(options), "--lora_strength": [file.strength for file in files]}
+    return found | {
         "--ema_decay": "on" if options.tuning.ema_decay else "off",
         "data": digest[:12],
         "weights": fingerprint(options.input.weights, family.training.component),
     }
+
+
+def _digests(options: TrainOptions) -> list[str]:
+    """Of the trained files that a run begins with."""
+    return [manifest.sha256(Path(file.path))[:12] for file in options.input.trained_files]
 
 
 def _export(options: TrainOptions, family: Family, configs: Any, target: str, reporter: Reporter) -> None:
@@ -121,8 +130,13 @@ def _export(options: TrainOptions, family: Family, configs: Any, target: str, re
     began = TrainOptions.build(registry.settings_of(family.name), record.options, f"{folder}/{step}")
     if record.run["weights"] != fingerprint(weights, family.training.component):
         raise UserError(f"{weights}: the run began with others, {began.input.weights}; give those", field="weights")
-    component, settings = family.components[family.training.component], network_settings(began, family, configs)
-    path = export(checkpoints, step, target, weights, component, settings, options.export.export_dtype)
+    if record.run.get("--lora_ckpt", []) != _digests(began):
+        files = ", ".join(began.input.lora_ckpt)
+        raise UserError(f"{files}: the run began with other files of these names; put them back")
+    component = family.components[family.training.component]
+    began = dataclasses.replace(began, input=dataclasses.replace(began.input, weights=weights))  # may have moved
+    settings, start = network_start(began, family, configs)
+    path = export(checkpoints, step, target, weights, component, settings, start, options.export.export_dtype)
     reporter.say(f"{path}: step {step}")
 
 
@@ -148,11 +162,13 @@ class _Loop:
         self.options, self.configs, self.training = options, configs, family.training
         self.layout, self.data, self.checkpoints, self.reporter = layout, data, checkpoints, reporter
         self.component = family.components[family.training.component]
-        self.settings = network_settings(options, family, configs)
+        self.settings, self.start = network_start(options, family, configs)
         self.output = Path(options.folder.output_path)
-        self.unchanging = _unchanging(options, family, data.digest)
+        self.unchanging = _unchanging(options, family, self.settings, data.digest)
         checkpoints.check_continues(self.unchanging)
-        self.network, params = load_network(options.input.weights, self.component, self.settings, layout)
+        for notice in self.start.notices:
+            reporter.say(notice)
+        self.network, params = load_network(options.input.weights, self.component, self.settings, layout, self.start)
         name, decay = self.component.name, options.tuning.ema_decay
         optimizer = make_optimizer(self.network.groups, learning_rates(options))
         abstract: States = {name: start_abstract(params, optimizer, decay > 0)}
@@ -280,5 +296,5 @@ class _Loop:
             self.reporter.say(f"{target}: is there; the run is at its end (--max_steps, --num_epochs)")
             return
         weights, dtype = self.options.input.weights, self.options.export.export_dtype
-        export(self.checkpoints, self.step, target, weights, self.component, self.settings, dtype)
+        export(self.checkpoints, self.step, target, weights, self.component, self.settings, self.start, dtype)
         self.reporter.say(f"{target}: the trained tensors of step {self.step}")

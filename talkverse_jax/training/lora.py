@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def new_factor(seed: int, path: str, shape: tuple[int, ...], place) -> Float[Arr
     return jax.device_put(jax.random.uniform(key, shape, jnp.float32, -bound, bound), place)
 
 
-def factors(pairs: dict[str, Pair]) -> dict[str, Float[np.ndarray, "rows columns"]]:
+def factors(pairs: Mapping[str, Pair]) -> dict[str, Float[np.ndarray, "rows columns"]]:
     """Pairs of a file, by our path of their kernel, as values of adapters in host memory."""
     values = {}
     for path, pair in pairs.items():

@@ -1,7 +1,7 @@
 """The network that is trained, in two parts: what training changes, and what it leaves alone."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +10,6 @@ import numpy as np
 from flax import nnx
 
 from talkverse_jax.core import tree
-from talkverse_jax.core.errors import UserError
 from talkverse_jax.models.wan.embeddings import PatchEmbedding
 from talkverse_jax.models.wan.linear import Adapter
 from talkverse_jax.ops.names import KernelName, Remat
@@ -20,6 +19,8 @@ from talkverse_jax.training.names import Beginning
 from talkverse_jax.training.strategy import Group, Strategy, matches
 from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
+from talkverse_jax.weights.lora import Pair
+from talkverse_jax.weights.trained import TrainedTensors, lay_over
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,17 +67,37 @@ class NetworkSettings:
     remat: Remat = "full"
 
 
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a run begins with besides the parameters of its weights; see `beginning.begin`.
+
+    Attributes:
+      rank, alpha: of the adapters, where the strategy has them.
+      adapters: pairs that they go on from, by our path of the kernel; others are new.
+      stored: pairs beside the weights that count, likewise.
+      over: trained files that are laid over the weights.
+      notices: lines for the person.
+    """
+
+    rank: int = 128
+    alpha: float = 128.0
+    adapters: Mapping[str, Pair] = dataclasses.field(default_factory=dict)
+    stored: Mapping[str, Pair] = dataclasses.field(default_factory=dict)
+    over: tuple[TrainedTensors, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
 def load_network(
-    weights_dir: str, component: Component, settings: NetworkSettings, layout: Layout
+    weights_dir: str, component: Component, settings: NetworkSettings, layout: Layout, start: Start
 ) -> tuple[Network, tree.Flat]:
     """A network of a folder of converted weights in two parts, and the values of the trained one.
 
-    LoRA pairs that the folder keeps beside the weights (--lora_merge false) are added to them, or, where adapters
-    are trained, are where these begin.
+    Trained files are laid over the weights. LoRA pairs that the folder keeps beside the weights (--lora_merge false)
+    are added to them, or, where adapters are trained, are where these begin.
 
     Raises:
-      UserError: the weights cannot be used, hold pairs of another rank or alpha than asked for, or the base model
-        is asked for and they were converted with the pairs added.
+      UserError: the weights cannot be used, or the base model is asked for and they were converted with the pairs
+        added.
     """
     strategy = settings.strategy
     config = store.load_config(weights_dir, component)
@@ -91,14 +112,15 @@ def load_network(
         plain,
         dtype_of=dtype_of,
         layout=layout,
-        with_lora=settings.beginning == "weights" and not strategy.lora,
+        with_lora=bool(start.stored) and not strategy.lora,
     )
     parameters |= {path: jax.device_put(x.astype(dtype_of(path)), place(path, x.shape)) for path, x in base.items()}
+    lay_over(parameters, start.over, component.rules)
     module = abstract(component, config, settings, layout)
     drawn = [path for path in parameters if matches(path, fresh)]
     parameters |= _drawn(component, config, settings, layout, {path: dtype_of(path) for path in drawn}, place)
     if strategy.lora:
-        parameters |= _adapters(weights_dir, component, settings, module, place)
+        parameters |= _adapters(settings, start, module, place)
     return divide(tree.with_parameters(module, parameters), strategy, layout)
 
 
@@ -157,20 +179,9 @@ def _drawn(
     return jax.jit(draw, out_shardings={path: place(path, leaf.shape) for path, leaf in shapes.items()})()
 
 
-def _adapters(
-    weights_dir: str, component: Component, settings: NetworkSettings, module: nnx.Module, place: Callable
-) -> tree.Flat:
-    """The values that the adapters begin with: of the pairs beside the weights, or new ones."""
-    values, rank, alpha = {}, settings.rank, settings.alpha
-    if settings.beginning == "weights":
-        pairs, rank, alpha = store.stored_pairs(weights_dir, component)
-        values = lora.factors(pairs)
-    if values and (rank, alpha) != (settings.rank, settings.alpha):
-        raise UserError(
-            f"{weights_dir}: its LoRA pairs have rank {rank} and alpha {alpha:g}; "
-            f"pass --lora_rank {rank} --lora_alpha {alpha:g}"
-        )
-    found = {}
+def _adapters(settings: NetworkSettings, start: Start, module: nnx.Module, place: Callable) -> tree.Flat:
+    """The values that the adapters begin with: of pairs that there are, or new ones."""
+    values, found = lora.factors(start.adapters), {}
     for path, leaf in tree.abstract_parameters(module).items():
         if path.endswith((lora.A, lora.B)):
             where = place(path, leaf.shape)

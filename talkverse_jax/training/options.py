@@ -17,6 +17,7 @@ from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
 from talkverse_jax.training.names import Beginning, StrategyName
 from talkverse_jax.training.video_options import VideoOptions
+from talkverse_jax.weights.asked import Asked, TrainedFile, strength_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,22 @@ class TrainInput:
         metavar="DIR",
         default=None,
     )
+    lora_ckpt: tuple[str, ...] = option(
+        "trained files to begin with (LoRA of any dialect). With --unfreeze_strategy lora, one file at strength 1 "
+        "becomes the adapters, if its pairs fit; otherwise the files are added to the weights",
+        group="input",
+        metavar="FILE",
+        default=(),
+    )
+    lora_strength: tuple[float, ...] = strength_option("input")
+
+    def __post_init__(self):
+        _ = self.trained_files  # are checked
+
+    @property
+    def trained_files(self) -> tuple[TrainedFile, ...]:
+        """What `lora_ckpt` and `lora_strength` ask for."""
+        return Asked(self.lora_strength).files(self.lora_ckpt)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +59,17 @@ class Tuning:
         default="minimal",
     )
     finetune_all: bool = option("train every parameter of the transformer", group="model", default=False)
-    lora_rank: int = option("rank of the LoRA adapters", group="model", metavar="N", default=128)
-    lora_alpha: float = option(
-        "alpha of the LoRA adapters, which count alpha/rank times", group="model", metavar="X", default=128.0
+    lora_rank: int | None = option(
+        "rank of the LoRA adapters (default: that of the pairs that they go on from; of new ones 128)",
+        group="model",
+        metavar="N",
+        default=None,
+    )
+    lora_alpha: float | None = option(
+        "alpha of the LoRA adapters, which count alpha/rank times (default: likewise)",
+        group="model",
+        metavar="X",
+        default=None,
     )
     init: Beginning = option(
         "what starts from random numbers: nothing (weights); what the base model lacks, as in the original (adapter); "
@@ -299,5 +324,6 @@ def train_groups(family_settings: ModuleType) -> dict[str, type]:
 
 def _check_positive(options: Any, *names: str) -> None:
     for name in names:
-        if not 0 < (value := getattr(options, name)) < math.inf:
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
             raise UserError(f"{value}: give a number above 0", field=name)

@@ -1,5 +1,6 @@
 """What the options ask for: network, rates, phases; and the programs of a run of shapes alone, for plans and tests."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ from talkverse_jax.core import tree
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.training import FLOW_MATCHING, BatchShape
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.training.network import NetworkSettings, abstract, divide
+from talkverse_jax.training.beginning import begin
+from talkverse_jax.training.network import NetworkSettings, Start, abstract, divide
 from talkverse_jax.training.optimizer import Rates, make_optimizer
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.state import States, start_abstract
@@ -23,14 +25,26 @@ def network_settings(options: TrainOptions, family: Family, configs: Any) -> Net
     config = getattr(configs, training.component)
     return NetworkSettings(
         strategy=Strategy.of(tuning.unfreeze_strategy, training.trainable, config, tuning.finetune_all),
-        rank=tuning.lora_rank,
-        alpha=tuning.lora_alpha,
+        rank=tuning.lora_rank or NetworkSettings.rank,
+        alpha=tuning.lora_alpha or NetworkSettings.alpha,
         beginning=tuning.init,
         seed=options.videos.seed,
         dtype=options.machine.dtype,
         kernel=options.machine.attention,
         remat=options.machine.remat,
     )
+
+
+def network_start(options: TrainOptions, family: Family, configs: Any) -> tuple[NetworkSettings, Start]:
+    """The same with the rank and the alpha that the adapters really have, and what the run begins with.
+
+    Raises:
+      UserError: see `begin`.
+    """
+    settings, tuning, given = network_settings(options, family, configs), options.tuning, options.input
+    component = family.components[family.training.component]
+    start = begin(given.weights, component, settings, given.trained_files, tuning.lora_rank, tuning.lora_alpha)
+    return dataclasses.replace(settings, rank=start.rank, alpha=start.alpha), start
 
 
 def learning_rates(options: TrainOptions) -> Rates:

@@ -3,12 +3,13 @@ in little memory."""
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from talkverse_jax.weights.lazy import Tensor
+from talkverse_jax.weights.lora import Addend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,25 +33,23 @@ class RowBlocks:
 def cast(array: Tensor, dtype: np.dtype | None = None) -> RowBlocks:
     """A (mapped) array in another dtype, or as it is."""
     dtype = array.dtype if dtype is None else np.dtype(dtype)
-    rows = (lambda part: array[part]) if array.ndim else (lambda _: np.asarray(array))
-    return RowBlocks(array.shape, dtype, lambda part: rows(part).astype(dtype, copy=False))
+    return RowBlocks(array.shape, dtype, lambda part: _rows(array, part).astype(dtype, copy=False))
 
 
-def add_product(
-    array: Float[Tensor, "rows columns"],
-    left: Float[np.ndarray, "rows rank"],
-    right: Float[np.ndarray, "rank columns"],
-    scale: float,
-    dtype: np.dtype | None = None,
-) -> RowBlocks:
-    """`array + scale * left @ right`, computed in float32 and rounded once."""
+def _rows(array: Tensor, part: slice) -> np.ndarray:
+    return array[part] if array.ndim else np.asarray(array)
+
+
+def add(array: Tensor, addends: Sequence[Addend], dtype: np.dtype | None = None) -> RowBlocks:
+    """The array, in our layout, and all addends, summed in float32 and rounded once."""
     dtype = array.dtype if dtype is None else np.dtype(dtype)
 
-    def read(part: slice) -> Shaped[np.ndarray, "part columns"]:
-        scaled = left[part].astype(np.float32) * np.float32(scale)
-        # computed by columns, as a transposed PyTorch kernel lies in memory
-        product = (right.T.astype(np.float32) @ scaled.T).T
-        product += array[part].astype(np.float32, copy=False)
-        return product.astype(dtype, copy=False)
+    def read(part: slice) -> Shaped[np.ndarray, "..."]:
+        first, *others = addends
+        total = first.rows(part)
+        total += _rows(array, part).astype(np.float32, copy=False)
+        for addend in others:
+            total += addend.rows(part)
+        return total.astype(dtype, copy=False)
 
     return RowBlocks(array.shape, dtype, read)

@@ -1,7 +1,7 @@
 """A model that has weights of its own: what loading, converting and exporting need to know of it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +11,21 @@ from talkverse_jax.core import tree
 from talkverse_jax.sharding.layout import Layout, ParameterAxes
 from talkverse_jax.sharding.rules import ENCODING, Rules
 from talkverse_jax.weights import match
-from talkverse_jax.weights.rule import Rule
+from talkverse_jax.weights.rule import Rule, find_rule
+
+
+@dataclasses.dataclass(frozen=True)
+class Home:
+    """Where a tensor of PyTorch's goes in a model.
+
+    Attributes:
+      path: our parameter's.
+      shape: that it must have, in PyTorch's layout.
+    """
+
+    path: str
+    rule: Rule
+    shape: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +45,7 @@ class Component:
         sequence (`SAMPLING`); None: by its pictures, on a mesh of its own.
       to_published: the published name of a layer or tensor by its name in diffusers' files; others stay.
       prefixes: what its names begin with in files of several models.
+      widths: published models of this kind by the width of their layers, for messages.
     """
 
     name: str
@@ -44,6 +59,7 @@ class Component:
     split: Rules | None = ENCODING
     to_published: Callable[[str], str] = lambda name: name
     prefixes: tuple[str, ...] = ()
+    widths: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
     def abstract(
         self,
@@ -67,3 +83,16 @@ class Component:
     def torch_shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
         """The PyTorch names and shapes that a model of this size has in its published files."""
         return match.torch_shapes(tree.abstract_parameters(self.abstract(config)), self.rules)
+
+    def homes(self, parameters: tree.Flat) -> dict[str, Home]:
+        """Where tensors go, by PyTorch name.
+
+        Args:
+          parameters: the model's, or their shapes, by our path.
+        """
+        return {
+            name: Home(path, rule, match.torch_shape(rule, leaf.shape))
+            for path, leaf in parameters.items()
+            for rule, names in [find_rule(self.rules, path)]
+            for name in names
+        }

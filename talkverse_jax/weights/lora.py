@@ -1,186 +1,142 @@
-"""LoRA pairs under their PyTorch names: `X.lora_A.weight` [r, in] and `X.lora_B.weight` [out, r] add
-`alpha/r * B @ A` to `X.weight` [out, in]."""
+"""What training adds to a parameter: the product of a LoRA pair, or a difference that is stored whole.
+
+Under their PyTorch names `X.lora_A.weight` [r, in] and `X.lora_B.weight` [out, r] add `alpha/r * B @ A` to `X.weight`
+[out, in].
+"""
 
 import dataclasses
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.tree import Flat
-from talkverse_jax.weights import blocks, match
-from talkverse_jax.weights.lazy import Tensor
-from talkverse_jax.weights.rule import LINEAR, Rule, find_rule
-from talkverse_jax.weights.safetensors_io import read_file
+from talkverse_jax.weights.rule import TensorLayout
 
-A, B = ".lora_A.weight", ".lora_B.weight"
+A, B, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 
 # In the header of a file with all pairs of the model: those that lie beside the weights are not added to it.
 ALL_PAIRS = {"lora_pairs": "all"}
 
 
+class Addend(Protocol):
+    """What is added to a parameter, in our layout and float32."""
+
+    def rows(self, part: slice) -> np.ndarray:
+        """A block of its rows."""
+        ...
+
+    def part(self, index: tuple[slice, ...]) -> np.ndarray:
+        """Any part of it, as a device holds one."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """The two factors of one layer's difference."""
+    """The two factors of a linear layer's difference, which is `scale * b @ a` in PyTorch's layout.
+
+    Attributes:
+      scale: alpha/r, and the strength that was asked for.
+    """
 
     a: Float[np.ndarray, "r in"]
     b: Float[np.ndarray, "out r"]
+    scale: float = 1.0
 
-    def blocks(self, kernel: Float[Tensor, "in out"], scale: float, dtype=None) -> blocks.RowBlocks:
-        """The layer's kernel in our layout with the pair added, by blocks of rows."""
-        return blocks.add_product(kernel, self.a.T, self.b.T, scale, dtype)
+    @property
+    def rank(self) -> int:
+        return len(self.a)
 
-    def add_to(self, kernel: Float[Array, "in out"], scale: float, dtype) -> Float[Array, "in out"]:
-        """The same for an array on devices, which keeps its sharding; each process computes its part."""
+    @property
+    def alpha(self) -> float:
+        """By which the pair is stored."""
+        return round(self.scale * self.rank, 6)
 
-        def part(index: tuple[slice, ...]) -> Float[np.ndarray, "rows columns"]:
-            rows, columns = index
-            product = self.a.T[rows].astype(np.float32) @ self.b.T[:, columns].astype(np.float32)
-            return product * np.float32(scale)
+    def rows(self, part: slice) -> Float[np.ndarray, "part out"]:
+        scaled = self.a.T[part].astype(np.float32) * np.float32(self.scale)
+        # computed by columns, as a transposed PyTorch kernel lies in memory
+        return (self.b.astype(np.float32) @ scaled.T).T
 
-        product = jax.make_array_from_callback(kernel.shape, kernel.sharding, part)  # pyright: ignore[reportArgumentType]  # never None
-        return _add(kernel, product, jnp.dtype(dtype))
+    def part(self, index: tuple[slice, ...]) -> Float[np.ndarray, "rows columns"]:
+        rows, columns = index
+        product = self.a.T[rows].astype(np.float32) @ self.b.T[:, columns].astype(np.float32)
+        return product * np.float32(self.scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A difference by its values."""
+
+    value: Float[np.ndarray, "..."]
+    scale: float = 1.0
+
+    def laid_out(self, layout: TensorLayout) -> "Whole":
+        """The same in our layout."""
+        return dataclasses.replace(self, value=layout.from_torch(self.value))
+
+    def rows(self, part: slice) -> Float[np.ndarray, "..."]:
+        return self.part((part,) if self.value.ndim else ())
+
+    def part(self, index: tuple[slice, ...]) -> Float[np.ndarray, "..."]:
+        return self.value[index].astype(np.float32) * np.float32(self.scale)
+
+
+def add(array: jax.Array, addends: Sequence[Addend], dtype) -> jax.Array:
+    """An array on devices with the addends, summed in float32 and rounded once; it keeps its sharding, and each process
+    computes its part."""
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        first, *others = (addend.part(index) for addend in addends)
+        return sum(others, first)
+
+    total = jax.make_array_from_callback(array.shape, array.sharding, part)  # pyright: ignore[reportArgumentType]  # never None
+    return _add(array, total, jnp.dtype(dtype))
 
 
 @jax.jit(static_argnums=2)
-def _add(kernel, product, dtype):
-    return (kernel.astype(jnp.float32) + product).astype(dtype)
+def _add(array, total, dtype):
+    return (array.astype(jnp.float32) + total).astype(dtype)
 
 
-def plain_name(name: str) -> str:
-    """The name without the `model.` that training programs put in front."""
-    return name.removeprefix("model.")
-
-
-def split(tensors: Mapping[str, np.ndarray], where: str) -> tuple[dict[str, np.ndarray], dict[str, Pair]]:
-    """The whole tensors of a trained file by name, and its pairs by layer (`X`).
-
-    Raises:
-      UserError: a pair lacks its partner, or a name occurs with and without `model.`.
-    """
-    plain = {plain_name(name): value for name, value in tensors.items()}
-    if len(plain) != len(tensors):
-        raise UserError(f"{where}: has a name both with and without `model.`; get the file again")
-    firsts = {name.removesuffix(A): plain.pop(name) for name in list(plain) if name.endswith(A)}
-    seconds = {name.removesuffix(B): plain.pop(name) for name in list(plain) if name.endswith(B)}
-    alone = sorted(firsts.keys() ^ seconds.keys())
-    if alone:
-        has, lacks = ("lora_A", "lora_B") if alone[0] in firsts else ("lora_B", "lora_A")
-        raise UserError(f"{where}: {alone[0]} has {has} but no {lacks} ({len(alone)} such); get the file again")
-    return plain, {layer: Pair(firsts[layer], seconds[layer]) for layer in firsts}
+def common(pairs: Iterable[Pair]) -> tuple[int, float] | None:
+    """The rank and the alpha of pairs, where all have the same."""
+    found = {(pair.rank, pair.alpha) for pair in pairs}
+    return found.pop() if len(found) == 1 else None
 
 
 def join(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
-    """The factors by PyTorch name; `split` gives the pairs back."""
+    """The factors by PyTorch name, and each layer's alpha unless all have the same; `split` gives the pairs back."""
+    alphas = {layer + ALPHA: np.array(pair.alpha, np.float32) for layer, pair in pairs.items()}
+    return factors(pairs) | ({} if common(pairs.values()) else alphas)
+
+
+def factors(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
+    """The factors by PyTorch name."""
     return {
         name: factor for layer, pair in pairs.items() for name, factor in ((layer + A, pair.a), (layer + B, pair.b))
     }
 
 
-def check(pairs: Mapping[str, Pair], shapes: Mapping[str, tuple[int, ...]], rank: int, where: str) -> None:
-    """Make sure that every pair belongs to a layer.
+def stack(pairs: Sequence[Pair]) -> Pair:
+    """One pair that is the sum of several."""
+    if len(pairs) == 1:
+        return pairs[0]
+    ups = [pair.b.astype(np.float32) * np.float32(pair.scale) for pair in pairs]
+    return Pair(np.concatenate([pair.a.astype(np.float32) for pair in pairs]), np.concatenate(ups, axis=1))
+
+
+def split(tensors: Mapping[str, np.ndarray], alpha: float | None) -> dict[str, Pair]:
+    """The pairs, by layer, of what `join` made.
 
     Args:
-      shapes: the model's tensors by PyTorch name.
-      rank: that the pairs must have.
-
-    Raises:
-      UserError: a pair is of another rank, or of a layer the model lacks or has in another size.
+      alpha: of all those that have no alpha of their own; None: their rank.
     """
-    for layer, pair in pairs.items():
-        r = pair.a.shape[0]
-        if r != rank or pair.b.shape[1:] != (rank,):
-            raise UserError(f"{rank}: {where} has pairs of rank {r} ({layer}); pass --lora_rank {r}", field="lora_rank")
-        need = shapes.get(f"{layer}.weight")
-        if need is None:
-            raise UserError(f"{where}: has a LoRA pair for {layer}, a layer the model lacks; give the right file")
-        if need != (len(pair.b), pair.a.shape[1]):
-            raise UserError(
-                f"{where}: the LoRA pair of {layer} is for {[len(pair.b), pair.a.shape[1]]}, the model's is "
-                f"{list(need)}; give the file of this size, or its --config"
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainedFile:
-    """A safetensors file under the PyTorch names: whole tensors, and pairs of one rank and alpha."""
-
-    path: str | Path
-    rank: int
-    alpha: float
-
-    @property
-    def has_all_pairs(self) -> bool:
-        """Whether its pairs stand in place of those beside the weights, instead of being added to them."""
-        metadata = json.loads(read_file(self.path).header).get("__metadata__", {})
-        return metadata.items() >= ALL_PAIRS.items()
-
-
-def open_trained(
-    file: TrainedFile, parameters: Flat, rules: tuple[Rule, ...]
-) -> tuple[dict[str, np.ndarray], dict[str, Pair]]:
-    """The whole tensors of a trained file by PyTorch name and its pairs by layer; mapped, not read.
-
-    Args:
-      parameters: the model's, or their shapes, by our path.
-      rules: the model's weight table.
-
-    Raises:
-      UserError: the file is not readable, has a name or shape the model lacks, or pairs of another rank.
-    """
-    path = str(file.path)
-    plain, pairs = split(read_file(path).tensors, path)
-    check(pairs, match.torch_shapes(parameters, rules), file.rank, path)
-    homes = _homes(parameters, rules)
-    for name, value in plain.items():
-        if name not in homes:
-            raise UserError(f"{path}: holds {name}, which the model lacks; give a file trained from these weights")
-        ours, rule = homes[name]
-        need = match.torch_shape(rule, parameters[ours].shape)
-        if value.shape != need:
-            raise UserError(f"{path}: {name} is {list(value.shape)}, not {list(need)}; give a file of this size")
-    for layer in pairs:
-        require_linear(homes[f"{layer}.weight"][1], layer, path)
-    return plain, pairs
-
-
-def _homes(parameters: Flat, rules: tuple[Rule, ...]) -> dict[str, tuple[str, Rule]]:
-    """Our path and its rule, by PyTorch name."""
-    return {name: (ours, rule) for ours in parameters for rule, names in [find_rule(rules, ours)] for name in names}
-
-
-def lay_over(parameters: Flat, file: TrainedFile, rules: tuple[Rule, ...]) -> None:
-    """Lay a trained file over loaded parameters: its tensors replace theirs, its pairs are added to them.
-
-    Args:
-      parameters: arrays by our path, replaced in this dict one by one, so that few are held twice; dtype and
-        sharding of each are kept.
-      rules: the model's weight table.
-
-    Raises:
-      UserError: see `open_trained`.
-    """
-    plain, pairs = open_trained(file, parameters, rules)
-    homes = _homes(parameters, rules)
-    for name, value in plain.items():
-        ours, rule = homes[name]
-        old, new = parameters[ours], rule.layout.from_torch(value)
-        # `device_put` would have all processes compare the whole array first.
-        parameters[ours] = jax.make_array_from_callback(
-            old.shape, old.sharding, lambda index, new=new, dtype=old.dtype: new[index].astype(dtype)
-        )
-    for layer, pair in pairs.items():
-        ours, _ = homes[f"{layer}.weight"]
-        kernel = parameters[ours]
-        parameters[ours] = pair.add_to(kernel, file.alpha / file.rank, kernel.dtype)
-
-
-def require_linear(rule: Rule, layer: str, where: str) -> None:
-    """Raises UserError unless the layer is linear; nothing else is known to have pairs."""
-    if rule.layout != LINEAR:
-        raise UserError(f"{where}: has a LoRA pair for {layer}, which is no linear layer; give the right file")
+    pairs = {}
+    for name, a in tensors.items():
+        if name.endswith(A):
+            layer = name.removesuffix(A)
+            own = tensors.get(layer + ALPHA, len(a) if alpha is None else alpha)
+            pairs[layer] = Pair(a, tensors[layer + B], float(own) / len(a))
+    return pairs

@@ -31,12 +31,18 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class LoRA:
-    """Pairs that came with the weights: added to them, or stored beside them."""
+    """Pairs that came with the weights: added to them, or stored beside them.
+
+    Attributes:
+      rank, alpha: of each; None where they differ.
+      strengths: of the trained files, in the order of the sources; none where all are 1.
+    """
 
     merged: bool
-    rank: int
-    alpha: float
+    rank: int | None
+    alpha: float | None
     pairs: int
+    strengths: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +85,15 @@ def read(folder: str | Path) -> Manifest:
     return {name: from_dict(Entry, entry, f"{path}: {name}") for name, entry in components.items()}
 
 
+def plain(entry: Entry) -> dict[str, Any]:
+    """An entry as plain values, by which weights are known again: what older programs did not know is left out where it
+    says nothing."""
+    values = to_dict(entry)
+    if values["lora"] and not values["lora"]["strengths"]:
+        del values["lora"]["strengths"]
+    return values
+
+
 def family(folder: str | Path) -> str | None:
     """The name of the family that the weights are of; None where an older program wrote the manifest.
 
@@ -95,7 +110,7 @@ def identity(folder: str | Path) -> dict[str, Any]:
     Raises:
       UserError: the folder or its manifest is missing, or damaged.
     """
-    return comparable({name: to_dict(entry) for name, entry in read(folder).items()})
+    return comparable({name: plain(entry) for name, entry in read(folder).items()})
 
 
 def comparable(components: Any) -> Any:
@@ -154,7 +169,7 @@ def write(folder: str | Path, manifest: Manifest, family: str) -> None:
     Args:
       family: that all components are of.
     """
-    components = {name: to_dict(entry) for name, entry in manifest.items()}
+    components = {name: plain(entry) for name, entry in manifest.items()}
     values = {"format": _FORMAT, "family": family, "components": components}
     write_json(Path(folder) / FILE, values)
 

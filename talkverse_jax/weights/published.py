@@ -17,14 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.weights import lora, match
+from talkverse_jax.weights import lora
 from talkverse_jax.weights import safetensors_io as safetensors
+from talkverse_jax.weights.asked import NOTHING, Asked, TrainedFile
 from talkverse_jax.weights.checkpoint import PUBLISHED, understand
 from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.lazy import Tensor
 from talkverse_jax.weights.mapped import read_one
 from talkverse_jax.weights.published_files import Copies, Shapes, SmallFiles, TensorFiles
+from talkverse_jax.weights.trained import TrainedTensors, open_all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +78,7 @@ class AdapterFile:
     LoRA pairs.
 
     Attributes:
-      flag: of the family's `Sources`, that names the file on this machine.
+      flag: of the family's `Sources`, that names the file on this machine, and maybe others to lay over it.
       repository: on the hub, OWNER/FOLDER.
       file: its name there.
       title: for people.
@@ -94,16 +97,16 @@ class AdapterFile:
     pairs: str | None = None
     dtype: str = "bfloat16"
 
-    def locate(self, sources: Any, component: str) -> Path:
-        """The file on this machine; whether it is there, its reader tells.
+    def locate(self, sources: Any, component: str) -> tuple[str, ...]:
+        """The file on this machine, and what is laid over it; whether they are there, their reader tells.
 
         Raises:
           UserError: the flag is missing.
         """
-        path = getattr(sources, self.flag)
-        if not path:
+        paths = getattr(sources, self.flag)
+        if not paths:
             raise UserError(f"missing; give {self.title} ({self.file}) to convert {component}", field=self.flag)
-        return Path(path)
+        return (paths,) if isinstance(paths, str) else tuple(paths)
 
     def is_new(self, name: str) -> bool:
         """Whether the base model lacks a tensor."""
@@ -154,9 +157,8 @@ class Published:
       where: the tensors are from, for messages.
       base: the safetensors files that hold the (base) model; none where it is published otherwise.
       index: of these, where there is one.
-      trained: the file that was trained upon it.
-      pairs: LoRA pairs by layer.
-      replaced: tensors of the base model that trained ones replace.
+      trained: the files that were trained upon it.
+      replaced: tensors of the base model that trained ones replace or change.
       copies: files to copy, or what to write, by their place in the component's folder.
     """
 
@@ -170,8 +172,7 @@ class Published:
     notes: tuple[str, ...] = ()
     base: tuple[safetensors.SafetensorsFile, ...] = ()
     index: Path | None = None
-    trained: safetensors.SafetensorsFile | None = None
-    pairs: Mapping[str, lora.Pair] = dataclasses.field(default_factory=dict)
+    trained: tuple[TrainedTensors, ...] = ()
     replaced: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     copies: Copies = dataclasses.field(default_factory=dict)
 
@@ -183,7 +184,13 @@ class Published:
     @property
     def exportable(self) -> bool:
         """Whether the safetensors files can be written again from what is converted."""
-        return bool(self.base) and self.as_published and not self.component.ignored
+        as_published = self.as_published and all(file.as_published for file in self.trained)
+        return bool(self.base) and as_published and not self.component.ignored
+
+    @property
+    def pairs(self) -> dict[str, lora.Pair]:
+        """LoRA pairs by layer, of files that have none in common."""
+        return {layer: pair for file in self.trained for layer, pair in file.pairs.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,18 +215,19 @@ class Origin:
     file_flag: str | None = None
     diffusers: TensorFiles | None = None
 
-    def open(self, component: Component, config: Any, sources: Any) -> Published:
+    def open(self, component: Component, config: Any, sources: Any, asked: Asked = NOTHING) -> Published:
         """Find and map the files of a component.
 
         Args:
           config: its size.
           sources: the family's flags.
+          asked: what the person says of trained files.
 
         Raises:
           UserError: a flag or file is missing, or a file is damaged or another one than it should be.
         """
         file, folders = self._places(component.name, sources)
-        path = self.adapter.locate(sources, component.name) if self.adapter else None
+        files = asked.files(self.adapter.locate(sources, component.name)) if self.adapter else ()
         base = self._layout(folders[0]).read(folders[0]) if file is None else read_one(file)
         copies: dict[str, Path | bytes] = {}
         for small in self.beside:
@@ -240,7 +248,7 @@ class Origin:
             index=base.index,
             copies=copies,
         )
-        return published if path is None else _with_trained(published, path)
+        return _with_trained(published, files) if files else published
 
     def _places(self, component: str, sources: Any) -> tuple[Path | None, list[Path]]:
         """The file that a flag names, and the folders in which what a model needs besides may lie."""
@@ -277,21 +285,17 @@ class Origin:
         return flags
 
 
-def _with_trained(published: Published, path: Path) -> Published:
-    trained = safetensors.read_file(path)
-    integers = [name for name, value in trained.tensors.items() if not match.has_floats(value)]
-    if integers:
-        raise UserError(
-            f"{path}: {integers[0]} is of {trained.tensors[integers[0]].dtype}, not of floats; give another"
-        )
-    whole, pairs = lora.split(trained.tensors, str(path))
-    base = published.tensors
+def _with_trained(published: Published, files: tuple[TrainedFile, ...]) -> Published:
+    component, base = published.component, published.tensors
+    parameters = tree.abstract_parameters(component.abstract(published.config))
+    trained = open_all(files, component, parameters, whole=False)  # what does not fit is in the conversion's report
+    whole = {name: tensor for each in trained for name, tensor in each.whole.items()}
+    changed = base.keys() & whole.keys() | {name for each in trained for name in each.added}
     return dataclasses.replace(
         published,
         tensors={**base, **whole},
-        files=(*published.files, path),
-        where=f"{published.where} and {path}",
+        files=(*published.files, *(path for each in trained for path in each.files)),
+        where=f"{published.where} and {', '.join(str(file.path) for file in files)}",
         trained=trained,
-        pairs=pairs,
-        replaced={name: base[name] for name in base.keys() & whole.keys()},
+        replaced={name: base[name] for name in base.keys() & changed},
     )

@@ -67,25 +67,16 @@ class Rule:
     def names(self) -> tuple[str, ...]:
         return (self.name,) if isinstance(self.name, str) else self.name
 
-    def names_for(self, path: str) -> tuple[str, ...] | None:
-        """The PyTorch names of our `path`, or None where the rule does not apply."""
-        stars = _match(self.path, path, "/")
-        return None if stars is None else tuple(_fill(name, stars) for name in self.names)
-
 
 def linear(path: str, name: str) -> tuple[Rule, Rule]:
     """The rules of a linear layer with bias."""
     return Rule(f"{path}/kernel", f"{name}.weight", LINEAR), Rule(f"{path}/bias", f"{name}.bias")
 
 
-def _match(pattern: str, text: str, separator: str) -> tuple[str, ...] | None:
-    found = _expression(pattern, separator).fullmatch(text)
-    return found.groups() if found else None
-
-
 @functools.cache  # a table is gone through for every parameter
-def _expression(pattern: str, separator: str) -> re.Pattern[str]:
-    return re.compile(re.escape(pattern).replace(r"\*", rf"([^{re.escape(separator)}]+)"))
+def _expression(path: str) -> re.Pattern[str]:
+    """What matches our paths of a rule, and finds what stands for its stars."""
+    return re.compile(re.escape(path).replace(r"\*", "([^/]+)"))
 
 
 def _fill(pattern: str, stars: tuple[str, ...]) -> str:
@@ -100,10 +91,11 @@ def find_rule(rules: tuple[Rule, ...], path: str) -> tuple[Rule, tuple[str, ...]
     Raises:
       LookupError: no rule or more than one applies: the table is wrong.
     """
-    found = [(rule, names) for rule in rules if (names := rule.names_for(path)) is not None]
+    found = [(rule, stars) for rule in rules if (stars := _expression(rule.path).fullmatch(path))]
     if len(found) != 1:
         raise LookupError(f"{path}: {len(found)} rules of the weight table apply; there must be one")
-    return found[0]
+    [(rule, stars)] = found
+    return rule, tuple(_fill(name, stars.groups()) for name in rule.names)
 
 
 def torch_tensor(rules: tuple[Rule, ...], path: str, value: np.ndarray) -> tuple[str, np.ndarray]:

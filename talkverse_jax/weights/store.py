@@ -13,7 +13,7 @@ that was interrupted.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,16 @@ from flax import nnx
 from jax.sharding import Sharding, SingleDeviceSharding
 
 from talkverse_jax.core import tree
-from talkverse_jax.core.config import from_dict, to_dict
+from talkverse_jax.core.config import from_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import write_json
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.weights import lora, manifest, orbax_io
 from talkverse_jax.weights import safetensors_io as safetensors
+from talkverse_jax.weights.asked import TrainedFile
 from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.rule import find_rule
+from talkverse_jax.weights.trained import TrainedTensors, lay_over, open_all
 
 CONFIG, PARAMETERS, LORA, REPLACED = "config.json", "parameters", "lora", "replaced"
 HEADERS = "published.json"
@@ -45,7 +47,7 @@ def read_manifest(weights_dir: str | Path) -> dict[str, Any]:
     Raises:
       UserError: there are no converted weights here.
     """
-    return {name: to_dict(entry) for name, entry in manifest.read(weights_dir).items()}
+    return {name: manifest.plain(entry) for name, entry in manifest.read(weights_dir).items()}
 
 
 def folder_of(weights_dir: str | Path, name: str) -> Path:
@@ -92,7 +94,7 @@ def load_module(
     compute_dtype: Any = None,
     layout: Layout = Layout(),
     with_lora: bool = True,
-    trained: lora.TrainedFile | None = None,
+    trained: Iterable[TrainedFile] = (),
     **options: Any,
 ) -> nnx.Module:
     """A component with its weights.
@@ -104,24 +106,23 @@ def load_module(
       layout: how the parameters are split; each device reads its own part of the files. By default all are on
         the first device.
       with_lora: add pairs that are stored beside the weights (--lora_merge false) to them.
-      trained: a file to lay over the weights.
+      trained: files to lay over the weights.
       options: what the model alone takes, such as the transformer's `kernel`.
 
     Raises:
-      UserError: the component is missing, half-converted, damaged, or not of the size its config says; or the
+      UserError: the component is missing, half-converted, damaged, or not of the size its config says; or a
         trained file does not fit it.
     """
     config, entry = load_config(weights_dir, component), manifest.read(weights_dir)[component.name]
     if compute_dtype is None:
         compute_dtype = dtype or ("float32" if entry.dtype == "keep" else entry.dtype)
     module = component.abstract(config, jnp.dtype(dtype or jnp.float32), jnp.dtype(compute_dtype), layout, **options)
-    if trained:
-        with_lora = with_lora and not trained.has_all_pairs
+    opened = open_all(trained, component, tree.abstract_parameters(module))
+    with_lora = with_lora and not any(file.has_all_pairs for file in opened)
     parameters = load_parameters(
         weights_dir, component, module, dtype_of=lambda _: dtype, layout=layout, with_lora=with_lora
     )
-    if trained:
-        lora.lay_over(parameters, trained, component.rules)
+    lay_over(parameters, opened, component.rules)
     return tree.with_parameters(module, parameters)
 
 
@@ -155,14 +156,16 @@ def load_parameters(
         ) from error
 
 
-def stored_pairs(weights_dir: str | Path, component: Component) -> tuple[dict[str, lora.Pair], int, float]:
-    """LoRA pairs that were not added to the weights (--lora_merge false), by our path of their kernel, their rank
-    and their alpha; where there are none both are 0."""
+def stored_pairs(weights_dir: str | Path, component: Component) -> dict[str, lora.Pair]:
+    """LoRA pairs that were not added to the weights (--lora_merge false), by our path of their kernel."""
     folder, entry = folder_of(weights_dir, component.name), manifest.read(weights_dir)[component.name]
-    pairs = _pairs_by_path(folder, component, entry)
-    if not pairs or entry.lora is None:
-        return {}, 0, 0.0
-    return {path: pair for path, (pair, _) in pairs.items()}, entry.lora.rank, entry.lora.alpha
+    return _pairs_by_path(folder, component, entry)
+
+
+def pairs_apart(weights_dir: str | Path, component: Component) -> bool:
+    """Whether LoRA pairs lie beside the weights."""
+    told = manifest.read(weights_dir)[component.name].lora
+    return told is not None and not told.merged and told.pairs > 0
 
 
 def base_tensors(weights_dir: str | Path, component: Component) -> tree.Flat:
@@ -189,26 +192,41 @@ def base_tensors(weights_dir: str | Path, component: Component) -> tree.Flat:
     return found
 
 
-def check_trained(weights_dir: str | Path, component: Component, trained: lora.TrainedFile) -> None:
-    """Make sure that a trained file can be laid over a component; of both only headers are read.
+def check_trained(
+    weights_dir: str | Path, component: Component, files: Sequence[TrainedFile]
+) -> tuple[TrainedTensors, ...]:
+    """Make sure that trained files can be laid over a component; of all only headers are read.
 
     Raises:
-      UserError: the component was converted from this very file, so it would count twice; or it is a part of
-        the base model, which would undo the training; or it does not fit, see `lora.open_trained`.
+      UserError: the component was converted from one of them, so it would count twice; or one is a part of the base
+        model, which would undo the training; or one does not fit, see `trained.open_all`.
     """
-    path, folder = Path(trained.path), folder_of(weights_dir, component.name)
-    plain, pairs = lora.split(safetensors.read_file(path).tensors, str(path))
-    size = path.stat().st_size
-    hashes = {s.sha256 for s in manifest.read(weights_dir)[component.name].sources if s.bytes == size}
-    if hashes and manifest.sha256(path) in hashes:
-        raise UserError(f"{path}: {weights_dir} was converted from it, so it is in there; leave --lora_ckpt out")
-    if not pairs and plain.keys() <= _base_names(folder):
-        raise UserError(
-            f"{path}: has no LoRA pairs and no tensor that the base model lacks, so it is a part of that; give "
-            "a file trained from these weights"
-        )
+    folder, entry = folder_of(weights_dir, component.name), manifest.read(weights_dir)[component.name]
+    for path in (Path(file.path) for file in files):
+        size = safetensors.read_file(path).path.stat().st_size
+        hashes = {source.sha256 for source in entry.sources if source.bytes == size}
+        if hashes and manifest.sha256(path) in hashes:
+            raise UserError(f"{path}: {weights_dir} was converted from it, so it is in there; leave it out")
     abstract = component.abstract(load_config(weights_dir, component))
-    lora.open_trained(trained, tree.abstract_parameters(abstract), component.rules)
+    opened, base = open_all(files, component, tree.abstract_parameters(abstract)), _base_names(folder)
+    for each in opened:
+        path = each.file.path
+        if not (each.pairs or each.added) and each.whole.keys() <= base:
+            raise UserError(
+                f"{path}: has no LoRA pairs and no tensor that the base model lacks, so it is a part of that; give "
+                "a file trained from these weights"
+            )
+        if each.has_all_pairs and entry.lora is not None and entry.lora.merged:
+            raise UserError(
+                f"{path}: holds all pairs of the model, and {weights_dir} has its own added already; give weights "
+                "that were converted with --lora_merge false, or convert the base model with this file"
+            )
+        if each.has_all_pairs and entry.lora is not None and each.file.strength != 1:
+            raise UserError(
+                f"{each.file.strength:g}: {path} holds all pairs of the model, also those of the weights; give 1",
+                field="lora_strength",
+            )
+    return opened
 
 
 def _base_names(folder: Path) -> set[str]:
@@ -223,7 +241,7 @@ def _read_parameters(
     module: nnx.Module,
     dtype_of: Callable[[str], Any],
     sharding_of: ShardingOf,
-    pairs: Mapping[str, tuple[lora.Pair, float]],
+    pairs: Mapping[str, lora.Pair],
 ) -> tree.Flat:
     stored, wanted = orbax_io.shapes(path), {}
     for name, leaf in tree.abstract_parameters(module).items():
@@ -237,24 +255,21 @@ def _read_parameters(
     def finish(name: str, kernel: jax.Array) -> jax.Array:
         if name not in pairs:
             return kernel
-        pair, scale = pairs[name]
-        return pair.add_to(kernel, scale, dtype_of(name) or kernel.dtype)
+        return lora.add(kernel, [pairs[name]], dtype_of(name) or kernel.dtype)
 
     return orbax_io.read(path, wanted, finish)
 
 
-def _pairs_by_path(folder: Path, component: Component, entry: manifest.Entry) -> dict[str, tuple[lora.Pair, float]]:
-    """Pairs stored beside the weights, and what to multiply them with, by our path of their kernel."""
+def _pairs_by_path(folder: Path, component: Component, entry: manifest.Entry) -> dict[str, lora.Pair]:
+    """Pairs stored beside the weights, by our path of their kernel."""
     if entry.lora is None or entry.lora.merged or not entry.lora.pairs:
         return {}
     tensors = orbax_io.read(folder / LORA, orbax_io.shapes(folder / LORA))
-    _, pairs = lora.split(tensors, str(folder / LORA))
-    scale = entry.lora.alpha / entry.lora.rank
-    paths = {}
+    pairs, paths = lora.split(tensors, entry.lora.alpha), {}
     for name in orbax_io.shapes(folder / PARAMETERS):
         layer = find_rule(component.rules, name)[1][0].removesuffix(".weight")
         if layer in pairs:
-            paths[name] = (pairs[layer], scale)
+            paths[name] = pairs[layer]
     return paths
 
 

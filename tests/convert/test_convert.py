@@ -161,6 +161,77 @@ def test_pairs_beside_the_weights_are_added_on_loading(checkpoint, converted, un
     assert len(changed) == 32 and all("blocks/" in path for path in changed)
 
 
+def _style(path: Path, header=None) -> dict[str, np.ndarray]:
+    """A file of another program: two pairs of other ranks and alphas; what it adds, by PyTorch name."""
+    tensors, added = {}, {}
+    for layer, rank, alpha in (("blocks.0.self_attn.v", 2, 1.0), ("blocks.1.self_attn.q", 3, 6.0)):
+        a, b = np.full((rank, 96), 0.01, np.float32), np.full((96, rank), 0.1, np.float32)
+        name = f"diffusion_model.{layer}"
+        tensors |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b, f"{name}.alpha": np.float32([alpha])}
+        added[f"{layer}.weight"] = alpha / rank * b @ a
+    tensors["diffusion_model.head.head.diff_b"] = added["head.head.bias"] = np.ones(192, np.float32)
+    save_file(tensors, path, header)
+    return added
+
+
+def test_several_files_with_strengths(checkpoint, tmp_path):
+    """The adapter's own file and another one: both are added, and the manifest notes them."""
+    added, dit = _style(tmp_path / "style.safetensors"), COMPONENTS["dit"]
+    words = _arguments(checkpoint, tmp_path / "w", "--lora_strength", "1", "0.5", "--components", "dit")
+    where = words.index("--lora_ckpt") + 1
+    words[where + 1 : where + 1] = [str(tmp_path / "style.safetensors")]
+    with pytest.raises(
+        UserError, match=r"--lora_rank 4: .*style.safetensors has pairs of rank 2 \(blocks.0.self_attn.v"
+    ):
+        _run(*words)
+    alpha = words.index("--lora_alpha")
+    del words[alpha : alpha + 2]
+    rank = words.index("--lora_rank")
+    del words[rank : rank + 2]
+    with pytest.raises(UserError, match="--lora_merge false: keeps the pairs of one file as they came; give one"):
+        _run(*words, "--lora_merge", "false")
+    _run(*words, "--dtype", "float32")
+    component = dit.abstract(FAMILY.configs_from_toml(CONFIG).dit)
+    tensors = float32_tensors(checkpoint, "dit", RANK, RANK)
+    for name, value in added.items():
+        tensors[name] = tensors[name] + 0.5 * value
+    wanted = _parameters(match.load_torch(component, dit.rules, tensors, "dit"))
+    for path, value in _parameters(store.load_module(tmp_path / "w", dit)).items():
+        np.testing.assert_allclose(value, wanted[path], atol=1e-6, err_msg=path)
+    entry = store.read_manifest(tmp_path / "w")["dit"]
+    assert {source["file"] for source in entry["sources"]} >= {ADAPTER.file, "style.safetensors"}
+    assert entry["lora"] == {"merged": True, "rank": None, "alpha": None, "pairs": 34, "strengths": [1.0, 0.5]}
+
+
+def test_pairs_beside_the_weights_keep_each_layer_s_scale(checkpoint, tmp_path):
+    """A complete file whose pairs have ranks and alphas of their own."""
+    trained = dict(load_file(checkpoint / ADAPTER.file))
+    ranks = {}
+    for number, layer in enumerate(sorted({name.partition(".lora_")[0] for name in trained if ".lora_" in name})):
+        ranks[layer] = number % RANK + 1
+        trained[f"{layer}.lora_A.weight"] = np.array(trained[f"{layer}.lora_A.weight"][: ranks[layer]])
+        trained[f"{layer}.lora_B.weight"] = np.array(trained[f"{layer}.lora_B.weight"][:, : ranks[layer]])
+        trained[f"{layer}.alpha"] = np.float32([number + 1])
+    own = Path(shutil.copytree(checkpoint, tmp_path / "published"))
+    save_file(trained, own / ADAPTER.file)
+    sources, configs = Sources(**_sources(own)), FAMILY.configs_from_toml(CONFIG)
+    both = {}
+    for merge in (True, False):
+        options = ConvertOptions(
+            output=str(tmp_path / str(merge)), components=("dit",), dtype="float32", lora_merge=merge
+        )
+        convert.convert(FAMILY, options, sources, configs)
+        both[merge] = _parameters(store.load_module(tmp_path / str(merge), COMPONENTS["dit"]))
+    for path, value in both[True].items():
+        np.testing.assert_allclose(both[False][path], value, atol=1e-6, err_msg=path)
+    assert store.read_manifest(tmp_path / "False")["dit"]["lora"] == {
+        "merged": False, "rank": None, "alpha": None, "pairs": 32
+    }  # fmt: skip
+    stored = store.stored_pairs(tmp_path / "False", COMPONENTS["dit"])
+    assert {pair.rank for pair in stored.values()} == {1, 2, 3, 4}
+    assert {pair.alpha for pair in stored.values()} == set(range(1, 33))
+
+
 def test_export_gives_the_files_back(checkpoint, unmerged, tmp_path):
     _run("--output", str(unmerged), "--export", str(tmp_path))
     files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
@@ -272,7 +343,7 @@ def test_killed_at_any_moment(checkpoint, tmp_path):
             try:
                 found = _parameters(store.load_module(tmp_path / "w", COMPONENTS[name]))
             except UserError as error:
-                assert "convert_torch_weights.py" in str(error)
+                assert "talkverse-jax convert" in str(error)
                 continue
             for path, value in values.items():
                 np.testing.assert_allclose(found[path].astype(np.float32), value, rtol=2**-7, atol=1e-6)
@@ -301,7 +372,7 @@ def test_a_failure_keeps_the_old_component(checkpoint, tmp_path, monkeypatch):
 
 
 def test_half_converted_weights(checkpoint, converted, tmp_path):
-    with pytest.raises(UserError, match="nowhere: no such folder; to make it, run convert_torch_weights.py"):
+    with pytest.raises(UserError, match="nowhere: no such folder; to make it, run talkverse-jax convert"):
         store.load_module(tmp_path / "nowhere", COMPONENTS["text"])
     folder = Path(shutil.copytree(converted, tmp_path / "w"))
     (folder / "manifest.json").rename(tmp_path / "manifest.json")
@@ -311,7 +382,7 @@ def test_half_converted_weights(checkpoint, converted, tmp_path):
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     del manifest["components"]["text"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="text: not converted; run convert_torch_weights.py .* --components text"):
+    with pytest.raises(UserError, match="text: not converted; run talkverse-jax convert .* --components text"):
         store.load_module(folder, COMPONENTS["text"])
     (folder / "text").rename(folder / "text.partial")
     with pytest.raises(UserError, match="text: half-converted"):

@@ -37,6 +37,10 @@ def test_flat_values_become_nested_dataclasses():
     assert made == {"files": Files("a.png", ("b", "c")), "settings": Settings(3, 1.0)}
 
 
+def test_one_text_stands_for_a_list_of_one():
+    assert build(GROUPS, {"image": "a.png", "videos": "b"}, "here")["files"].videos == ("b",)
+
+
 @pytest.mark.parametrize(
     "values, message, field",
     [
@@ -45,7 +49,7 @@ def test_flat_values_become_nested_dataclasses():
         ({"image": "a", "zzz": 1}, "the keys are image, videos, steps, rate, fast, mode", None),
         ({"image": "a", "steps": "x"}, "here: steps: expected int, found 'x'", "steps"),
         ({"image": "a", "mode": "z"}, "here: mode: 'z' is none of 'x', 'y'", "mode"),
-        ({"image": "a", "videos": "b"}, "here: videos: expected a list, found 'b'", "videos"),
+        ({"image": "a", "videos": 3}, "here: videos: expected a list, found 3", "videos"),
         ({"image": "a", "steps": 0}, "here: steps: 0: give 1 or more", "steps"),
         ({"image": "a", "rate": 1.5}, "here: rate: 1.5: give a number from 0 to 1", "rate"),
         ({"image": "a", "rate": float("nan")}, "here: rate: nan: give a number", "rate"),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from safetensors.numpy import save_file
 
 import sample
 from talkverse_jax.cli.command import run_command
@@ -50,7 +51,9 @@ def _arguments(weights: Path, folder: Path) -> dict:
 
 def run(arguments: dict) -> None:
     """Call sample.py with these flags in this process, exit code and all."""
-    argv = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+    argv = []
+    for name, value in arguments.items():
+        argv += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     run_command(lambda: sample.main(argv))
 
 
@@ -183,6 +186,21 @@ def test_a_trained_file_is_laid_over_the_weights(arguments, made, other_checkpoi
     strong, weak = video(), video(lora_alpha=1)
     assert np.abs(strong - frames_of(made[0])[:5]).mean() > 0.01  # its tensors
     assert np.abs(weak - strong).mean() > 0.01  # its pairs
+    video(lora_ckpt=[other_checkpoint["lora_ckpt"], _style(arguments["output"])], lora_strength=[1, 0.5])
+    record = json.loads(arguments["output"].with_suffix(".json").read_text())
+    assert record["settings"]["lora_strength"] == record["made_from"]["lora_strength"] == [1.0, 0.5]
+    assert len(record["made_from"]["lora_ckpt's file"]) == 2
+    style = "style.safetensors: strength 0.5: 1 LoRA pairs of rank 4, which count 0.25 times (its .alpha tensors)"
+    assert style in record["notices"]
+
+
+def _style(output: Path) -> Path:
+    """A file of another program, with an alpha of half its rank."""
+    path = output.with_name("style.safetensors")
+    name, alpha = "lora_unet_blocks_0_self_attn_v", np.float32(2)
+    tensors = {f"{name}.lora_down.weight": np.ones((4, 96), np.float32), f"{name}.alpha": alpha.reshape(1)}
+    save_file(tensors | {f"{name}.lora_up.weight": np.ones((96, 4), np.float32)}, path)
+    return path
 
 
 def _shard(paths: dict) -> Path:
@@ -192,12 +210,16 @@ def _shard(paths: dict) -> Path:
 @pytest.mark.parametrize(
     "file, flags, message",
     [
-        (lambda ours, other: ours["lora_ckpt"], {}, "was converted from it, so it is in there; leave --lora_ckpt"),
+        (lambda ours, other: ours["lora_ckpt"], {}, "was converted from it, so it is in there; leave it out"),
         (lambda ours, other: ours["lora_ckpt"], {"lora_alpha": 0}, "was converted from it"),
         (lambda ours, other: _shard(ours), {}, "was converted from it"),
         (lambda ours, other: _shard(other), {}, "has no LoRA pairs and no tensor that the base model lacks"),
-        (lambda ours, other: other["lora_ckpt"], {"lora_rank": 4}, "pass --lora_rank 128"),
-        (lambda ours, other: ours["wav2vec_dir"] / "model.safetensors", {}, "which the model lacks"),
+        (
+            lambda ours, other: other["lora_ckpt"],
+            {"lora_rank": 4},
+            "has pairs of rank 128 (blocks.0.cross_attn.k); leave it out",
+        ),
+        (lambda ours, other: ours["wav2vec_dir"] / "model.safetensors", {}, "has no place in dit"),
     ],
     ids=["the same", "whatever its alpha", "a shard", "another's shard", "another rank", "another model"],
 )

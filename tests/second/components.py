@@ -7,7 +7,8 @@ from talkverse_jax.models.umt5.component import umt5, umt5_origin
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.component import vae21
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.wan.config import WanConfig
+from talkverse_jax.models.wan import diffusers_names
+from talkverse_jax.models.wan.config import WIDTHS, WanConfig
 from talkverse_jax.models.wav2vec2.component import wav2vec2, wav2vec2_origin
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.pipeline.machine import Machine
@@ -31,7 +32,15 @@ COMPONENTS: dict[str, Component] = {
     each.name: each
     for each in (
         _component(
-            "net", model.NetConfig(_TRUNK, 2, 16, 24), model.Net, model.RULES, model.AXES, "bfloat16", split=SAMPLING
+            "net",
+            model.NetConfig(_TRUNK, 2, 16, 24),
+            model.Net,
+            model.RULES,
+            model.AXES,
+            "bfloat16",
+            split=SAMPLING,
+            to_published=diffusers_names.to_published,
+            widths=WIDTHS,
         ),
         vae21("pixels", lambda: _VAE),
         dataclasses.replace(umt5("words"), real_size=lambda: _TEXT),

@@ -79,8 +79,7 @@ def test_what_was_learnt_is_exported_and_sampled_with(place, trained, tmp_path):
     assert "blocks.0.self_attn.q.lora_A.weight" in tensors and "sound_proj.weight" in tensors
     assert not any("cross_attn.o" in name for name in tensors)
     of_job = dict(portrait=places.FACE, sounds=place.sounds, base_seed=1, output=tmp_path / "talk.mp4")
-    learnt = dict(lora_ckpt=tmp_path / "learnt.safetensors", lora_rank=4, lora_alpha=4)
-    run("sample", weights=place.weights, **of_job, **learnt, steps=1, dtype="float32")
+    run("sample", weights=place.weights, **of_job, lora_ckpt=tmp_path / "learnt.safetensors", steps=1, dtype="float32")
     assert (tmp_path / "talk.mp4").exists()
 
 

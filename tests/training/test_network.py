@@ -14,6 +14,7 @@ from talkverse_jax.families.talkverse.published import DIT_STEM
 from talkverse_jax.families.talkverse.training import TRAINING
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training import lora
+from talkverse_jax.training.beginning import begin
 from talkverse_jax.training.network import NetworkSettings, abstract, divide, load_network
 from talkverse_jax.training.strategy import Strategy, matches
 from talkverse_jax.weights import store
@@ -64,6 +65,12 @@ def test_groups():
     assert everything.group("frame_packer/embeddings/0/kernel") == "rest"
 
 
+def load(weights, settings):
+    """A network that begins with its weights alone, of the rank and alpha of the settings."""
+    start = begin(str(weights), DIT, settings, (), settings.rank, settings.alpha)
+    return load_network(str(weights), DIT, settings, Layout(), start)
+
+
 def by_path(network, params):
     return tree.parameters(network.model(params))
 
@@ -75,7 +82,7 @@ def reference(tiny_weights):
 
 def test_trained_parameters_are_float32_and_the_others_as_products_are(tiny_weights, reference):
     strategy = Strategy.of("moderate", PARTS, TINY)
-    network, params = load_network(tiny_weights, DIT, NetworkSettings(strategy), Layout())
+    network, params = load(tiny_weights, NetworkSettings(strategy))
     values = by_path(network, params)
     assert values.keys() == reference.keys()
     for path, value in values.items():
@@ -85,7 +92,7 @@ def test_trained_parameters_are_float32_and_the_others_as_products_are(tiny_weig
 
 def test_a_new_adapter_changes_nothing_at_first(tiny_weights, reference):
     settings = NetworkSettings(Strategy.of("lora", PARTS, TINY), rank=4, alpha=4.0, dtype="float32")
-    network, params = load_network(tiny_weights, DIT, settings, Layout())
+    network, params = load(tiny_weights, settings)
     values = by_path(network, params)
     pairs = lora.pairs(values)
     assert len(pairs) == 4 * 8
@@ -96,34 +103,27 @@ def test_a_new_adapter_changes_nothing_at_first(tiny_weights, reference):
 
 
 def test_adapters_go_on_from_pairs_beside_the_weights(tiny_pairs_apart):
-    network, params = load_network(
-        tiny_pairs_apart,
-        DIT,
-        NetworkSettings(Strategy.of("lora", PARTS, TINY), rank=128, alpha=64.0, dtype="float32"),
-        Layout(),
+    network, params = load(
+        tiny_pairs_apart, NetworkSettings(Strategy.of("lora", PARTS, TINY), rank=128, alpha=64.0, dtype="float32")
     )
     values = by_path(network, params)
     merged = tree.parameters(store.load_module(tiny_pairs_apart, COMPONENTS["dit"]))
     for kernel, (a, b) in lora.pairs(values).items():
         np.testing.assert_allclose(values[kernel] + 64 / 128 * values[a] @ values[b], merged[kernel], atol=1e-5)
-    network, params = load_network(
-        tiny_pairs_apart, DIT, NetworkSettings(Strategy.of("full", PARTS, TINY), dtype="float32"), Layout()
-    )
+    network, params = load(tiny_pairs_apart, NetworkSettings(Strategy.of("full", PARTS, TINY), dtype="float32"))
     for path, value in by_path(network, params).items():
         np.testing.assert_array_equal(value, merged[path])
 
 
 def test_pairs_of_another_rank_are_refused(tiny_pairs_apart):
     with pytest.raises(UserError, match="rank 128 and alpha 64; pass --lora_rank 128 --lora_alpha 64"):
-        load_network(
-            tiny_pairs_apart, DIT, NetworkSettings(Strategy.of("lora", PARTS, TINY), rank=64, alpha=64.0), Layout()
-        )
+        load(tiny_pairs_apart, NetworkSettings(Strategy.of("lora", PARTS, TINY), rank=64, alpha=64.0))
 
 
 def test_the_base_model_with_an_adapter_drawn_anew(tiny_pairs_apart, tiny_checkpoint, tiny_weights):
     """As the original's training begins: not a number of TalkVerse's file is left."""
     settings = NetworkSettings(Strategy.of("full", PARTS, TINY), beginning="adapter", dtype="float32", seed=1)
-    values = by_path(*load_network(tiny_pairs_apart, DIT, settings, Layout()))
+    values = by_path(*load(tiny_pairs_apart, settings))
     shards = read_shards(tiny_checkpoint["ckpt_dir"], DIT_STEM)
     base = merge(shards)
     for path, value in values.items():
@@ -133,12 +133,12 @@ def test_the_base_model_with_an_adapter_drawn_anew(tiny_pairs_apart, tiny_checkp
             np.testing.assert_array_equal(value, rule.layout.from_torch(base[name]).astype(np.float32))
     assert np.isfinite(values["audio_injectors/0/attention/q/kernel"]).all() and not values["token_kind"].any()
     with pytest.raises(UserError, match="convert it with --lora_merge false"):
-        load_network(tiny_weights, DIT, settings, Layout())
+        load(tiny_weights, settings)
 
 
 def test_everything_drawn_anew(tiny_weights, reference):
     settings = NetworkSettings(Strategy.of("none", PARTS, TINY), beginning="all", seed=1)
-    network, params = load_network(tiny_weights, DIT, settings, Layout())
+    network, params = load(tiny_weights, settings)
     values = by_path(network, params)
     same = {path for path in values if (np.asarray(values[path]) == np.asarray(reference[path])).all()}
     assert not any(path.endswith("kernel") for path in same)

@@ -29,8 +29,8 @@ def test_the_originals_flags_and_defaults():
         "learning_rate": 1e-5,
         "warmup_steps": 1000,
         "unfreeze_strategy": "minimal",
-        "lora_rank": 128,
-        "lora_alpha": 128.0,
+        "lora_rank": None,
+        "lora_alpha": None,
         "lora_lr_scale": 10.0,
         "audio_zero_init_lr_scaling": 10.0,
     }.items():

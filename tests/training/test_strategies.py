@@ -19,7 +19,7 @@ from talkverse_jax.run.worker import make_video
 from talkverse_jax.training import loop
 from talkverse_jax.training.export import torch_tensor
 from talkverse_jax.weights import store
-from talkverse_jax.weights.lora import TrainedFile
+from talkverse_jax.weights.asked import TrainedFile
 from talkverse_jax.weights.safetensors_io import read_file
 from tests.processes import ROOT
 from tests.training import runs
@@ -80,7 +80,7 @@ def test_what_is_trained_moves_and_can_be_converted(name, place, networks, tmp_p
 
     place.convert(tmp_path / "converted", tmp_path / "step-3.safetensors", "dit")
     converted = tree.parameters(store.load_module(tmp_path / "converted", DIT))
-    laid_over = store.load_module(place.weights, DIT, trained=TrainedFile(tmp_path / "step-3.safetensors", 128, 128.0))
+    laid_over = store.load_module(place.weights, DIT, trained=[TrainedFile(tmp_path / "step-3.safetensors")])
     for path, ours in tree.parameters(laid_over).items():
         np.testing.assert_allclose(converted[path], ours, rtol=1e-5, atol=1e-6, err_msg=path)
 

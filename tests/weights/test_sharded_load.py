@@ -11,7 +11,8 @@ from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.weights import lora, store
+from talkverse_jax.weights import store
+from talkverse_jax.weights.asked import TrainedFile
 from tests.processes import free_address, run_together
 
 DIT = COMPONENTS["dit"]
@@ -21,12 +22,12 @@ PAIRS = 4 * 8  # of every block q, k and o twice, and both layers of the feed-fo
 def check(folder: str | Path, trained: str | Path, mesh: str) -> None:
     """Make sure that every shard is that of the whole transformer, pairs and a trained file added to both."""
     layout = Layout(make_mesh(MeshConfig.parse(mesh), jax.devices(), heads=2))
-    file = lora.TrainedFile(trained, 128, 64.0)
+    files = [TrainedFile(trained, rank=128, alpha=64.0)]
 
     def load(**options) -> tree.Flat:
         return tree.parameters(store.load_module(folder, DIT, **options))
 
-    plain, whole, split = load(with_lora=False), load(trained=file), load(trained=file, layout=layout)
+    plain, whole, split = load(with_lora=False), load(trained=files), load(trained=files, layout=layout)
     place, changed = layout.parameter_sharding(DIT.axes), 0
     for path, leaf in split.items():
         assert leaf.sharding == place(path, leaf.shape)

@@ -12,6 +12,7 @@ from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.component import vae22
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.wan import diffusers_names
+from talkverse_jax.models.wan.config import WIDTHS
 from talkverse_jax.models.wan.keys import PREFIXES
 from talkverse_jax.models.wav2vec2.component import wav2vec2
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
@@ -34,6 +35,7 @@ COMPONENTS: dict[str, Component] = {
             split=SAMPLING,
             to_published=diffusers_names.to_published,
             prefixes=PREFIXES,
+            widths=WIDTHS,
         ),
         vae22(),
         umt5(),

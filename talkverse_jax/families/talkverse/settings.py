@@ -233,8 +233,11 @@ class Sources:
         metavar="FILE",
         default=None,
     )
-    lora_ckpt: str | None = option(
-        "the TalkVerse file, talkverse_s2v_5b.safetensors (dit)", group="from", metavar="FILE", default=None
+    lora_ckpt: tuple[str, ...] = option(
+        "the TalkVerse file, talkverse_s2v_5b.safetensors (dit), and LoRA files of any dialect to be added",
+        group="from",
+        metavar="FILE",
+        default=(),
     )
     wav2vec_dir: str | None = option(
         "the folder of jonatasgrosman/wav2vec2-large-xlsr-53-english (audio; default: the folder of that name in "

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+WIDTHS = {1536: "Wan2.1-1.3B", 3072: "Wan2.2-5B", 5120: "Wan2.1-14B"}  # of the published models
+
 
 @dataclasses.dataclass(frozen=True)
 class WanConfig:

@@ -55,6 +55,8 @@ def run_batch(pipeline: Pipeline, base: Base, options: BatchOptions, reporter: R
         if result["state"] == "failed":
             reporter.say(f"{result['id']}: {result['error']}")
     if not results.complete:
+        for notice in pipeline.models.notices:
+            reporter.say(notice)
         with Leases(results.store, results.folder, options.lease_timeout) as leases:
             Worker(pipeline, results, leases, reporter).run()
     results.report()

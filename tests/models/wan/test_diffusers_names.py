@@ -19,6 +19,12 @@ def test_the_names_of_a_whole_model_go_there_and_back():
     assert [name for name in NAMES if name not in TRUNK and to_diffusers(name) != name] == []  # TalkVerse's own
 
 
+def test_no_two_layers_are_alike_with_underscores_for_dots():
+    """So that a name of kohya's is one layer's."""
+    layers = {name.rpartition(".")[0] for name in NAMES}
+    assert len({layer.replace(".", "_") for layer in layers}) == len(layers)
+
+
 @pytest.mark.parametrize(
     "published, diffusers",
     [

@@ -159,7 +159,9 @@ def merge_dit(base: dict[str, Any], trained: State, rank: int, alpha: float, whe
             raise UserError(f"{where}: {stem} wants {names[0]}, {names[1]} and a weight to add them to")
         down, up = (torch.as_tensor(trained[name]).float() for name in names)
         if len(down) != rank:
-            raise UserError(f"{where}: {names[0]} has rank {len(down)}; give --lora_rank {len(down)}")
+            raise UserError(
+                f"{where}: {names[0]} has rank {len(down)}; give --lora_rank {len(down)}, and its own --lora_alpha"
+            )
         weight = torch.as_tensor(base[f"{stem}.weight"]).float()
         base[f"{stem}.weight"] = weight + (alpha / rank) * (up @ down)
     return base

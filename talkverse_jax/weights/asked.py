@@ -1,0 +1,106 @@
+"""What a person says of trained files (LoRA and others): their options, wherever files are taken. Imports no JAX."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import check_at_least, option
+
+FILES = "lora_ckpt"  # the flag of the files that the others belong to
+PEFT_CONFIG = "adapter_config.json"  # lies beside a file of PEFT's and belongs to it
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedFile:
+    """A file as it was asked for.
+
+    Attributes:
+      strength: times which its pairs and differences are added.
+      rank, alpha: of its pairs, where the person said it; the file's own must agree.
+    """
+
+    path: str | Path
+    strength: float = 1.0
+    rank: int | None = None
+    alpha: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Of trained files.
+
+    Attributes:
+      lora_strength: of each file; none: 1 of all.
+      lora_rank, lora_alpha: of the pairs of them all; None: as the files have it.
+
+    Raises:
+      UserError: a number makes no sense.
+    """
+
+    lora_strength: tuple[float, ...] = ()
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+
+    def __post_init__(self):
+        check_at_least(self, lora_rank=1)
+        for name, values in (("lora_strength", self.lora_strength), ("lora_alpha", (self.lora_alpha or 0,))):
+            for value in values:
+                if not math.isfinite(value):
+                    raise UserError(f"{value}: give a number", field=name)
+
+    def files(self, paths: Sequence[str | Path]) -> tuple[TrainedFile, ...]:
+        """The files, each with its strength.
+
+        Raises:
+          UserError: there are more or fewer strengths than files.
+        """
+        strengths = self.lora_strength or (1.0,) * len(paths)
+        if len(strengths) != len(paths):
+            given = " ".join(f"{strength:g}" for strength in strengths)
+            raise UserError(f"{given}: {len(paths)} files are given; give one number for each", field="lora_strength")
+        return tuple(
+            TrainedFile(path, strength, self.lora_rank, self.lora_alpha) for path, strength in zip(paths, strengths)
+        )
+
+
+NOTHING = Asked()
+
+
+def strength_option(group: str, decides: bool = False) -> Any:
+    """`--lora_strength`."""
+    return option(
+        "how strongly the pairs and differences of each file of --lora_ckpt count, a number for each (default: 1)",
+        group=group,
+        metavar="X",
+        default=(),
+        decides=decides,
+        of=FILES,
+    )
+
+
+def rank_option(group: str, decides: bool = False) -> Any:
+    """`--lora_rank`, which the files tell."""
+    return option(
+        "rank of the pairs in --lora_ckpt (default: the file's; another is refused)",
+        group=group,
+        metavar="N",
+        default=None,
+        decides=decides,
+        of=FILES,
+    )
+
+
+def alpha_option(group: str, decides: bool = False) -> Any:
+    """`--lora_alpha`, where the files do not tell it."""
+    return option(
+        "alpha of the pairs in --lora_ckpt, which count alpha/rank times (default: the file's; where it has none, the "
+        "rank)",
+        group=group,
+        metavar="X",
+        default=None,
+        decides=decides,
+        of=FILES,
+    )

@@ -46,7 +46,7 @@ class Converted:
     """Attributes:
     arrays: of a component, by our path.
     kind: by the manifest.
-    notes: what was said, but for the summary.
+    notes: what was said, but for the summary and the line of the trained file.
     """
 
     arrays: Tensors
@@ -62,7 +62,8 @@ def converted(output: Path, name: str, dtype: str = "auto", **files: Path) -> Co
     lines = Lines()
     convert(FAMILY, ConvertOptions(output=str(output), components=(name,), dtype=dtype), sources, SIZES, lines)
     folder = output / name / store.PARAMETERS
-    return Converted(orbax_io.read(folder, orbax_io.shapes(folder)), manifest.read(output)[name].kind, lines.said[:-1])
+    notes = [line for line in lines.said[:-1] if not line.startswith("talkverse_s2v_5b.safetensors: strength 1")]
+    return Converted(orbax_io.read(folder, orbax_io.shapes(folder)), manifest.read(output)[name].kind, notes)
 
 
 def assert_same(found: Tensors, wanted: Tensors) -> None:

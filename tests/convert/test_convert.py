@@ -390,14 +390,14 @@ def test_half_converted_weights(checkpoint, converted, tmp_path):
 
     config = folder / "vae" / "config.json"
     config.write_text(config.read_text().replace('"dim": 8', '"dim": 9'))
-    with pytest.raises(UserError, match=r"vae: damaged \(.* by its config\); delete it and run convert_torch"):
+    with pytest.raises(UserError, match=r"vae: damaged \(.* by its config\); delete it and run talkverse-jax convert"):
         store.load_module(folder, COMPONENTS["vae"])
     data = next((folder / "audio" / "parameters" / "d").iterdir())
     data.write_bytes(data.read_bytes()[:-1])
-    with pytest.raises(UserError, match=f"{data.name}: not of the size it was written with; run convert_torch"):
+    with pytest.raises(UserError, match=f"{data.name}: not of the size it was written with; run talkverse-jax convert"):
         store.load_module(folder, COMPONENTS["audio"])
     data.unlink()
-    with pytest.raises(UserError, match=f"{data.name}: no such file, so audio is incomplete; run convert_torch"):
+    with pytest.raises(UserError, match=f"{data.name}: no such file, so audio is incomplete; run talkverse-jax convert"):
         store.load_config(folder, COMPONENTS["audio"])
 
 

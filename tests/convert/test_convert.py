@@ -397,7 +397,7 @@ def test_half_converted_weights(checkpoint, converted, tmp_path):
     with pytest.raises(UserError, match=f"{data.name}: not of the size it was written with; run talkverse-jax convert"):
         store.load_module(folder, COMPONENTS["audio"])
     data.unlink()
-    with pytest.raises(UserError, match=f"{data.name}: no such file, so audio is incomplete; run talkverse-jax convert"):
+    with pytest.raises(UserError, match=f"{data.name}: no such file, so audio is incomplete; run talkverse-jax"):
         store.load_config(folder, COMPONENTS["audio"])
 
 

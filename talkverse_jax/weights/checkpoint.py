@@ -16,10 +16,10 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.weights import quantised
 from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.lazy import Tensor
+from talkverse_jax.weights.manifest import PUBLISHED
 from talkverse_jax.weights.mapped import MappedTensors
 from talkverse_jax.weights.match import published_names
 
-PUBLISHED = "published"
 _ROWS = 4096  # compared at once
 # How names begin in a file of several models.
 _PARTS = ("model.diffusion_model.", "diffusion_model.", "vae.", "first_stage_model.", "text_encoders.")

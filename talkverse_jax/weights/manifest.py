@@ -16,6 +16,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import write_json
 
 FILE = "manifest.json"
+PUBLISHED = "published"  # the kind of files that are as they were published
 _FORMAT = 1
 
 
@@ -63,7 +64,7 @@ class Entry:
     sources: tuple[Source, ...]
     lora: LoRA | None
     version: str
-    kind: str = "published"
+    kind: str = PUBLISHED
 
 
 Manifest = dict[str, Entry]
@@ -89,6 +90,8 @@ def plain(entry: Entry) -> dict[str, Any]:
     """An entry as plain values, by which weights are known again: what older programs did not know is left out where it
     says nothing."""
     values = to_dict(entry)
+    if values["kind"] == PUBLISHED:
+        del values["kind"]
     if values["lora"] and not values["lora"]["strengths"]:
         del values["lora"]["strengths"]
     return values

@@ -22,9 +22,10 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.weights import lora
 from talkverse_jax.weights import safetensors_io as safetensors
 from talkverse_jax.weights.asked import NOTHING, Asked, TrainedFile
-from talkverse_jax.weights.checkpoint import PUBLISHED, understand
+from talkverse_jax.weights.checkpoint import understand
 from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.lazy import Tensor
+from talkverse_jax.weights.manifest import PUBLISHED
 from talkverse_jax.weights.mapped import read_one
 from talkverse_jax.weights.published_files import Copies, Shapes, SmallFiles, TensorFiles
 from talkverse_jax.weights.trained import TrainedTensors, open_all

@@ -136,6 +136,7 @@ def test_the_base_model_with_an_adapter_drawn_anew(tiny_pairs_apart, tiny_checkp
         load(tiny_weights, settings)
 
 
+@pytest.mark.slow
 def test_everything_drawn_anew(tiny_weights, reference):
     settings = NetworkSettings(Strategy.of("none", PARTS, TINY), beginning="all", seed=1)
     network, params = load(tiny_weights, settings)

@@ -128,6 +128,7 @@ def test_windows_of_a_video_differ(prepared, tiny_weights):
     np.testing.assert_array_equal(first["text"], second["text"])
 
 
+@pytest.mark.slow
 def test_processes_share_the_work(prepared, tiny_weights, data, tmp_path):
     parts = [make_options(tiny_weights, data, tmp_path, num_processes=2, process_id=i) for i in range(2)]
     assert not prepare(parts[0])

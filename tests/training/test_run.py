@@ -127,6 +127,7 @@ def test_it_goes_on_on_another_mesh(place, straight, tmp_path):
             assert np.abs(ours[name] - value).max() <= 1e-5 * np.abs(value).max(), name
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_well(place, tmp_path):
     process = begin(place.options(tmp_path, max_steps=1000, num_epochs=1000, save_steps=1000))
     wait_for(tmp_path / "metrics.jsonl", process)
@@ -139,6 +140,7 @@ def test_sigterm_saves_and_ends_well(place, tmp_path):
     assert runs.saved(tmp_path, step)["step"] == step
 
 
+@pytest.mark.slow
 def test_it_goes_on_as_the_same_run_only(place, straight, tmp_path):
     begun(straight, tmp_path)
     with pytest.raises(UserError, match=r"--batch_size was 2, now 1; .*--seed was 0, now 7\); give what it was begun"):

@@ -62,6 +62,7 @@ def clips_of(models, on_step=lambda: None, num_clips=2, image=None, dubbing=None
     return ClipMaker(*models).clips(subject, Settings(**SETTINGS | changes), Steps(on_step))
 
 
+@pytest.mark.slow
 def test_a_finished_clip_is_not_kept_while_the_next_is_made(models):
     kept, alive = [], []
     steps = clips_of(models, on_step=lambda: alive.append([ref() is not None for ref in kept]), num_clips=3)

@@ -66,6 +66,7 @@ def test_a_short_video_is_held_or_shown_again(arguments, video):  # noqa: F811
     assert np.abs(hold[13:] - loop[13:]).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_full_noise_is_generation_with_the_same_reference(models):  # noqa: F811
     seen = []
 

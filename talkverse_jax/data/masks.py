@@ -6,6 +6,7 @@ A keypoint file (npz) has `keypoints_info` [T, 1, 133, 3] (x, y, confidence of 1
 """
 
 import importlib
+import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -19,6 +20,9 @@ from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.fit import framing
 
 _FACE = slice(23, 91)  # 68 points
+# NumPy reads headers with Python's parser, which fails in some of several threads (CPython 3.11, "AST constructor
+# recursion depth mismatch").
+_ONE_AT_A_TIME = threading.Lock()
 
 Boxes = Float[np.ndarray, "_ 4"]
 Detector = Callable[[UInt8[np.ndarray, "n H W 3"]], Boxes]
@@ -51,7 +55,7 @@ def read_boxes(path: str) -> tuple[Boxes, Boxes]:
       BadSample: the file is missing, cannot be read, or does not hold what it should.
     """
     try:
-        with files.open_file(path, "keypoints") as file, np.load(file) as arrays:
+        with _ONE_AT_A_TIME, files.open_file(path, "keypoints") as file, np.load(file) as arrays:
             keypoints, bodies = arrays["keypoints_info"], arrays["person_bbox_xyxy"]
     except UserError as error:
         raise BadSample("no mask file", str(error)) from None

@@ -1,3 +1,7 @@
+import gc
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -148,3 +152,19 @@ def test_a_detector_that_is_not_there():
     for name in ("no_such_module:f", "json:no_such_function", "json"):
         with pytest.raises(UserError, match=name):
             roi.load_detector(name)
+
+
+def test_several_threads_read_at_once(tmp_path):
+    """Now and then a file was told damaged, and its sample left out: where Python collected garbage in between,
+    which here it does at every turn."""
+    path = tmp_path / "a.npz"
+    np.savez(path, keypoints_info=np.ones((2, 1, 133, 3)), person_bbox_xyxy=np.ones((2, 4)))
+    before, let_others = gc.get_threshold(), lambda *_: time.sleep(0)
+    gc.callbacks.append(let_others)
+    gc.set_threshold(20)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert len(list(pool.map(lambda _: roi.read_boxes(str(path)), range(400)))) == 400
+    finally:
+        gc.callbacks.remove(let_others)
+        gc.set_threshold(*before)

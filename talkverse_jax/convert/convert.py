@@ -50,11 +50,16 @@ def convert(family: Family, options: ConvertOptions, sources: Any, configs: Any,
     try:
         new_folder(output)
         for plan in plans:
-            if _is_done(output, plan):
+            other = _differs(output, plan)
+            if other == "":
                 store.discard(output, plan.name)
                 reporter.say(f"{plan.name}: already converted from these files")
-            else:
-                _run(output, family.name, plan, reporter)
+                continue
+            if other:
+                reporter.say(
+                    f"{plan.name}: was converted with {other}; it is converted again and takes the old one's place"
+                )
+            _run(output, family.name, plan, reporter)
     except (OSError, ValueError) as error:
         told = _SYSTEM_ERROR.search(str(error))
         reason = error.strerror if isinstance(error, OSError) else told and told[1]
@@ -146,15 +151,22 @@ def _note(published: Published, options: ConvertOptions) -> manifest.LoRA:
     return manifest.LoRA(options.lora_merge, rank, alpha, len(pairs), strengths)
 
 
-def _is_done(output: Path, plan: _Conversion) -> bool:
+def _differs(output: Path, plan: _Conversion) -> str | None:
+    """How the component that is there differs, "" where it does not; None where there is none, or a damaged one."""
     try:
         entry = manifest.read(output)[plan.name]
         config = store.load_config(output, plan.published.component)
-    except (KeyError, UserError):  # missing, or damaged: make it anew
-        return False
-    wanted = (plan.dtype, plan.lora, talkverse_jax.__version__, plan.published.config)
-    same = (entry.dtype, entry.lora, entry.version, config) == wanted
-    return same and manifest.unchanged(entry.sources, plan.published.files)
+    except (KeyError, UserError):
+        return None
+    if entry.dtype != plan.dtype:
+        return f"--dtype {entry.dtype}"
+    if entry.lora != plan.lora:
+        return "other LoRA settings"
+    if entry.version != talkverse_jax.__version__:
+        return f"version {entry.version} of this program"
+    if config != plan.published.config:
+        return "other sizes"
+    return "" if manifest.unchanged(entry.sources, plan.published.files) else "other files"
 
 
 def _run(output: Path, family: str, plan: _Conversion, reporter: Reporter) -> None:

@@ -304,6 +304,7 @@ def test_run_again(checkpoint, tmp_path, capsys):
     assert not (tmp_path / "w" / "text.partial").exists()
     assert capsys.readouterr().out.count("already converted") == 2
     _run(*arguments, "text", "--dtype", "float32")
+    assert "text: was converted with --dtype bfloat16; it is converted again" in capsys.readouterr().out
     assert (tmp_path / "w" / "text").stat().st_ino != made["text"]
     assert (tmp_path / "w" / "audio").stat().st_ino == made["audio"]
     assert {name: entry["dtype"] for name, entry in store.read_manifest(tmp_path / "w").items()} == {
@@ -312,6 +313,7 @@ def test_run_again(checkpoint, tmp_path, capsys):
     source = checkpoint / WAV2VEC2.folder / "model.safetensors"
     source.touch()
     _run(*arguments, "audio")
+    assert "audio: was converted with other files" in capsys.readouterr().out
     assert (tmp_path / "w" / "audio").stat().st_ino != made["audio"]
 
 

@@ -226,7 +226,8 @@ def _one(each: Option, kind: Any, text: str) -> Any:
         raise UserError("is empty; give a path", field=each.name)
     if each.choices and text not in each.choices:
         near = difflib.get_close_matches(text, each.choices, n=1)
-        raise UserError(f"{text}: give {', '.join(near or each.choices)}", field=each.name)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"{text}: give {', '.join(each.choices)}{hint}", field=each.name)
     if kind is bool:
         if text.lower() not in _TRUE + _FALSE:
             raise UserError(f"{text}: give true or false", field=each.name)

@@ -72,9 +72,8 @@ class TerminalEvents(Events):
 
     def step(self, index: int, count: int) -> None:
         if self._steps is None:
-            # below another bar it needs a terminal
-            hidden = not (is_main() and sys.stderr.isatty())
-            self._steps = self._bar(count, "steps", "step", position=1, leave=False, disable=hidden)
+            hidden = not sys.stderr.isatty()  # below another bar it needs a terminal
+            self._steps = self._bar(count, "steps", "step", hidden, position=1, leave=False)
         if index == 0:
             self._steps.reset(count)
         self._steps.update()
@@ -89,6 +88,6 @@ class TerminalEvents(Events):
         say(text)
 
     @staticmethod
-    def _bar(total: int | None, what: str, unit: str, **how: Any) -> tqdm:
-        shown: dict[str, Any] = dict(dynamic_ncols=True, file=sys.stderr, disable=not is_main())
-        return tqdm(total=total, desc=what, unit=unit, **{**shown, **how})
+    def _bar(total: int | None, what: str, unit: str, hidden: bool = False, **how: Any) -> tqdm:
+        shown: dict[str, Any] = dict(dynamic_ncols=True, file=sys.stderr, disable=hidden or not is_main())
+        return tqdm(total=total, desc=what, unit=unit, **shown, **how)

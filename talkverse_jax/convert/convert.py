@@ -22,6 +22,7 @@ from talkverse_jax.core.reporting import SILENT, Reporter
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.weights import blocks, lora, manifest, match, orbax_io, store
+from talkverse_jax.weights.lazy import LazyTensor
 from talkverse_jax.weights.published import Published
 
 _SYSTEM_ERROR = re.compile(r"([^: ][^:]*) \[os_error_code=")  # in the ValueError that TensorStore raises
@@ -86,7 +87,7 @@ class _Conversion:
     """What to write for a component: the Orbax checkpoints of its folder, by name."""
 
     published: Published
-    checkpoints: Mapping[str, Mapping[str, blocks.RowBlocks]]
+    checkpoints: Mapping[str, Mapping[str, LazyTensor]]
     dtype: str
     lora: manifest.LoRA | None
 

@@ -129,16 +129,16 @@ def build(groups: Groups, values: Mapping[str, Any], where: str) -> dict[str, An
         text has. `field` is its name.
     """
     check_known(groups, values, where)
-    many = {each.name for each in describe(groups) if each.many}
+    known = {each.name: each for each in describe(groups)}
     values = {
-        name: (value,) if name in many and isinstance(value, (str, float)) else value for name, value in values.items()
+        name: (value,) if known[name].many and isinstance(value, (str, float)) else value
+        for name, value in values.items()
     }
-    paths = {each.name for each in describe(groups) if each.is_path}
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{value}: give a number", field=name, where=where)
         for text in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(text, str) and (fault := _fault(text, name in paths)):
+            if isinstance(text, str) and (fault := _fault(text, known[name].is_path)):
                 raise UserError(f"{brief(text)}: {fault}", field=name, where=where)
     return {
         name: from_dict(cls, {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}, where)

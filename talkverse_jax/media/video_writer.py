@@ -59,7 +59,12 @@ def check_output(path: str | Path) -> Path:
 
 def unfinished_files(path: Path) -> list[Path]:
     """What stopped runs have left of a video."""
-    return [file for file in (_beside(path, "before"), _beside(path, "partial")) if file.exists()]
+    return [file for file in (_beside(path, "before"), partial_file(path)) if file.exists()]
+
+
+def partial_file(path: Path) -> Path:
+    """Where a video is while it is unfinished."""
+    return _beside(path, "partial")
 
 
 def _beside(file: Path, stage: str) -> Path:
@@ -109,7 +114,7 @@ class VideoWriter:
             raise ValueError(f"4:2:0 video needs even sizes, not {width}x{height}")
         self._name = str(path)
         self._path = check_output(path)
-        self.partial = _beside(self._path, "partial")
+        self.partial = partial_file(self._path)
         self.frames, self.clips = 0, []
         self._size, self._fps = (height, width), fps
         self._metadata = dict(metadata or {})

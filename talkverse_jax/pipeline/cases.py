@@ -101,7 +101,7 @@ class BundleModels:
             if weight is None or weight.shape != (len(pair.b), pair.a.shape[1]):
                 raise UserError(f"{where}: the LoRA pair of {layer} fits no tensor; make the bundle again")
             merged = blocks.add(weight.T, [pair], np.dtype(np.float32))
-            tensors[f"{layer}.weight"] = merged.read(slice(None)).T
+            tensors[f"{layer}.weight"] = merged.rows(slice(None)).T
         module = component.abstract(config, layout=layout)
         place = layout.parameter_sharding(component.axes) if layout.mesh else None
         return load_torch(module, component.rules, tensors, where, component.ignored, place)

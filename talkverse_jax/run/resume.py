@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import replacing
-from talkverse_jax.media.video_writer import unfinished_files
+from talkverse_jax.media.video_writer import partial_file, unfinished_files
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.pipeline import Saved
 from talkverse_jax.sharding.distributed import from_main, is_main, process_count
@@ -98,8 +98,8 @@ def left_behind(output: Path) -> str:
     """What a run that was stopped has left, for people."""
     if not state_file(output).exists():
         return "no clip was finished"
-    partial = output.with_name(f"{output.stem}.partial{output.suffix}")
-    return f"the finished clips are in {partial}, which plays; the same command with --resume goes on from there"
+    plays = partial_file(output)
+    return f"the finished clips are in {plays}, which plays; the same command with --resume goes on from there"
 
 
 def _read(output: Path, job: Job) -> Unfinished | None:

@@ -112,7 +112,7 @@ def _whole(
         for tensor in [file.whole[name] for file in over if name in file.whole][-1:]:
             value = layout.from_torch(tensor)
         if addends := [addend for file in over for addend in file.addends(name, layout, with_pair=False)]:
-            value = blocks.add(value, addends, np.dtype(np.float32)).read(slice(None))
+            value = blocks.add(value, addends, np.dtype(np.float32)).rows(slice(None))
         found[name] = layout.to_torch(value)
     return found
 

@@ -1,6 +1,8 @@
-"""Tensors that are computed when they are read, a few rows at a time: the quantised ones of a file, multiplied out."""
+"""Tensors that are computed when they are read, a few rows at a time: the quantised ones of a file, multiplied out, and
+what conversion writes."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +24,10 @@ class LazyTensor:
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, part: slice) -> np.ndarray:
         return self.rows(part)

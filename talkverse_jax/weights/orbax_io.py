@@ -22,7 +22,7 @@ from orbax.checkpoint import type_handlers
 
 from talkverse_jax.core import heap
 from talkverse_jax.core.tree import Flat
-from talkverse_jax.weights.blocks import RowBlocks
+from talkverse_jax.weights.lazy import LazyTensor
 
 # A chunk is the least that can be read. Small ones let a device read its shard, by rows or by columns,
 # without its neighbours'; too small, their number costs more than they save.
@@ -34,16 +34,16 @@ _IN_FLIGHT_BYTES = 256 * 1024**2  # computed, but not on the disk yet
 _GROUP_BYTES = 256 * 1024**2  # read at once at most
 
 
-def write(path: str | Path, leaves: Mapping[str, RowBlocks], progress: Callable[[int], Any] | None = None) -> None:
+def write(path: str | Path, leaves: Mapping[str, LazyTensor], progress: Callable[[int], Any] | None = None) -> None:
     """Write a checkpoint to the new folder `path`, which appears when it is complete.
 
     Args:
       leaves: by slash-separated path, in the order they are to be read in.
       progress: called with the number of bytes written since the last call.
     """
-    writer = _RowBlocksHandler({id(leaf): place for place, leaf in enumerate(leaves.values())}, progress)
+    writer = _LazyTensorHandler({id(leaf): place for place, leaf in enumerate(leaves.values())}, progress)
     registry = type_handlers.create_type_handler_registry(
-        (jax.Array, type_handlers.ArrayHandler()), (RowBlocks, writer)
+        (jax.Array, type_handlers.ArrayHandler()), (LazyTensor, writer)
     )
     handler = ocp.PyTreeCheckpointHandler(
         use_ocdbt=True, use_zarr3=True, use_compression=False, type_handler_registry=registry
@@ -147,8 +147,8 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return tuple(chunk)
 
 
-class _RowBlocksHandler(type_handlers.NumpyHandler):
-    """Writes `RowBlocks` as Orbax writes numpy arrays, but a block at a time."""
+class _LazyTensorHandler(type_handlers.NumpyHandler):
+    """Writes `LazyTensor` as Orbax writes numpy arrays, but a block at a time."""
 
     def __init__(self, order: Mapping[int, int], progress: Callable[[int], Any] | None):
         """`order`: the place of each leaf, by its identity; Orbax sorts them by name."""
@@ -157,7 +157,7 @@ class _RowBlocksHandler(type_handlers.NumpyHandler):
 
     async def serialize(  # pyright: ignore[reportIncompatibleMethodOverride]  # of another type than arrays
         self,
-        values: Sequence[RowBlocks],
+        values: Sequence[LazyTensor],
         infos: Sequence[type_handlers.ParamInfo],
         args: Sequence[type_handlers.SaveArgs] | None = None,
     ) -> list:
@@ -174,7 +174,7 @@ class _RowBlocksHandler(type_handlers.NumpyHandler):
         waiting = 0
         for value, array in sorted(zip(values, arrays), key=lambda pair: self._order[id(pair[0])]):
             for part in _parts(value):
-                block = value.read(part)
+                block = value.rows(part)
                 target = array[part.start : part.start + len(block)] if block.ndim else array
                 written = target.write(block, can_reference_source_data_indefinitely=True)
                 in_flight.append((written, block.nbytes))
@@ -192,7 +192,7 @@ class _RowBlocksHandler(type_handlers.NumpyHandler):
         return nbytes
 
 
-def _spec(value: RowBlocks, info: type_handlers.ParamInfo) -> ts.Spec:
+def _spec(value: LazyTensor, info: type_handlers.ParamInfo) -> ts.Spec:
     """Orbax's own place for the array, and chunks of our size."""
     spec = type_handlers.get_json_tspec_write(
         info,
@@ -211,7 +211,7 @@ def _spec(value: RowBlocks, info: type_handlers.ParamInfo) -> ts.Spec:
     return ts.Spec(spec)
 
 
-def _parts(value: RowBlocks) -> Iterator[slice]:
+def _parts(value: LazyTensor) -> Iterator[slice]:
     """Slices of whole chunks of rows, about `_BLOCK_BYTES` each."""
     if not value.shape:
         yield slice(0, 0)

@@ -26,7 +26,7 @@ from jax.sharding import Sharding, SingleDeviceSharding
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import from_dict
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import write_json
+from talkverse_jax.core.paths import existing_file, write_json
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.weights import lora, manifest, orbax_io
 from talkverse_jax.weights import safetensors_io as safetensors
@@ -203,7 +203,7 @@ def check_trained(
     """
     folder, entry = folder_of(weights_dir, component.name), manifest.read(weights_dir)[component.name]
     for path in (Path(file.path) for file in files):
-        size = safetensors.read_file(path).path.stat().st_size
+        size = existing_file(path, "a .safetensors file").stat().st_size
         hashes = {source.sha256 for source in entry.sources if source.bytes == size}
         if hashes and manifest.sha256(path) in hashes:
             raise UserError(f"{path}: {weights_dir} was converted from it, so it is in there; leave it out")

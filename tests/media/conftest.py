@@ -1,6 +1,7 @@
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture
@@ -22,3 +23,10 @@ def encode_sound(tmp_path):
         return path
 
     return encode
+
+
+@pytest.fixture
+def smooth():
+    """A picture of soft blots in all colours."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((96, 64), Image.Resampling.BICUBIC))

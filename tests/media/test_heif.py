@@ -15,18 +15,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.colour import PICTURES, Colours, converted
 from talkverse_jax.media.image import is_video, read_image
 from tests.media import icc
-from tests.media.test_profile import P3, as_srgb
-
-
-@pytest.fixture
-def smooth():
-    noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(noise).resize((96, 64), Image.Resampling.BICUBIC))
-
-
-def read(path):
-    notes = []
-    return read_image(path, notes.append), notes
+from tests.media.test_profile import P3, as_srgb, read
 
 
 def formulas(values, colours):

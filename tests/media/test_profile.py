@@ -33,12 +33,6 @@ def as_srgb(pixels, primaries, gamma):
     return 255 * encoded(light @ matrix.T)
 
 
-@pytest.fixture
-def smooth():
-    noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(noise).resize((96, 64), Image.Resampling.BICUBIC))
-
-
 def read(path):
     notes = []
     return read_image(path, notes.append), notes

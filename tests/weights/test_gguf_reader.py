@@ -93,7 +93,7 @@ def test_blocks_of_a_layer_256_wide(tmp_path, kind, size):
     assert kinds == kind and tensors["a.weight"].shape == (ROWS, WIDTH)
     np.testing.assert_allclose(np.asarray(tensors["a.weight"]), made.numbers, rtol=1e-6, atol=1e-7)
     for layout, wanted in ((SAME, made.numbers), (LINEAR, made.numbers.T)):  # as conversion reads them
-        read = blocks.cast(layout.from_torch(tensors["a.weight"])).read
+        read = blocks.cast(layout.from_torch(tensors["a.weight"])).rows
         for part in (slice(0, 2), slice(2, 4), slice(4, len(wanted))):
             np.testing.assert_allclose(read(part), wanted[part], rtol=1e-6, atol=1e-7)
 

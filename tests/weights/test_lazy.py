@@ -24,14 +24,14 @@ def test_rows_of_a_scaled_tensor_in_our_layout(layout, shape, of_rows):
     assert lazy.shape == wanted.shape and lazy.dtype == np.float32
     np.testing.assert_array_equal(np.asarray(lazy), wanted)
     for _ in range(2):
-        read = blocks.cast(lazy, np.dtype(np.float16)).read
+        read = blocks.cast(lazy, np.dtype(np.float16)).rows
         parts = [read(slice(start, start + 2)) for start in range(0, len(wanted), 2)]
         np.testing.assert_array_equal(np.concatenate(parts), wanted.astype(np.float16))
 
 
 def test_a_number_alone():
     lazy = scaled(np.array(3, np.int8), np.array([0.5], np.float32))
-    assert np.asarray(lazy) == 1.5 and blocks.cast(lazy).read(slice(0, 0)) == 1.5
+    assert np.asarray(lazy) == 1.5 and blocks.cast(lazy).rows(slice(0, 0)) == 1.5
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 2), (0,)])

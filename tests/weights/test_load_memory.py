@@ -21,7 +21,7 @@ from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights import manifest, orbax_io, store
-from talkverse_jax.weights.blocks import RowBlocks
+from talkverse_jax.weights.lazy import LazyTensor
 from tests.processes import free_address, run_together
 from tests.tiny import TINY
 
@@ -43,8 +43,8 @@ def wide_weights(tmp_path_factory) -> Path:
     folder, component = tmp_path_factory.mktemp("wide"), COMPONENTS["dit"]
     numbers = np.random.default_rng(0).standard_normal(2**22, np.float32).astype(BFLOAT16)
 
-    def repeated(shape: tuple[int, ...]) -> RowBlocks:
-        return RowBlocks(shape, BFLOAT16, lambda rows: np.resize(numbers, (rows.stop - rows.start, *shape[1:])))
+    def repeated(shape: tuple[int, ...]) -> LazyTensor:
+        return LazyTensor(shape, BFLOAT16, lambda rows: np.resize(numbers, (rows.stop - rows.start, *shape[1:])))
 
     leaves = tree.abstract_parameters(component.abstract(CONFIG))
     with store.staging(folder, "dit") as staged:

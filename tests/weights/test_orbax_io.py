@@ -100,8 +100,8 @@ def test_full_size_chunks():
 
 def test_the_sum_is_rounded_once():
     kernel, left, right = _normal(70, 50).astype(BFLOAT16), _normal(70, 4), _normal(4, 50).astype(BFLOAT16)
-    whole = blocks.add(kernel, [Pair(left.T, right.T, 0.5)], BFLOAT16).read(slice(0, 70))
+    whole = blocks.add(kernel, [Pair(left.T, right.T, 0.5)], BFLOAT16).rows(slice(0, 70))
     exact = kernel.astype(np.float64) + 0.5 * left.astype(np.float64) @ right.astype(np.float64)
     np.testing.assert_array_equal(whole, exact.astype(np.float32).astype(BFLOAT16))
-    part = blocks.add(kernel, [Pair(left.T, right.T, 0.5)], BFLOAT16).read(slice(33, 51))
+    part = blocks.add(kernel, [Pair(left.T, right.T, 0.5)], BFLOAT16).rows(slice(33, 51))
     np.testing.assert_array_equal(part, whole[33:51])

@@ -1,5 +1,6 @@
 """Files and folders that the user names, checked before they are opened; files that are whole or not there."""
 
+import errno
 import json
 import os
 import unicodedata
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core.errors import UserError, naming
+
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of file systems that sync no folders
 
 
 def existing_file(path: str | Path, what: str) -> Path:
@@ -86,13 +89,45 @@ def write_json(path: Path, values: Any) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to; it becomes `path` when the block ends, and is removed when the block fails.
 
+    After a power cut the old file is there or the new one, whole (see `publish`). What stands under the partial name is
+    removed first: a link there is not followed.
+
     Raises:
       OSError: with the name of the file that was to be.
     """
     partial = path.with_name(path.name + ".partial")
     try:
         with naming(path):
+            partial.unlink(missing_ok=True)
             yield partial
-            os.replace(partial, path)
+            publish(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def publish(finished: Path, path: Path) -> None:
+    """Give a file its final name, in a folder of the same disk. Its contents are on the disk before the name is, and
+    the name is when this returns.
+
+    Raises:
+      OSError: the disk says that it could not write.
+    """
+    sync(finished)
+    os.replace(finished, path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file's contents, or a folder's names, on the disk.
+
+    Raises:
+      OSError: the disk says that it could not write.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not (error.errno in _NO_SYNC and path.is_dir()):
+            raise
+    finally:
+        os.close(handle)

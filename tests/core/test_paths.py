@@ -1,10 +1,11 @@
+import os
 import unicodedata
 
 import pytest
 
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import existing_file, expanded, new_folder, on_disk, same_name
+from talkverse_jax.core.paths import existing_file, expanded, new_folder, on_disk, replacing, same_name
 
 
 def test_a_file_is_there(tmp_path):
@@ -65,3 +66,31 @@ def test_a_home_of_nobody(tmp_path):
 def test_an_address_of_no_store():
     with pytest.raises(UserError, match="foo://a/b: foo:// is no kind of store; give a path, or gs:// or s3://"):
         files.exists("foo://a/b")
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done, replace, fsync = [], os.replace, os.fsync
+
+    def note_sync(handle):
+        done.append(f"sync {os.path.basename(os.readlink(f'/proc/self/fd/{handle}'))}")
+        fsync(handle)
+
+    def note_rename(source, target):
+        done.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_rename)
+    with replacing(tmp_path / "a") as partial:
+        partial.write_text("new")
+        done.append("write")
+    assert done == ["write", "sync a.partial", "rename", f"sync {tmp_path.name}"]
+
+
+def test_a_link_under_the_partial_name_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("x")
+    (tmp_path / "a.partial").symlink_to(tmp_path / "precious")
+    with replacing(tmp_path / "a") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "a").read_text() == "new" and not (tmp_path / "a").is_symlink()
+    assert (tmp_path / "precious").read_text() == "x"

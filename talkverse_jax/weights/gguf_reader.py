@@ -1,23 +1,25 @@
 """Tensors of GGUF files, dequantised a block of rows at a time. Needs the package `gguf`."""
 
+import math
+import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import UInt8
 
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.errors import UserError, brief
 from talkverse_jax.core.paths import existing_file
-from talkverse_jax.weights import stand_ins
+from talkverse_jax.weights import gguf_header, stand_ins
 from talkverse_jax.weights.lazy import LazyTensor, Tensor
 
 if TYPE_CHECKING:
-    from gguf import GGUFReader, ReaderTensor
+    from gguf import GGMLQuantizationType
 
 MAGIC = b"GGUF"
 _READ = ("F32", "F16", "BF16", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
 _ORIGINAL_SHAPE = "comfy.gguf.orig_shape."  # before a writer gave it rows that its blocks divide
 _BLOCK = 1024**2  # numbers dequantised at once; K-quants take eight times their room meanwhile
-_BROKEN = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, OSError)
 
 
 def read_gguf(path: str | Path) -> tuple[dict[str, Tensor], str]:
@@ -28,51 +30,85 @@ def read_gguf(path: str | Path) -> tuple[dict[str, Tensor], str]:
     """
     path = existing_file(path, "a .gguf file")
     stand_ins.refuse(path)
-    reader = _opened(path)
-    kinds = sorted({tensor.tensor_type.name for tensor in reader.tensors})
-    unknown = [kind for kind in kinds if kind not in _READ]
-    if unknown:
+    data, header = _opened(path)
+    kinds = _kinds(header, path)
+    names = sorted({kind.name for kind in kinds.values()})
+    if unknown := [name for name in names if name not in _READ]:
         raise UserError(f"{path}: has tensors of {', '.join(unknown)}; only {', '.join(_READ)} are read")
-    if not all(tensor.name.isprintable() for tensor in reader.tensors):
+    if not all(tensor.name.isprintable() for tensor in header.tensors):
         raise UserError(f"{path}: has a tensor whose name cannot be printed; download it again")
-    tensors: dict[str, Tensor] = {tensor.name: _lazy(tensor, _shape(reader, tensor, path)) for tensor in reader.tensors}
-    return tensors, ", ".join(kinds)
+    tensors: dict[str, Tensor] = {}
+    for tensor in header.tensors:
+        kind = kinds[tensor.name]
+        tensors[tensor.name] = _lazy(
+            _stored(data, tensor, kind, path), tensor.shape, kind, _shape(header, tensor, path)
+        )
+    return tensors, ", ".join(names)
 
 
-def _opened(path: Path) -> "GGUFReader":
+def _opened(path: Path) -> tuple[UInt8[np.ndarray, " bytes"], gguf_header.Header]:
+    """All of the file, mapped, and its header."""
     try:
-        from gguf import GGUFReader
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return np.frombuffer(data, np.uint8), gguf_header.parse(memoryview(data))
+    except (ValueError, OverflowError):
+        raise _broken(path) from None
+
+
+def _kinds(header: gguf_header.Header, path: Path) -> dict[str, "GGMLQuantizationType"]:
+    try:
+        from gguf import GGMLQuantizationType
     except ImportError:
         raise UserError(f"{path}: GGUF needs the package gguf; pip install gguf (or talkverse_jax[gguf])") from None
     try:
-        reader = GGUFReader(path)
-        if any(tensor.data.nbytes != tensor.n_bytes or not tensor.n_bytes for tensor in reader.tensors):
-            raise ValueError("a tensor ends behind the file, or is none")
-    except _BROKEN:
-        raise UserError(f"{path}: cut short or damaged; download it again") from None
-    return reader
+        return {tensor.name: GGMLQuantizationType(tensor.kind) for tensor in header.tensors}
+    except ValueError:
+        raise _broken(path) from None
 
 
-def _shape(reader: "GGUFReader", tensor: "ReaderTensor", path: Path) -> tuple[int, ...]:
-    stored = tuple(int(length) for length in reversed(tensor.shape))
-    field = reader.get_field(_ORIGINAL_SHAPE + tensor.name)
-    if field is None:
-        return stored
-    shape = tuple(int(length) for place in field.data for length in field.parts[place][:1])
-    if min(shape, default=0) < 0 or np.prod([*shape], dtype=object) != np.prod([*stored], dtype=object):
+def _broken(path: Path) -> UserError:
+    return UserError(f"{path}: cut short or damaged; download it again")
+
+
+def _stored(
+    data: UInt8[np.ndarray, " bytes"], tensor: gguf_header.StoredTensor, kind: "GGMLQuantizationType", path: Path
+) -> UInt8[np.ndarray, "... row"]:
+    """The bytes of a tensor, where they are in the file."""
+    from gguf import GGML_QUANT_SIZES
+
+    try:
+        shape = gguf_header.size(tensor.shape, *GGML_QUANT_SIZES[kind])
+        return data[tensor.start :][: math.prod(shape)].reshape(shape)
+    except (ValueError, OverflowError):
+        raise _broken(path) from None
+
+
+def _shape(header: gguf_header.Header, tensor: gguf_header.StoredTensor, path: Path) -> tuple[int, ...]:
+    shape = header.fields.get(_ORIGINAL_SHAPE + tensor.name)
+    if shape is None:
+        return tensor.shape
+    right = isinstance(shape, list) and all(type(length) is int and length >= 0 for length in shape)
+    if not right or math.prod(shape) != math.prod(tensor.shape):
         raise UserError(
-            f"{path}: {tensor.name} is {list(stored)}, which cannot be {list(shape)[:8]}; download it again"
+            f"{path}: {tensor.name} is {list(tensor.shape)}, which cannot be {brief(shape)}; download it again"
         )
-    return shape
+    return tuple(shape)
 
 
-def _lazy(tensor: "ReaderTensor", shape: tuple[int, ...]) -> LazyTensor:
-    has_rows = len(shape) > 1 and tuple(reversed(tensor.shape.tolist())) == shape
+def _lazy(
+    stored: UInt8[np.ndarray, "... row"], own: tuple[int, ...], kind: "GGMLQuantizationType", shape: tuple[int, ...]
+) -> LazyTensor:
+    """Args:
+    own: the tensor's shape in the file.
+    shape: the one that it is to have.
+    """
+    has_rows = len(shape) > 1 and own == shape
 
     def rows(part: slice) -> np.ndarray:
         if has_rows:
-            return _dequantised(tensor.data[part], tensor.tensor_type, (-1, *shape[1:]))
-        whole = _dequantised(tensor.data, tensor.tensor_type, shape)
+            return _dequantised(stored[part], kind, (-1, *shape[1:]))
+        whole = _dequantised(stored, kind, shape)
         return whole[part] if shape else whole
 
     return LazyTensor(shape, np.dtype(np.float32), rows)

@@ -16,6 +16,7 @@ _REMEDIES = {
     errno.ENOTDIR: "a file stands where a folder should be; give another path",
     errno.EISDIR: "a folder stands where a file should be; give another path",
     errno.EEXIST: "a file stands where a folder should be; give another path",
+    errno.ELOOP: "a link stands where a file will be written; remove it",
     errno.ENAMETOOLONG: "give a shorter name",
 }
 

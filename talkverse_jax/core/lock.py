@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,8 @@ def locked(path: Path, held: str) -> Iterator[None]:
       held: the message where another process has it: what that one does, and what to do.
 
     Raises:
-      UserError: another process has it; with `held`, and its number and machine where they are known.
+      UserError: another process has it; with `held`, and its number and machine where they are known. Or something
+        else than a file stands there.
     """
     handle = _take(path, held)
     try:
@@ -41,6 +43,9 @@ def _take(path: Path, held: str) -> int:
     while True:
         with naming(path):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise UserError(f"{path}: a pipe or a device stands where a file will be written; remove it")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -3,8 +3,9 @@
 import errno
 import json
 import os
+import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,59 @@ def on_disk(path: str | Path) -> Path:
     return found
 
 
+def check_apart(written: Iterable[Path], read: Iterable[tuple[str, str | Path]], remedy: str) -> None:
+    """Make sure that no file that will be written is one that is read, by whatever name: a link, a hard link, another
+    spelling.
+
+    Args:
+      read: files, and folders with all that is in them, each with what names it: `("--image", "a.png")`.
+      remedy: what to do, for the message: "give another --output".
+
+    Raises:
+      UserError: one is.
+    """
+    targets = {identity: path for path in written if (identity := _identity(path)) is not None}
+    for what, given in read if targets else ():
+        for file in _files_in(given):
+            if (identity := _identity(file)) and (target := targets.get(identity)):
+                raise UserError(f"{target}: is read too ({what} {given}); {remedy}")
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """What tells a file from all others on this machine; None where there is none."""
+    try:
+        status = os.stat(on_disk(expanded(path)))
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _files_in(given: str | Path) -> Iterator[str | Path]:
+    if not os.path.isdir(folder := on_disk(expanded(given))):
+        yield given
+    for inside, _, names in os.walk(folder, followlinks=True):
+        yield from (os.path.join(inside, name) for name in names)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file stands there: no link to one, no folder, no pipe."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def clear(path: Path) -> None:
+    """Free a name that is to be written under; of a link the link goes, not the file that it leads to.
+
+    Raises:
+      UserError: a folder stands there.
+    """
+    if path.is_dir() and not path.is_symlink():
+        raise UserError(f"{path}: a folder stands where a file will be written; remove it, or give another --output")
+    path.unlink(missing_ok=True)
+
+
 def new_folder(path: str | Path) -> Path:
     """Make a folder for output, and those above it.
 
@@ -85,6 +139,11 @@ def write_json(path: Path, values: Any) -> None:
         partial.write_text(json_text(values), encoding="utf-8")
 
 
+def partial_of(path: Path) -> Path:
+    """What `replacing` writes to."""
+    return path.with_name(path.name + ".partial")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to; it becomes `path` when the block ends, and is removed when the block fails.
@@ -95,7 +154,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
       OSError: with the name of the file that was to be.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     try:
         with naming(path):
             partial.unlink(missing_ok=True)

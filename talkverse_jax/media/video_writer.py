@@ -4,11 +4,15 @@ While running, everything goes to `NAME.partial.mp4`, a fragmented mp4 that play
 whatever happens; at the end its packets are copied, not encoded again, into an ordinary mp4 with its index in
 front, which takes the place of `NAME.mp4` in one step. For that moment the disk holds the video twice. A later
 run can carry on with the unfinished file: it takes its pictures from there and makes its sound again.
+
+Each clip is on the disk when `write` returns, and the finished video before it has its name: a power cut loses neither.
+What stands under the names of unfinished files goes; no link there is followed.
 """
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +28,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from jaxtyping import Float32, UInt8
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import clear, is_plain, publish, sync
 from talkverse_jax.media.audio import resampled
 from talkverse_jax.media.media import absolute
 
@@ -32,6 +37,7 @@ from talkverse_jax.media.media import absolute
 _FRAGMENT_SECONDS = 0.2
 _SOUND_AHEAD = 0.3
 _AAC_SAMPLES = 1024
+_START_CODE = b"\0\0\1"
 _KEYFRAME_SECONDS = 2
 # Every player takes these; others are resampled to 48 kHz. The encoder's delay, which some players do not
 # hide, is 21 ms there, but 128 ms at 8 kHz.
@@ -57,14 +63,24 @@ def check_output(path: str | Path) -> Path:
     return file
 
 
-def unfinished_files(path: Path) -> list[Path]:
-    """What stopped runs have left of a video."""
-    return [file for file in (_beside(path, "before"), partial_file(path)) if file.exists()]
-
-
 def partial_file(path: Path) -> Path:
     """Where a video is while it is unfinished."""
     return _beside(path, "partial")
+
+
+def before_file(path: Path) -> Path:
+    """Where the unfinished video of an earlier run is while it is taken over."""
+    return _beside(path, "before")
+
+
+def finishing_file(path: Path) -> Path:
+    """Where a video is when it is finished, until it takes its place."""
+    return _beside(path, "finishing")
+
+
+def is_unfinished_name(path: Path) -> bool:
+    """Whether another video would have its unfinished files there."""
+    return path.stem.endswith((".partial", ".before", ".finishing"))
 
 
 def _beside(file: Path, stage: str) -> Path:
@@ -81,6 +97,7 @@ class VideoWriter:
       partial: the path of the unfinished file.
       frames: how many have been written.
       clips: how many of them by each call of `write`, those of an earlier run included.
+      checksums: of the encoded pictures of each clip.
     """
 
     def __init__(
@@ -95,6 +112,7 @@ class VideoWriter:
         fps: int = 25,
         metadata: Mapping[str, str] | None = None,
         written: Sequence[int] = (),
+        checksums: Sequence[int] = (),
     ):
         """Open `NAME.partial.mp4`.
 
@@ -106,32 +124,38 @@ class VideoWriter:
           audio_start: seconds of sound to leave out in front (the sound of frames that are left out).
           metadata: mp4 tags such as `title` and `comment`.
           written: frames of the clips that an earlier run left in `NAME.partial.mp4`; they are taken over.
+          checksums: of these clips, where they are known.
 
         Raises:
-          UserError: see `check_output`; or what an earlier run left has fewer frames than that.
+          UserError: see `check_output`; or what an earlier run left has fewer frames than that, or is damaged.
         """
         if width % 2 or height % 2:
             raise ValueError(f"4:2:0 video needs even sizes, not {width}x{height}")
         self._name = str(path)
         self._path = check_output(path)
         self.partial = partial_file(self._path)
-        self.frames, self.clips = 0, []
+        self.frames, self.clips, self.checksums = 0, [], []
         self._size, self._fps = (height, width), fps
         self._metadata = dict(metadata or {})
         self._sound, self._rate = _Sound(sound, rate, audio_start), _playable(rate)
-        self._sound_at = 0
+        self._sound_at, self._published = 0, False
         self._container: OutputContainer | None = None
-        before = _beside(self._path, "before")
+        before = before_file(self._path)
         with self._user_errors():
-            if not written:
-                before.unlink(missing_ok=True)
-            elif not before.exists():  # otherwise a run was stopped while it took over
-                os.replace(self.partial, before)
+            if not (written and is_plain(before)):  # otherwise a run was stopped while it took over
+                clear(before)
+                if written:
+                    os.replace(self.partial, before)
             self._open()
             if written:
-                self._take_over(before, written)
+                try:
+                    self._take_over(before, written, checksums or [None] * len(written))
+                except UserError:
+                    self.abandon()
+                    raise
 
     def _open(self) -> None:
+        clear(self.partial)
         self._container = av.open(
             str(self.partial),
             "w",
@@ -183,7 +207,7 @@ class VideoWriter:
             self.abandon()
 
     def write(self, frames: UInt8[np.ndarray, "T H W 3"]) -> None:
-        """Append a clip. When this returns, the file on disk plays to its end.
+        """Append a clip. When this returns, it is on the disk, and the file plays to its end.
 
         Raises:
           UserError: the disk is full, or the file cannot be written for another reason.
@@ -195,30 +219,50 @@ class VideoWriter:
             encoder = av.CodecContext.create("libx264", "w")
             self._set_up(encoder)
             encoder.flags |= Flags.global_header
+            checksum = 0
             for index, picture in enumerate(frames, self.frames):
-                self._mux(self._video, encoder.encode(self._to_frame(picture, index)))
-            self._mux(self._video, encoder.encode(None))
-            self._follow(len(frames))
+                checksum = self._mux_pictures(encoder.encode(self._to_frame(picture, index)), checksum)
+            checksum = self._mux_pictures(encoder.encode(None), checksum)
+            self._follow(len(frames), checksum)
+            self._sync()
 
-    def _follow(self, frames: int) -> None:
+    def _mux_pictures(self, packets: list[av.Packet], checksum: int) -> int:
+        """The checksum goes on over what is written."""
+        for packet in packets:
+            checksum = _checksum(packet, checksum)
+        self._mux(self._video, packets)
+        return checksum
+
+    def _sync(self) -> None:
+        sync(self.partial)
+        sync(self.partial.parent)
+
+    def _follow(self, frames: int, checksum: int) -> None:
         """Write the sound of a clip whose pictures are written."""
         end = (self.frames + frames) / self._fps
         self._write_sound(max(end, self._sound_at / self._rate) + _SOUND_AHEAD)
         self.frames += frames
         self.clips.append(frames)
+        self.checksums.append(checksum)
 
-    def _take_over(self, before: Path, written: Sequence[int]) -> None:
-        with av.open(str(before)) as source:
-            packets = (packet for packet in source.demux(video=0) if packet.size)
-            for frames in written:
-                for index in range(self.frames, self.frames + frames):
-                    packet = next(packets, None)
-                    if packet is None:
-                        raise UserError(
-                            f"{self.partial}: has {index} frames where {sum(written)} were written; leave out --resume"
-                        )
-                    self._mux(self._video, [_start_codes(packet, index, self._fps)])
-                self._follow(frames)
+    def _take_over(self, before: Path, written: Sequence[int], checksums: Sequence[int | None]) -> None:
+        packets = _pictures_in(before)
+        for frames, expected in zip(written, checksums, strict=True):
+            checksum = 0
+            for index in range(self.frames, self.frames + frames):
+                packet = next(packets, None)
+                if packet is None:
+                    raise UserError(
+                        f"{self.partial}: has {index} frames where {sum(written)} were written; leave out --resume"
+                    )
+                checksum = self._mux_pictures([_start_codes(packet, index, self._fps)], checksum)
+            if expected is not None and checksum != expected:
+                raise UserError(
+                    f"{self.partial}: damaged in clip {len(self.clips) + 1}; leave out --resume to begin again"
+                )
+            self._follow(frames, checksum)
+        packets.close()
+        self._sync()
         before.unlink()
 
     def _to_frame(self, picture: UInt8[np.ndarray, "H W 3"], index: int) -> av.VideoFrame:
@@ -254,7 +298,17 @@ class VideoWriter:
         return self._container
 
     def finish(self) -> None:
-        """Put the finished video in place; what leaving the block does.
+        """Put the finished video in place, unless it is; what leaving the block does.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        if not self._published:
+            self.complete()
+            self.publish()
+
+    def complete(self) -> int:
+        """Make the finished video, whole and on the disk, but not yet in its place; its length in bytes.
 
         Raises:
           UserError: it cannot be written.
@@ -262,15 +316,24 @@ class VideoWriter:
         if not self.frames:
             self.abandon()
             raise ValueError("a video needs at least one frame")
-        finishing = _beside(self._path, "finishing")
         with self._user_errors():
             self._open_container.close()
             self._container = None
-            try:
-                self._copy(finishing)
-                finishing.replace(self._path)
-            finally:
-                finishing.unlink(missing_ok=True)
+            finishing = finishing_file(self._path)
+            clear(finishing)
+            self._copy(finishing)
+            sync(finishing)
+            return finishing.stat().st_size
+
+    def publish(self) -> None:
+        """Put the video that is complete in place; what was there goes.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        with self._user_errors():
+            publish(finishing_file(self._path), self._path)
+            self._published = True
             self.partial.unlink()
 
     def _copy(self, target: Path) -> None:
@@ -313,8 +376,9 @@ class VideoWriter:
         if container is not None:
             with suppress(av.error.FFmpegError):  # why the writing stopped is being reported
                 container.close()
-        if not self.frames:
-            self.partial.unlink(missing_ok=True)
+        for file in (finishing_file(self._path), *([] if self.frames else [self.partial])):
+            with suppress(UserError):  # of a folder that stands there, which is told where it is in the way
+                clear(file)
 
 
 def _playable(rate: int) -> int:
@@ -355,6 +419,18 @@ def _from(
     for block in blocks:
         yield block[start:]
         start = max(0, start - len(block))
+
+
+def _pictures_in(unfinished: Path) -> Generator[av.Packet]:
+    """The packets of the pictures of an unfinished video, as far as they can be read."""
+    with suppress(av.error.FFmpegError, IndexError), av.open(str(unfinished)) as source:
+        yield from (packet for packet in source.demux(video=0) if packet.size)
+
+
+def _checksum(packet: av.Packet, before: int) -> int:
+    """CRC-32 of an encoded picture, whatever stands before each of its units, and of those before it."""
+    units = [unit.strip(b"\0") for unit in bytes(packet).split(_START_CODE)]
+    return zlib.crc32(_START_CODE.join([b"\1" if packet.is_keyframe else b"\0", *filter(None, units)]), before)
 
 
 def _start_codes(packet: av.Packet, index: int, fps: int) -> av.Packet:

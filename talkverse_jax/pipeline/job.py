@@ -6,6 +6,8 @@ import hashlib
 import json
 import random
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core import options
@@ -69,6 +71,18 @@ class Job:
                     found[_file(field.name)] = _digests(value, field.metadata["beside"])
         return found | {"base_seed": self.seed, _WEIGHTS: manifest.identity(self.weights.weights)}
 
+    def files_read(self) -> Iterator[tuple[str, str | Path]]:
+        """Files and folders that the job reads, each with the flag that names it."""
+        for group in (self.weights, self.machine, self.files, self.settings):
+            for field in dataclasses.fields(group):
+                if field.metadata["metavar"] not in ("FILE", "DIR"):
+                    continue
+                value = getattr(group, field.name)
+                for path in (value,) if isinstance(value, str) else value or ():
+                    yield f"--{field.name}", path
+                    if field.metadata["beside"]:
+                        yield f"--{field.name}", _beside(path, field.metadata["beside"])
+
     def identity(self) -> str:
         """The digest of all that decides the video: of two jobs with one identity, one need not be made."""
         text = json.dumps(self.made_from, sort_keys=True, ensure_ascii=False)
@@ -123,8 +137,13 @@ def _digests(value: str | tuple[str, ...], beside: str | None) -> Any:
     """Of files, and of those that belong to them."""
     if not isinstance(value, str):
         return [_digests(path, beside) for path in value]
-    other = expanded(value).parent / beside if beside else None
+    other = _beside(value, beside) if beside else None
     return digest(value) + (f" {digest(str(other))}" if other and on_disk(other).is_file() else "")
+
+
+def _beside(path: str, name: str) -> Path:
+    """A file that belongs to another, in its folder."""
+    return expanded(path).parent / name
 
 
 def digest(path: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,8 @@ import jax
 
 import talkverse_jax
 from talkverse_jax.core.compile_cache import Programs
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.errors import UserError, naming
+from talkverse_jax.core.paths import clear, is_plain, json_text, partial_of, publish, sync
 from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.pipeline.clip import Timeline
@@ -19,6 +21,7 @@ from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.pipeline import Encoded, Pipeline
 from talkverse_jax.weights import store
 
+_MOST = 2**26  # bytes of a record
 PHASES = ("loading", "encoding", "denoising", "decoding", "writing")
 
 
@@ -81,17 +84,52 @@ def describe(
     }
 
 
-def check_record(path: Path) -> Path:
-    """Make sure that the JSON beside the video, where there is one, is a record of ours.
+def record_file(output: Path) -> Path:
+    """Beside the video."""
+    return output.with_suffix(".json")
+
+
+def check_record(path: Path) -> None:
+    """Make sure that what stands where a video's record goes, if anything does, is a record of ours.
 
     Raises:
       UserError: it is something else, which is left alone.
     """
-    if path.exists():
-        try:
-            ours = "talkverse_jax" in json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError):
-            ours = False
-        if not ours:
-            raise UserError(f"{path}: stands where the video's record goes and is none; give another --output")
-    return path
+    if os.path.lexists(path) and read_record(path) is None:
+        raise UserError(f"{path}: stands where the video's record goes and is none; give another --output")
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A record of ours; None where there is none, or something else."""
+    if not path.is_file() or path.stat().st_size > _MOST:
+        return None
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and {"talkverse_jax", "settings"} <= record.keys() else None
+
+
+def prepare_record(output: Path, record: dict[str, Any]) -> None:
+    """Have the record of a video on the disk before that takes its place; `place_record` gives it its name."""
+    ready = partial_of(record_file(output))
+    with naming(record_file(output)):
+        clear(ready)
+        ready.write_text(json_text(record), encoding="utf-8")
+        sync(ready)
+
+
+def prepared_record(output: Path) -> dict[str, Any] | None:
+    """What `prepare_record` has written, where a run was killed before it was in place."""
+    ready = partial_of(record_file(output))
+    return read_record(ready) if is_plain(ready) else None
+
+
+def place_record(output: Path) -> None:
+    """Put a prepared record in place; what was there goes."""
+    publish(partial_of(record_file(output)), record_file(output))
+
+
+def discard_prepared(output: Path) -> None:
+    """Remove what `prepare_record` has written."""
+    clear(partial_of(record_file(output)))

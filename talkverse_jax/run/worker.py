@@ -13,7 +13,6 @@ from typing import Any
 
 from talkverse_jax.core.compile_cache import count_programs
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import write_json
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.video_writer import VideoWriter, check_output
 from talkverse_jax.pipeline import registry
@@ -21,8 +20,9 @@ from talkverse_jax.pipeline.clip import Clip, Timeline
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.pipeline import Encoded, Pipeline
-from talkverse_jax.run.record import Timed, check_record, describe
-from talkverse_jax.run.resume import is_finished, load, save, state_file
+from talkverse_jax.run.output import claimed
+from talkverse_jax.run.record import Timed, describe, place_record, prepare_record
+from talkverse_jax.run.resume import Unfinished, discard, is_finished, load, save
 from talkverse_jax.sharding.distributed import check_same, from_main, is_main, process_count
 
 _ASK_EVERY = 1.0  # seconds between two questions to process 0 whether to stop
@@ -43,7 +43,8 @@ def make_video(
       encoded: the job, where it has been encoded already.
 
     Raises:
-      UserError: a file or a setting cannot be used. What was at `job.output` before is then still there.
+      UserError: a file or a setting cannot be used, the video would take the place of a file that the job reads, or
+        another run is making it. What was at `job.output` before is then still there.
       Cancelled: `events` asked to stop; the finished clips are kept, and `resume` goes on from there.
     """
     for _ in make_clips(pipeline, job, events, resume=resume, encoded=encoded):
@@ -59,19 +60,23 @@ def make_clips(
     resume: bool = False,
     encoded: Encoded | None = None,
 ) -> Iterator[Clip]:
-    """As `make_video`, clip by clip: each is in the file when it is handed out, and has the frames that the video
-    shows. The file is finished when the last one has been taken."""
+    """As `make_video`, clip by clip: each is on the disk when it is handed out, and has the frames that the video
+    shows. The file is finished when the last one has been taken; until then no other run may write it."""
     job = _agreed(job)
-    events = Timed(_shared(events or Events()))
-    output = check_output(job.output) if is_main() else Path(job.output)
-    record_path = check_record(output.with_suffix(".json"))
+    with claimed(job) if is_main() else nullcontext(Path(job.output)) as output:
+        yield from _clips(pipeline, job, output, Timed(_shared(events or Events())), resume, encoded)
+
+
+def _clips(
+    pipeline: Pipeline, job: Job, output: Path, events: Timed, resume: bool, encoded: Encoded | None
+) -> Iterator[Clip]:
     inputs = encoded.inputs if encoded else registry.find(job.family).read(job)
-    unfinished = load(output, job) if resume else None
-    if unfinished is not None:
-        job = job.with_seed(unfinished.seed)
-    elif resume and is_finished(output, record_path, job):
+    if resume and is_finished(output, job, events.notice):
         events.notice(f"{output} is finished already")
         return
+    unfinished = load(output, job) if resume else None
+    if unfinished is not None:
+        job = job.with_seed(unfinished.made_from["base_seed"])
     elif is_main() and output.exists():
         events.notice(f"{output} is there; the new video takes its place when it is finished")
     for notice in inputs.notices:
@@ -89,10 +94,9 @@ def make_clips(
         else:
             state = pipeline.start(encoded, events)
         events.planned(state.clip, timeline.clips)
-        written = unfinished.written if unfinished else ()
-        if is_main() and not written:
-            state_file(output).unlink(missing_ok=True)  # of an older run: its partial file is about to go
-        with open_writer(output, encoded, timeline, written) if is_main() else nullcontext() as writer:
+        if is_main() and not unfinished:
+            discard(output)  # of an older run
+        with open_writer(output, encoded, timeline, unfinished) if is_main() else nullcontext() as writer:
             while state.clip < timeline.clips:
                 states = [state]
                 del state
@@ -102,17 +106,19 @@ def make_clips(
                     with events.phase("writing"):
                         write_clip(writer, clip, timeline, job)
                         if saved:
-                            save(output, job, state.clip, saved, writer.clips)
+                            save(output, job, state.clip, saved, writer.clips, writer.checksums)
                 del saved
                 clip = timeline.cut(clip)
                 events.clip(clip.index, timeline.clips, lambda clip=clip: _pictures(clip))
                 yield clip
                 del clip  # nothing of it is kept while the next one is made
-    if is_main():
-        state_file(output).unlink(missing_ok=True)
-        record = describe(pipeline, encoded, timeline, events.stopwatch.rounded(), programs)
-        write_json(record_path, record)
-        events.notice(f"{output}: {_spent(record)}")
+            if writer is not None:
+                record = describe(pipeline, encoded, timeline, events.stopwatch.rounded(), programs)
+                prepare_record(output, record | {"bytes": writer.complete()})
+                writer.publish()
+                place_record(output)
+                discard(output)
+                events.notice(f"{output}: {_spent(record)}")
 
 
 def _pictures(clip: Clip) -> Any:
@@ -126,11 +132,11 @@ def _spent(record: dict[str, Any]) -> str:
     return f"{record['frames'] / record['fps']:.2f} s of video in {record['seconds']['total']:.1f} s ({spent})"
 
 
-def open_writer(path: Path, encoded: Encoded, timeline: Timeline, written: tuple[int, ...] = ()) -> VideoWriter:
+def open_writer(path: Path, encoded: Encoded, timeline: Timeline, unfinished: Unfinished | None = None) -> VideoWriter:
     """The writer of a video.
 
     Args:
-      written: frames of clips that an earlier run has written.
+      unfinished: what an earlier run has written of it.
     """
     job, track, (height, width) = encoded.job, encoded.inputs.track, encoded.inputs.size
     title = getattr(job.settings, "prompt", "")
@@ -143,7 +149,8 @@ def open_writer(path: Path, encoded: Encoded, timeline: Timeline, written: tuple
         audio_start=timeline.audio_start,
         fps=FPS,
         metadata={"title": title[:200], "comment": f"talkverse_jax seed {job.seed}"},
-        written=written,
+        written=unfinished.written if unfinished else (),
+        checksums=unfinished.checksums if unfinished else (),
     )
 
 

@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
 
     from tqdm import tqdm
 
-    from talkverse_jax.evaluate.evaluate import evaluate, write
+    from talkverse_jax.evaluate.evaluate import check_folder, evaluate, write
     from talkverse_jax.evaluate.report import table
 
     videos, reference, starts = asked.videos, asked.reference, {}
@@ -109,6 +109,8 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
         spoken = speak(**made, metadata=asked.set, folder=Path(asked.output) / "videos", listen=TerminalEvents)
         videos, reference = [one.video for one in spoken], spoken[0].picture.parent
         starts = {one.video.stem: one.starts for one in spoken}
+    if asked.output:
+        check_folder(asked.output, videos, reference)
     watch = partial(tqdm, desc="videos", unit="video", dynamic_ncols=True)
     evaluation = evaluate(videos, reference, asked.clip_frames, starts, asked.reader, watch)
     print(table(evaluation.summary))

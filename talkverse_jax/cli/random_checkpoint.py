@@ -1,12 +1,14 @@
 """Write random weights in the published layout, for tests and benchmarks."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 
 from talkverse_jax.cli.families import FamilyChoice, family_named
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.core import presets
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import Groups, option
 from talkverse_jax.pipeline import registry
 
@@ -31,6 +33,8 @@ def groups(family: str) -> Groups:
 def main(argv: Sequence[str] | None, prog: str) -> None:
     made = parse(groups(""), prog, __doc__ or "", argv, config=False)
     asked, family = made["random"], registry.find(family_named(argv))
+    if os.path.isdir(asked.output) and os.listdir(asked.output):
+        raise UserError(f"{asked.output}: holds files, maybe real weights of these names; give a new folder")
 
     from talkverse_jax.cli.progress import TerminalReporter
     from talkverse_jax.convert.random_checkpoint import write_random_checkpoint

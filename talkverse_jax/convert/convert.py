@@ -5,7 +5,7 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ def convert(family: Family, options: ConvertOptions, sources: Any, configs: Any,
     output, names = Path(options.output), options.chosen(family.components)
     _check_family(output, family)
     published = [family.published(name, getattr(configs, name), sources, options.asked) for name in names]
+    for one in published:
+        _check_apart_from(output, names, one.files)
     plans = [_plan(one, options) for one in published]
     try:
         new_folder(output)
@@ -71,7 +73,24 @@ def convert(family: Family, options: ConvertOptions, sources: Any, configs: Any,
         ) from None
 
 
+def _check_apart_from(output: Path, names: Sequence[str], files: Iterable[Path]) -> None:
+    """Make sure that no file to convert lies where a component that is converted, or an older one, is removed.
+
+    Raises:
+      UserError: one does.
+    """
+    folders = {folder.resolve() for name in names for folder in store.folders_of(output, name)}
+    for file in files:
+        for folder in (*file.resolve().parents, *(file.parent.resolve() / file.name).parents):
+            if folder in folders:
+                raise UserError(
+                    f"{output}: {file} lies in {folder}, which the converted component replaces; give another folder",
+                    field="output",
+                )
+
+
 def _check_family(output: Path, family: Family) -> None:
+    manifest.check_ours(output)
     try:
         there = registry.family_of(output)
     except UserError:  # no weights yet, or damaged: made anew

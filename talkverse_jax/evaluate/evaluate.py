@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from talkverse_jax.core.errors import UserError, naming
-from talkverse_jax.core.paths import new_folder, on_disk
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import check_apart, new_folder, on_disk, write_json
 from talkverse_jax.evaluate.face import FaceReader, read_face
 from talkverse_jax.evaluate.measures import FEWER, Measured, measure, read_talk, starts_of
 from talkverse_jax.evaluate.page import draw_page
 from talkverse_jax.evaluate.report import Record, record, summary
 from talkverse_jax.media.buckets import Fit
 from talkverse_jax.media.image import read_image
+from talkverse_jax.media.video_writer import is_unfinished_name
+
+_FIGURES, _PAGE = "evaluation.json", "evaluation.png"
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def _files(videos: Sequence[str | Path]) -> list[Path]:
         inside = sorted(given.glob("*.mp4")) if given.is_dir() else [given]
         if not inside:
             raise UserError(f"{given}: no mp4 in it; give videos, or folders with videos")
-        found += [file for file in inside if not file.name.endswith(".partial.mp4")]
+        found += [file for file in inside if not is_unfinished_name(file)]
     return found
 
 
@@ -94,11 +97,22 @@ def _reader(name: str) -> FaceReader:
         raise UserError(f"{name}: {error}; give module:function, which can be imported", field="reader") from None
 
 
+def check_folder(folder: str | Path, videos: Sequence[str | Path], reference: str | Path | None = None) -> None:
+    """Make sure, before anything is measured, that what `write` writes takes the place of nothing that is read.
+
+    Raises:
+      UserError: it would; or there are no such videos.
+    """
+    read: list[tuple[str, str | Path]] = []
+    for file in _files(videos):
+        read += [("VIDEO", file), ("the record of a VIDEO", file.with_suffix(".json"))]
+        if reference is not None:
+            read.append(("--reference", _reference(Path(reference), file)))
+    check_apart([Path(folder) / name for name in (_FIGURES, _PAGE)], read, "give another --output")
+
+
 def write(evaluation: Evaluation, folder: str | Path) -> None:
     """Write `evaluation.json` and `evaluation.png`."""
     target = new_folder(folder)
-    file = target / "evaluation.json"
-    with naming(file):
-        figures = {"summary": evaluation.summary, "videos": evaluation.records}
-        file.write_text(json.dumps(figures, indent=1) + "\n")
-    draw_page(evaluation.videos, evaluation.records, target / "evaluation.png")
+    write_json(target / _FIGURES, {"summary": evaluation.summary, "videos": evaluation.records})
+    draw_page(evaluation.videos, evaluation.records, target / _PAGE)

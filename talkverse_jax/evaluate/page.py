@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 
-from talkverse_jax.core.errors import naming
+from talkverse_jax.core.paths import replacing
 from talkverse_jax.evaluate.measures import Measured
 from talkverse_jax.evaluate.report import Record
 from talkverse_jax.evaluate.sound import FPS
@@ -31,8 +31,8 @@ def draw_page(videos: Sequence[Measured], records: Sequence[Record], path: Path)
     for part in parts:
         page.paste(part, (0, top))
         top += part.height
-    with naming(path):
-        page.save(path)
+    with replacing(path) as partial:
+        page.save(partial, "PNG")
 
 
 def _video(video: Measured, figures: Record) -> Image.Image:

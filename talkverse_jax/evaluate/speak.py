@@ -15,6 +15,7 @@ from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.run import output
 from talkverse_jax.run.worker import make_video
 
 
@@ -48,7 +49,8 @@ def speak(
       listen: gives the listener of each video.
 
     Raises:
-      UserError: a file is missing or cannot be used, or two videos of the set have one name.
+      UserError: a file is missing or cannot be used, two videos of the set have one name, or one would take the place
+        of a file that is read.
     """
     family, target = registry.family_of(weights.weights), new_folder(folder)
     module = registry.settings_of(family)
@@ -62,6 +64,8 @@ def speak(
         person = module.of_person(str(pictures[-1]), row.video, row.caption)
         made = build(groups, {**settings, **person}, metadata)
         jobs.append(Job.make(family, weights, machine, **made, output=str(target / f"{row.name}.mp4")))
+    for job in jobs:
+        output.check(job)
     pipeline = registry.find(family).load_pipeline(weights, machine, settings=jobs[0].settings, keep_encoders=True)
     spoken = []
     for job, picture in zip(jobs, pictures):

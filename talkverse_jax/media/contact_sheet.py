@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from PIL import Image, ImageDraw, ImageFont
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import expanded
+from talkverse_jax.core.paths import check_apart, expanded, replacing
 from talkverse_jax.media.audio import read_audio
 from talkverse_jax.media.media import open_media
 from talkverse_jax.media.screen import video_frames
@@ -32,11 +32,12 @@ def contact_sheet(video: str | Path, output: str | Path, *, title: str | None = 
       note: a line set apart under it, for what the viewer must know ("random weights: ...").
 
     Raises:
-      UserError: the video cannot be read, or the sheet not written.
+      UserError: the video cannot be read, or the sheet not written, or it would take the video's place.
     """
     target = expanded(output)
     if target.suffix.lower() != ".png":
         raise UserError(f"{output}: the contact sheet is a PNG; end the name in .png")
+    check_apart([target], [("VIDEO", video)], "give another OUT.png")
     duration, facts, pictures = _pick_frames(video)
     width = (_WIDTH - 2 * _MARGIN - (_COLUMNS - 1) * _GAP) // _COLUMNS
     height = round(width * pictures[0].height / pictures[0].width)
@@ -60,12 +61,8 @@ def contact_sheet(video: str | Path, output: str | Path, *, title: str | None = 
         draw.line((middle, foot, middle, foot + 5), _GREY)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial.png")
-        try:
-            sheet.save(partial)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(target) as partial:
+            sheet.save(partial, "PNG")
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror}); choose another folder") from None
 

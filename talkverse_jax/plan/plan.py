@@ -19,7 +19,7 @@ import talkverse_jax
 from talkverse_jax.core import presets
 from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import write_json
+from talkverse_jax.core.paths import check_apart, write_json
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.media import buckets
 from talkverse_jax.pipeline import registry
@@ -44,6 +44,10 @@ def run(options: PlanOptions, reporter: Reporter) -> list[TopologyPlan]:
     Raises:
       UserError: an option cannot be used, or does not fit the topology or the model.
     """
+    if options.json:
+        names = ("config", "train", "model", "weights")
+        read = [(f"--{name}", value) for name in names if (value := getattr(options, name))]
+        check_apart([Path(options.json)], read, "give another --json")
     family = _family(options)
     configs = _configs(family, options)
     if options.train:

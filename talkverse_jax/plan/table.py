@@ -5,6 +5,7 @@ import importlib.metadata
 import math
 from pathlib import Path
 
+from talkverse_jax.core.paths import replacing
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.pipeline import registry
 from talkverse_jax.plan import plan
@@ -188,6 +189,7 @@ def run(options: TableOptions, reporter: Reporter) -> Path:
     others = table([row(topology, mesh, "640x640") for topology, mesh in OTHERS])
     versions = dict(jaxlib=importlib.metadata.version("jaxlib"), libtpu=plan.libtpu_version())
     page = _PAGE.format(**versions, tables=tables, others=others, updates=updates)
-    path.write_text(page, encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
     reporter.say(str(path))
     return path

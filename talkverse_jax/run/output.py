@@ -1,5 +1,6 @@
 """The files of a video: a run has them for itself, and reads none of those that it writes."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from talkverse_jax.pipeline.job import Job
 from talkverse_jax.run.record import check_record, record_file
 from talkverse_jax.run.resume import state_file
 
+_LONGEST_NAME = 255  # bytes
 _REMEDY = "give another --output"
 
 
@@ -31,6 +33,8 @@ def check(job: Job) -> Path:
     output = check_output(job.output)
     if is_unfinished_name(output):
         raise UserError(f"{output}: is the name of an unfinished video; {_REMEDY}")
+    if max(len(os.fsencode(path.name)) for path in files_of(output)) > _LONGEST_NAME:
+        raise UserError(f"{output}: the names of its unfinished files would be too long; give a shorter name")
     check_apart(files_of(output), job.files_read(), _REMEDY)
     check_record(record_file(output))
     return output

@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from talkverse_jax.core.errors import naming
-from talkverse_jax.core.paths import new_folder, write_json
+from talkverse_jax.core.paths import new_folder, replacing, write_json
 from talkverse_jax.media.buckets import BUCKETS
 from talkverse_jax.media.video_writer import VideoWriter
 from talkverse_jax.toy.film import Film, film
@@ -84,10 +84,10 @@ def write_clip(clip: ToyClip, path: Path) -> None:
     """Write the mp4, its keypoint file (npz) and its first frame (PNG), the picture to sample from."""
     height, width = clip.film.frames.shape[1:3]
     keypoints, picture = path.with_suffix(".npz"), path.with_suffix(".png")
-    with naming(keypoints):
-        np.savez_compressed(keypoints, keypoints_info=clip.film.keypoints, person_bbox_xyxy=clip.film.bodies)
-    with naming(picture):
-        Image.fromarray(clip.film.frames[0]).save(picture)
+    with replacing(keypoints) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, keypoints_info=clip.film.keypoints, person_bbox_xyxy=clip.film.bodies)
+    with replacing(picture) as partial:
+        Image.fromarray(clip.film.frames[0]).save(partial, "PNG")
     sound = clip.speech.sound[:, None]
     with VideoWriter(path, width=width, height=height, sound=[sound], rate=RATE) as writer:
         writer.write(clip.film.frames)
@@ -131,7 +131,7 @@ def make(options: MakeOptions) -> Path:
     bar = tqdm(_rows(options), "videos", options.videos, unit="video", dynamic_ncols=True)
     rows = list(bar)
     path = folder / f"{options.set}.csv"
-    with naming(path), open(path, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer: csv.DictWriter[str] = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

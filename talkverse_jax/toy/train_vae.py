@@ -30,7 +30,7 @@ from talkverse_jax.core import compile_cache, presets, tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option
-from talkverse_jax.core.paths import new_folder, replacing
+from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data.batches import BatchOrder
 from talkverse_jax.data.catalogue import VideoRules
 from talkverse_jax.data.loader import batches
@@ -247,8 +247,7 @@ def write_vae(path: Path, params: tree.Flat) -> None:
     """The autoencoder under the names of the original, in bfloat16."""
     rules = COMPONENTS["vae"].rules
     tensors = dict(torch_tensor(rules, path, x.astype(ml_dtypes.bfloat16)) for path, x in params.items())
-    with replacing(path) as partial_file:
-        write_torch(partial_file, {name: (x.dtype, x.shape) for name, x in tensors.items()}, tensors.values())
+    write_torch(path, {name: (x.dtype, x.shape) for name, x in tensors.items()}, tensors.values())
 
 
 def train_vae(options: VaeOptions) -> Path | None:

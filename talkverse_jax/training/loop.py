@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 import talkverse_jax
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import new_folder
+from talkverse_jax.core.paths import check_apart, new_folder
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data.batches import Batch
 from talkverse_jax.ops.attention import Attention
@@ -135,6 +135,8 @@ def _export(options: TrainOptions, family: Family, configs: Any, target: str, re
         raise UserError(f"{files}: the run began with other files of these names; put them back")
     component = family.components[family.training.component]
     began = dataclasses.replace(began, input=dataclasses.replace(began.input, weights=weights))  # may have moved
+    read = [("--weights", weights), ("the checkpoints", folder), *(("--lora_ckpt", it) for it in began.input.lora_ckpt)]
+    check_apart([Path(target)], read, "give another file")
     settings, start = network_start(began, family, configs)
     path = export(checkpoints, step, target, weights, component, settings, start, options.export.export_dtype)
     reporter.say(f"{path}: step {step}")

@@ -128,6 +128,21 @@ def comparable(components: Any) -> Any:
     return found
 
 
+def check_ours(folder: str | Path) -> None:
+    """Make sure that a manifest that will be replaced, if one is there, is one of ours, though maybe cut short.
+
+    Raises:
+      UserError: it is another program's.
+    """
+    path = Path(folder) / FILE
+    try:
+        values = json.loads(path.read_bytes()) if path.is_file() else None
+    except ValueError:
+        return
+    if values is not None and not (isinstance(values, dict) and {"components", "format"} <= values.keys()):
+        raise UserError(f"{path}: is another program's; give another folder", field="output")
+
+
 def _values(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / FILE
     if path.parent.is_file():

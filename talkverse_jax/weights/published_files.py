@@ -5,7 +5,6 @@ Tensors are in `Safetensors` or a `TorchFile`; beside them lie a `Tokenizer` and
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import replacing, write_json
 from talkverse_jax.weights import safetensors_io as safetensors
 from talkverse_jax.weights import sentencepiece_model, stand_ins
 from talkverse_jax.weights.json_table import read_table
@@ -97,7 +97,7 @@ class Safetensors:
             file = f"{self.stem}-{number:05d}-of-{len(parts):05d}.safetensors"
             write_safetensors(folder / file, part, values)
             index["weight_map"] |= dict.fromkeys(part, file)
-        _write_json(folder / self.index, index)
+        write_json(folder / self.index, index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,16 +208,13 @@ class JsonFile:
         fetch(self.file)
 
     def write(self, folder: Path, config: Any) -> None:
-        _write_json(folder / self.file, self.content(config))
+        write_json(folder / self.file, self.content(config))
 
 
 def write_safetensors(path: Path, shapes: Shapes, values: Values) -> None:
     """One file, tensor by tensor, with a header as PyTorch's users write it."""
-    safetensors.write_file(path, safetensors.make_header(shapes, {"format": "pt"}), values(shapes))
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n")
+    with replacing(path) as partial:
+        safetensors.write_file(partial, safetensors.make_header(shapes, {"format": "pt"}), values(shapes))
 
 
 def _split(shapes: Shapes, parts: int) -> list[dict[str, tuple[np.dtype, tuple[int, ...]]]]:

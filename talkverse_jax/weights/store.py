@@ -301,6 +301,11 @@ def staging(weights_dir: str | Path, name: str) -> Iterator[Path]:
         raise
 
 
+def folders_of(weights_dir: str | Path, name: str) -> tuple[Path, Path, Path]:
+    """The folders of a component, and of one that is being made or replaced; what is in them goes."""
+    return Path(weights_dir) / name, _partial(weights_dir, name), _old(weights_dir, name)
+
+
 def discard(weights_dir: str | Path, name: str) -> None:
     """Remove what an interrupted conversion left of a component."""
     for folder in (_partial(weights_dir, name), _old(weights_dir, name)):

@@ -11,7 +11,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from talkverse_jax.core.errors import naming
+from talkverse_jax.core.paths import replacing
 
 _STORAGES = {
     np.dtype(np.float32): b"FloatStorage",
@@ -37,7 +37,7 @@ _ORDERED_DICT = b"ccollections\nOrderedDict\n" + _EMPTY_TUPLE + _REDUCE
 def write_torch(
     path: str | Path, shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]], tensors: Iterable[np.ndarray]
 ) -> None:
-    """Write a file.
+    """Write a file; one already there is replaced only once the new one is whole.
 
     Args:
       shapes: dtype and shape by name.
@@ -47,7 +47,7 @@ def write_torch(
       OSError: with the file's name.
     """
     root = Path(path).stem
-    with naming(path), zipfile.ZipFile(path, "w") as archive:
+    with replacing(Path(path)) as partial, zipfile.ZipFile(partial, "w") as archive:
         # a ZipInfo means: stored as it is, without today's date
         archive.writestr(zipfile.ZipInfo(f"{root}/data.pkl"), _pickle(shapes))
         archive.writestr(zipfile.ZipInfo(f"{root}/byteorder"), "little")

@@ -113,6 +113,12 @@ def test_the_name_of_an_unfinished_video(tmp_path, stage):
         check(job(tmp_path / f"a.{stage}.mp4"))
 
 
+def test_a_name_has_room_for_those_of_unfinished_files(tmp_path):
+    with pytest.raises(UserError, match="the names of its unfinished files would be too long; give a shorter name"):
+        check(job(tmp_path / f"{'a' * 236}.mp4"))
+    make_video(Drawn(), job(tmp_path / f"{'a' * 235}.mp4"))
+
+
 RUN = """
 import sys
 from talkverse_jax.run.worker import make_clips

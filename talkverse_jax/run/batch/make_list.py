@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core.errors import UserError, naming
-from talkverse_jax.core.paths import expanded, on_disk, replacing, same_name
+from talkverse_jax.core.paths import check_apart, expanded, on_disk, replacing, same_name
 from talkverse_jax.core.text import is_text, read_text
 from talkverse_jax.pipeline import registry
 
@@ -31,7 +31,8 @@ def list_batch(
       family: that makes the videos.
 
     Raises:
-      UserError: a folder is empty, names have no partner or stand for two files, or a prompt is missing.
+      UserError: a folder is empty, names have no partner or stand for two files, a prompt is missing, or the list would
+        take the place of one of these files.
     """
     seen, heard = _files(pictures, PICTURES | VIDEOS, "pictures"), _files(sounds, SOUNDS | VIDEOS, "sounds")
     if len(seen) == 1 and _place(pictures).is_file():
@@ -47,6 +48,9 @@ def list_batch(
             remedy = "rename them, or give one file for all" if one_case else "write them in the same case"
             raise UserError(f"{len(alone)} without a partner of the same name: {shown}; {remedy}")
         pairs = {picture.stem: (picture, heard[name]) for name, picture in seen.items()}
+    read = [(what, path) for pair in pairs.values() for what, path in zip(("--pictures", "--sounds"), pair)]
+    read += [("the prompt", picture.with_suffix(".txt")) for picture, _ in pairs.values()]
+    check_apart([Path(output)], read, "give another --output")
     base, of_person = Path(output).absolute().parent, registry.settings_of(family).of_person
     items = []
     for name, pair in sorted(pairs.items()):

@@ -9,6 +9,7 @@ from typing import Any
 
 from talkverse_jax.core import strict_json
 from talkverse_jax.core.errors import UserError, brief
+from talkverse_jax.core.paths import check_apart
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.core.text import read_text
 from talkverse_jax.families.talkverse.original.clone import use_clone
@@ -23,6 +24,9 @@ def run(options: DumpOptions, reporter: Reporter) -> Path:
       UserError: a path, a file or this Python cannot be used.
     """
     options = options.located()
+    paths = [name for name in WANTED if name != "repo" and getattr(options, name)]
+    read = [(f"--{name}", options.path(name)) for name in paths]
+    check_apart([Path(options.out)], read, "give another --out")
     sizes = _sizes(options.config)
     if importlib.util.find_spec("torch") is None:
         raise UserError("torch: not installed in this Python; run this in the original's environment")

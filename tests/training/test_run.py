@@ -170,6 +170,11 @@ def test_any_checkpoint_can_be_exported(place, straight, tmp_path):
     assert '"step":"3"' in file.header and '"strategy":"minimal"' in file.header
     loop.train(ask())
     assert '"step":"6"' in read_file(target).header
+    linked = tmp_path / "linked.safetensors"
+    linked.symlink_to(Path(ask().input.weights) / "manifest.json")
+    with pytest.raises(UserError, match=r"linked.safetensors: is read too \(--weights .*\); give another file"):
+        loop.train(ask(export=str(linked)))
+    assert linked.is_symlink()
     with pytest.raises(UserError, match="the checkpoints are of steps 3, 6"):
         loop.train(ask(export_step=4))
     with pytest.raises(UserError, match="there is no checkpoint"):

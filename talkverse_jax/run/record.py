@@ -22,6 +22,7 @@ from talkverse_jax.pipeline.pipeline import Encoded, Pipeline
 from talkverse_jax.weights import store
 
 _MOST = 2**26  # bytes of a record
+_READ = {"made_from": dict, "frames": int, "bytes": int}  # what is looked at later, though not in all records
 PHASES = ("loading", "encoding", "denoising", "decoding", "writing")
 
 
@@ -107,7 +108,9 @@ def read_record(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and {"talkverse_jax", "settings"} <= record.keys() else None
+    if not isinstance(record, dict) or not {"talkverse_jax", "settings"} <= record.keys():
+        return None
+    return record if all(isinstance(record.get(name, kind()), kind) for name, kind in _READ.items()) else None
 
 
 def prepare_record(output: Path, record: dict[str, Any]) -> None:
@@ -122,7 +125,8 @@ def prepare_record(output: Path, record: dict[str, Any]) -> None:
 def prepared_record(output: Path) -> dict[str, Any] | None:
     """What `prepare_record` has written, where a run was killed before it was in place."""
     ready = partial_of(record_file(output))
-    return read_record(ready) if is_plain(ready) else None
+    record = read_record(ready) if is_plain(ready) else None
+    return record if record is not None and _READ.keys() <= record.keys() else None
 
 
 def place_record(output: Path) -> None:

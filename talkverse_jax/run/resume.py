@@ -115,7 +115,7 @@ def is_finished(output: Path, job: Job, say: Callable[[str], None]) -> bool:
 def _is_finished(output: Path, job: Job, say: Callable[[str], None]) -> bool:
     _finish(output, job)
     record = records.read_record(records.record_file(output))
-    if record is None or not isinstance(record.get("made_from"), dict) or not output.exists():
+    if record is None or "made_from" not in record or not output.exists():
         return False
     unfinished = _read(output)
     if unfinished is not None and unfinished.made_from != record["made_from"]:
@@ -161,8 +161,8 @@ def _read(output: Path) -> Unfinished | None:
     path = state_file(output)
     if not (is_plain(path) and any(map(is_plain, (before_file(output), partial_file(output))))):
         return None
-    data, sealed, digest = path.read_bytes().rpartition(_SEAL)  # an older program's has none
     try:
+        data, sealed, digest = path.read_bytes().rpartition(_SEAL)  # an older program's has none
         if sealed and hashlib.sha256(data).hexdigest().encode() != digest:
             raise ValueError
         with np.load(io.BytesIO(data or digest)) as file:

@@ -23,8 +23,11 @@ def here(tmp_path, monkeypatch):
         writer.write(np.zeros((25, 64, 64, 3), np.uint8))
     Path("evaluation.json").write_text("{}")
     os.link("evaluation.mp4", "sheet.png")
-    for folder in ("pictures", "sounds", "vae.old", "weights"):
-        Path(folder).mkdir()
+    for folder in ("pictures", "sounds", "weights", "out/videos"):
+        Path(folder).mkdir(parents=True)
+    shutil.copyfile("evaluation.mp4", "out/videos/ann.mp4")
+    shutil.copyfile(ROOT / "assets/face.png", "out/videos/ann.png")
+    Path("set.csv").write_text("video_path,caption\nout/videos/ann.mp4,Ann talks.\n")
     shutil.copyfile(ROOT / "assets/face.png", "pictures/ann.png")
     shutil.copyfile(ROOT / "assets/face.png", "evaluation.png")
     shutil.copyfile(ROOT / "assets/speech.flac", "sounds/ann.flac")
@@ -45,6 +48,7 @@ COMMANDS = {
     "contact-sheet evaluation.mp4 sheet.png": "sheet.png: is read too (VIDEO evaluation.mp4); give another OUT.png",
     "evaluate evaluation.mp4 --output .": "evaluation.json: is read too (the record of a VIDEO evaluation.json); give",
     "evaluate sheet.png --reference evaluation.png --output .": "evaluation.png: is read too (--reference",
+    f"evaluate --weights {WEIGHTS} --set set.csv --output out": "out/videos/ann.mp4: is read too (--audio",
     f"{LISTS} pictures/ann.txt": "pictures/ann.txt: is read too (the prompt pictures/ann.txt); give another --output",
     f"{LISTS} pictures/../sounds/ann.flac": "is read too (--sounds sounds/ann.flac); give another --output",
     "plan --topology H100-1 --config run.toml --json ./run.toml": "run.toml: is read too (--config run.toml); give",
@@ -80,10 +84,9 @@ def test_a_component_is_not_converted_from_where_it_goes(tiny_checkpoint, tmp_pa
 
 def test_links_under_unfinished_names_are_not_followed(here):
     for name in ("page.png.partial", "out/evaluation.json.partial", "out/evaluation.png.partial"):
-        (here / name).parent.mkdir(exist_ok=True)
         (here / name).symlink_to(here / "run.toml")
     main.run(["contact-sheet", "evaluation.mp4", "page.png"])
     main.run(["evaluate", "evaluation.mp4", "--output", "out"])
     assert Path("run.toml").read_text() == "sample_steps = 2\n"
     assert Path("page.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(os.listdir("out")) == ["evaluation.json", "evaluation.png"]
+    assert sorted(os.listdir("out")) == ["evaluation.json", "evaluation.png", "videos"]

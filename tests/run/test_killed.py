@@ -96,6 +96,17 @@ def test_killed_between_the_video_and_its_record_nothing_is_made_again(tmp_path,
         assert not pipeline.made and (folder / "talk.mp4").read_bytes() == whole
 
 
+@pytest.mark.parametrize("text", ["{", '{"talkverse_jax": "1", "settings": {}}', "[" * 100_000])
+def test_a_record_that_was_cut_short_before_it_was_in_place_is_nothing(tmp_path, whole, text):
+    stop_after(2, tmp_path / "talk.mp4")
+    (tmp_path / "talk.json.partial").write_text(text)
+    (tmp_path / "talk.finishing.mp4").write_bytes(whole[:-100])
+    pipeline = Drawn()
+    make_video(pipeline, job(tmp_path / "talk.mp4"), resume=True)
+    assert pipeline.made == [2] and (tmp_path / "talk.mp4").read_bytes() == whole
+    assert files_in(tmp_path) == {"talk.mp4", "talk.json"}
+
+
 def test_killed_over_an_older_video_it_begins_again_without_a_stray_file(tmp_path, whole):
     """The older one is whole, with its own record, until the new one takes its place."""
     (tmp_path / "at").mkdir()

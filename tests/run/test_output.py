@@ -205,6 +205,8 @@ def test_what_is_planted_under_the_name_of_the_lock_is_not_followed(tmp_path, ki
 
 FOREIGN = {
     "another program's": lambda path: path.write_text('{"settings": 1}'),
+    "ours, but for a number": lambda path: path.write_text('{"talkverse_jax": 1, "settings": {}, "bytes": "x"}'),
+    "ours, but for a list": lambda path: path.write_text('{"talkverse_jax": 1, "settings": {}, "made_from": []}'),
     "a text that names us": lambda path: path.write_text('"talkverse_jax settings"'),
     "not UTF-8": lambda path: path.write_bytes(b'{"a": "\xff\xfe"}'),
     "deep": lambda path: path.write_text("[" * 200_000),

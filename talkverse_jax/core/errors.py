@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 _LONGEST_SHOWN = 200  # characters
+_OF_XLA = ("JaxRuntimeError", "XlaRuntimeError")  # by name: what imports this file need not import JAX
 _REMEDIES = {
     errno.ENOSPC: "make room or choose another place",
     errno.EDQUOT: "make room or choose another place",
@@ -57,6 +58,20 @@ def naming(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error says that the machine's memory or a device's was too small, however it was raised.
+
+    A full disk is none of it, nor a kernel that asks for more of a core's own memory than there is.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if error is None or isinstance(error, UserError):  # whoever raised that one knew the cause
+        return False
+    text = str(error)
+    exhausted = type(error).__name__ in _OF_XLA and "RESOURCE_EXHAUSTED" in text and "vmem" not in text
+    return exhausted or out_of_memory(error.__cause__)
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:

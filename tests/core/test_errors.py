@@ -1,7 +1,12 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from talkverse_jax.cli.command import run_command
-from talkverse_jax.core.errors import UserError, naming
+from talkverse_jax.core.errors import UserError, naming, out_of_memory
+
+_MUCH = 2**50  # bytes
 
 
 def _raise(error):
@@ -40,3 +45,39 @@ def test_an_error_gets_the_name_it_lacks():
     with pytest.raises(OSError) as error, naming("out.json"):
         raise OSError(28, "No space left on device")
     assert (error.value.errno, error.value.filename) == (28, "out.json")
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda: jnp.zeros(_MUCH, jnp.uint8),
+        lambda: jax.jit(lambda x: jnp.outer(x, x) @ jnp.outer(x, x))(jnp.ones(2**22)).block_until_ready(),
+        lambda: np.zeros(_MUCH, np.uint8),
+        lambda: bytes(_MUCH),
+    ],
+)
+def test_memory_that_was_too_small_is_known_by_its_error(take):
+    with pytest.raises((RuntimeError, MemoryError)) as raised:
+        take()
+    wrapped = Exception("from a reader's thread")
+    wrapped.__cause__ = raised.value
+    assert out_of_memory(raised.value) and out_of_memory(wrapped)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        OSError(28, "No space left on device", "x"),
+        RuntimeError("RESOURCE_EXHAUSTED: Failed writing 32 bytes; No space left on device"),  # as ArrayRecord says it
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem"),
+    ],
+)
+def test_other_errors_are_no_lack_of_memory(error):
+    assert not out_of_memory(error)
+
+
+def test_whoever_told_a_reason_has_known_the_lack_of_memory():
+    told = UserError("p.png: 2000000 pixels high; give a smaller one")
+    told.__cause__ = MemoryError()
+    assert not out_of_memory(told)

@@ -120,12 +120,13 @@ def _export(options: TrainOptions, family: Family, configs: Any, target: str, re
       UserError: there is no such checkpoint, or its run began with other weights.
     """
     folder, weights = options.folder.checkpoints, options.input.weights
-    checkpoints = Checkpoints(folder, read_only=True)
+    checkpoints = Checkpoints(folder, read_only=True, reporter=reporter)
     steps, asked = checkpoints.steps(), options.export.export_step
     step = max(steps, default=0) if asked is None else asked
     if step not in steps:
         there = f"the checkpoints are of steps {', '.join(map(str, steps))}" if steps else "there is no checkpoint"
         raise UserError(f"{folder}: {there}; give --output_path of a run, and --export_step of these")
+    checkpoints.verify(step)
     record = checkpoints.read_record(step)
     began = TrainOptions.build(registry.settings_of(family.name), record.options, f"{folder}/{step}")
     if record.run["weights"] != fingerprint(weights, family.training.component):

@@ -22,15 +22,15 @@ def flipped(path: Path, bit: int) -> Iterator[None]:
 
 
 def untold(files: list[Path], count: int, told: Callable[[Path], bool]) -> list[tuple[Path, int]]:
-    """Of so many flips, each anywhere in a file, which are not told; the same flips every time, in each file some.
+    """Of so many flips, each anywhere in a file, which are not told. They are the same every time, in all files alike.
 
     Args:
       told: called with the file while one of its bits is another.
     """
     random, missed = np.random.default_rng(count), []
     assert files and all(path.stat().st_size for path in files)
-    for number in range(count):
-        path = files[number % len(files)]
+    order = [place for _ in range(0, count, len(files)) for place in random.permutation(len(files))]
+    for path in (files[place] for place in order[:count]):
         bit = int(random.integers(8 * path.stat().st_size))
         with flipped(path, bit):
             if not told(path):

@@ -6,7 +6,15 @@ from typing import Literal
 from talkverse_jax.core.options import option
 from talkverse_jax.ops.names import KernelName
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.weights.asked import PEFT_CONFIG, Asked, TrainedFile, alpha_option, rank_option, strength_option
+from talkverse_jax.weights.asked import (
+    PEFT_CONFIG,
+    Asked,
+    TrainedFile,
+    alpha_option,
+    rank_option,
+    strength_option,
+    verify_option,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Weights:
     lora_strength: tuple[float, ...] = strength_option("input", decides=True)
     lora_rank: int | None = rank_option("input", decides=True)
     lora_alpha: float | None = alpha_option("input", decides=True)
+    verify: bool = verify_option()
 
     def __post_init__(self):
         _ = self.trained_files  # are checked

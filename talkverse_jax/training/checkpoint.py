@@ -6,9 +6,7 @@ Damage of its files is told by their checksums (see `checkpoint_files`).
 """
 
 import dataclasses
-import functools
 import gc
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +34,7 @@ from talkverse_jax.training.checkpoint_files import (
     state_handler,
     writers,
 )
+from talkverse_jax.weights.orbax_io import quieten_orbax
 
 # By these Orbax and TensorStore tell what is wrong with files.
 _TROUBLE = (OSError, ValueError, LookupError, TypeError)
@@ -102,7 +101,7 @@ class Checkpoints:
         read_only: bool = False,
         reporter: Reporter | None = None,
     ):
-        _quieten_orbax()
+        quieten_orbax()
         self._reporter = reporter or Reporter()
         self.folder = epath.Path(folder)
         if "://" not in str(folder):
@@ -306,22 +305,6 @@ def _restore_args(leaf: jax.ShapeDtypeStruct) -> ocp.RestoreArgs:
     if leaf.sharding is None:
         return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
     return ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype)
-
-
-@functools.cache
-def _quieten_orbax() -> None:
-    """Orbax logs a failure once for each of its threads, with all that led to it, asyncio those of its tasks that
-    nobody waited for, and TensorStore calls back into event loops that have ended; what is wrong is told once, by
-    us."""
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    complain = sys.unraisablehook
-
-    def hook(ignored) -> None:
-        if str(ignored.exc_value) != "Event loop is closed":
-            complain(ignored)
-
-    sys.unraisablehook = hook
 
 
 def _forget_reads() -> None:

@@ -42,7 +42,7 @@ from talkverse_jax.training.setup import learning_rates, network_start, phases
 from talkverse_jax.training.state import States, from_stored, start, start_abstract, stored
 from talkverse_jax.training.step import Trained, TrainingStep
 from talkverse_jax.training.watch import Watch
-from talkverse_jax.weights import manifest
+from talkverse_jax.weights import manifest, store
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None, make_video: MakeVideo | None = None) -> None:
@@ -61,6 +61,8 @@ def train(options: TrainOptions, reporter: Reporter | None = None, make_video: M
     weights = options.input.weights
     family = registry.find(registry.family_of(weights))
     configs = family.configs_from_weights(weights)
+    for notice in store.look_over(weights, options.input.verify):
+        reporter.say(notice)
     if options.export.export:
         _export(options, family, configs, options.export.export, reporter)
         return

@@ -17,7 +17,7 @@ from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
 from talkverse_jax.training.names import Beginning, StrategyName
 from talkverse_jax.training.video_options import VideoOptions
-from talkverse_jax.weights.asked import Asked, TrainedFile, strength_option
+from talkverse_jax.weights.asked import Asked, TrainedFile, strength_option, verify_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,7 @@ class TrainInput:
         default=(),
     )
     lora_strength: tuple[float, ...] = strength_option("input")
+    verify: bool = verify_option()
 
     def __post_init__(self):
         _ = self.trained_files  # are checked

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import build, check_at_least, option
 from talkverse_jax.training.video_options import VideoOptions
+from talkverse_jax.weights.asked import verify_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class PrepareInput:
         default=1,
     )
     dtype: Literal["bfloat16", "float32"] = option("number type of what is stored", group="input", default="bfloat16")
+    verify: bool = verify_option()
 
     def __post_init__(self):
         check_at_least(self, windows=1)

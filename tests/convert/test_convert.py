@@ -382,7 +382,7 @@ def test_half_converted_weights(checkpoint, converted, tmp_path):
         store.load_module(folder, COMPONENTS["text"])
 
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    del manifest["components"]["text"]
+    del manifest["components"]["text"], manifest["crc32"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="text: not converted; run talkverse-jax convert .* --components text"):
         store.load_module(folder, COMPONENTS["text"])
@@ -392,6 +392,9 @@ def test_half_converted_weights(checkpoint, converted, tmp_path):
 
     config = folder / "vae" / "config.json"
     config.write_text(config.read_text().replace('"dim": 8', '"dim": 9'))
+    with pytest.raises(UserError, match="vae/config.json: not as it was written, so vae is damaged; run talkverse-jax"):
+        store.load_module(folder, COMPONENTS["vae"])
+    (folder / "vae" / "checksums").unlink()  # as older versions converted
     with pytest.raises(UserError, match=r"vae: damaged \(.* by its config\); delete it and run talkverse-jax convert"):
         store.load_module(folder, COMPONENTS["vae"])
     data = next((folder / "audio" / "parameters" / "d").iterdir())

@@ -135,7 +135,7 @@ def test_a_bit_that_is_another_one_is_told(tmp_path, capsys, count):
             checkpoints.latest(abstract(state()), RUN)
         (tmp_path / "damaged-1").rename(tmp_path / "1")
         [line] = capsys.readouterr().err.splitlines()
-        return line.startswith(f"{tmp_path}/1: damaged ({path} is not as it was written)") or "checksums is" in line
+        return line.startswith(f"{tmp_path}/1: damaged ({path}: not as it was written)") or "checksums: " in line
 
     assert untold(files, count, told) == []
     assert checkpoints.latest(abstract(state()), RUN)[1] == record(1)

@@ -38,9 +38,15 @@ def record(listing: Path, files: Iterable[Path]) -> None:
         sync(path)
     for folder in {folder for path in paths for folder in path.parents if folder.is_relative_to(root)}:
         sync(folder)
-    lines = "".join(f"{value:08x}  {path.relative_to(root).as_posix()}\n" for path, value in zip(paths, _sums(paths)))
     with replacing(listing) as partial:
-        partial.write_text(f"{lines}{zlib.crc32(lines.encode()):08x}\n", encoding="utf-8")
+        partial.write_text(lines(root, paths), encoding="utf-8")
+
+
+def lines(root: Path, files: Iterable[Path]) -> str:
+    """The list of some files of a folder."""
+    paths = sorted(files)
+    text = "".join(f"{value:08x}  {path.relative_to(root).as_posix()}\n" for path, value in zip(paths, _sums(paths)))
+    return f"{text}{zlib.crc32(text.encode()):08x}\n"
 
 
 def check(listing: Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
@@ -81,10 +87,10 @@ def _of_values(values: dict[str, Any]) -> str:
 
 
 def _read(listing: Path) -> Mapping[str, int]:
-    *lines, last = listing.read_bytes().splitlines(keepends=True) or [b""]
-    if last != b"%08x\n" % zlib.crc32(b"".join(lines)):
+    *files, last = listing.read_bytes().splitlines(keepends=True) or [b""]
+    if last != b"%08x\n" % zlib.crc32(b"".join(files)):
         raise ValueError(f"{listing}: not as it was written")
-    return {name: int(value, 16) for value, name in (line.decode().rstrip("\n").split("  ", 1) for line in lines)}
+    return {name: int(value, 16) for value, name in (line.decode().rstrip("\n").split("  ", 1) for line in files)}
 
 
 def _sums(paths: list[Path]) -> list[int]:

@@ -45,7 +45,9 @@ class PrepareOutput:
 class PrepareWork:
     """How the work is divided."""
 
-    batch_size: int = option("windows that are encoded at once", group="machine", metavar="N", default=1)
+    batch_size: int = option(
+        "windows that are encoded at once", group="machine", metavar="N", default=1, lowers_memory=(1, "1")
+    )
     num_processes: int = option(
         "how many processes, here or elsewhere, share the work and the folder", group="machine", metavar="N", default=1
     )

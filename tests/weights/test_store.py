@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from talkverse_jax.cli import verify
 from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.components import COMPONENTS
@@ -71,6 +72,13 @@ def test_weights_of_an_older_version_are_used_and_it_is_said(own):
     [line] = store.look_over(own, verify=True)
     assert line.startswith(f"{own}: an older version converted dit, vae, without checksums")
     assert _numbers(own, "vae") == numbers
+
+
+def test_the_command_tells_what_it_found(own, capsys):
+    verify.main([str(own)], "verify")
+    assert capsys.readouterr().out == f"{own}: {', '.join(manifest.read(own))}: no damage found\n"
+    with flipped(own / "dit" / "published.json", 1000), pytest.raises(UserError, match="published.json: not as it was"):
+        verify.main([str(own)], "verify")
 
 
 def test_a_component_is_on_the_disk_before_the_manifest_names_it(own, monkeypatch):

@@ -9,9 +9,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from talkverse_jax.core import presets
+from talkverse_jax.core import memory, presets
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import Groups, Option, build, check_known, describe
+from talkverse_jax.core.options import Groups, Option, build, check_known, describe, lowering_memory
 
 _CONFIG = "TOML file of these options, or the name of a preset; flags win over it"
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
@@ -97,6 +97,7 @@ def read(
         raise UserError(f"--config {file}: is a preset of another command ({min(other)} is no option of {prog})")
     check_known(groups, values, str(file))
     flags = {name: _value(found[name], text) for name, text in given.items()}
+    memory.advise(lowering_memory(found.values(), values | flags))
     return Given(prog, values | flags, frozenset(flags), file)
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "sample": ("talkverse_jax.cli.sample", "make a talking video, or many"),
     "train": ("talkverse_jax.cli.train", "train the transformer on videos"),
     "convert": ("talkverse_jax.cli.convert", "convert the published PyTorch weights"),
+    "verify": ("talkverse_jax.cli.verify", "look for damage in converted weights"),
     "prepare": ("talkverse_jax.cli.prepare", "encode a data set of videos once, for training"),
     "export": ("talkverse_jax.cli.export", "write weights, or what a run has learned, as safetensors"),
     "plan": ("talkverse_jax.cli.plan", "tell whether a run fits a machine, and how fast it can be"),

@@ -64,7 +64,7 @@ def _export(family: Family, weights: Path, name: str, target: Path, reporter: Re
         )
     new_folder(target)
     headers = json.loads((folder / store.HEADERS).read_text(encoding="utf-8"))
-    tensors = _ConvertedTensors(folder, family.components[name].rules)
+    tensors = _ConvertedTensors(weights, name, family.components[name].rules)
     sha256 = {source.file: source.sha256 for source in entry.sources}
     home = target / origin.repository.folder
     for part, place in (("base", home), ("trained", target)):
@@ -90,13 +90,14 @@ def _data_bytes(header: str) -> int:
 class _ConvertedTensors:
     """The tensors of a converted component under their PyTorch names."""
 
-    def __init__(self, folder: Path, rules: tuple[Rule, ...]):
-        self._folder = folder
-        self._stored = {
-            name: orbax_io.shapes(folder / name)
-            for name in (store.PARAMETERS, store.LORA, store.REPLACED)
-            if (folder / name).is_dir()
-        }
+    def __init__(self, weights: Path, component: str, rules: tuple[Rule, ...]):
+        self._place = (weights, component)
+        with store.reading(*self._place) as folder:
+            self._stored = {
+                name: orbax_io.shapes(folder / name)
+                for name in (store.PARAMETERS, store.LORA, store.REPLACED)
+                if (folder / name).is_dir()
+            }
         self._parameters = {}
         for path in self._stored[store.PARAMETERS]:
             rule, names = find_rule(rules, path)
@@ -133,6 +134,7 @@ class _ConvertedTensors:
         for name, stored in self._stored.items():
             wanted = {path: stored[path] for checkpoint, path in places if checkpoint == name}
             if wanted:
-                arrays = orbax_io.read(self._folder / name, wanted)
+                with store.reading(*self._place) as folder:
+                    arrays = orbax_io.read(folder / name, wanted)
                 found |= {(name, path): array for path, array in arrays.items()}
         return found

@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from talkverse_jax.core import memory
+
 _LONGEST_SHOWN = 200  # characters
+_OF_XLA = ("JaxRuntimeError", "XlaRuntimeError")  # by name: what imports this file need not import JAX
 _REMEDIES = {
     errno.ENOSPC: "make room or choose another place",
     errno.EDQUOT: "make room or choose another place",
@@ -60,6 +63,25 @@ def naming(path: str | Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error says that the machine's memory or a device's was too small, however it was raised.
+
+    A full disk is none of it, nor a kernel that asks for more of a core's own memory than there is.
+    """
+    return _lack_of_memory(error) is not None
+
+
+def _lack_of_memory(error: BaseException | None) -> BaseException | None:
+    """The error that says so, which may be the cause of another."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return error
+    if error is None or isinstance(error, UserError):  # whoever raised that one knew the cause
+        return None
+    text = str(error)
+    exhausted = type(error).__name__ in _OF_XLA and "RESOURCE_EXHAUSTED" in text and "vmem" not in text
+    return error if exhausted else _lack_of_memory(error.__cause__)
+
+
 def explain(error: BaseException) -> tuple[str, int] | None:
     """The line and the exit code with which a command ends; None where the error is the program's own."""
     if isinstance(error, UserError):
@@ -68,4 +90,6 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         return ": ".join(["interrupted", *map(str, error.args)]), 130
     if isinstance(error, OSError) and error.filename and error.errno in _REMEDIES:
         return f"error: {error.filename}: {error.strerror}; {_REMEDIES[error.errno]}", 2
+    if lack := _lack_of_memory(error):
+        return f"error: {memory.too_small(lack)}", 2
     return None

@@ -12,7 +12,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import expanded, on_disk
 
 
-def is_remote(path: str | Path) -> bool:
+def is_remote(path: str | os.PathLike[str]) -> bool:
     """Whether the path has a scheme, such as gs://."""
     return "://" in str(path)
 

@@ -40,6 +40,7 @@ def option(
     alias: str | None = None,
     of: str | None = None,
     beside: str | None = None,
+    lowers_memory: tuple[int, str] | None = None,
 ) -> Any:
     """A dataclass field with its line of help; without a default it is required.
 
@@ -51,9 +52,11 @@ def option(
       alias: a short name in the lists of batches.
       of: the option that this one belongs to: without it, it decides nothing.
       beside: the name of a file that belongs to those that the option names, where it lies in their folder.
+      lowers_memory: what to give where memory is too small, behind its place among such options, the cheapest first.
     """
     metadata = {"help": help, "group": group, "metavar": metavar, "decides": decides, "positional": positional}
-    return dataclasses.field(default=default, metadata=metadata | {"alias": alias, "of": of, "beside": beside})
+    more = {"alias": alias, "of": of, "beside": beside, "lowers_memory": lowers_memory}
+    return dataclasses.field(default=default, metadata=metadata | more)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Option:
     alias: str | None
     of: str | None
     beside: str | None
+    lowers_memory: tuple[int, str] | None
 
     @property
     def required(self) -> bool:
@@ -108,6 +112,21 @@ def describe(groups: Groups) -> list[Option]:
                 raise ValueError(f"{cls.__name__}.{field.name}: another group has this option too")
             found[field.name] = Option(field.name, *_plain(hints[field.name]), field.default, **field.metadata)
     return list(found.values())
+
+
+def lowering_memory(options: Iterable[Option], values: Mapping[str, Any]) -> list[str]:
+    """The flags that would lower a command's memory, the cheapest first.
+
+    Args:
+      values: what is given; what is so already is left out.
+    """
+    found = []
+    for each in options:
+        if each.lowers_memory is not None:
+            place, advice = each.lowers_memory
+            if str(values.get(each.name, each.default)).lower() != advice.partition(",")[0]:
+                found.append((place, f"--{each.name} {advice}"))
+    return [flag for _, flag in sorted(found)]
 
 
 def _plain(hint: Any) -> tuple[Any, bool]:

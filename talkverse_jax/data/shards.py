@@ -5,6 +5,9 @@
     shard-00012.array_record     samples, a record each: arrays by name, as flax.serialization writes them
     shard-00012.json             the shard's size and its records; written last, so the shard is complete
     index.jsonl                  the records of all shards, a line each, once all are there
+    checksums                    of meta.json, null_text.msgpack and index.jsonl
+
+Records have ArrayRecord's own hashes, which are compared as they are read; a shard's .json has its CRC-32 in itself.
 
 Shards are read in place, at any record: the folder must be on a disk, or mounted as one.
 
@@ -25,15 +28,18 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from flax import serialization
 from jaxtyping import Shaped
 
+from talkverse_jax.core import checksums
 from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.files import is_remote
+from talkverse_jax.core.paths import publish
 from talkverse_jax.data import prepared
 from talkverse_jax.data.batches import Kind, SampleId, WindowShape
 from talkverse_jax.data.prepared import FORMAT, PreparedBatch, PreparedSample, SampleFormat, StoredArray
 from talkverse_jax.media.bad_sample import BadSample
 
 META, INDEX = "meta.json", "index.jsonl"
+_CHECKSUMS = "checksums"
 _OPTIONS = "group_size:1,uncompressed"  # bfloat16 of a network hardly shrinks
 _AGAIN = "run talkverse-jax prepare again"
 
@@ -102,9 +108,9 @@ def read_recipe(folder: Path, form: SampleFormat) -> Any:
 def is_complete(folder: Path, shard: int) -> bool:
     """Whether a shard is there, whole."""
     try:
-        size = json.loads((folder / f"{_stem(shard)}.json").read_text())["bytes"]
+        size = checksums.unstamped(json.loads((folder / f"{_stem(shard)}.json").read_text()))["bytes"]
         return (folder / f"{_stem(shard)}.array_record").stat().st_size == size
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -136,9 +142,10 @@ class ShardWriter:
     def finish(self) -> None:
         """Put the shard in its place."""
         self._checked(self._writer.close)
-        os.replace(self._partial, self._file)
-        records = [record._asdict() for record in self._records]
-        _write_json(self._file.with_suffix(".json"), {"bytes": self._file.stat().st_size, "records": records})
+        with naming(self._file):
+            publish(self._partial, self._file)
+        values = {"bytes": self._file.stat().st_size, "records": [record._asdict() for record in self._records]}
+        _write_json(self._file.with_suffix(".json"), checksums.stamped(values))
 
     def _checked(self, function):
         try:
@@ -161,8 +168,14 @@ def write_index(folder: Path, shards: int) -> bool:
         records += [IndexLine(**r) for r in _read_json(folder / f"{_stem(shard)}.json", _AGAIN)["records"]]
     records.sort(key=lambda record: (record.sample, record.window))
     lines = "".join(json.dumps(record._asdict()) + "\n" for record in records)
+    (folder / _CHECKSUMS).unlink(missing_ok=True)  # may be of another index
     _write(folder / INDEX, lines.encode())
+    _write(folder / _CHECKSUMS, checksums.lines(folder, _shared(folder)).encode())
     return True
+
+
+def _shared(folder: Path) -> list[Path]:
+    return [folder / META, folder / INDEX, *folder.glob("*.msgpack")]
 
 
 class ShardSource:
@@ -180,7 +193,8 @@ class ShardSource:
       configs: of the family's components.
 
     Raises:
-      UserError: the folder has no index (not all shards are there), or lacks a shard.
+      UserError: the folder has no index (not all shards are there), lacks a shard, or one of its small files is
+        damaged.
     """
 
     def __init__(self, folder: str | Path, form: SampleFormat, configs: Any):
@@ -254,10 +268,24 @@ def pack(sample: PreparedSample, arrays: Mapping[str, StoredArray], shape: Windo
     return serialization.msgpack_serialize({name: array for name, array in packed.items() if array is not None})
 
 
+def _check(folder: Path, *names: str) -> None:
+    """Make sure that some of the files that all samples share are as they were written, where there are checksums.
+
+    Raises:
+      OSError, ValueError: one is not.
+    """
+    if (folder / _CHECKSUMS).exists():
+        checksums.check(folder / _CHECKSUMS, lambda name: name in names)
+
+
 def _read_index(folder: Path) -> list[IndexLine]:
     path = folder / INDEX
     if not path.is_file():
         raise UserError(f"{folder}: not all shards are there; {_AGAIN} with the same flags: it goes on")
+    try:
+        _check(folder, META, INDEX)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{error}; delete it and {_AGAIN}") from None
     try:
         records = [IndexLine(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     except (ValueError, TypeError):
@@ -270,6 +298,7 @@ def _read_index(folder: Path) -> list[IndexLine]:
 def _read_constant(folder: Path, name: str) -> Shaped[np.ndarray, "..."]:
     path = _constant(folder, name)
     try:
+        _check(folder, path.name)
         return serialization.msgpack_restore(path.read_bytes())[name]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path}: missing or damaged; prepare anew") from None
@@ -302,6 +331,6 @@ def _write(path: Path, content: bytes) -> None:
     with naming(path):
         try:
             partial.write_bytes(content)
-            os.replace(partial, path)
+            publish(partial, path)
         finally:
             partial.unlink(missing_ok=True)

@@ -6,7 +6,15 @@ from typing import Literal
 from talkverse_jax.core.options import option
 from talkverse_jax.ops.names import KernelName
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.weights.asked import PEFT_CONFIG, Asked, TrainedFile, alpha_option, rank_option, strength_option
+from talkverse_jax.weights.asked import (
+    PEFT_CONFIG,
+    Asked,
+    TrainedFile,
+    alpha_option,
+    rank_option,
+    strength_option,
+    verify_option,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Weights:
     lora_strength: tuple[float, ...] = strength_option("input", decides=True)
     lora_rank: int | None = rank_option("input", decides=True)
     lora_alpha: float | None = alpha_option("input", decides=True)
+    verify: bool = verify_option()
 
     def __post_init__(self):
         _ = self.trained_files  # are checked
@@ -45,12 +54,14 @@ class Machine:
         group="machine",
         default="bfloat16",
         decides=True,
+        lowers_memory=(6, "bfloat16"),
     )
     vae_dtype: Literal["bfloat16", "float32"] = option(
         "number type of the VAE; encoding in bfloat16 spoils long videos",
         group="machine",
         default="float32",
         decides=True,
+        lowers_memory=(8, "bfloat16"),
     )
     mesh: str | None = option(
         "devices along each axis, such as data=2,context=-1, or a file or name of configs/mesh, such as v6e-8 "
@@ -58,6 +69,7 @@ class Machine:
         group="machine",
         metavar="AXES",
         default=None,
+        lowers_memory=(4, "(more devices)"),
     )
     attention: KernelName = option(
         "attention kernel: splash on TPUs, cudnn on GPUs, xla anywhere; auto takes the first that can run",
@@ -65,9 +77,12 @@ class Machine:
         default="auto",
     )
     offload_model: bool = option(
-        "keep the transformer in host memory while the VAE works", group="machine", default=False
+        "keep the transformer in host memory while the VAE works",
+        group="machine",
+        default=False,
+        lowers_memory=(2, "true"),
     )
-    t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False)
+    t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False, lowers_memory=(1, "true"))
 
     def __post_init__(self):
         if self.mesh is not None:

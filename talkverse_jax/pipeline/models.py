@@ -31,10 +31,10 @@ class Models:
       mesh: in place of the one that `machine` asks for.
 
     Attributes:
-      notices: lines for the person: what of the trained files is laid over the weights.
+      notices: lines for the person: what is amiss with the weights, what of the trained files is laid over them.
 
     Raises:
-      UserError: `lora_ckpt` cannot be used, or the mesh or the attention kernel cannot be had.
+      UserError: weights or `lora_ckpt` cannot be used, or the mesh or the attention kernel cannot be had.
     """
 
     def __init__(
@@ -53,9 +53,10 @@ class Models:
     ):
         self._components, self._weights, self._machine, self._dtypes = components, weights, machine, dtypes
         self._denoiser, self._text = denoiser, text
+        said = store.look_over(weights.weights, weights.verify)
         trained = weights.trained_files
         opened = store.check_trained(weights.weights, components[denoiser], trained) if trained else ()
-        self.notices = tuple(file.notice for file in opened)
+        self.notices = (*said, *(file.notice for file in opened))
         self.mesh = choose_mesh(machine.mesh, heads, rows) if isinstance(mesh, str) else mesh
         self.layouts = component_layouts(self.mesh, components.values())
         Attention(self.layouts[denoiser], machine.attention).check(jnp.dtype(machine.dtype), head_dim)

@@ -33,7 +33,13 @@ class BatchOptions:
         metavar="DIR",
         default=None,
     )
-    batch_size: int = option("videos of one shape that are denoised together", group="batch", metavar="N", default=1)
+    batch_size: int = option(
+        "videos of one shape that are denoised together",
+        group="batch",
+        metavar="N",
+        default=1,
+        lowers_memory=(3, "1"),
+    )
     lease_timeout: int = option(
         "seconds without a sign of life after which the videos of another worker are taken over",
         group="batch",

@@ -64,7 +64,8 @@ def besides(
     tensors: dict[str, np.ndarray] = {}
     metadata = {"needs": needs}
     if settings.beginning == "weights":
-        places = orbax_io.shapes(store.folder_of(weights_dir, component.name) / store.PARAMETERS)
+        with store.reading(weights_dir, component.name) as folder:
+            places = orbax_io.shapes(folder / store.PARAMETERS)
         still = [path for path in places if path not in trained]
         for path in (path for path in still if path.endswith("/kernel")):
             layer = layer_of(component.rules, path)
@@ -104,9 +105,10 @@ def _whole(
             places[path] = (name, of_path.layout)
     if not places:
         return {}
-    folder = store.folder_of(weights_dir, component.name) / store.PARAMETERS
-    shapes, found = orbax_io.shapes(folder), {}
-    values = orbax_io.read(folder, {path: shapes[path] for path in places})
+    with store.reading(weights_dir, component.name) as folder:
+        shapes = orbax_io.shapes(folder / store.PARAMETERS)
+        values = orbax_io.read(folder / store.PARAMETERS, {path: shapes[path] for path in places})
+    found = {}
     for path, (name, layout) in places.items():
         value = np.asarray(values[path])
         for tensor in [file.whole[name] for file in over if name in file.whole][-1:]:

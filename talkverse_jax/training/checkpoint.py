@@ -2,12 +2,11 @@
 
 `FOLDER/<step>/` holds two Orbax items: `state`, the arrays of the state (see `state.stored`) one by one, each in
 parts as devices held them; and `meta`, a JSON file with everything else. A folder gets its name when it is complete.
+Damage of its files is told by their checksums (see `checkpoint_files`).
 """
 
 import dataclasses
-import functools
 import gc
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +21,21 @@ from jax.experimental import multihost_utils
 
 from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.files import is_remote
+from talkverse_jax.core.paths import sync
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.sharding.distributed import from_main, is_main
+from talkverse_jax.training.checkpoint_files import (
+    META,
+    STATE,
+    check_record,
+    check_state,
+    has_checksums,
+    state_handler,
+    writers,
+)
+from talkverse_jax.weights.orbax_io import quieten_orbax
 
-_STATE, _META = "state", "meta"
 # By these Orbax and TensorStore tell what is wrong with files.
 _TROUBLE = (OSError, ValueError, LookupError, TypeError)
 
@@ -91,7 +101,7 @@ class Checkpoints:
         read_only: bool = False,
         reporter: Reporter | None = None,
     ):
-        _quieten_orbax()
+        quieten_orbax()
         self._reporter = reporter or Reporter()
         self.folder = epath.Path(folder)
         if "://" not in str(folder):
@@ -107,7 +117,7 @@ class Checkpoints:
                     create=not read_only,
                     read_only=read_only,
                 ),
-                item_handlers={_STATE: _state_handler(), _META: ocp.JsonCheckpointHandler()},
+                handler_registry=writers(),
             )
 
     def steps(self) -> list[int]:
@@ -139,6 +149,8 @@ class Checkpoints:
         """
         with self._telling("written"):
             self._manager.wait_until_finished()
+            if is_main() and not is_remote(self.folder):
+                sync(Path(self.folder))  # its name, too
 
     def close(self) -> None:
         """Let the checkpoint under way come to its end, whatever it is."""
@@ -150,8 +162,8 @@ class Checkpoints:
     def check_continues(self, run: dict[str, Any]) -> None:
         """Make sure that the run here is this one, before anything large is loaded; see `RunRecord`."""
         if steps := self.steps():
-            record, _ = self._attempt(lambda: self.read_record(steps[-1]))
-            if record:
+            record, trouble = self._attempt(lambda: self.read_record(steps[-1]))
+            if not trouble:
                 record.check_continues(run, str(self.folder / str(steps[-1])))
 
     def latest(self, abstract: Any, run: dict[str, Any]) -> tuple[Any, RunRecord] | None:
@@ -171,6 +183,8 @@ class Checkpoints:
             record, trouble = self._attempt(lambda step=step: self.read_record(step))
             if not trouble:
                 record.check_continues(run, str(self.folder / str(step)))
+                _, trouble = self._attempt(lambda step=step: self._check_files(step))
+            if not trouble:
                 state, trouble = self._attempt(lambda step=step: self.read_state(step, abstract))
             if not trouble:
                 return state, record
@@ -186,18 +200,40 @@ class Checkpoints:
             raise UserError(f"{self.folder}: every checkpoint is damaged; give another --output_path to begin anew")
         return None
 
+    def verify(self, step: int) -> None:
+        """Make sure that a checkpoint's files are as they were written.
+
+        Raises:
+          UserError: one is not.
+        """
+        _, trouble = self._attempt(lambda: self._check_files(step))
+        if trouble:
+            raise UserError(f"{self.folder / str(step)}: damaged ({trouble}); delete it and take another checkpoint")
+
+    def _check_files(self, step: int) -> None:
+        folder = self.folder / str(step)
+        check_record(folder)
+        check_state(folder)
+        if is_main() and not has_checksums(folder):
+            self._reporter.say(f"{folder}: an older version wrote it, without checksums; damage in it is not seen")
+
     def read_record(self, step: int) -> RunRecord:
-        """What a checkpoint holds besides arrays."""
-        path = self.folder / str(step) / _META
+        """What a checkpoint holds besides arrays.
+
+        Raises:
+          ValueError, OSError: it is damaged.
+        """
+        check_record(self.folder / str(step))
+        path = self.folder / str(step) / META
         return from_dict(RunRecord, _alone(ocp.JsonCheckpointHandler()).restore(path), str(path))
 
     def arrays(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a checkpoint's arrays, by the names that `flatten` gives."""
-        stored = _state_handler().metadata(self._state(step)).tree
+        stored = state_handler().metadata(self._state(step)).tree
         return {name: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype) for name, leaf in stored.items()}
 
     def _state(self, step: int) -> epath.Path:
-        return self.folder / str(step) / _STATE
+        return self.folder / str(step) / STATE
 
     def read_state(self, step: int, abstract: Any) -> Any:
         """The arrays of a checkpoint that `abstract` has, with its shardings: it may have fewer than the whole
@@ -215,7 +251,7 @@ class Checkpoints:
                     "weights that the run was begun with"
                 )
         arguments = {name: _restore_args(leaf) for name, leaf in wanted.items()}
-        read = _alone(_state_handler()).restore(
+        read = _alone(state_handler()).restore(
             path, args=ocp.args.PyTreeRestore(wanted, arguments, partial_restore=True)
         )
         return jax.tree.unflatten(jax.tree.structure(abstract), [read[name] for name in wanted])
@@ -257,10 +293,6 @@ def flatten(state: Any) -> dict[str, Any]:
     return flat
 
 
-def _state_handler(**options) -> ocp.PyTreeCheckpointHandler:
-    return ocp.PyTreeCheckpointHandler(use_ocdbt=True, use_zarr3=True, use_compression=False, **options)
-
-
 def _alone(handler: ocp.CheckpointHandler) -> ocp.Checkpointer:
     """A reader that waits for no other process: one that fails could not tell the others."""
     options = ocp.options.MultiprocessingOptions(
@@ -273,22 +305,6 @@ def _restore_args(leaf: jax.ShapeDtypeStruct) -> ocp.RestoreArgs:
     if leaf.sharding is None:
         return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
     return ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype)
-
-
-@functools.cache
-def _quieten_orbax() -> None:
-    """Orbax logs a failure once for each of its threads, with all that led to it, asyncio those of its tasks that
-    nobody waited for, and TensorStore calls back into event loops that have ended; what is wrong is told once, by
-    us."""
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    complain = sys.unraisablehook
-
-    def hook(ignored) -> None:
-        if str(ignored.exc_value) != "Event loop is closed":
-            complain(ignored)
-
-    sys.unraisablehook = hook
 
 
 def _forget_reads() -> None:

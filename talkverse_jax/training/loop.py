@@ -42,7 +42,7 @@ from talkverse_jax.training.setup import learning_rates, network_start, phases
 from talkverse_jax.training.state import States, from_stored, start, start_abstract, stored
 from talkverse_jax.training.step import Trained, TrainingStep
 from talkverse_jax.training.watch import Watch
-from talkverse_jax.weights import manifest
+from talkverse_jax.weights import manifest, store
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None, make_video: MakeVideo | None = None) -> None:
@@ -61,6 +61,8 @@ def train(options: TrainOptions, reporter: Reporter | None = None, make_video: M
     weights = options.input.weights
     family = registry.find(registry.family_of(weights))
     configs = family.configs_from_weights(weights)
+    for notice in store.look_over(weights, options.input.verify):
+        reporter.say(notice)
     if options.export.export:
         _export(options, family, configs, options.export.export, reporter)
         return
@@ -120,12 +122,13 @@ def _export(options: TrainOptions, family: Family, configs: Any, target: str, re
       UserError: there is no such checkpoint, or its run began with other weights.
     """
     folder, weights = options.folder.checkpoints, options.input.weights
-    checkpoints = Checkpoints(folder, read_only=True)
+    checkpoints = Checkpoints(folder, read_only=True, reporter=reporter)
     steps, asked = checkpoints.steps(), options.export.export_step
     step = max(steps, default=0) if asked is None else asked
     if step not in steps:
         there = f"the checkpoints are of steps {', '.join(map(str, steps))}" if steps else "there is no checkpoint"
         raise UserError(f"{folder}: {there}; give --output_path of a run, and --export_step of these")
+    checkpoints.verify(step)
     record = checkpoints.read_record(step)
     began = TrainOptions.build(registry.settings_of(family.name), record.options, f"{folder}/{step}")
     if record.run["weights"] != fingerprint(weights, family.training.component):

@@ -17,7 +17,7 @@ from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
 from talkverse_jax.training.names import Beginning, StrategyName
 from talkverse_jax.training.video_options import VideoOptions
-from talkverse_jax.weights.asked import Asked, TrainedFile, strength_option
+from talkverse_jax.weights.asked import Asked, TrainedFile, strength_option, verify_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,7 @@ class TrainInput:
         default=(),
     )
     lora_strength: tuple[float, ...] = strength_option("input")
+    verify: bool = verify_option()
 
     def __post_init__(self):
         _ = self.trained_files  # are checked
@@ -57,6 +58,7 @@ class Tuning:
         "which part of the base model is trained; what the base model lacks is always trained",
         group="model",
         default="minimal",
+        lowers_memory=(8, "lora"),
     )
     finetune_all: bool = option("train every parameter of the transformer", group="model", default=False)
     lora_rank: int | None = option(
@@ -104,6 +106,7 @@ class Optimization:
         group="optimizer",
         metavar="B",
         default=1,
+        lowers_memory=(2, "1, with more --gradient_accumulation_steps"),
     )
     gradient_accumulation_steps: int = option("batches that make one step", group="optimizer", metavar="N", default=1)
     num_epochs: int = option("passes through the data", group="optimizer", metavar="N", default=10)
@@ -225,12 +228,14 @@ class TrainMachine:
         "number type of matrix products and of weights that are not trained; everything else is float32",
         group="machine",
         default="bfloat16",
+        lowers_memory=(5, "bfloat16"),
     )
     remat: Remat = option(
         "what the backward pass computes again instead of keeping it; full: whole blocks, for the least memory; dots: "
         "all but linear layers; none: nothing",
         group="machine",
         default="full",
+        lowers_memory=(1, "full"),
     )
     mesh: str | None = option(
         "devices along each axis, such as fsdp=4,context=2, or a file or name of configs/mesh "
@@ -238,6 +243,7 @@ class TrainMachine:
         group="machine",
         metavar="AXES",
         default=None,
+        lowers_memory=(4, "(more devices)"),
     )
     attention: KernelName = option(
         "attention kernel: splash on TPUs, cudnn on GPUs, xla anywhere; auto takes the first that can run",

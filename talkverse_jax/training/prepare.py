@@ -27,6 +27,7 @@ from talkverse_jax.pipeline.training import FamilyTraining
 from talkverse_jax.training.fingerprints import fingerprints
 from talkverse_jax.training.prepare_options import PrepareOptions
 from talkverse_jax.training.videos import open_videos
+from talkverse_jax.weights import store
 
 # Takes the place of a window where a batch is not full; no run has so many epochs.
 _NOBODY = SampleId(2**32 - 1, 0)
@@ -72,6 +73,8 @@ def prepare(options: PrepareOptions, reporter: Reporter | None = None) -> bool:
     shards.check_local(options.output.output)
     family = registry.find(registry.family_of(weights))
     training, configs = family.training, family.configs_from_weights(weights)
+    for notice in store.look_over(weights, options.input.verify):
+        reporter.say(notice)
     encoders = fingerprints(weights, training.samples.encoders)
     folder = new_folder(options.output.output)
     skipped = Skipped(folder / work.own("skipped.jsonl"), options.videos.max_skipped_share)

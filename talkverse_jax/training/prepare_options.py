@@ -9,6 +9,7 @@ from typing import Any, Literal
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import build, check_at_least, option
 from talkverse_jax.training.video_options import VideoOptions
+from talkverse_jax.weights.asked import verify_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class PrepareInput:
         default=1,
     )
     dtype: Literal["bfloat16", "float32"] = option("number type of what is stored", group="input", default="bfloat16")
+    verify: bool = verify_option()
 
     def __post_init__(self):
         check_at_least(self, windows=1)
@@ -43,7 +45,9 @@ class PrepareOutput:
 class PrepareWork:
     """How the work is divided."""
 
-    batch_size: int = option("windows that are encoded at once", group="machine", metavar="N", default=1)
+    batch_size: int = option(
+        "windows that are encoded at once", group="machine", metavar="N", default=1, lowers_memory=(1, "1")
+    )
     num_processes: int = option(
         "how many processes, here or elsewhere, share the work and the folder", group="machine", metavar="N", default=1
     )

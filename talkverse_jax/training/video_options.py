@@ -35,9 +35,14 @@ class VideoOptions:
         group="input",
         metavar="NAME",
         default="fasttalk-480",
+        lowers_memory=(6, "(smaller sizes)"),
     )
     num_frames: int = option(
-        "frames of a window that the model learns, a multiple of 4", group="input", metavar="N", default=120
+        "frames of a window that the model learns, a multiple of 4",
+        group="input",
+        metavar="N",
+        default=120,
+        lowers_memory=(7, "(fewer)"),
     )
     always_use_motion_frames: bool = option(
         "leave out videos that are too short for motion frames", group="input", default=False
@@ -54,7 +59,7 @@ class VideoOptions:
     num_workers: int = option(
         "processes that read videos; 0: threads of this process", group="machine", metavar="N", default=2
     )
-    t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False)
+    t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False, lowers_memory=(3, "true"))
 
     def __post_init__(self):
         check_at_least(self, num_workers=0, num_frames=1)

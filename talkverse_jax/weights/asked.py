@@ -1,4 +1,4 @@
-"""What a person says of trained files (LoRA and others): their options, wherever files are taken. Imports no JAX."""
+"""What a person says of weights and of trained files (LoRA and others), wherever they are taken. Imports no JAX."""
 
 import dataclasses
 import math
@@ -67,6 +67,15 @@ class Asked:
 
 
 NOTHING = Asked()
+
+
+def verify_option() -> Any:
+    """`--verify`."""
+    return option(
+        "first read all files of the weights and compare their checksums; otherwise those of what is used",
+        group="input",
+        default=False,
+    )
 
 
 def strength_option(group: str, decides: bool = False) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from talkverse_jax.core.checksums import stamped, unstamped
 from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import write_json
@@ -159,10 +160,10 @@ def _values(folder: str | Path) -> dict[str, Any]:
             f"{folder}: no {FILE}: not converted weights, or a conversion that did not finish; " + conversion(folder)
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        values = unstamped(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, AttributeError):
         values = None
-    if not isinstance(values, dict) or not {"components", "format"} <= values.keys():
+    if values is None or not {"components", "format"} <= values.keys() <= {"components", "format", "family"}:
         raise UserError(f"{path}: damaged; {conversion(folder)}")
     return values
 
@@ -189,7 +190,7 @@ def write(folder: str | Path, manifest: Manifest, family: str) -> None:
     """
     components = {name: plain(entry) for name, entry in manifest.items()}
     values = {"format": _FORMAT, "family": family, "components": components}
-    write_json(Path(folder) / FILE, values)
+    write_json(Path(folder) / FILE, stamped(values))
 
 
 def sha256(path: Path) -> str:

@@ -2,12 +2,18 @@
 
 What is written is an ordinary Orbax checkpoint (OCDBT, Zarr 3, nested dicts of arrays) that Orbax alone reads
 back. Orbax's own way of writing takes whole arrays and copies them: 9 GB for 6 GB of mapped files.
+
+Each chunk has a CRC-32C, which TensorStore compares when it reads the chunk: a sixth more of its processor time (1 GiB
+in the page cache, chunks of 512 KiB, two cores, TensorStore 0.1.86: 0.84 s instead of 0.71).
 """
 
 import asyncio
+import functools
 import gc
 import itertools
+import logging
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,7 +68,11 @@ def read(
     Args:
       leaves: by path the shape, the dtype to read into, and the sharding (None: numpy, in host memory).
       finish: called with each path and array soon after it is read; what it returns is kept instead.
+
+    Raises:
+      OSError, ValueError, LookupError: the checkpoint is damaged.
     """
+    quieten_orbax()
     path, found = Path(path).resolve(), {}
     # A group is in memory twice: a tenth of what is read, but no smaller than pays (a read starts in 0.05 s).
     parts = list(groups(leaves, min(_GROUP_BYTES, max(_GROUP_BYTES // 8, _bytes(leaves) // 10))))
@@ -70,11 +80,39 @@ def read(
         for group in parts:
             arguments = {name: _restore_args(leaf) for name, leaf in group.items()}
             restore = ocp.args.PyTreeRestore(_nest(group), _nest(arguments), partial_restore=True)
-            tree = checkpointer.restore(path, args=restore)
+            with _unwrapping():
+                tree = checkpointer.restore(path, args=restore)
             found.update({name: finish(name, _find(tree, name)) for name in group})
             del tree
             collect()
     return found
+
+
+@functools.cache
+def quieten_orbax() -> None:
+    """Orbax logs a failure once for each of its threads, with all that led to it, asyncio those of its tasks that
+    nobody waited for, and TensorStore calls back into event loops that have ended; what is wrong is told once, by
+    us."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    complain = sys.unraisablehook
+
+    def hook(ignored) -> None:
+        if str(ignored.exc_value) != "Event loop is closed":
+            complain(ignored)
+
+    sys.unraisablehook = hook
+
+
+@contextmanager
+def _unwrapping() -> Iterator[None]:
+    """What TensorStore raises: Orbax wraps it in an `Exception` with pages of text."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is Exception and error.__cause__ is not None:
+            raise error.__cause__ from None
+        raise
 
 
 @contextmanager
@@ -206,7 +244,7 @@ def _spec(value: LazyTensor, info: type_handlers.ParamInfo) -> ts.Spec:
     spec["metadata"] = {
         "shape": value.shape,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
-        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
     }
     return ts.Spec(spec)
 

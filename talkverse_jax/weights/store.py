@@ -6,13 +6,16 @@
     NAME/replaced/     tensors of the base model that the trained ones replace, by PyTorch name (likewise)
     NAME/published.json  headers of the safetensors files that it came from, where they can be written again
     NAME/files.json    all its files and their sizes
+    NAME/checksums     of all these (not of older versions)
 
-and files it needs besides (tokenizer, feature extractor). `NAME.partial` is a conversion under way, or one
-that was interrupted.
+and files it needs besides (tokenizer, feature extractor). What is read is compared with checksums: of arrays chunk by
+chunk, of all other files when the folder is asked for; `look_over` looks at every byte. `NAME.partial` is a conversion
+under way, or one that was interrupted.
 """
 
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +26,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Sharding, SingleDeviceSharding
 
-from talkverse_jax.core import tree
+from talkverse_jax.core import checksums, tree
 from talkverse_jax.core.config import from_dict
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import existing_file, write_json
+from talkverse_jax.core.paths import existing_file, sync, write_json
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.weights import lora, manifest, orbax_io
 from talkverse_jax.weights import safetensors_io as safetensors
@@ -37,7 +40,7 @@ from talkverse_jax.weights.trained import TrainedTensors, lay_over, open_all
 
 CONFIG, PARAMETERS, LORA, REPLACED = "config.json", "parameters", "lora", "replaced"
 HEADERS = "published.json"
-_FILES = "files.json"
+_FILES, _CHECKSUMS = "files.json", "checksums"
 ShardingOf = Callable[[str, tuple[int, ...]], Sharding]
 
 
@@ -55,7 +58,7 @@ def folder_of(weights_dir: str | Path, name: str) -> Path:
 
     Raises:
       UserError: there are no converted weights here, or the component is missing, half-converted, or has lost
-        a file or a part of one.
+        a file or a part of one, or one of its small files is damaged.
     """
     complete = manifest.read(weights_dir)
     folder = Path(weights_dir) / name
@@ -72,7 +75,66 @@ def folder_of(weights_dir: str | Path, name: str) -> Path:
         raise UserError(f"{error.filename}: no such file, so {name} is incomplete; {again}") from None
     except (ValueError, AttributeError):
         raise UserError(f"{folder / _FILES}: damaged; {again}") from None
+    _check(folder, again, lambda file: not _holds_chunks(file))
     return folder
+
+
+@contextmanager
+def reading(weights_dir: str | Path, name: str) -> Iterator[Path]:
+    """The folder of a complete component, for a block that reads its arrays.
+
+    Raises:
+      UserError: they are damaged, or see `folder_of`.
+    """
+    folder = folder_of(weights_dir, name)
+    try:
+        yield folder
+    except (OSError, ValueError, LookupError) as error:  # by these Orbax and TensorStore tell what is wrong
+        raise UserError(
+            f"{folder}: damaged ({_first_line(error)}); delete it and {manifest.conversion(weights_dir, name)}"
+        ) from error
+
+
+def look_over(weights_dir: str | Path, verify: bool) -> tuple[str, ...]:
+    """What a person should know of weights before they are used.
+
+    Args:
+      verify: read all their files and compare the checksums; each process a part of them.
+
+    Raises:
+      UserError: a file is damaged, or see `folder_of`.
+    """
+    unsummed = []
+    for name in manifest.read(weights_dir):
+        folder = folder_of(weights_dir, name)
+        if not (folder / _CHECKSUMS).exists():
+            unsummed.append(name)
+        elif verify:
+            _check(folder, f"delete {folder} and {manifest.conversion(weights_dir, name)}", _is_ours)
+    if not unsummed:
+        return ()
+    return (
+        f"{weights_dir}: an older version converted {', '.join(unsummed)}, without checksums; damage in their numbers "
+        "is not seen until they are converted again",
+    )
+
+
+def _check(folder: Path, remedy: str, wanted: Callable[[str], bool]) -> None:
+    if not (folder / _CHECKSUMS).exists():
+        return
+    try:
+        checksums.check(folder / _CHECKSUMS, wanted)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{_first_line(error)}, so {folder.name} is damaged; {remedy}") from None
+
+
+def _is_ours(file: str) -> bool:
+    return zlib.crc32(file.encode()) % jax.process_count() == jax.process_index()
+
+
+def _holds_chunks(file: str) -> bool:
+    """Whether a file is one of OCDBT's: what is read of these is checked as it is read."""
+    return Path(file).parent.name == "d"
 
 
 def load_config(weights_dir: str | Path, component: Component) -> Any:
@@ -140,26 +202,20 @@ def load_parameters(
     Args:
       dtype_of: the dtype of each by its path; None: as it is stored.
     """
-    folder, entry = folder_of(weights_dir, component.name), manifest.read(weights_dir)[component.name]
     if layout.mesh:
         sharding_of = layout.parameter_sharding(component.axes)
     else:
         first = SingleDeviceSharding(_first_device())
         sharding_of = lambda *_: first  # noqa: E731
-    try:
-        pairs = _pairs_by_path(folder, component, entry) if with_lora else {}
+    with reading(weights_dir, component.name) as folder:
+        pairs = _pairs_by_path(weights_dir, folder, component) if with_lora else {}
         return _read_parameters(folder / PARAMETERS, module, dtype_of, sharding_of, pairs)
-    except (OSError, ValueError, LookupError) as error:  # by these Orbax and TensorStore tell what is wrong
-        raise UserError(
-            f"{folder}: damaged ({_first_line(error)}); delete it and "
-            + manifest.conversion(weights_dir, component.name)
-        ) from error
 
 
 def stored_pairs(weights_dir: str | Path, component: Component) -> dict[str, lora.Pair]:
     """LoRA pairs that were not added to the weights (--lora_merge false), by our path of their kernel."""
-    folder, entry = folder_of(weights_dir, component.name), manifest.read(weights_dir)[component.name]
-    return _pairs_by_path(folder, component, entry)
+    with reading(weights_dir, component.name) as folder:
+        return _pairs_by_path(weights_dir, folder, component)
 
 
 def pairs_apart(weights_dir: str | Path, component: Component) -> bool:
@@ -182,9 +238,11 @@ def base_tensors(weights_dir: str | Path, component: Component) -> tree.Flat:
         )
     if not (folder / REPLACED).is_dir():
         return {}
-    stored = orbax_io.read(folder / REPLACED, orbax_io.shapes(folder / REPLACED))
+    with reading(weights_dir, component.name):
+        stored = orbax_io.read(folder / REPLACED, orbax_io.shapes(folder / REPLACED))
+        paths = orbax_io.shapes(folder / PARAMETERS)
     found = {}
-    for path in orbax_io.shapes(folder / PARAMETERS):
+    for path in paths:
         rule, names = find_rule(component.rules, path)
         for name in names:
             if name in stored:
@@ -260,8 +318,9 @@ def _read_parameters(
     return orbax_io.read(path, wanted, finish)
 
 
-def _pairs_by_path(folder: Path, component: Component, entry: manifest.Entry) -> dict[str, lora.Pair]:
+def _pairs_by_path(weights_dir: str | Path, folder: Path, component: Component) -> dict[str, lora.Pair]:
     """Pairs stored beside the weights, by our path of their kernel."""
+    entry = manifest.read(weights_dir)[component.name]
     if entry.lora is None or entry.lora.merged or not entry.lora.pairs:
         return {}
     tensors = orbax_io.read(folder / LORA, orbax_io.shapes(folder / LORA))
@@ -323,12 +382,14 @@ def commit(weights_dir: str | Path, name: str, entry: manifest.Entry, family: st
     folder, staged = Path(weights_dir) / name, _partial(weights_dir, name)
     files = {str(path.relative_to(staged)): path.stat().st_size for path in staged.rglob("*") if path.is_file()}
     write_json(staged / _FILES, files)
+    checksums.record(staged / _CHECKSUMS, filter(Path.is_file, staged.rglob("*")))
     complete = _complete(weights_dir)
     if complete.pop(name, None):
         manifest.write(weights_dir, complete, family)
     if folder.exists():
         folder.rename(_old(weights_dir, name))
     staged.rename(folder)
+    sync(Path(weights_dir))
     manifest.write(weights_dir, complete | {name: entry}, family)
     discard(weights_dir, name)
 

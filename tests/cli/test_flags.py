@@ -1,10 +1,13 @@
 """Options in several groups, from flags and a TOML file."""
 
 import dataclasses
+import importlib
 from typing import Literal
 
+import numpy as np
 import pytest
 
+from talkverse_jax.cli.command import run_command
 from talkverse_jax.cli.flags import parse, peek, read
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option
@@ -137,3 +140,37 @@ def test_a_look_at_some_flags(tmp_path):
         "weights": "w", "family": "f"
     }  # fmt: skip
     assert peek(("family", "weights"), ["--config", str(path), "--weights=v", "--family"]) == {"weights": "v"}
+
+
+@pytest.mark.parametrize(
+    "command, argv, flags",
+    [
+        (
+            "sample",
+            ["--offload_model", "true"],
+            ["t5_cpu true", "mesh (more devices)", "size_bucket (smaller sizes)", "infer_frames (fewer)"]
+            + ["vae_dtype bfloat16"],
+        ),
+        (
+            "sample",
+            ["--batch", "a.jsonl", "--batch_size", "4", "--t5_cpu", "true", "--vae_dtype", "bfloat16"],
+            ["offload_model true", "batch_size 1", "mesh (more devices)", "size_bucket (smaller sizes)"]
+            + ["infer_frames (fewer)"],
+        ),
+        (
+            "train",
+            ["--remat", "none", "--batch_size", "8", "--t5_cpu", "true", "--unfreeze_strategy", "lora"],
+            ["remat full", "batch_size 1, with more --gradient_accumulation_steps", "mesh (more devices)"]
+            + ["size_bucket (smaller sizes)", "num_frames (fewer)"],
+        ),
+    ],
+)
+def test_a_lack_of_memory_names_the_flags_of_the_command_that_lower_it(capsys, command, argv, flags):
+    def main():
+        read(importlib.import_module(f"talkverse_jax.cli.{command}").groups("talkverse"), "x", "", argv)
+        np.zeros(2**50, np.uint8)
+
+    with pytest.raises(SystemExit):
+        run_command(main)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("the cheapest first: " + "; ".join(f"--{flag}" for flag in flags))

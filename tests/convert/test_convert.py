@@ -1,5 +1,6 @@
 """A tiny checkpoint in the published layout, with random weights, through the conversion and back."""
 
+import errno
 import json
 import random
 import shutil
@@ -32,7 +33,7 @@ from talkverse_jax.families.talkverse.settings import Sources
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.weights import match, orbax_io, store
+from talkverse_jax.weights import match, orbax_io, safetensors_io, store
 from talkverse_jax.weights.torch_writer import write_torch
 from tests.published import files_in, float32_tensors
 
@@ -278,14 +279,19 @@ def test_export_of_merged_weights_is_refused(converted, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_export_that_fails_leaves_nothing(unmerged, tmp_path, capsys):
+def test_an_export_that_fails_leaves_nothing(unmerged, tmp_path, capsys, monkeypatch):
     export = ("--output", str(unmerged), "--export")
     with pytest.raises(UserError, match=r"there: cannot be made \(No such file or directory\)"):
         _run(*export, "/proc/there")
     base = tmp_path / WAN.folder
     base.mkdir()
     name = "diffusion_pytorch_model-00001-of-00003.safetensors"
-    (base / f"{name}.partial").symlink_to("/dev/full")
+
+    def full(path, *_):
+        path.write_bytes(b"begun")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(safetensors_io, "write_file", full)
     with pytest.raises(SystemExit) as stop:
         run_command(lambda: _run(*export, str(tmp_path)))
     line = capsys.readouterr().err.splitlines()[-1]
@@ -382,7 +388,7 @@ def test_half_converted_weights(checkpoint, converted, tmp_path):
         store.load_module(folder, COMPONENTS["text"])
 
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    del manifest["components"]["text"]
+    del manifest["components"]["text"], manifest["crc32"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="text: not converted; run talkverse-jax convert .* --components text"):
         store.load_module(folder, COMPONENTS["text"])
@@ -392,6 +398,9 @@ def test_half_converted_weights(checkpoint, converted, tmp_path):
 
     config = folder / "vae" / "config.json"
     config.write_text(config.read_text().replace('"dim": 8', '"dim": 9'))
+    with pytest.raises(UserError, match="vae/config.json: not as it was written, so vae is damaged; run talkverse-jax"):
+        store.load_module(folder, COMPONENTS["vae"])
+    (folder / "vae" / "checksums").unlink()  # as older versions converted
     with pytest.raises(UserError, match=r"vae: damaged \(.* by its config\); delete it and run talkverse-jax convert"):
         store.load_module(folder, COMPONENTS["vae"])
     data = next((folder / "audio" / "parameters" / "d").iterdir())

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pickle
 import resource
 import signal
@@ -16,9 +17,10 @@ from talkverse_jax.data import shards
 from talkverse_jax.data.batches import BatchOrder, SampleId, WindowShape
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.prepared import PreparedSample, SampleFormat, StoredArray
-from talkverse_jax.data.shards import ShardSource, ShardWriter
+from talkverse_jax.data.shards import ShardSource, ShardWriter, pack
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.media.bad_sample import BadSample
+from tests.disk import flipped, note_order, untold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +219,56 @@ def test_a_damaged_shard_is_bad_samples(folder, content):
     assert not shards.is_complete(folder, 2) and shards.is_complete(folder, 1)
 
 
+def _samples(folder) -> list[dict[str, bytes]]:
+    source = ShardSource(folder, FORMAT, CELL)
+    loaded = [source.load(SampleId(0, place), shape) for place, shape in enumerate(source.shapes)]
+    return [{name: array.tobytes() for name, array in sample.arrays.items()} for sample in loaded]
+
+
+@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_bit_that_is_another_one_is_told(folder, count):
+    """Of a shard file this fails where a record lies; what ArrayRecord fills up with nobody reads."""
+    samples = _samples(folder)
+
+    def told(path) -> bool:
+        if path.name.startswith("shard-") and path.suffix == ".json":
+            return not shards.is_complete(folder, int(path.stem[6:]))
+        try:
+            assert _samples(folder) == samples
+        except UserError as error:
+            return str(folder) in str(error) and "\n" not in str(error)
+        except BadSample as error:
+            return error.reason == "damaged record"
+        return False
+
+    small = [path for path in sorted(folder.iterdir()) if path.suffix != ".array_record"]
+    assert len(small) == 8 and untold(small, count, told) == []
+    for path in folder.glob("*.array_record"):
+        untold([path], count, told)  # `told` compares what is loaded
+
+
+def test_every_bit_of_a_record_is_compared(folder):
+    path = folder / "shard-00001.array_record"
+    packed = pack(prepared(MOTION, 0, 1), arrays(CELL, RECIPE, MOTION), MOTION)
+    place, source = path.read_bytes().index(packed), ShardSource(folder, FORMAT, CELL)
+    for bit in np.random.default_rng(0).integers(8 * place, 8 * (place + len(packed)), 100).tolist():
+        with flipped(path, bit), pytest.raises(BadSample, match="damaged record"):
+            source.load(SampleId(0, 2), MOTION)
+    source.load(SampleId(0, 2), MOTION)
+
+
+def test_a_shard_is_on_the_disk_before_its_list_is_and_the_list_before_it_has_its_name(tmp_path, monkeypatch):
+    shards.begin(tmp_path, FORMAT, RECIPE)
+    writer = ShardWriter(tmp_path, 0)
+    writer.add(prepared(SHORT, 0, 0), arrays(CELL, RECIPE, SHORT), SHORT)
+    order = note_order(monkeypatch)
+    writer.finish()
+    partial, shard, listing = (f"{tmp_path}/shard-00000.{end}" for end in ("partial", "array_record", "json"))
+    own = f"{listing}.{os.getpid()}.partial"
+    folder = ("sync", str(tmp_path))
+    assert order == [("sync", partial), ("name", shard), folder, ("sync", own), ("name", listing), folder]
+
+
 def test_a_missing_shard_is_one_line(folder):
     (folder / "shard-00002.array_record").unlink()
     with pytest.raises(UserError, match=r"shard-00002.array_record: no such file \(1 missing\)"):
@@ -270,6 +322,7 @@ def test_damaged_or_foreign_files_are_one_line(folder, tmp_path_factory):
         ShardSource(tmp_path_factory.mktemp("empty"), FORMAT, CELL)
     with pytest.raises(UserError, match="mount the bucket"):
         ShardSource("gs://bucket/shards", FORMAT, CELL)
+    (folder / "checksums").unlink()  # as older versions wrote it
     meta = folder / "meta.json"
     values = json.loads(meta.read_text())
     for content, message in {
@@ -309,6 +362,12 @@ def test_a_full_disk_is_one_line(tmp_path):
 
 def test_files_are_those_of_the_first_version(folder):
     """Digests of what the program wrote when it knew one family; runs on such shards are gone on with."""
+    (folder / "checksums").unlink()
+    for path in folder.glob("shard-*.json"):  # what was added since
+        values = json.loads(path.read_text())
+        del values["crc32"]
+        path.write_text(json.dumps(values, indent=1) + "\n")
+        assert shards.is_complete(folder, int(path.stem[6:]))
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in folder.iterdir()}
     assert found == {
         "index.jsonl": "ccee63d7c69a1955",

@@ -18,6 +18,7 @@ from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.training.checkpoint import Checkpoints, RunRecord, flatten
 from talkverse_jax.training.state import TrainState
+from tests.disk import flipped, note_order, untold
 from tests.processes import ROOT
 
 RUN = {"--seed": 0, "--batch_size": 4}
@@ -117,6 +118,60 @@ def test_all_damaged(tmp_path):
     (tmp_path / "1" / "meta" / "metadata").write_text("{")
     with pytest.raises(UserError, match="every checkpoint is damaged"):
         checkpoints.latest(abstract(state()), RUN)
+
+
+_UNREAD = ("commit_success.txt", "_CHECKPOINT_METADATA")  # Orbax's own notes
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_bit_that_is_another_one_is_told(tmp_path, capsys, count):
+    write(tmp_path, [1]).close()
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.name not in _UNREAD)
+    assert len(files) >= 10
+    checkpoints = Checkpoints(tmp_path, reporter=TerminalReporter())
+
+    def told(path: Path) -> bool:
+        with pytest.raises(UserError, match="every checkpoint is damaged"):
+            checkpoints.latest(abstract(state()), RUN)
+        (tmp_path / "damaged-1").rename(tmp_path / "1")
+        [line] = capsys.readouterr().err.splitlines()
+        return line.startswith(f"{tmp_path}/1: damaged ({path}: not as it was written)") or "checksums: " in line
+
+    assert untold(files, count, told) == []
+    assert checkpoints.latest(abstract(state()), RUN)[1] == record(1)
+
+
+def test_notes_that_nobody_reads_may_be_damaged(tmp_path):
+    checkpoints = write(tmp_path, [1])
+    for path in (path for path in tmp_path.rglob("*") if path.name in _UNREAD):
+        path.write_bytes(b"")
+    assert same(checkpoints.latest(abstract(state()), RUN)[0], state(1))
+
+
+def test_one_of_an_older_version_has_no_checksums_and_says_so(tmp_path, capsys):
+    checkpoints = write(tmp_path, [1])
+    for path in (tmp_path / "1").rglob("checksums*"):
+        path.unlink()
+    assert same(checkpoints.latest(abstract(state()), RUN)[0], state(1))
+    assert "1: an older version wrote it, without checksums; damage in it is not seen" in capsys.readouterr().err
+
+
+def test_a_damaged_one_is_not_exported(tmp_path):
+    checkpoints = write(tmp_path, [1])
+    with flipped(tmp_path / "1" / "meta" / "metadata", 80), pytest.raises(UserError, match="1: damaged .*; delete it"):
+        checkpoints.verify(1)
+    checkpoints.verify(1)
+
+
+def test_files_are_on_the_disk_before_the_checkpoint_has_its_name(tmp_path, monkeypatch):
+    order = note_order(monkeypatch)
+    write(tmp_path, [1]).close()
+    named = order.index(("name", str(tmp_path / "1")))
+    synced = {path.replace(".orbax-checkpoint-tmp", "") for done, path in order[:named] if done == "sync"}
+    listings = {path.with_name(f"{path.name}.partial") for path in tmp_path.rglob("checksums*")}
+    files = {path for path in tmp_path.rglob("*") if path.name not in _UNREAD} - set(tmp_path.rglob("checksums*"))
+    assert len(listings) == 3 and {str(path) for path in (files | listings) - {tmp_path / "1"}} <= synced
+    assert ("sync", str(tmp_path)) in order[named:]
 
 
 def test_another_run_is_told_by_all_that_differs(tmp_path):

@@ -58,6 +58,7 @@ class Settings:
         default="fasttalk-720",
         decides=True,
         alias="bucket",
+        lowers_memory=(5, "(smaller sizes)"),
     )
     fit: Fit = option(
         "pad: as the original does, with black bars where the size is longer than the picture; crop: as training does, "
@@ -72,6 +73,7 @@ class Settings:
         metavar="N",
         default=120,
         decides=True,
+        lowers_memory=(7, "(fewer)"),
     )
     num_clip: int | None = option(
         "clips to make (default: until the sound ends)", group="video", metavar="N", default=None, decides=True

@@ -9,8 +9,8 @@
     NAME/checksums     of all these (not of older versions)
 
 and files it needs besides (tokenizer, feature extractor). What is read is compared with checksums: of arrays chunk by
-chunk, of all other files when the folder is asked for; `look_over` looks at every byte. `NAME.partial` is a conversion
-under way, or one that was interrupted.
+chunk, of small files and those without arrays when the folder is asked for; `look_over` looks at every byte.
+`NAME.partial` is a conversion under way, or one that was interrupted.
 """
 
 import json
@@ -41,6 +41,7 @@ from talkverse_jax.weights.trained import TrainedTensors, lay_over, open_all
 CONFIG, PARAMETERS, LORA, REPLACED = "config.json", "parameters", "lora", "replaced"
 HEADERS = "published.json"
 _FILES, _CHECKSUMS = "files.json", "checksums"
+_SMALL = 1024**2  # bytes; to sum so many costs nothing
 ShardingOf = Callable[[str, tuple[int, ...]], Sharding]
 
 
@@ -75,7 +76,7 @@ def folder_of(weights_dir: str | Path, name: str) -> Path:
         raise UserError(f"{error.filename}: no such file, so {name} is incomplete; {again}") from None
     except (ValueError, AttributeError):
         raise UserError(f"{folder / _FILES}: damaged; {again}") from None
-    _check(folder, again, lambda file: not _holds_chunks(file))
+    _check(folder, again, lambda file: files.get(file, 0) < _SMALL or not _holds_chunks(file))
     return folder
 
 

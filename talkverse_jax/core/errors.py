@@ -82,6 +82,11 @@ def _lack_of_memory(error: BaseException | None) -> BaseException | None:
     return error if exhausted else _lack_of_memory(error.__cause__)
 
 
+def remedy_of(number: int | None) -> str | None:
+    """What a person can do about an `OSError` of that number; None where nobody can."""
+    return _REMEDIES.get(number or 0)
+
+
 def explain(error: BaseException) -> tuple[str, int] | None:
     """The line and the exit code with which a command ends; None where the error is the program's own."""
     if isinstance(error, UserError):

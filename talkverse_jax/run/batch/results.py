@@ -123,8 +123,9 @@ class Results:
             return self._tear(name, "is empty")
         record = self._record(name)
         if not record or "made_from" not in record:
-            remedy = another if reader else f"move {file} away to have it made again, or {another}"
-            raise UserError(f"{name}.json: missing or damaged; {remedy}")
+            if reader is not None:
+                raise UserError(f"{file}: stands where the video goes; {another}")
+            raise UserError(f"{name}.json: missing or damaged; move {file} away to have it made again, or {another}")
         remedy = another if reader else f"delete {file} to have it made again, or {another}"
         made_from = record["made_from"]
         if record.get("identity") != item.job.identity() and (other := item.job.differences(made_from)):

@@ -87,8 +87,8 @@ def write_list(folder: Path, out: Path) -> Path:
     return path
 
 
-def start(path: Path, out: Path, log: Path, limit: int | None = None, pace: float = 0.3) -> subprocess.Popen:
-    """A worker.
+def start(path: Path, out: Path, logs: Path, limit: int | None = None) -> subprocess.Popen:
+    """A worker, which says what it says to a file of its own in `logs`.
 
     Args:
       limit: bytes that a file may have: a disk that is full, as far as the worker can tell.
@@ -97,8 +97,8 @@ def start(path: Path, out: Path, log: Path, limit: int | None = None, pace: floa
     def lower() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
-    command = [*_COMMAND, str(path), str(out), "10", str(pace)]
-    with log.open("a") as said:
+    command = [*_COMMAND, str(path), str(out), "10", "0.3"]
+    with (logs / f"{len(os.listdir(logs))}.txt").open("w") as said:
         return subprocess.Popen(command, cwd=ROOT, stderr=said, stdout=said, preexec_fn=lower if limit else None)
 
 
@@ -117,26 +117,25 @@ def wait_for(out: Path, count: int) -> None:
 def test_forty_videos_come_of_a_list_with_twenty_broken_items(tmp_path):
     """Two workers; one is killed, one sleeps until the other has taken its lease, and files may not be written."""
     calm, out, logs = tmp_path / "calm", tmp_path / "out", tmp_path / "said"
+    logs.mkdir()
     path = write_list(tmp_path, out)
     before = sorted(os.listdir(out))
-    (tmp_path / "calm.json").write_text(json.dumps([json.loads(line) for line in path.read_text().splitlines()
-                                                    if '"good-' in line]))  # fmt: skip
-    assert make(DrawnPipeline(), str(tmp_path / "calm.json"), str(calm), Said()) == 0
+    good = [line for line in path.read_text().splitlines() if '"good-' in line]
+    (tmp_path / "calm.jsonl").write_text("\n".join(good))
+    assert make(DrawnPipeline(), str(tmp_path / "calm.jsonl"), str(calm), Said()) == 0
     assert len(videos(calm)) == GOOD
 
-    full = start(path, out, logs, limit=3000)
-    assert full.wait() == 2
-    assert "File too large; raise the limit of a file's length" in logs.read_text() and not videos(out)
+    assert start(path, out, logs, limit=5000).wait() == 2
+    assert "File too large; raise the limit of a file's length" in (logs / "0.txt").read_text()
+    assert not videos(out)
 
     killed, sleeper = start(path, out, logs), start(path, out, logs)
     wait_for(out, 6)
     killed.kill()
     killed.wait()
     sleeper.send_signal(signal.SIGSTOP)
-    full = start(path, out, logs, limit=3000)
-    assert full.wait() == 2
-    other = start(path, out, logs)
-    assert other.wait() == 1
+    assert start(path, out, logs, limit=5000).wait() == 2
+    assert start(path, out, logs).wait() == 1
     assert videos(out) == videos(calm)
     sleeper.send_signal(signal.SIGCONT)
     assert sleeper.wait() == 1
@@ -146,7 +145,7 @@ def test_forty_videos_come_of_a_list_with_twenty_broken_items(tmp_path):
     failed = [line for line in lines if line["state"] == "failed"]
     assert len(lines) == 60 and len(failed) == 20 and sum(line["state"] == "done" for line in lines) == GOOD
     assert len({line["error"] for line in failed}) == 20 and all("\n" not in line["error"] for line in failed)
-    said = logs.read_text()
+    said = "".join(log.read_text() for log in sorted(logs.iterdir()))
     assert "Traceback" not in said and "Error:" not in said.replace("error:", "")
     logged = {Path(line["log"]).name for line in failed if "log" in line}
     names = [f"good-{n}.{kind}" for n in range(GOOD) for kind in ("mp4", "json")]

@@ -54,6 +54,11 @@ def brief(value: Any) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
+def remedy_of(number: int | None) -> str | None:
+    """What a person can do about an `OSError` of that number; None where nobody can."""
+    return _REMEDIES.get(number or 0)
+
+
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """An `OSError` in the block gets the file's name: that of a full disk, raised in a write, has none."""

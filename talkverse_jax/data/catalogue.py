@@ -148,8 +148,9 @@ def describe_notes(catalogue: Catalogue) -> list[str]:
 def _verdict(row: Row, rules: VideoRules) -> VideoEntry | Skip:
     try:
         return _look(row, rules)
-    except BadSample as fault:
-        return Skip(row.video_path or row.where, fault.reason, fault.detail)
+    except Exception as error:  # whatever one video holds, the others are looked at
+        fault = BadSample.of(error)
+        return Skip(row.video_path or row.where, fault.reason, fault.detail, trace=fault.trace)
 
 
 def _look(row: Row, rules: VideoRules) -> VideoEntry:

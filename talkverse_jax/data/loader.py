@@ -123,6 +123,7 @@ class _Fault(NamedTuple):
 
     reason: str
     detail: str
+    trace: str
 
 
 def _or_blank(read: Any, source: SampleSource, id: SampleId, shape: WindowShape, skipped: Skipped) -> Any:
@@ -146,8 +147,9 @@ class _Read:
         batch = self.plan[place]
         try:
             return self.source.load(batch.samples[self.rows[row]], batch.shape)
-        except BadSample as fault:
-            return _Fault(fault.reason, fault.detail)
+        except Exception as error:  # whatever one sample holds, the epoch goes on
+            fault = BadSample.of(error)
+            return _Fault(fault.reason, fault.detail, fault.trace)
 
 
 def _samples(source: SampleSource, plan: Numbered, first: int, rows: Sequence[int], workers: int, threads: int) -> Any:

@@ -18,6 +18,7 @@ class Skip:
     Attributes:
       name: of the video, as the metadata has it.
       epoch, sample: -1 for a row of the metadata that is left out for good.
+      trace: of an error that nobody foresaw; the line has none where it is "".
     """
 
     name: str
@@ -25,6 +26,7 @@ class Skip:
     detail: str = ""
     epoch: int = -1
     sample: int = -1
+    trace: str = ""
 
 
 class Skipped:
@@ -72,12 +74,12 @@ class Skipped:
         """
         self.seen += 1
         self._in_run += 1
-        self._add(Skip(name, fault.reason, fault.detail, id.epoch, id.sample))
+        self._add(Skip(name, fault.reason, fault.detail, id.epoch, id.sample, fault.trace))
         self._check(self._in_run, self.seen, self.counts, "samples")
 
     def _add(self, skip: Skip) -> None:
         self.counts[skip.reason] += 1
-        line = json.dumps(vars(skip))
+        line = json.dumps({name: value for name, value in vars(skip).items() if name != "trace" or value})
         if self.path and line not in self._listed:
             self._listed.add(line)
             with naming(self.path):

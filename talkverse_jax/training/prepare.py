@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from talkverse_jax.core.errors import out_of_memory
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data import shards
@@ -141,7 +142,7 @@ def _make(
             writer = shards.ShardWriter(folder, shard.number)
             arrays = training.samples.arrays(configs, recipe, shard.shape)
             for ids in shard.batches(size):
-                for sample in unstack(encoder.encode(next(read).samples)):
+                for sample in _encoded(encoder, source, next(read).samples, shard.shape, skipped):
                     if _finite(sample):
                         writer.add(sample, arrays, shard.shape)
                     else:
@@ -149,6 +150,29 @@ def _make(
                 bar.note(f"skipped={sum(skipped.counts.values())}")
                 bar.update(len(ids) - ids.count(_NOBODY))
             writer.finish()
+
+
+def _encoded(
+    encoder: Any, source: RawSource, samples: Any, shape: WindowShape, skipped: Skipped
+) -> list[PreparedSample]:
+    """The samples of a batch; where it cannot be encoded each is tried alone, and the bad one skipped."""
+    try:
+        return unstack(encoder.encode(samples))
+    except Exception as error:
+        if out_of_memory(error) or isinstance(error, OSError):
+            raise
+    rows = [RawSample(*row) for row in zip(*samples)]
+    ids = [SampleId(*map(int, row.id)) for row in rows]
+    made = []
+    for place in np.flatnonzero(samples.weight):
+        alone = [row if number == place else source.blank(ids[number], shape) for number, row in enumerate(rows)]
+        try:
+            made += unstack(encoder.encode(source.stack(alone)))
+        except Exception as error:
+            if out_of_memory(error) or isinstance(error, OSError):
+                raise
+            skipped.skip(source.name(ids[place].sample), BadSample.of(error), ids[place])
+    return made
 
 
 def _finite(sample: PreparedSample) -> bool:

@@ -61,6 +61,23 @@ def test_masks_are_asked_for_only_where_they_are_needed(rows):
     assert [entry.masks for entry in detected.entries if entry.name == "unmarked"] == [""]
 
 
+def test_whatever_one_video_raises_the_others_are_looked_at(rows, monkeypatch, tmp_path):
+    look = catalogue._look
+
+    def fails(row, rules):
+        if "clip1" in row.video_path:
+            raise KeyError("x://")
+        return look(row, rules)
+
+    monkeypatch.setattr(catalogue, "_look", fails)
+    cache = tmp_path / "catalogue.jsonl"
+    for _ in range(2):  # again: from the cache
+        made = make_catalogue(rows[:3], VideoRules("tiny-128", LENGTHS), cache)
+        assert [entry.name for entry in made.entries] == ["clip0", "clip2"]
+        [skip] = made.rejected
+        assert (skip.reason, skip.detail) == ("KeyError", "'x://'") and "in fails" in skip.trace
+
+
 def test_always_motion(rows):
     made = make_catalogue(
         rows[:3], VideoRules("tiny-128", Lengths(16, 9, always_motion=True, strides=VAEConfig.wan22().strides))

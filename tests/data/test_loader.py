@@ -206,10 +206,27 @@ def test_workers_that_keep_dying_stop_the_reading(monkeypatch):
     assert 1 <= len(said) <= 2
 
 
-def test_faults_of_the_program_are_not_hidden():
-    class Wrong(Numbers):
-        def load(self, id, shape):
-            raise RuntimeError("a mistake")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_whatever_a_sample_raises_is_one_sample(tmp_path, workers):
+    plan, skipped = BatchOrder(SHAPES, 4, seed=0), Skipped(tmp_path / "skipped.jsonl")
+    weights = [
+        float(weight)
+        for _, samples in islice(batches(Wrong({3}), plan, skipped, workers=workers), 10)
+        for weight in samples.weight
+    ]
+    assert sorted(weights) == [0.0] + [1.0] * 39 and skipped.counts == {"IndexError": 1}
+    [line] = map(json.loads, skipped.path.read_text().splitlines())
+    assert line["detail"] == "a mistake" and "Traceback" in line["trace"]
 
-    with pytest.raises(RuntimeError, match="a mistake"):
-        next(batches(Wrong(), BatchOrder(SHAPES, 4, seed=0), Skipped(None)))
+
+def test_faults_of_the_program_stop_the_reading_with_their_name():
+    with pytest.raises(UserError, match=r"\(IndexError: \d+\)"):
+        for _ in batches(Wrong(set(range(40))), BatchOrder(SHAPES, 4, seed=0), Skipped(None)):
+            pass
+
+
+class Wrong(Numbers):
+    def load(self, id, shape):
+        if id.sample in self.bad:
+            raise IndexError("a mistake")
+        return super().load(id, shape)

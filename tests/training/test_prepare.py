@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,16 +19,17 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.batches import SampleId, WindowShape
 from talkverse_jax.data.catalogue import VideoRules, make_catalogue
 from talkverse_jax.data.metadata import read_metadata
-from talkverse_jax.data.prepared import unstack
+from talkverse_jax.data.prepared import PreparedBatch, unstack
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.data.shards import ShardSource
+from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.families.talkverse import settings
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.sample_encoder import WindowEncoder
 from talkverse_jax.families.talkverse.training import TRAINING, to_batch
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.training.prepare import divide, prepare
+from talkverse_jax.training.prepare import _encoded, divide, prepare
 from talkverse_jax.training.prepare_options import PrepareOptions, prepare_groups
 from tests.videos import write_csv, write_dataset
 
@@ -189,6 +191,35 @@ def test_what_cannot_be_read_is_left_out_and_listed(tiny_weights, tmp_path):
     lines = [json.loads(line) for line in (output / "skipped.jsonl").read_text().splitlines()]
     assert {os.path.basename(line["name"]) for line in lines} == {"clip1.mp4", "clip2.mp4"}
     assert {line["reason"] for line in lines if "clip2" in line["name"]} == {"no mask file"}
+
+
+def test_what_cannot_be_encoded_is_one_sample(tmp_path):
+    """Of a batch of three, one; and out of memory is no sample's fault."""
+    shape, skipped = WindowShape(128, 128, "short"), Skipped(tmp_path / "skipped.jsonl")
+    entries = [SimpleNamespace(name=name, video=f"{name}.mp4") for name in ("a", "bad", "c")]
+    source = RawSource(entries, 0, LENGTHS)
+    samples = source.stack(
+        [
+            source.blank(SampleId(0, n), shape)._replace(caption=entry.name, weight=1.0)
+            for n, entry in enumerate(entries)
+        ]
+    )
+
+    class Encoder:
+        fault: Exception = RuntimeError("a mistake")
+
+        def encode(self, samples):
+            if "bad" in samples.caption:
+                raise self.fault
+            return PreparedBatch({"text": np.ones((3, 1))}, samples.id, samples.name, samples.weight)
+
+    made = _encoded(Encoder(), source, samples, shape, skipped)
+    assert [(sample.name, sample.id) for sample in made] == [("a", SampleId(0, 0)), ("c", SampleId(0, 2))]
+    [line] = map(json.loads, skipped.path.read_text().splitlines())
+    assert (line["name"], line["reason"], line["sample"]) == ("bad.mp4", "RuntimeError", 1) and "Trace" in line["trace"]
+    Encoder.fault = MemoryError()
+    with pytest.raises(MemoryError):
+        _encoded(Encoder(), source, samples, shape, skipped)
 
 
 def test_the_program_of_the_guide_makes_a_csv(data, tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ from talkverse_jax.core.text import lines, read_text
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.run.batch.names import check_id
 
-_NO_NAME = re.compile(r"^\.|[/\\\x00-\x1f\ud800-\udfff]")
 _WINDOWS = re.compile(r"[A-Za-z]:(\\|/(?!/))|\\\\")  # what a path begins with from a drive, or another machine
-_LONGEST_NAME = 200  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +27,13 @@ class Item:
       id: the name of its files.
       job: None where its values cannot be used.
       error: why not.
+      trace: where nobody foresaw that.
     """
 
     id: str
     job: Job | None
     error: str | None = None
+    trace: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +55,10 @@ def read_list(path: str, base: Base) -> list[Item]:
 
     An item names its files, and whatever it wants otherwise than `base` has it, by the names of the flags; `id` names
     its videos, by default its place in the list. Paths are relative to the list. One that asks for no seed has
-    one of its id. A bad item comes with its error.
+    one of its id. A bad item comes with its error, and so does a line that is no JSON.
 
     Raises:
-      UserError: no such file, no text, no JSON, or two items of one id.
+      UserError: no such file, no text, no JSON in it, or two items of one id.
     """
     rows = _rows(path)
     width = len(str(len(rows) - 1))
@@ -72,25 +74,48 @@ def read_list(path: str, base: Base) -> list[Item]:
 
 
 def _rows(path: str) -> list[Any]:
+    """The values of the list; a `UserError` in place of a line that cannot be read."""
     text = read_text(path, "a list of videos (JSON, or JSON lines)")
-    if text.lstrip().startswith("["):
-        return strict_json.loads(text, path)
-    return [strict_json.loads(line, path, number) for number, line in enumerate(lines(text), 1) if line.strip()]
+    whole = _row(text, path) if text.lstrip().startswith("[") else None
+    if isinstance(whole, list):
+        return whole
+    rows = [_row(line, path, number) for number, line in enumerate(lines(text), 1) if line.strip()]
+    objects = sum(isinstance(row, dict) for row in rows)
+    if whole is not None and (text.rstrip().endswith("]") or 2 * objects < len(rows)):
+        raise whole  # a list with an error in it; otherwise lines, the first of which is a bad item
+    if rows and not objects and all(isinstance(row, UserError) for row in rows):
+        raise rows[0]  # not one item: another kind of file
+    return rows
+
+
+def _row(text: str, path: str, number: int | None = None) -> Any:
+    try:
+        return strict_json.loads(text, path, number)
+    except UserError as error:
+        return error
 
 
 def _item(row: Any, number: str, path: str, base: Base) -> Item:
+    """Whatever is wrong with a row stays in its item."""
+    if isinstance(row, UserError):
+        return Item(f"#{number}", None, str(row))
     if not isinstance(row, dict):
         return Item(f"#{number}", None, f"{brief(row)}: not an object; give image, audio and prompt by their names")
+    name = f"#{number}"
+    try:
+        name = check_id(number if row.get("id") is None else row["id"])
+        return _made(row, name, path, base)
+    except UserError as error:
+        return Item(name, None, str(error))
+    except Exception as error:
+        return Item(name, None, f"{type(error).__name__}: {error}".partition("\n")[0], traceback.format_exc())
+
+
+def _made(row: dict[str, Any], name: str, path: str, base: Base) -> Item:
     module = registry.settings_of(base.family)
     groups = {"files": module.Files, "settings": module.Settings}
     aliases = {each.alias: each.name for each in options.describe(groups) if each.alias}
-    values: dict[str, Any] = {aliases.get(name) or name: value for name, value in row.items()}
-    given = values.pop("id", None)
-    name = number if given is None else str(given)
-    plain = given is None or isinstance(given, (str, int, float))
-    if not plain or _NO_NAME.search(name) or not 0 < len(name.encode("utf-8", "replace")) <= _LONGEST_NAME:
-        error = f"id {brief(given)}: no name for files; leave out / and a dot in front, or shorten it"
-        return Item(f"#{number}", None, error)
+    values: dict[str, Any] = {aliases.get(key) or key: value for key, value in row.items() if key != "id"}
     paths = {field.name for field in dataclasses.fields(module.Files) if field.metadata["metavar"] == "FILE"}
     try:
         if twice := [alias for alias, flag in aliases.items() if alias in row and flag in row]:

@@ -1,17 +1,22 @@
 """Leases of workers that die, freeze or leave, on a disk and in a bucket."""
 
+import errno
 import json
 import os
+import stat
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import fsspec
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.run.batch.leases import Leases
+from talkverse_jax.run.batch.leases import Leases, Tries
 from talkverse_jax.run.batch.store import open_store
 
 
@@ -30,12 +35,54 @@ def test_a_store(store, tmp_path):
     assert store.read("a") == b"3" and store.read("none") is None
     assert store.names("work") == ["b"] and store.names("none") == [] and "a" in store.names()
     file = store.scratch("me") / "x.mp4"
+    for data, instead, placed in ((b"video", False, True), (b"other", False, False), (b"third", True, True)):
+        file.write_bytes(data)
+        assert store.publish(file, "x.mp4", instead) == placed and not file.exists()
+        assert store.read("x.mp4") == (data if placed else b"video")
+    assert store.size("x.mp4") == 5 and store.size("none") is None and store.knows_case()
+    store.write("logs/a", b"")
+    for name in ("logs/a", "logs/a", "work", "work"):
+        store.remove(name)
+    assert store.names("work") == store.names("logs") == []
+
+
+def test_what_is_written_to_a_disk_is_synced_before_it_has_its_name(tmp_path, monkeypatch):
+    store, done = open_store(str(tmp_path)), []
+
+    def noting(call, real):
+        def noted(*args):
+            done.append("folder" if call == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode) else call)
+            return real(*args)
+
+        return noted
+
+    for call in ("fsync", "replace", "link"):
+        monkeypatch.setattr(os, call, noting(call, getattr(os, call)))
+    file = store.scratch("me") / "x.mp4"
     file.write_bytes(b"video")
-    store.publish(file, "x.mp4")
-    assert store.read("x.mp4") == b"video" and not file.exists()
-    store.remove("work")
-    store.remove("work")
-    assert store.names("work") == []
+    for act in (
+        lambda: store.write("a", b"1"),
+        lambda: store.create("b", b"1"),
+        lambda: store.publish(file, "x.mp4"),
+    ):
+        act()
+        assert done in (["fsync", "replace", "folder"], ["fsync", "link", "folder"])
+        done.clear()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a", "b", "x.mp4"]
+
+
+def test_the_others_may_remove_the_folder_that_is_written_to(tmp_path, monkeypatch):
+    """The last worker does, while another writes."""
+    store, replace, removed = open_store(str(tmp_path)), os.replace, []
+
+    def late(source, target):
+        if not removed:
+            removed.append(store.remove(store.work))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    store.write("results", b"1")
+    assert removed and store.read("results") == b"1"
 
 
 def test_of_many_one_gets_it(store):
@@ -57,25 +104,88 @@ def test_a_living_worker_keeps_it_and_a_silent_one_loses_it(store):
             assert other.take("a", other.latest()["a"]) is None
             time.sleep(0.1)
         assert not lease.lost
-    assert other.take("a", 0) is None  # its process is there, and it was seen a moment ago
-    time.sleep(1.5 * timeout)
-    taken = other.take("a", 0)
-    assert taken.attempt == 1
-    with living_again(living):
+        with frozen(living):
+            assert other.take("a", 0) is None  # its process is there, and it was seen a moment ago
+            time.sleep(1.5 * timeout)
+            taken = other.take("a", 0)
+            assert taken.attempt == 1 and taken.before.deaths == 1
+        assert not living.keeps(lease)  # it thaws and sees that it was given up
         time.sleep(timeout)
-        assert lease.lost  # it thaws and sees that it was given up
+        assert lease.lost
+    assert other.take("a", 1) is None  # what is lost is not given back
 
 
-def living_again(leases: Leases) -> Leases:
+@contextmanager
+def frozen(leases: Leases):
+    """As a process that was sent SIGSTOP."""
+    leases._stop.set()
+    leases._thread.join()
+    yield
     leases._stop.clear()
-    return leases
+    leases._thread = threading.Thread(target=leases._show_life, daemon=True)
+    leases._thread.start()
+
+
+def test_what_ends_in_order_is_given_back_at_once_and_counts_for_nothing(store):
+    with Leases(store, "work", 3600.0) as first:
+        assert first.take("a", None)
+    with Leases(store, "work", 3600.0) as second:
+        lease = second.take("a", 0)
+        assert lease.attempt == 1 and lease.before == Tries()
+        second.give_back(lease, "memory")
+    assert Leases(store, "work", 3600.0).take("a", 1).before == Tries(memory=1)
+
+
+def test_a_lease_tells_whose_files_were_being_read(store):
+    gone = {"host": "elsewhere", "pid": 1, "started": "1"}
+    for attempt, reading in enumerate(["x", "", "x", "y"]):
+        store.create(f"work/a.{attempt}", json.dumps(gone | {"reading": reading}).encode())
+    store.create("work/a.4", b"\0\0")  # damaged, by a power cut
+    store.create("work/a.5", json.dumps(gone).encode())  # an older version's
+    leases = Leases(store, "work", 0.0)
+    lease = leases.take("a", 5)
+    assert lease.before == Tries(deaths=6, reading=Counter(x=2, y=1))
+    leases.read(lease, "z")
+    assert json.loads(store.read("work/a.6"))["reading"] == "z"
+
+
+def test_a_worker_that_cannot_show_its_life_says_so_tries_again_and_gives_up(store, monkeypatch):
+    said, write, full = [], store.write, [True]
+
+    def fails(name, data):
+        if full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(name, data)
+
+    with Leases(store, "work", 0.5, say=said.append) as leases:
+        lease = leases.take("a", None)
+        monkeypatch.setattr(store, "write", fails)
+        time.sleep(0.35)
+        full[0] = False
+        time.sleep(0.3)
+        assert not lease.lost and leases._thread.is_alive()
+        assert said == [
+            "cannot show the other workers that this one lives ([Errno 28] No space left on device); tries again"
+        ]
+        full[0] = True
+        time.sleep(0.9)
+        assert lease.lost and len(said) == 2
+
+
+def test_a_sleeper_does_not_bring_back_what_was_removed(store):
+    """A worker that wakes when the list is done."""
+    with Leases(store, "work", 0.5) as leases:
+        lease = leases.take("a", None)
+        store.remove("work")
+        time.sleep(0.3)
+        assert lease.lost and store.names("work") == []
 
 
 def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path):
     program = """
 import os, sys
 from talkverse_jax.run.batch.store import open_store
-from talkverse_jax.run.batch.leases import Leases
+from talkverse_jax.run.batch.leases import Leases, Tries
 assert Leases(open_store(sys.argv[1]), "work", 3600.0).take("a", None)
 os._exit(9)
 """

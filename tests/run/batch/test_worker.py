@@ -257,7 +257,7 @@ def test_what_was_made_otherwise_is_not_taken_for_done(flags, tmp_path, capsys):
     path.write_text(first + "\n" + second)
     (flags["output_dir"] / "video-1.json").write_text("{")
     assert run(flags) == 1
-    assert "video-1.json: missing or damaged; delete video-1.mp4" in results(flags)["video-1"]["error"]
+    assert "video-1.json: missing or damaged; move video-1.mp4 away" in results(flags)["video-1"]["error"]
     weights = tmp_path / "weights"
     shutil.copytree(flags["weights"], weights)
     manifest = weights / "manifest.json"
@@ -316,7 +316,7 @@ def test_a_folder_without_a_list(flags, tmp_path, capsys):
     [
         (b"[", "line 1, column 2: not JSON"),
         ("{}\né".encode("latin-1"), "line 2: byte 0xe9 is not UTF-8"),
-        (b'{"id": "a"}\n\nword', "line 3, column 1: not JSON"),
+        (b"word\n\nword", "line 1, column 1: not JSON"),
         (b"[]", "no items"),
         (b'[{"id": "a"}, {"id": "a"}]', "two items"),
     ],

@@ -33,6 +33,7 @@ Reader = Callable[..., Generator[Any, Any, None]]
 _LONGEST = 1 << 20  # bytes of what is said beside arrays
 _TYPES = ("uint8", "float32")
 _OPEN_FILES = 64
+_START = 120.0  # seconds for a child to begin, on a busy machine
 # Libraries whose threads would each take address space of their own, which is what is limited.
 _FEW_THREADS = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -66,14 +67,12 @@ def _from_child(reader: Reader, path: str, walls: Walls, *args: Any) -> Generato
     )
     assert process.stdin and process.stdout
     try:
-        said, answer = _Replies(process, path, walls.child), (reader, path, walls, args)
+        said, answer = _Replies(process, path, walls.child), None
+        _ask(process, said, (reader, path, walls, args))
+        said.next(_START)  # it has read what to do, and limits itself
         while True:
-            try:
-                pickle.dump(answer, process.stdin)
-                process.stdin.flush()
-            except BrokenPipeError:
-                raise said.death() from None
-            kind, value = said.next()
+            _ask(process, said, answer)
+            kind, value = said.next(walls.child.seconds)
             if kind == "error":
                 raise UserError(value)
             if kind == "end":
@@ -87,20 +86,29 @@ def _from_child(reader: Reader, path: str, walls: Walls, *args: Any) -> Generato
             process.stdin.close()
 
 
+def _ask(process: subprocess.Popen, said: "_Replies", value: Any) -> None:
+    assert process.stdin
+    try:
+        pickle.dump(value, process.stdin)
+        process.stdin.flush()
+    except BrokenPipeError:
+        raise said.death() from None
+
+
 class _Replies:
-    """What a child says, each time within the limit of time."""
+    """What a child says."""
 
     def __init__(self, process: subprocess.Popen, path: str, limits: Child):
         self._process, self._path, self._limits = process, path, limits
         self._deadline = 0.0
 
-    def next(self) -> tuple[str, Any]:
+    def next(self, seconds: float) -> tuple[str, Any]:
         """Kind and value.
 
         Raises:
-          UserError: the child said nothing in time, died, or says what no reader says.
+          UserError: the child said nothing in so many seconds, died, or says what no reader says.
         """
-        self._deadline = time.monotonic() + self._limits.seconds
+        self._deadline = time.monotonic() + seconds
         length = int.from_bytes(self._bytes(4), "little")
         if length > _LONGEST:
             raise self._failed("says too much")
@@ -151,11 +159,11 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints
     reader, path, walls, args = pickle.load(asked)
     _limit(walls.child)
+    _send(said, "ready", None)
     try:
-        pieces, answer = reader(path, walls, *args), None
+        pieces = reader(path, walls, *args)
         while True:
-            _say(said, pieces.send(answer))
-            answer = pickle.load(asked)
+            _say(said, pieces.send(pickle.load(asked)))
     except StopIteration:
         _send(said, "end", None)
     except EOFError:  # nobody asks any more
@@ -173,7 +181,8 @@ def _limit(limits: Child) -> None:
     with open("/proc/self/statm", encoding="ascii") as file:
         own = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (own + limits.memory, own + limits.memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limits.seconds), math.ceil(limits.seconds) + 5))
+    until = math.ceil(time.process_time() + limits.seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (until, until + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))

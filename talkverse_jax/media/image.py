@@ -4,7 +4,7 @@ import io
 import struct
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,7 +91,8 @@ F = TypeVar("F", Framing, None)
 def _framed(
     path: str | Path, frame: Callable[[int, int], F], say: Callable[[str], Any], walls: Walls
 ) -> tuple[UInt8[np.ndarray, "H W 3"], F]:
-    with reading(_picture, str(path), walls) as pieces, for_pixels(next(pieces)):
+    # Closed first: what the reader holds must not outlive its share of the memory.
+    with reading(_picture, str(path), walls) as pieces, for_pixels(next(pieces)), closing(pieces):
         framing = frame(*next(pieces))
         picture = pieces.send(framing)
         for note in next(pieces):

@@ -66,14 +66,14 @@ _MARKS = (
     Mark("a picture (JPEG)", rb"\xff\xd8\xff"),
     Mark("a picture (GIF)", rb"GIF8"),
     Mark("a picture (WebP)", rb"RIFF.{4}WEBP"),
-    Mark("a picture (TIFF)", rb"II\*\0|MM\0\*"),
+    Mark("a picture (TIFF)", rb"II\*\x00|MM\x00\*"),
     Mark("a playlist", rb"ffconcat|\s*#EXTM3U|\s*\[playlist\]"),
     Mark("a session description", rb"v=0\r?\n"),
     Mark("a page or a drawing (XML)", rb"(?:\xef\xbb\xbf)?\s*<[?!a-zA-Z]"),
     Mark("PostScript", rb"%!PS|\xc5\xd0\xd3\xc6"),
     Mark("a PDF", rb"%PDF"),
-    Mark("a drawing (WMF, EMF)", rb"\xd7\xcd\xc6\x9a|\1\0\0\0.{36} EMF"),
-    Mark("an archive", rb"PK\3\4|\x1f\x8b|Rar!|7z\xbc\xaf|BZh|\xfd7zXZ"),
+    Mark("a drawing (WMF, EMF)", rb"\xd7\xcd\xc6\x9a|\x01\x00\x00\x00.{36} EMF"),
+    Mark("an archive", rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf|BZh|\xfd7zXZ"),
 )
 _MARKS_AT_ONCE = re.compile(b"|".join(b"(%s)" % mark.start for mark in _MARKS), re.DOTALL)
 

@@ -45,8 +45,9 @@ def same_file(one: str | Path, other: str | Path) -> bool:
 def open_media(
     path: str | Path, what: str, walls: Walls = LOCAL, readers: frozenset[str] | None = None
 ) -> Iterator[InputContainer]:
-    """Open a sound or video file for reading, and no other file that it may name; FFmpeg's errors, in the body too,
-    become a `UserError`.
+    """Open a sound or video file for reading; FFmpeg's errors, in the body too, become a `UserError`.
+
+    FFmpeg is given the open file, and may open nothing by itself, whatever the file names.
 
     Args:
       walls: what is let in. Frames of more pixels are not decoded.
@@ -58,8 +59,8 @@ def open_media(
     try:
         with _handed_over(path, what) as file:
             reader = _reader(file, path, what, walls, walls.kinds.media if readers is None else readers)
-            reader["options"] = {"max_pixels": str(walls.max_pixels), "protocol_whitelist": "file"} | reader["options"]
-            with av.open(file, io_open=_no_other, **reader, **_ANY_TAGS) as container:
+            reader["options"] = {"max_pixels": _decoded(walls), "protocol_whitelist": "none"} | reader["options"]
+            with av.open(file, **reader, **_ANY_TAGS) as container:
                 _limit(container, path, walls)
                 yield container
     except PermissionError as error:
@@ -98,9 +99,9 @@ def _reader(file: Any, path: str | Path, what: str, walls: Walls, allowed: froze
     return {"format": mark.reader, "options": {}}
 
 
-def _no_other(name: str, flags: int, options: dict[str, str]) -> Any:
-    """What FFmpeg is told when a file names another one that is to be read."""
-    raise PermissionError(errno.EPERM, "names another file, which is not opened")
+def _decoded(walls: Walls) -> str:
+    """Most pixels for FFmpeg's decoders, which count rows rounded up to 64 pixels."""
+    return str(walls.max_pixels * 5 // 4 + (1 << 16))
 
 
 def _limit(container: InputContainer, path: str | Path, walls: Walls) -> None:
@@ -116,7 +117,7 @@ def _limit(container: InputContainer, path: str | Path, walls: Walls) -> None:
             walls.check_pixels(path, context.width, context.height, "video")
         elif isinstance(context, av.AudioCodecContext) and context.sample_rate:
             walls.check_sound(path, context.sample_rate, context.layout.nb_channels)
-        context.options = {"max_pixels": str(walls.max_pixels), "max_samples": str(_MOST_VALUES)}
+        context.options = {"max_pixels": _decoded(walls), "max_samples": str(_MOST_VALUES)}
 
 
 def packets(container: InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:

@@ -17,8 +17,9 @@ from talkverse_jax.media.child import reading
 from talkverse_jax.media.fit import bring
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.image import check_sides
+from talkverse_jax.media.media import open_media
 from talkverse_jax.media.memory import for_pixels
-from talkverse_jax.media.video_reader import open_video
+from talkverse_jax.media.video_reader import Video
 from talkverse_jax.media.walls import LOCAL, Walls
 
 VideoEnd = Literal["hold", "loop"]
@@ -76,7 +77,7 @@ class SourceVideo:
 
 def _probe(path: str, walls: Walls) -> Generator[tuple, None, None]:
     """Yields start, frames, height, width, notes and whether there is sound."""
-    with _errors(path), open_video(path, False, walls) as video:
+    with _opened(path, walls) as video:
         probe = video.probe()
         yield probe.start, max(1, probe.frames), probe.height, probe.width, probe.notes, video.has_sound
 
@@ -85,15 +86,16 @@ def _pictures(
     path: str, walls: Walls, stretches: list[np.ndarray], size: tuple[int, int], fit: Fit
 ) -> Generator[UInt8[np.ndarray, "n H W 3"], None, None]:
     """Yields the pictures of each stretch of ascending times, in seconds of the video's clock."""
-    with _errors(path), open_video(path, False, walls) as video:
+    with _opened(path, walls) as video:
         for times in stretches:
             yield video.pictures(times, size, partial(bring, fit=fit))
 
 
 @contextmanager
-def _errors(path: str) -> Iterator[None]:
+def _opened(path: str, walls: Walls) -> Iterator[Video]:
     try:
-        yield
+        with open_media(path, "a video", walls) as container:
+            yield Video(container, sound=False, walls=walls)
     except BadSample as error:
         what = f"{error.reason} ({error.detail})" if error.detail else error.reason
         raise UserError(f"{path}: cannot be dubbed: {what}; convert the video first") from None

@@ -211,8 +211,9 @@ class Video:
             for frame in decoded(self._container, self._stream):
                 self.decoded += 1
                 yield frame
-        except av.error.InvalidDataError as error:
-            raise BadSample("damaged", str(error)) from None
+        except (av.error.InvalidDataError, av.error.ArgumentError):
+            most = f"{self._walls.max_pixels / 1e6:g} million pixels"
+            raise BadSample("damaged", f"a picture cannot be decoded, or has more than {most}") from None
 
     def _seek(self, time: float, stream: av.stream.Stream) -> None:
         """To the keyframe before; to the last one for infinity."""

@@ -89,7 +89,7 @@ KINDS: dict[KindsName, Kinds] = {
         frozenset({"PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "TGA"}),
         _ANY,
         "PNG, JPEG, WebP, HEIC",
-        "WAV, FLAC, MP3, M4A, MP4",
+        "WAV, FLAC, MP3, M4A, MP4, MOV, WebM",
     ),
     "web": Kinds(
         frozenset({"PNG", "JPEG", "WEBP"}),

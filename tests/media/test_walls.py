@@ -22,7 +22,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.media import memory
 from talkverse_jax.media.audio import open_sound
 from talkverse_jax.media.image import is_video, read_image
-from talkverse_jax.media.kinds import KINDS, mark_of
+from talkverse_jax.media.kinds import KINDS, Mark
 from talkverse_jax.media.media import open_media
 from talkverse_jax.media.source_video import SourceVideo
 from talkverse_jax.media.walls import LOCAL, Walls
@@ -54,7 +54,7 @@ def png(width: int, height: int) -> bytes:
 
 def film(folder: Path, name: str, codec: str, format: str) -> bytes:
     """Six small pictures."""
-    pictures = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8))
     return write_pictures(folder / f"film.{name}", pictures, codec=codec, format=format).read_bytes()
 
 
@@ -234,7 +234,7 @@ def test_ffmpeg_opens_no_other_file_where_a_reader_would(tmp_path, monkeypatch):
     (tmp_path / "a.wav").write_text("ffconcat version 1.0\nfile other.wav\n")
     with av.open(str(tmp_path / "a.wav"), format="concat", options={"safe": "0"}) as container:
         assert container.streams.audio  # it does, unless it is kept from it
-    monkeypatch.setattr("talkverse_jax.media.media.mark_of", lambda head: mark_of(head)._replace(reader="concat"))
+    monkeypatch.setattr("talkverse_jax.media.media.mark_of", lambda head: Mark("a playlist", b"", "concat"))
     with (
         pytest.raises(UserError, match="a.wav: (may not be read|cannot be read)"),
         open_media(tmp_path / "a.wav", "a sound", readers=frozenset({"concat"})),

@@ -26,7 +26,7 @@ from talkverse_jax.media.media import open_media
 from talkverse_jax.media.memory import for_pixels
 from talkverse_jax.media.profile import to_srgb
 from talkverse_jax.media.rgb import converter
-from talkverse_jax.media.walls import LOCAL, Walls
+from talkverse_jax.media.walls import LOCAL, AboveLimit, Walls
 
 # A face needs some pixels; anything below is a tracking pixel or an icon.
 SHORTEST_SIDE = 32
@@ -212,7 +212,11 @@ def _says_adobe_rgb(image: Image.Image) -> bool:
 
 
 def is_video(path: str | Path, walls: Walls = LOCAL) -> bool:
-    """Whether it is a film. A sound with a cover is none, nor is a single picture in a video container (HEIC)."""
+    """Whether it is a film. A sound with a cover is none, nor is a single picture in a video container (HEIC).
+
+    Raises:
+      UserError: it is above the limits, or its reader did not end well.
+    """
     with reading(_is_video, str(path), walls) as pieces:
         return next(pieces)
 
@@ -222,5 +226,7 @@ def _is_video(path: str, walls: Walls) -> Generator[bool, None, None]:
         with open_media(path, "a video", walls, walls.kinds.media & FILMS) as container:
             streams = container.streams.video
             yield any(stream.frames != 1 and not stream.disposition & Disposition.attached_pic for stream in streams)
+    except AboveLimit:  # it is, or nearly: what is wrong with it is worth more than what it is
+        raise
     except UserError:
         yield False

@@ -12,6 +12,10 @@ MAX_SECONDS = 14_400
 _MILLION = 10**6
 
 
+class AboveLimit(UserError):
+    """A file costs more than is let in."""
+
+
 @dataclass(frozen=True)
 class Child:
     """What a process that reads a file may take.
@@ -49,30 +53,32 @@ class Walls:
 
     def check_pixels(self, path: object, width: int, height: int, what: str) -> None:
         """Raises:
-        UserError: a picture, or a video's, is too large.
+        AboveLimit: a picture, or a video's, is too large.
         """
         if width * height > self.max_pixels:
-            raise UserError(
+            raise AboveLimit(
                 f"{path}: more than {self.max_pixels / _MILLION:g} million pixels ({width}x{height}); scale the {what} "
                 f"down first{self._or('max_pixels')}"
             )
 
     def check_seconds(self, path: object, seconds: float, what: str) -> None:
         """Raises:
-        UserError: a sound, or a video, is too long.
+        AboveLimit: a sound, or a video, is too long.
         """
         if seconds > self.max_seconds:
-            raise UserError(f"{path}: more than {self.max_seconds:g} s; give a shorter {what}{self._or('max_seconds')}")
+            raise AboveLimit(
+                f"{path}: more than {self.max_seconds:g} s; give a shorter {what}{self._or('max_seconds')}"
+            )
 
     def check_sound(self, path: object, rate: int, channels: int) -> None:
         """Raises:
-        UserError: samples a second, or channels, that no sound has.
+        AboveLimit: samples a second, or channels, that no sound has.
         """
         least, most = self.rates
         if not least <= rate <= most:
-            raise UserError(f"{path}: {rate} samples a second; save it with {least} to {most}, such as 48000")
+            raise AboveLimit(f"{path}: {rate} samples a second; save it with {least} to {most}, such as 48000")
         if channels > self.max_channels:
-            raise UserError(f"{path}: {channels} channels; save it with at most {self.max_channels}, such as 2")
+            raise AboveLimit(f"{path}: {channels} channels; save it with at most {self.max_channels}, such as 2")
 
     def _or(self, flag: str) -> str:
         return f", or raise --{flag}" if self.flags else ""

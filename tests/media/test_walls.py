@@ -143,6 +143,7 @@ def _hostile(folder: Path) -> dict[str, tuple[str, bytes, str]]:
 
 _READ = """
 import json, resource, sys
+from talkverse_jax.core.errors import UserError
 from tests.media.reading import READERS
 
 def most():
@@ -153,8 +154,10 @@ for how, path, whole in json.load(sys.stdin):
     before, said = most(), "read"
     try:
         READERS[how](path)
+    except UserError as error:
+        said = f"UserError: {error}"
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
+        said = repr(error)
     print(json.dumps([said, most() - before]), flush=True)
 """
 

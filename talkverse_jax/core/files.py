@@ -1,6 +1,8 @@
 """Files of a data set, on a disk or in a bucket (`gs://`, `s3://`: through etils' epath)."""
 
+import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +59,54 @@ def open_file(path: str | Path, what: str) -> Iterator[IO[bytes]]:
         file = _place(path).open("rb")
     with file:
         yield file
+
+
+def regular_file(path: str | Path, what: str) -> Path:
+    """The path, from the root, of a file on a disk that is no named pipe, device or socket: those may wait for ever.
+
+    Args:
+      what: what the file should hold, for the message: "a picture", "a sound".
+
+    Raises:
+      UserError: there is no such file, or it is a folder, empty, or no file at all.
+    """
+    file = on_disk(expanded(path).absolute())
+    try:
+        found = file.stat()
+    except (OSError, ValueError):  # also for a name that is too long
+        raise UserError(f"{path}: no such file; give the file of {what}") from None
+    if (kind := stat.S_IFMT(found.st_mode)) != stat.S_IFREG:
+        raise UserError(f"{path}: is {_NO_FILES.get(kind, 'no file')}; give the file of {what}")
+    if not found.st_size:
+        raise UserError(f"{path}: the file is empty; give the file of {what}")
+    return file
+
+
+_NO_FILES = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: str | Path, what: str) -> io.FileIO:
+    """Open a `regular_file` for reading, unbuffered.
+
+    Raises:
+      UserError: as of `regular_file`, or it may not be read.
+    """
+    file = regular_file(path, what)
+    try:
+        opened = io.FileIO(file, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    except OSError as error:
+        why = "check its permissions" if isinstance(error, PermissionError) else error.strerror
+        raise UserError(f"{path}: may not be read; {why}") from None
+    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):  # another has taken its name since
+        opened.close()
+        raise UserError(f"{path}: is no file any more; give the file of {what}")
+    return opened
 
 
 def _place(path: str | Path) -> epath.Path:

@@ -1,7 +1,7 @@
 """Reading the sound that is to be spoken: whole, or block by block in memory that does not grow with its length."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,14 @@ from av.container import InputContainer
 from av.stream import Disposition
 from jaxtyping import Float32
 
+from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.media.media import absolute, open_media
+from talkverse_jax.media.child import reading
+from talkverse_jax.media.media import open_media
 from talkverse_jax.media.sound_notices import about_choice, about_damage, about_loudness, about_times, seconds
 from talkverse_jax.media.sound_promise import promised_seconds
 from talkverse_jax.media.sound_stream import LONGEST_GAP, SoundStream, silence
+from talkverse_jax.media.walls import LOCAL, Walls
 
 FRAME_SECONDS = 0.04  # one video frame at 25 fps
 
@@ -36,6 +39,7 @@ class SoundFile:
       notices: lines to show the user: what is assumed, changed or damaged.
       lead: samples of the file left out in front; fewer than none for so much silence instead.
       gain: by which all is multiplied.
+      walls: what was let in.
     """
 
     path: str | Path
@@ -45,6 +49,7 @@ class SoundFile:
     notices: tuple[str, ...]
     lead: int = 0
     gain: float = 1.0
+    walls: Walls = LOCAL
 
     @property
     def duration(self) -> float:
@@ -70,10 +75,16 @@ class SoundFile:
     def _from_lead(self) -> Iterator[Float32[np.ndarray, "n channels"]]:
         drop = max(0, self.lead)
         yield from silence(-self.lead, self.rate, self.channels)
-        with open_media(self.path, "a sound") as container:
-            for block in SoundStream(container, self.path).samples():
+        with reading(_blocks, str(self.path), self.walls) as blocks:
+            for block in blocks:
                 dropped, drop = min(drop, len(block)), max(0, drop - len(block))
                 yield block[dropped:]
+
+
+def _blocks(path: str, walls: Walls) -> Generator[Float32[np.ndarray, "n channels"], None, None]:
+    """What can be decoded of a sound, from its first sample on."""
+    with open_media(path, "a sound", walls) as container:
+        yield from SoundStream(container, path, walls).samples()
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,21 +124,29 @@ def read_audio(path: str | Path, rate: int = 16000, since: float | None = None) 
     return Sound(samples, rate, native, file.rate, file.notices)
 
 
-def open_sound(path: str | Path, since: float | None = None) -> SoundFile:
+def open_sound(path: str | Path, since: float | None = None, walls: Walls = LOCAL) -> SoundFile:
     """Check a sound, or the sound of a video, by decoding it.
 
     Args:
       since: the second of the file's clock at which it begins, such as that of a video's first picture; by
         default where the file does: with its first sample, or its first picture if that is earlier.
+      walls: what is let in.
 
     Raises:
-      UserError: no such file, no sound in it, no samples, shorter than a video frame, or samples that are no
-        sound.
+      UserError: no such file, of a kind that is not let in, no sound in it, no samples, shorter than a video frame or
+        longer than is let in, or samples that are no sound.
     """
-    file = absolute(path)
-    with open_media(path, "a sound") as container:
-        stream = SoundStream(container, path)
-        length, peak = _measured(stream, path)
+    with reading(_checked, str(path), walls, since) as pieces:
+        rate, channels, length, notices, lead, gain = next(pieces)
+    return SoundFile(path, rate, channels, length, tuple(notices), lead, gain, walls)
+
+
+def _checked(path: str, walls: Walls, since: float | None) -> Generator[tuple, None, None]:
+    """Yields rate, channels, length, notices, lead and gain of a `SoundFile`."""
+    with open_media(path, "a sound", walls) as container:
+        stream = SoundStream(container, path, walls)
+        walls.check_seconds(path, _promised(path, container, stream, 0.0), "sound")
+        length, peak = _measured(stream, path, walls)
         if not length:
             raise UserError(f"{path}: no sound could be decoded; give a file with sound in it")
         rate, start = stream.rate, stream.start or 0.0
@@ -135,7 +154,7 @@ def open_sound(path: str | Path, since: float | None = None) -> SoundFile:
             raise UserError(f"{path}: its rate changes on the way {sorted(stream.rates)}; save it as wav")
         length = _without_padding(container, stream, length)
         begin = min(start, _first_picture(container)) if since is None else since
-        promised = promised_seconds(container, stream.stream, file if file.is_file() else None, length / rate)
+        promised = _promised(path, container, stream, length / rate)
         loud = peak > _HEADROOM and stream.stream.codec_context.name.startswith("pcm_f")
         gain = 1 / peak if loud else 1.0
         notices = (
@@ -152,12 +171,20 @@ def open_sound(path: str | Path, since: float | None = None) -> SoundFile:
         raise UserError(f"{path}: its sound ends before its pictures begin; give another sound")
     if -lead > LONGEST_GAP * rate:
         raise UserError(f"{path}: its sound begins {seconds(start - begin)} after its pictures; give another sound")
-    said = tuple(f"{path}: {notice}" for notice in notices)
-    return SoundFile(path, rate, stream.channels, length - lead, said, lead, gain)
+    said = [f"{path}: {notice}" for notice in notices]
+    yield rate, stream.channels, length - lead, said, lead, gain
 
 
-def _measured(stream: SoundStream, path: str | Path) -> tuple[int, float]:
-    """The length in samples, and the peak."""
+def _promised(path: str, container: InputContainer, stream: SoundStream, found: float) -> float:
+    """As `promised_seconds`."""
+    if files.is_remote(path):
+        return promised_seconds(container, stream.stream, None, found)
+    with files.open_regular(path, "a sound") as opened:
+        return promised_seconds(container, stream.stream, opened, found)
+
+
+def _measured(stream: SoundStream, path: str, walls: Walls) -> tuple[int, float]:
+    """The length in samples, and the peak. What is longer than is let in is not decoded to its end."""
     length, peak = 0, 0.0
     for block in stream.samples():
         loudest = float(np.abs(block).max())
@@ -167,6 +194,7 @@ def _measured(stream: SoundStream, path: str | Path) -> tuple[int, float]:
             what = "values that are no numbers" if not np.isfinite(block).all() else f"values above {LOUDEST:.0e}"
             raise UserError(f"{path}: holds {what}, at {where}; save it again")
         length, peak = length + len(block), max(peak, loudest)
+        walls.check_seconds(path, length / stream.rate, "sound")
     return length, peak
 
 

@@ -1,5 +1,6 @@
 """Pictures as phones send them: HEIC; and those that tell their colours by numbers instead of a profile."""
 
+import io
 import re
 import struct
 from pathlib import Path
@@ -9,22 +10,23 @@ import numpy as np
 from PIL import Image
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.files import open_regular
 from talkverse_jax.media.colour import PICTURES, Colours, colours_of
 from talkverse_jax.media.media import open_media
 from talkverse_jax.media.rgb import converter
+from talkverse_jax.media.walls import Walls
 
 _HEAD = 1 << 16  # bytes in which a picture says what it holds
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1"}
+_READERS = frozenset({"png_pipe", "mov"})  # FFmpeg's, of PNG and AVIF
 
 
-def is_heif(file: Path) -> bool:
-    """Whether it begins as a picture of HEIF's kind does."""
-    with open(file, "rb") as opened:
-        start = opened.read(12)
-    return start[4:8] == b"ftyp" and start[8:12] in _BRANDS
+def is_heif(head: bytes) -> bool:
+    """Whether a file that begins so is a picture of HEIF's kind."""
+    return head[4:8] == b"ftyp" and head[8:12] in _BRANDS
 
 
-def open_heif(file: Path) -> Image.Image:
+def open_heif(file: io.FileIO) -> Image.Image:
     """The main picture, upright.
 
     Raises:
@@ -35,7 +37,7 @@ def open_heif(file: Path) -> Image.Image:
     return pillow_heif.HeifImageFile(file)
 
 
-def numbered_colours(image: Image.Image, file: Path) -> tuple[Colours, Image.Image] | None:
+def numbered_colours(image: Image.Image, path: str | Path, walls: Walls) -> tuple[Colours, Image.Image] | None:
     """The colours of a picture that tells them by numbers (ITU-T H.273), and the picture converted to sRGB; None where
     they are sRGB's, or a profile says what they are.
 
@@ -44,11 +46,11 @@ def numbered_colours(image: Image.Image, file: Path) -> tuple[Colours, Image.Ima
     """
     if image.info.get("icc_profile"):
         return None
-    colours = [colours_of(*numbers) for numbers in _numbers(image, file)]
+    colours = [colours_of(*numbers) for numbers in _numbers(image, path)]
     # A picture that lies beside the one that is shown, such as a gain map, may have numbers of its own.
     if not colours or any(one.ordinary for one in colours):
         return None
-    frame = _heif_frame(file) if image.format == "HEIF" else _first_frame(file)
+    frame = _heif_frame(path) if image.format == "HEIF" else _first_frame(path, walls)
     if frame is None or (frame.width, frame.height) != image.size:
         return None
     result = Image.fromarray(converter(colours[0], PICTURES)(frame))
@@ -56,7 +58,7 @@ def numbered_colours(image: Image.Image, file: Path) -> tuple[Colours, Image.Ima
     return colours[0], result
 
 
-def _numbers(image: Image.Image, file: Path) -> list[tuple[int, ...]]:
+def _numbers(image: Image.Image, path: str | Path) -> list[tuple[int, ...]]:
     """Primaries, transfer and matrix, of each picture in the file that says them."""
     if image.mode != "RGB":
         return []
@@ -64,8 +66,8 @@ def _numbers(image: Image.Image, file: Path) -> list[tuple[int, ...]]:
         found = image.info.get("nclx_profile") or {}
         names = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
         return [tuple(int(found[name]) for name in names)] if found else []
-    with open(file, "rb") as opened:
-        start = opened.read(_HEAD)
+    with open_regular(path, "a picture") as file:
+        start = file.read(_HEAD)
     if image.format == "AVIF":
         return [struct.unpack(">3H", found) for found in re.findall(rb"colrnclx(.{6})", start, re.DOTALL)]
     if image.format == "PNG":
@@ -76,19 +78,20 @@ def _numbers(image: Image.Image, file: Path) -> list[tuple[int, ...]]:
     return []
 
 
-def _heif_frame(file: Path) -> av.VideoFrame:
+def _heif_frame(path: str | Path) -> av.VideoFrame:
     """With all its bits."""
     import pillow_heif
 
-    opened = pillow_heif.open_heif(file, convert_hdr_to_8bit=False)
-    format = "rgb48le" if opened.mode == "RGB;16" else "rgb24"
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(opened), format=format)
+    with open_regular(path, "a picture") as file:
+        opened = pillow_heif.open_heif(file, convert_hdr_to_8bit=False)
+        pixels = np.ascontiguousarray(opened)
+    return av.VideoFrame.from_ndarray(pixels, format="rgb48le" if opened.mode == "RGB;16" else "rgb24")
 
 
-def _first_frame(file: Path) -> av.VideoFrame | None:
+def _first_frame(path: str | Path, walls: Walls) -> av.VideoFrame | None:
     """With all its bits, which Pillow does not give; None for a picture of tiles."""
     try:
-        with open_media(file, "a picture") as container:
+        with open_media(path, "a picture", walls, _READERS) as container:
             return next(container.decode(video=0), None)
     except UserError:
         return None

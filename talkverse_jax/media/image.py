@@ -1,11 +1,12 @@
 """Reading the picture that is to speak."""
 
-import math
+import io
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -15,11 +16,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import IFD
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.files import open_regular, regular_file
+from talkverse_jax.media.child import reading
 from talkverse_jax.media.colour import ADOBE_RGB, PICTURES
+from talkverse_jax.media.fit import Framing
 from talkverse_jax.media.heif import is_heif, numbered_colours, open_heif
-from talkverse_jax.media.media import existing_file, open_media
+from talkverse_jax.media.kinds import FILMS, HEAD
+from talkverse_jax.media.media import open_media
+from talkverse_jax.media.memory import for_pixels
 from talkverse_jax.media.profile import to_srgb
 from talkverse_jax.media.rgb import converter
+from talkverse_jax.media.walls import LOCAL, AboveLimit, Walls
 
 # A face needs some pixels; anything below is a tracking pixel or an icon.
 SHORTEST_SIDE = 32
@@ -43,11 +50,10 @@ _ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}
 # Pillow would take many of these for TIFF, and show the small picture inside that is for lists of files.
 _RAW = {".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"}
 
-# FFmpeg's names. It would open a text file too, as a film of a terminal.
-_VIDEO_FORMATS = {"mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg"}
 
-
-def read_image(path: str | Path, say: Callable[[str], Any] = lambda note: None) -> UInt8[np.ndarray, "H W 3"]:
+def read_image(
+    path: str | Path, say: Callable[[str], Any] = lambda note: None, walls: Walls = LOCAL
+) -> UInt8[np.ndarray, "H W 3"]:
     """Read a picture as 8-bit sRGB, turned as its EXIF orientation says.
 
     Opaque 8-bit pixels without a colour profile are those of Pillow's `convert("RGB")`. Transparent ones lie on
@@ -56,36 +62,91 @@ def read_image(path: str | Path, say: Callable[[str], Any] = lambda note: None) 
 
     Args:
       say: is told what is changed or assumed, in a few words.
+      walls: what is let in.
 
     Raises:
-      UserError: no such file, not a picture (a video is named as such), cut short, a side under 32 pixels, or
-        more than 89 million pixels.
+      UserError: no such file, not a picture (a video is named as such) or of a kind that is not let in, cut short, a
+        side under 32 pixels, or too many pixels.
     """
-    file = existing_file(path, "a picture")
-    if file.suffix.lower() in _RAW:
+    return _framed(path, lambda height, width: None, say, walls)[0]
+
+
+def read_framed(
+    path: str | Path,
+    frame: Callable[[int, int], Framing],
+    say: Callable[[str], Any] = lambda note: None,
+    walls: Walls = LOCAL,
+) -> tuple[UInt8[np.ndarray, "H W 3"], Framing]:
+    """Read a picture as `read_image` does, and make a frame of it.
+
+    Args:
+      frame: how a picture of so many rows and columns becomes a frame.
+    """
+    return _framed(path, frame, say, walls)
+
+
+F = TypeVar("F", Framing, None)
+
+
+def _framed(
+    path: str | Path, frame: Callable[[int, int], F], say: Callable[[str], Any], walls: Walls
+) -> tuple[UInt8[np.ndarray, "H W 3"], F]:
+    # Closed first: what the reader holds must not outlive its share of the memory.
+    with reading(_picture, str(path), walls) as pieces, for_pixels(next(pieces)), closing(pieces):
+        framing = frame(*next(pieces))
+        picture = pieces.send(framing)
+        for note in next(pieces):
+            say(note)
+    return picture, framing
+
+
+def _picture(path: str, walls: Walls) -> Generator[Any, Framing | None, None]:
+    """Yields the number of its pixels before it is decoded, its size (rows, columns), the pixels as the answer to that
+    says, and what is changed or assumed.
+    """
+    if Path(path).suffix.lower() in _RAW:
+        regular_file(path, "a picture")
         raise UserError(f"{path}: what a camera's sensor saw, not developed; save it as PNG or JPEG")
+    notes: list[str] = []
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of damaged tags, which nobody needs
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with _open(file) as image:
-                check_sides(path, *image.size, "picture")
-                _say_which(image, say)
-                if found := numbered_colours(image, file):
-                    colours, image = found
-                    say(colours.note)
-                return np.asarray(_to_srgb(ImageOps.exif_transpose(image), path, say))
+        with open_regular(path, "a picture") as file:
+            with _quiet():
+                image = _open(file, walls.kinds.pictures)
+            width, height = image.size
+            walls.check_pixels(path, width, height, "picture")
+            check_sides(path, width, height, "picture")
+            yield width * height
+            with _quiet(), image:
+                pixels = _pixels(image, path, walls, notes.append)
     except UnidentifiedImageError:
-        if is_video(file):
-            raise UserError(f"{path}: is a video; give a picture (PNG, JPEG, WebP, HEIC)") from None
+        if next(_is_video(path, walls)):
+            raise UserError(f"{path}: is a video; give a picture ({walls.kinds.such_pictures})") from None
         raise UserError(f"{path}: not a picture that can be read; save it as PNG or JPEG") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise UserError(
-            f"{path}: more than {(Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels; scale it down first"
-        ) from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: more than {walls.max_pixels // 10**6} million pixels; scale it down first") from None
     except _DAMAGED as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: damaged or cut short ({why}); save the picture again") from None
+    framing = yield pixels.shape[:2]
+    yield framing(pixels) if framing else pixels
+    yield notes
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow warns of damaged tags, which nobody needs, and of sizes, which `walls` were asked about."""
+    with warnings.catch_warnings():
+        for kind in (UserWarning, Image.DecompressionBombWarning):
+            warnings.simplefilter("ignore", kind)
+        yield
+
+
+def _pixels(image: Image.Image, path: str, walls: Walls, say: Callable[[str], Any]) -> UInt8[np.ndarray, "H W 3"]:
+    _say_which(image, say)
+    if found := numbered_colours(image, path, walls):
+        colours, image = found
+        say(colours.note)
+    return np.asarray(_to_srgb(ImageOps.exif_transpose(image), path, say))
 
 
 def check_sides(path: str | Path, width: int, height: int, what: str) -> None:
@@ -100,16 +161,13 @@ def check_sides(path: str | Path, width: int, height: int, what: str) -> None:
         raise UserError(f"{path}: {width}x{height} pixels; one side is over {LONGEST} times the other, cut a part out")
 
 
-def _open(file: Path) -> Image.Image:
-    try:
-        return Image.open(file)
-    except UnidentifiedImageError:
-        if not is_heif(file):
-            raise
-    image = open_heif(file)
-    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
-        raise Image.DecompressionBombError
-    return image
+def _open(file: io.FileIO, formats: frozenset[str]) -> Image.Image:
+    """The picture, not decoded yet, by one of these of Pillow's formats."""
+    head = file.read(HEAD)
+    file.seek(0)
+    if "HEIF" in formats and is_heif(head):
+        return open_heif(file)
+    return Image.open(file, formats=sorted(formats - {"HEIF"}))
 
 
 def _say_which(image: Image.Image, say: Callable[[str], Any]) -> None:
@@ -153,13 +211,22 @@ def _says_adobe_rgb(image: Image.Image) -> bool:
     return exif.get_ifd(IFD.Interop).get(1) == "R03"
 
 
-def is_video(file: str | Path) -> bool:
-    """Whether it is a film. A sound with a cover is none, nor is a single picture in a video container (HEIC)."""
+def is_video(path: str | Path, walls: Walls = LOCAL) -> bool:
+    """Whether it is a film. A sound with a cover is none, nor is a single picture in a video container (HEIC).
+
+    Raises:
+      UserError: it is above the limits, or its reader did not end well.
+    """
+    with reading(_is_video, str(path), walls) as pieces:
+        return next(pieces)
+
+
+def _is_video(path: str, walls: Walls) -> Generator[bool, None, None]:
     try:
-        with open_media(file, "a video") as container:
+        with open_media(path, "a video", walls, walls.kinds.media & FILMS) as container:
             streams = container.streams.video
-            return not _VIDEO_FORMATS.isdisjoint(container.format.name.split(",")) and any(
-                stream.frames != 1 and not stream.disposition & Disposition.attached_pic for stream in streams
-            )
+            yield any(stream.frames != 1 and not stream.disposition & Disposition.attached_pic for stream in streams)
+    except AboveLimit:  # it is, or nearly: what is wrong with it is worth more than what it is
+        raise
     except UserError:
-        return False
+        yield False

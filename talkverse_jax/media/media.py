@@ -11,14 +11,19 @@ import av
 import av.error
 import av.stream
 from av.container import InputContainer
+from av.stream import Disposition
 
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import expanded, on_disk
+from talkverse_jax.core.paths import expanded
+from talkverse_jax.media.kinds import HEAD, UNMARKED, behind_tag, mark_of
+from talkverse_jax.media.walls import LOCAL, Walls
 from talkverse_jax.media.wav import as_ffmpeg_reads
 
 # PyAV 18 refuses a file with tags in another encoding unless told so; PyAV 19 reads it and lacks the option.
 _ANY_TAGS: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+_MOST_VALUES = 1 << 24  # of a decoded packet of sound, of all channels
 
 
 def absolute(path: str | Path) -> Path:
@@ -30,25 +35,6 @@ def absolute(path: str | Path) -> Path:
     return expanded(path).absolute()
 
 
-def existing_file(path: str | Path, what: str) -> Path:
-    """The path made absolute: FFmpeg would take the front of `12:30.wav` for a protocol.
-
-    Args:
-      what: what the file should hold, for the message: "a picture", "a sound".
-
-    Raises:
-      UserError: there is no such file, or it is a folder or empty.
-    """
-    file = on_disk(absolute(path))
-    if os.path.isdir(file):
-        raise UserError(f"{path}: is a folder; give the file of {what}")
-    if not os.path.exists(file):  # Path.exists raises for a name that is too long
-        raise UserError(f"{path}: no such file; give the file of {what}")
-    if os.path.isfile(file) and file.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty; give the file of {what}")
-    return file
-
-
 def same_file(one: str | Path, other: str | Path) -> bool:
     """Whether two names are of one file on this machine's disks."""
     paths = absolute(one), absolute(other)
@@ -56,19 +42,82 @@ def same_file(one: str | Path, other: str | Path) -> bool:
 
 
 @contextmanager
-def open_media(path: str | Path, what: str) -> Iterator[InputContainer]:
-    """Open a sound or video file for reading; FFmpeg's errors, in the body too, become a `UserError`."""
-    remote = files.is_remote(path)
-    opened = files.open_file(path, what) if remote else as_ffmpeg_reads(existing_file(path, what))
+def open_media(
+    path: str | Path, what: str, walls: Walls = LOCAL, readers: frozenset[str] | None = None
+) -> Iterator[InputContainer]:
+    """Open a sound or video file for reading; FFmpeg's errors, in the body too, become a `UserError`.
+
+    FFmpeg is given the open file, and may open nothing by itself, whatever the file names.
+
+    Args:
+      walls: what is let in. Frames of more pixels are not decoded.
+      readers: FFmpeg's names of those that may read it; by default what `walls` says.
+
+    Raises:
+      UserError: it is of another kind, or above the limits as its header tells.
+    """
     try:
-        with opened as file, av.open(file, **_ANY_TAGS) as container:
-            yield container
+        with _handed_over(path, what) as file:
+            reader = _reader(file, path, what, walls, walls.kinds.media if readers is None else readers)
+            reader["options"] = {"max_pixels": _decoded(walls), "protocol_whitelist": "none"} | reader["options"]
+            with av.open(file, **reader, **_ANY_TAGS) as container:
+                _limit(container, path, walls)
+                yield container
     except PermissionError as error:
         if isinstance(error, av.error.FFmpegError) and error.errno != errno.EACCES:  # readers of FFmpeg's that give up
             raise UserError(f"{path}: cannot be read as {what} (damaged); convert it first") from None
         raise UserError(f"{path}: may not be read; check its permissions") from None
     except av.error.FFmpegError as error:
         raise UserError(f"{path}: cannot be read as {what} ({error.strerror}); convert it first") from None
+
+
+@contextmanager
+def _handed_over(path: str | Path, what: str) -> Iterator[Any]:
+    """The open file that FFmpeg reads."""
+    if files.is_remote(path):
+        with files.open_file(path, what) as opened:
+            yield opened
+    else:
+        with files.open_regular(path, what) as opened:
+            yield as_ffmpeg_reads(opened)
+
+
+def _reader(file: Any, path: str | Path, what: str, walls: Walls, allowed: frozenset[str]) -> dict[str, Any]:
+    """How FFmpeg is told who reads the file: the one that its first bytes tell; or, of those without a mark, that of
+    the allowed ones which knows it.
+    """
+    head = file.read(HEAD)
+    if tag := behind_tag(head):
+        file.seek(tag)
+        head = file.read(HEAD)
+    file.seek(0)
+    mark = mark_of(head)
+    if mark is None:
+        return {"options": {"format_whitelist": ",".join(sorted(allowed & UNMARKED))}}
+    if mark.reader not in allowed:
+        raise UserError(f"{path}: is {mark.said}; give the file of {what} ({walls.kinds.such_media})")
+    return {"format": mark.reader, "options": {}}
+
+
+def _decoded(walls: Walls) -> str:
+    """Most pixels for FFmpeg's decoders, which count rows rounded up to 64 pixels."""
+    return str(walls.max_pixels * 5 // 4 + (1 << 16))
+
+
+def _limit(container: InputContainer, path: str | Path, walls: Walls) -> None:
+    """Look at what the header tells, and have the decoders keep to it.
+
+    Raises:
+      UserError: it is above the limits.
+    """
+    for stream in container.streams:
+        if (context := stream.codec_context) is None:
+            continue
+        if isinstance(context, av.VideoCodecContext) and not stream.disposition & Disposition.attached_pic:
+            walls.check_pixels(path, context.width, context.height, "video")
+        elif isinstance(context, av.AudioCodecContext) and context.sample_rate:
+            walls.check_sound(path, context.sample_rate, context.layout.nb_channels)
+        context.options = {"max_pixels": _decoded(walls), "max_samples": str(_MOST_VALUES)}
 
 
 def packets(container: InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:

@@ -101,6 +101,7 @@ def decoded(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Vi
             yield from packet.decode()
         return
     decoder: Any = av.CodecContext.create(other, "r")
+    decoder.options = stream.codec_context.options
     for packet in packets(container, stream):
         yield from decoder.decode(packet if packet.size else None)
 

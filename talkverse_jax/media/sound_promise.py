@@ -1,11 +1,11 @@
 """How long a file says that its sound is: by its own header, never by FFmpeg's guess from the bit rate."""
 
-from pathlib import Path
-from typing import BinaryIO
+import io
 
 import av
 from av.container import InputContainer
 
+from talkverse_jax.media.kinds import behind_tag
 from talkverse_jax.media.wav import read_head
 
 # FFmpeg takes the length of these from their header; that of a raw stream it guesses by the first packets' bit rate.
@@ -14,7 +14,7 @@ _FOR_ALL_STREAMS = {"matroska", "flv"}  # one length for the whole file: the sou
 _FIRST_FRAME = 4096  # bytes in which an mp3's header lies, if it has one
 
 
-def promised_seconds(container: InputContainer, stream: av.AudioStream, file: Path | None, found: float) -> float:
+def promised_seconds(container: InputContainer, stream: av.AudioStream, file: io.FileIO | None, found: float) -> float:
     """The length in seconds that the header gives, from the first sample on; 0 where it gives none.
 
     Args:
@@ -35,21 +35,13 @@ def promised_seconds(container: InputContainer, stream: av.AudioStream, file: Pa
     return 0.0
 
 
-def _counts_frames(file: Path) -> bool:
+def _counts_frames(file: io.FileIO) -> bool:
     """Whether an mp3 file says how many frames it has (Xing, Info, VBRI)."""
-    with file.open("rb") as opened:
-        opened.seek(_behind_tag(opened))
-        first = opened.read(_FIRST_FRAME)
+    file.seek(0)
+    file.seek(behind_tag(file.read(10)))
+    first = file.read(_FIRST_FRAME)
     for name in (b"Xing", b"Info"):
         at = first.find(name)
         if at >= 0 and len(flags := first[at + 4 : at + 8]) == 4:
             return bool(flags[3] & 1)
     return b"VBRI" in first
-
-
-def _behind_tag(opened: BinaryIO) -> int:
-    """Where an ID3v2 tag ends; each byte of its length has seven bits."""
-    head = opened.read(10)
-    if head[:3] != b"ID3" or len(head) < 10:
-        return 0
-    return 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0)))

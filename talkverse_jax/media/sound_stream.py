@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.downmix import downmix
 from talkverse_jax.media.media import packets
+from talkverse_jax.media.walls import LOCAL, Walls
 
 # FFmpeg's names of the files whose packets bring their times. In others they are counted, with errors that add up.
 _TIMED = {"mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "nut", "mxf", "rm"}
@@ -49,7 +50,7 @@ class SoundStream:
       mixes: what was done to the channels.
     """
 
-    def __init__(self, container: InputContainer, path: object):
+    def __init__(self, container: InputContainer, path: object, walls: Walls = LOCAL):
         """Raises:
         UserError: the file has no sound, or none that can be decoded.
         """
@@ -59,7 +60,7 @@ class SoundStream:
         if stream is None:
             raise UserError(f"{path}: its sound is of a kind that cannot be decoded; save it as 16-bit wav or mp3")
         self.stream = stream
-        self._container = container
+        self._container, self._path, self._walls = container, path, walls
         self._timed = not _TIMED.isdisjoint(container.format.name.split(","))
         self.rates: set[int] = set()
         self.rate = self.channels = 0
@@ -104,6 +105,7 @@ class SoundStream:
                 self.damaged += 1
                 continue
             for frame in frames:
+                self._walls.check_sound(self._path, frame.sample_rate, frame.layout.nb_channels)
                 if not self.rates:
                     self.rate, self.channels = frame.sample_rate, downmix(frame.layout).channels
                 self.rates.add(frame.sample_rate)

@@ -1,5 +1,7 @@
 """The video whose person is to say something else."""
 
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -8,13 +10,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.files import regular_file
 from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.media.buckets import Fit
+from talkverse_jax.media.child import reading
 from talkverse_jax.media.fit import bring
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.image import check_sides
-from talkverse_jax.media.media import existing_file
-from talkverse_jax.media.video_reader import open_video
+from talkverse_jax.media.media import open_media
+from talkverse_jax.media.memory import for_pixels
+from talkverse_jax.media.video_reader import Video
+from talkverse_jax.media.walls import LOCAL, Walls
 
 VideoEnd = Literal["hold", "loop"]
 
@@ -33,24 +39,22 @@ class SourceVideo:
       notes: what is changed or assumed in reading it, a few words each.
     """
 
-    def __init__(self, path: str | Path, end: VideoEnd = "hold", fit: Fit = "pad"):
+    def __init__(self, path: str | Path, end: VideoEnd = "hold", fit: Fit = "pad", walls: Walls = LOCAL):
         """
         Args:
           end: what is shown behind its end: its last picture, or all of it again.
           fit: how its pictures are brought to a size.
+          walls: what is let in.
 
         Raises:
-          UserError: it cannot be read, or is too small.
+          UserError: it cannot be read, is not let in, or is too small.
         """
-        self.path, self._end, self._bring = existing_file(path, "a video"), end, partial(bring, fit=fit)
-        try:
-            with open_video(str(self.path), sound=False) as video:
-                probe, self.has_sound = video.probe(), video.has_sound
-        except BadSample as error:
-            raise self._error(error) from None
-        self.start, self.frames = probe.start, max(1, probe.frames)
-        self.height, self.width, self.notes = probe.height, probe.width, probe.notes
+        self.path, self._end, self._fit, self._walls = regular_file(path, "a video"), end, fit, walls
+        with reading(_probe, str(self.path), walls) as pieces:
+            self.start, self.frames, self.height, self.width, notes, self.has_sound = next(pieces)
+        self.notes: tuple[str, ...] = tuple(notes)
         check_sides(path, self.width, self.height, "video")
+        walls.check_seconds(path, self.frames / FPS, "video")
 
     def read(self, first: int, count: int, size: tuple[int, int]) -> UInt8[np.ndarray, "count H W 3"]:
         """Pictures first .. first + count - 1, brought to `size` (H, W) as a single picture is.
@@ -63,12 +67,35 @@ class SourceVideo:
         wanted = np.maximum(np.arange(first, first + count), 0)
         wanted = wanted % self.frames if self._end == "loop" else np.minimum(wanted, self.frames - 1)
         rounds = np.split(wanted, np.flatnonzero(np.diff(wanted) < 0) + 1)
-        try:
-            with open_video(str(self.path), sound=False) as video:
-                return np.concatenate([video.pictures(self.start + part / FPS, size, self._bring) for part in rounds])
-        except BadSample as error:
-            raise self._error(error) from None
+        stretches = [self.start + part / FPS for part in rounds]
+        with (
+            for_pixels(self.height * self.width),
+            reading(_pictures, str(self.path), self._walls, stretches, size, self._fit) as pieces,
+        ):
+            return np.concatenate(list(pieces))
 
-    def _error(self, error: BadSample) -> UserError:
+
+def _probe(path: str, walls: Walls) -> Generator[tuple, None, None]:
+    """Yields start, frames, height, width, notes and whether there is sound."""
+    with _opened(path, walls) as video:
+        probe = video.probe()
+        yield probe.start, max(1, probe.frames), probe.height, probe.width, probe.notes, video.has_sound
+
+
+def _pictures(
+    path: str, walls: Walls, stretches: list[np.ndarray], size: tuple[int, int], fit: Fit
+) -> Generator[UInt8[np.ndarray, "n H W 3"], None, None]:
+    """Yields the pictures of each stretch of ascending times, in seconds of the video's clock."""
+    with _opened(path, walls) as video:
+        for times in stretches:
+            yield video.pictures(times, size, partial(bring, fit=fit))
+
+
+@contextmanager
+def _opened(path: str, walls: Walls) -> Iterator[Video]:
+    try:
+        with open_media(path, "a video", walls) as container:
+            yield Video(container, sound=False, walls=walls)
+    except BadSample as error:
         what = f"{error.reason} ({error.detail})" if error.detail else error.reason
-        return UserError(f"{self.path}: cannot be dubbed: {what}; convert the video first")
+        raise UserError(f"{path}: cannot be dubbed: {what}; convert the video first") from None

@@ -30,6 +30,7 @@ from talkverse_jax.media.media import open_media, packets
 from talkverse_jax.media.screen import Screen, decoded
 from talkverse_jax.media.sound_notices import about_header
 from talkverse_jax.media.sound_stream import SoundStream
+from talkverse_jax.media.walls import LOCAL, Walls
 
 SAMPLE_RATE = 16000
 SAMPLES_A_FRAME = SAMPLE_RATE // FPS
@@ -72,7 +73,7 @@ class Video:
       decoded: frames that were decoded so far.
     """
 
-    def __init__(self, container: InputContainer, sound: bool = True):
+    def __init__(self, container: InputContainer, sound: bool = True, walls: Walls = LOCAL):
         """Raises:
         BadSample: no pictures in it, or no sound where it is needed.
         """
@@ -80,7 +81,7 @@ class Video:
             raise BadSample("no video")
         if sound and not container.streams.audio:
             raise BadSample("no sound")
-        self._container = container
+        self._container, self._walls = container, walls
         self._stream = container.streams.video[0]
         self._screen = Screen(self._stream)
         self.has_sound = bool(container.streams.audio)
@@ -89,13 +90,16 @@ class Video:
     def probe(self) -> Probe:
         """Raises:
         BadSample: it is cut short, or has no pictures that can be decoded.
+        UserError: they are too large.
         """
         first = next(self._decode(), None)
         if first is None:
             raise BadSample("no video", "no picture can be decoded")
         start, screen = _time(first), self._screen
+        height, width = screen.size(first)
+        self._walls.check_pixels(self._container.name, width, height, "video")
         frames = round((self._end() - start) * FPS)
-        return Probe(start, frames, *screen.size(first), screen.stretch(first), screen.notes(first))
+        return Probe(start, frames, height, width, screen.stretch(first), screen.notes(first))
 
     def pictures(
         self, times: Sequence[float] | Float[np.ndarray, " n"], size: tuple[int, int], bring: Bring = cover
@@ -148,7 +152,7 @@ class Video:
 
     def _native_sound(self, start: float, seconds: float) -> tuple[Float32[np.ndarray, " n"], int]:
         """Mono at the file's rate, every packet at the time it says."""
-        sound = SoundStream(self._container, self._container.name)
+        sound = SoundStream(self._container, self._container.name, self._walls)
         self._seek(start, sound.stream)  # of AAC, time 0 is not the first packet
         blocks = [block.mean(axis=1) for block in sound.samples(until=start + seconds)]
         if sound.damaged or (blocks and sound.start is None):
@@ -207,8 +211,9 @@ class Video:
             for frame in decoded(self._container, self._stream):
                 self.decoded += 1
                 yield frame
-        except av.error.InvalidDataError as error:
-            raise BadSample("damaged", str(error)) from None
+        except (av.error.InvalidDataError, av.error.ArgumentError):
+            most = f"{self._walls.max_pixels / 1e6:g} million pixels"
+            raise BadSample("damaged", f"a picture cannot be decoded, or has more than {most}") from None
 
     def _seek(self, time: float, stream: av.stream.Stream) -> None:
         """To the keyframe before; to the last one for infinity."""
@@ -230,14 +235,14 @@ def _unit(part: av.stream.Stream | av.Packet | av.VideoFrame | av.AudioFrame) ->
 
 
 @contextmanager
-def open_video(path: str, sound: bool = True) -> Iterator[Video]:
+def open_video(path: str, sound: bool = True, walls: Walls = LOCAL) -> Iterator[Video]:
     """Open a video, which must have sound unless told otherwise; what goes wrong, in the body too, becomes a
     `BadSample`."""
     try:
         if not files.exists(path):
             raise BadSample("no such file")
-        with open_media(path, "a video") as container:
-            yield Video(container, sound)
+        with open_media(path, "a video", walls) as container:
+            yield Video(container, sound, walls)
     except UserError as error:
         raise BadSample("cannot be read", str(error)) from None
     except OSError as error:  # a bucket that does not answer

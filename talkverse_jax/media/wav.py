@@ -3,10 +3,7 @@
 import io
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 _UNKNOWN = 2**32 - 1  # the length, where the writer could not go back to the head
 _EXTENSIBLE = 0xFFFE
@@ -43,50 +40,48 @@ class WavHead:
         return bits if -(-valid // 8) < bits // 8 else 0
 
 
-def read_head(file: Path) -> WavHead | None:
+def read_head(opened: io.FileIO) -> WavHead | None:
     """None where the file is no wav, or has no samples."""
-    with file.open("rb") as opened:
-        kind, whole, form = struct.unpack("<4sI4s", opened.read(12).ljust(12, b"\0"))
-        if kind not in (b"RIFF", b"RF64", b"BW64") or form != b"WAVE":
+    opened.seek(0)
+    kind, whole, form = struct.unpack("<4sI4s", opened.read(12).ljust(12, b"\0"))
+    if kind not in (b"RIFF", b"RF64", b"BW64") or form != b"WAVE":
+        return None
+    large, found, found_at = 0, b"", 0  # the first: what RF64 says in place of a length that does not fit
+    for _ in range(_MOST_CHUNKS):
+        if len(start := opened.read(8)) < 8:
             return None
-        large, found, found_at = 0, b"", 0  # the first: what RF64 says in place of a length that does not fit
-        for _ in range(_MOST_CHUNKS):
-            if len(start := opened.read(8)) < 8:
-                return None
-            name, size = struct.unpack("<4sI", start)
-            at = opened.tell()
-            if name == b"data":
-                promised = size if kind == b"RIFF" else large
-                if kind == b"RIFF" and _UNKNOWN in (size, whole):
-                    promised = 0
-                return WavHead(promised, os.fstat(opened.fileno()).st_size - at, found, found_at)
-            if name == b"ds64":
-                _, large = struct.unpack("<QQ", opened.read(16).ljust(16, b"\0"))
-            elif name == b"fmt ":
-                found, found_at = opened.read(min(size, 64)), at
-            opened.seek(at + size + size % 2)
+        name, size = struct.unpack("<4sI", start)
+        at = opened.tell()
+        if name == b"data":
+            promised = size if kind == b"RIFF" else large
+            if kind == b"RIFF" and _UNKNOWN in (size, whole):
+                promised = 0
+            return WavHead(promised, os.fstat(opened.fileno()).st_size - at, found, found_at)
+        if name == b"ds64":
+            _, large = struct.unpack("<QQ", opened.read(16).ljust(16, b"\0"))
+        elif name == b"fmt ":
+            found, found_at = opened.read(min(size, 64)), at
+        opened.seek(at + size + size % 2)
     return None
 
 
-@contextmanager
-def as_ffmpeg_reads(file: Path) -> Iterator[str | io.BufferedReader]:
-    """What to hand to FFmpeg: the name; or, of a wav with 24 valid bits in 32 and the like, the file with all valid.
+def as_ffmpeg_reads(opened: io.FileIO) -> io.FileIO | io.BufferedReader:
+    """What to hand to FFmpeg: the file; of a wav with 24 valid bits in 32 and the like, as if all were valid.
 
     FFmpeg takes such samples for floats, or for twice as many short ones.
     """
-    head = read_head(file) if file.is_file() else None
+    head = read_head(opened)
+    opened.seek(0)
     if head is None or not head.bits:
-        yield str(file)
-        return
-    with _Overlaid(file, head.format_at + _VALID_BITS, struct.pack("<H", head.bits)) as opened:
-        yield io.BufferedReader(opened)
+        return opened
+    return io.BufferedReader(_Overlaid(opened, head.format_at + _VALID_BITS, struct.pack("<H", head.bits)))
 
 
 class _Overlaid(io.FileIO):
-    """A file with some bytes replaced."""
+    """An open file with some bytes replaced."""
 
-    def __init__(self, file: Path, at: int, replaced: bytes):
-        super().__init__(file, "rb")
+    def __init__(self, opened: io.FileIO, at: int, replaced: bytes):
+        super().__init__(opened.fileno(), closefd=False)
         self._at, self._replaced = at, replaced
 
     def readinto(self, buffer) -> int:

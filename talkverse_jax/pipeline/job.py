@@ -12,6 +12,7 @@ from typing import Any
 
 from talkverse_jax.core import options
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.files import open_regular
 from talkverse_jax.core.paths import expanded, on_disk
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.weights import manifest
@@ -148,5 +149,5 @@ def _beside(path: str, name: str) -> Path:
 
 def digest(path: str) -> str:
     """SHA-256 of a file."""
-    with on_disk(expanded(path)).open("rb") as file:
+    with open_regular(path, "what the job is made of") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

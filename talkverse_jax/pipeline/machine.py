@@ -3,7 +3,10 @@
 import dataclasses
 from typing import Literal
 
-from talkverse_jax.core.options import option
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import check_at_least, option
+from talkverse_jax.media.kinds import KINDS, KindsName
+from talkverse_jax.media.walls import MAX_PIXELS, MAX_SECONDS, MOST_PIXELS, Child, Walls
 from talkverse_jax.ops.names import KernelName
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights.asked import (
@@ -47,7 +50,7 @@ class Weights:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """How the models are run: numbers, devices, memory."""
+    """How the models are run: numbers, devices, memory; and what is let in of a job's files."""
 
     dtype: Literal["bfloat16", "float32"] = option(
         "number type of the matrix products of the transformer and the text encoder",
@@ -83,10 +86,40 @@ class Machine:
         lowers_memory=(2, "true"),
     )
     t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False, lowers_memory=(1, "true"))
+    file_kinds: KindsName = option(
+        "kinds of pictures, videos and sounds that are opened: all, or the few of the web (PNG, JPEG, WebP, MP4, MOV, "
+        "WebM, Matroska, WAV, FLAC, Ogg, MP3, M4A)",
+        group="input",
+        default="all",
+    )
+    max_pixels: int = option(
+        "most pixels, width times height, of a picture or of a video's frame",
+        group="input",
+        metavar="N",
+        default=MAX_PIXELS,
+    )
+    max_seconds: int = option(
+        "most seconds of a sound, and of a video to dub", group="input", metavar="N", default=MAX_SECONDS
+    )
+    decode_in_child: bool = option(
+        "read pictures, videos and sounds in processes of their own, with limits of memory and time: for files of "
+        "people you do not know",
+        group="input",
+        default=False,
+    )
 
     def __post_init__(self):
+        check_at_least(self, max_pixels=1, max_seconds=1)
+        if self.max_pixels > MOST_PIXELS:
+            raise UserError(f"{self.max_pixels}: give at most {MOST_PIXELS}", field="max_pixels")
         if self.mesh is not None:
             MeshConfig.read(self.mesh)
+
+    @property
+    def walls(self) -> Walls:
+        """What is let in of the files that a job names."""
+        child = Child() if self.decode_in_child else None
+        return Walls(KINDS[self.file_kinds], self.max_pixels, self.max_seconds, child=child, flags=True)
 
     @property
     def matmul_precision(self) -> str:

@@ -223,7 +223,7 @@ def test_bad_input(folder, tmp_path):
         ([str(tmp_path / "none.mp4")], "no such file"),
         ([str(silent)], "5 frames"),
         ([str(tmp_path / "empty")], "no mp4"),
-        ([str(folder / "clip0.npz")], "cannot be read as a video"),
+        ([str(folder / "clip0.npz")], "clip0.npz: is an archive; give the file of a video"),
         ([video, "--clip_frames", "3"], "--clip_frames 3"),
         ([video, "--reader", "no.such:thing"], "--reader no.such:thing"),
         ([video, "--reference", str(tmp_path)], "clip0.png"),

@@ -1,11 +1,13 @@
-"""Trained files and their strengths, from flags, a TOML file and Python."""
+"""Trained files and their strengths, from flags, a TOML file and Python; what is let in of a job's files."""
 
 import pytest
 
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import build
-from talkverse_jax.pipeline.machine import Weights
+from talkverse_jax.media.kinds import KINDS
+from talkverse_jax.media.walls import Child, Walls
+from talkverse_jax.pipeline.machine import Machine, Weights
 
 GROUPS = {"weights": Weights}
 
@@ -42,3 +44,13 @@ def test_what_cannot_be_used_is_told(words, message):
     with pytest.raises(UserError) as error:
         parse(GROUPS, "sample", "", ["--weights", "w", *words])
     assert str(error.value).startswith(message)
+
+
+def test_what_is_let_in_follows_the_flags():
+    made = parse({"machine": Machine}, "sample", "", [])["machine"]
+    assert made.walls == Walls(flags=True)
+    words = ["--file_kinds", "web", "--max_pixels", "50000000", "--max_seconds", "600", "--decode_in_child", "true"]
+    made = parse({"machine": Machine}, "sample", "", words)["machine"]
+    assert made.walls == Walls(KINDS["web"], 50_000_000, 600, child=Child(), flags=True)
+    with pytest.raises(UserError, match="--max_pixels 200000000: give at most 178000000"):
+        parse({"machine": Machine}, "sample", "", ["--max_pixels", "200000000"])

@@ -84,10 +84,16 @@ class Inputs:
 
 
 def read(job: Job) -> Inputs:
-    image, settings = read_image(job.files.portrait), job.settings
+    settings, walls = job.settings, job.machine.walls
+    image = read_image(job.files.portrait, walls=walls)
     size = choose(BUCKET, *image.shape[:2])
     shape = (size, dataclasses.replace(settings, scene="", base_seed=0))
-    return Inputs(to_unit(cover(image, size)), Mixed(tuple(map(open_sound, job.files.sounds))), size, shape)
+    return Inputs(
+        to_unit(cover(image, size)),
+        Mixed(tuple(open_sound(file, walls=walls) for file in job.files.sounds)),
+        size,
+        shape,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

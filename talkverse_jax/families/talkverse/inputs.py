@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Hashable
+from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,9 +13,10 @@ from talkverse_jax.families.talkverse.settings import Files, Settings
 from talkverse_jax.media.audio import SoundFile, open_sound
 from talkverse_jax.media.buckets import choose, choose_exact
 from talkverse_jax.media.fit import Framing, framing, to_unit
-from talkverse_jax.media.image import is_video, read_image
+from talkverse_jax.media.image import is_video, read_framed
 from talkverse_jax.media.media import same_file
 from talkverse_jax.media.source_video import SourceVideo
+from talkverse_jax.media.walls import Walls
 from talkverse_jax.pipeline.job import Job
 
 # Settings that videos may have each its own and be denoised together all the same.
@@ -66,18 +68,17 @@ def read(job: Job) -> TalkVerseInputs:
     Raises:
       UserError: a file cannot be used, or no sound is given.
     """
-    files, settings = job.files, job.settings
+    files, settings, walls = job.files, job.settings, job.machine.walls
     notes: list[str] = []
-    if is_video(files.image):
-        video = SourceVideo(files.image, settings.video_end, settings.fit)
+    if is_video(files.image, walls):
+        video = SourceVideo(files.image, settings.video_end, settings.fit, walls)
         notes.extend(video.notes)
         framed = _framing(settings, video.height, video.width)
         picture = video.read(0, 1, framed.frame)[0]
     else:
-        video, image = None, read_image(files.image, notes.append)
-        framed = _framing(settings, *image.shape[:2])
-        picture = framed(image)
-    track = _track(files, video)
+        video = None
+        picture, framed = read_framed(files.image, partial(_framing, settings), notes.append, walls)
+    track = _track(files, video, walls)
     shared = [f.name for f in dataclasses.fields(settings) if f.name not in _OWN and f.metadata["decides"]]
     shape = (framed.frame, video is not None, tuple(getattr(settings, name) for name in shared))
     if not framed.is_whole:
@@ -92,11 +93,11 @@ def _framing(settings: Settings, height: int, width: int) -> Framing:
     return framing((height, width), size, settings.fit)
 
 
-def _track(files: Files, video: SourceVideo | None) -> SoundFile:
+def _track(files: Files, video: SourceVideo | None, walls: Walls) -> SoundFile:
     if files.audio is not None and not (video and same_file(files.audio, files.image)):
-        return open_sound(files.audio)
+        return open_sound(files.audio, walls=walls)
     if video is None:
         raise UserError("missing; give the sound to be spoken (only a video to dub brings its own)", field="audio")
     if not video.has_sound:
         raise UserError(f"{files.image}: has no sound of its own; give the one to be spoken (--audio)")
-    return open_sound(files.image, since=video.start)
+    return open_sound(files.image, video.start, walls)

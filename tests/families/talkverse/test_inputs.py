@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.inputs import TalkVerseInputs, read
 from talkverse_jax.families.talkverse.settings import Files, Settings
@@ -15,10 +16,10 @@ from tests.videos import read_number, write_video
 REMEDY = ", --fit crop or exact leaves none"
 
 
-def inputs(path, **settings) -> TalkVerseInputs:
+def inputs(path, machine=Machine(), **settings) -> TalkVerseInputs:  # noqa: B008
     files = Files(image=str(path), audio=str(ROOT / "assets/speech.flac"))
     settings = {"prompt": "", "size_bucket": "fasttalk-480"} | settings
-    return read(Job.make("talkverse", Weights(weights=""), Machine(), files, Settings(**settings), "talk.mp4"))
+    return read(Job.make("talkverse", Weights(weights=""), machine, files, Settings(**settings), "talk.mp4"))
 
 
 @pytest.fixture
@@ -81,3 +82,20 @@ def test_sizes_of_a_run_are_those_that_its_fit_gives():
     sizes = {fit: FAMILY.sizes(Settings(prompt="", size_bucket="fasttalk-480", fit=fit)) for fit in ("pad", "exact")}
     assert len(sizes["pad"]) == 15 and (480, 832) not in sizes["pad"]
     assert len(sizes["exact"]) == 62 and (480, 832) in sizes["exact"] and sizes["exact"][0] == (640, 640)
+
+
+@pytest.mark.parametrize("name", ["photo.png", "video.mp4"])
+def test_files_are_read_as_the_machine_says(photo, name):
+    """In a child as in this process, and no more of them than is let in."""
+    if name == "video.mp4":
+        write_video(photo.with_name(name), 1.0, size=(128, 128))
+    path = photo.with_name(name)
+    here, there = inputs(path), inputs(path, Machine(decode_in_child=True))
+    np.testing.assert_array_equal(there.picture, here.picture)
+    assert there.notices == here.notices and there.track.walls.child and not here.track.walls.child
+    if here.video:
+        np.testing.assert_array_equal(there.video.read(3, 4, (64, 64)), here.video.read(3, 4, (64, 64)))
+    with pytest.raises(UserError, match=rf"{name}: more than 0.01 million pixels .*, or raise --max_pixels"):
+        inputs(path, Machine(max_pixels=10_000))
+    with pytest.raises(UserError, match=r"speech.flac: more than 1 s; give a shorter sound, or raise --max_seconds"):
+        inputs(path, Machine(max_seconds=1))

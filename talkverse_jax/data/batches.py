@@ -6,10 +6,13 @@ Samples of one shape form a group. A group's samples are an endless stream, epoc
 order of its own; the stream is cut into batches, so that none is padded and no sample is lost or repeated (a
 batch may hold the end of one epoch and the start of the next). Epoch e of the plan has the batches of every
 group whose last sample is of epoch e, all groups' together in random order.
+
+Where the data change on the way, another order takes over: its streams begin with the samples that are still to be
+seen in this epoch (`Rest`), and go on with whole epochs.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -59,70 +62,139 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
+class Rest:
+    """Where an order takes over from another.
+
+    Attributes:
+      batch: the number of its first batch.
+      epoch: that it begins in the midst of.
+      owed: the ids (epoch, sample) that are still to be seen in it: of its own epoch, and the last of those before it,
+        for which a batch has not come.
+    """
+
+    batch: int
+    epoch: int
+    owed: Int64[np.ndarray, "n 2"]
+
+
+@dataclass(frozen=True, eq=False)
 class BatchOrder:
-    """`plan[n]` is batch n, for any n >= 0, in any order.
+    """`plan[n]` is batch n, for any n from the first one on, in any order.
 
     Attributes:
       shapes: of the samples, by number.
       batch_size: over all devices and processes.
+      rest: where it takes over from another order; None: it begins with batch 0.
 
     Raises:
       UserError: there are no samples.
     """
 
-    shapes: Sequence[WindowShape]
+    shapes: Sequence[WindowShape] | Mapping[int, WindowShape]
     batch_size: int
     seed: int
+    rest: Rest | None = None
     _groups: dict[WindowShape, Int64[np.ndarray, " n"]] = field(init=False, repr=False)
+    _heads: list[Int64[np.ndarray, "n 2"]] = field(init=False, repr=False)
 
     def __post_init__(self):
         if not self.shapes:
             raise UserError("no sample is left to train on; see skipped.jsonl for what is wrong with each")
         members: dict[WindowShape, list[int]] = {}
-        for sample, shape in enumerate(self.shapes):
+        numbered = self.shapes.items() if isinstance(self.shapes, Mapping) else enumerate(self.shapes)
+        for sample, shape in sorted(numbered):
             members.setdefault(WindowShape(*shape), []).append(sample)
         object.__setattr__(self, "_groups", {shape: np.array(members[shape]) for shape in sorted(members)})
+        object.__setattr__(self, "_heads", [self._head(group) for group in range(len(members))])
 
     def __getitem__(self, number: int) -> Batch:
-        if number < 0:
-            raise IndexError(f"batch {number}: the first one is 0")
+        if number < self._begin:
+            raise IndexError(f"batch {number}: the first one is {self._begin}")
         epoch = self.epoch(number)
         group, cut = _order(self, epoch)[number - self.first(epoch)]
-        shape, members = list(self._groups.items())[group]
         places = range(cut * self.batch_size, (cut + 1) * self.batch_size)
-        samples = []
-        for place in places:
-            turn, at = divmod(place, len(members))
-            samples.append(SampleId(turn, int(members[_permutation(self, turn, group)[at]])))
-        return Batch(number, shape, tuple(samples))
+        return Batch(number, list(self._groups)[group], tuple(self._at(group, place) for place in places))
 
     def first(self, epoch: int) -> int:
-        """The number of the epoch's first batch (of the next one's, where it has none)."""
-        return sum(epoch * len(members) // self.batch_size for members in self._groups.values())
+        """The number of the epoch's first batch (of the next one's, where it has none); of the order's first one, where
+        the epoch was over before."""
+        return self._begin + sum(self._cuts(group, epoch).start for group in range(len(self._groups)))
 
     def epoch(self, number: int) -> int:
         """The epoch that batch is in."""
-        most = (number + 1 + len(self._groups)) * self.batch_size // len(self.shapes) + 1
-        return bisect_right(range(most + 1), number, key=self.first) - 1
+        turns = (number - self._begin + 1 + len(self._groups)) * self.batch_size // len(self.shapes) + 2
+        epochs = range(self._epoch, self._epoch + turns + 1)
+        return self._epoch + bisect_right(epochs, number, key=self.first) - 1
+
+    def unseen(self, number: int) -> list[SampleId]:
+        """What the epoch of batch `number`, and those before it, still have to show when that batch comes."""
+        epoch, left = self.epoch(number), []
+        done = set(_order(self, epoch)[: number - self.first(epoch)])
+        for group in range(len(self._groups)):
+            start = self._cuts(group, epoch).start * self.batch_size
+            left += [
+                self._at(group, place)
+                for place in range(start, self._length(group, epoch))
+                if (group, place // self.batch_size) not in done
+            ]
+        return left
+
+    @property
+    def _begin(self) -> int:
+        return self.rest.batch if self.rest else 0
+
+    @property
+    def _epoch(self) -> int:
+        return self.rest.epoch if self.rest else 0
+
+    def _head(self, group: int) -> Int64[np.ndarray, "n 2"]:
+        """The group's stream of ids in the epoch that the order begins in."""
+        members = list(self._groups.values())[group]
+        if self.rest is None:
+            order = _drawn(len(members), self.seed, 0, group, _ORDER)
+            return np.stack([np.zeros_like(members), members[order]], axis=1)
+        owed = self.rest.owed[np.isin(self.rest.owed[:, 1], members)]
+        owed = owed[np.lexsort(owed.T)]
+        owed = owed[_drawn(len(owed), self.seed, self.rest.epoch, group, _ORDER, self.rest.batch)]
+        return owed[np.argsort(owed[:, 0], kind="stable")]
+
+    def _length(self, group: int, epoch: int) -> int:
+        """How long the group's stream is up to the end of the epoch."""
+        if epoch < self._epoch:
+            return 0
+        return len(self._heads[group]) + (epoch - self._epoch) * len(list(self._groups.values())[group])
+
+    def _cuts(self, group: int, epoch: int) -> range:
+        """Which of the group's batches are of the epoch."""
+        return range(*(self._length(group, turn) // self.batch_size for turn in (epoch - 1, epoch)))
+
+    def _at(self, group: int, place: int) -> SampleId:
+        """What the group's stream has at a place."""
+        head = self._heads[group]
+        if place < len(head):
+            return SampleId(*map(int, head[place]))
+        members = list(self._groups.values())[group]
+        turn, at = divmod(place - len(head), len(members))
+        turn += self._epoch + 1
+        return SampleId(turn, int(members[_permutation(self, turn, group)[at]]))
 
     def __reduce__(self):
-        return BatchOrder, (tuple(self.shapes), self.batch_size, self.seed)
+        shapes = dict(self.shapes) if isinstance(self.shapes, Mapping) else tuple(self.shapes)
+        return BatchOrder, (shapes, self.batch_size, self.seed, self.rest)
+
+
+def _drawn(count: int, *seeds: int) -> Int64[np.ndarray, " n"]:
+    return np.random.default_rng(seeds).permutation(count)
 
 
 @lru_cache(maxsize=4)
 def _order(plan: BatchOrder, epoch: int) -> list[tuple[int, int]]:
     """The epoch's batches as (group, which of the group's)."""
-    size = plan.batch_size
-    batches = [
-        (group, cut)
-        for group, members in enumerate(plan._groups.values())
-        for cut in range(epoch * len(members) // size, (epoch + 1) * len(members) // size)
-    ]
-    order = np.random.default_rng([plan.seed, epoch, 0, _SHUFFLE]).permutation(len(batches))
-    return [batches[place] for place in order]
+    batches = [(group, cut) for group in range(len(plan._groups)) for cut in plan._cuts(group, epoch)]
+    again = plan._begin if epoch == plan._epoch else 0  # an epoch that is begun anew has another order
+    return [batches[place] for place in _drawn(len(batches), plan.seed, epoch, again, _SHUFFLE)]
 
 
 @lru_cache(maxsize=256)  # of each of 42 shapes, two epochs at least
 def _permutation(plan: BatchOrder, epoch: int, group: int) -> Int64[np.ndarray, " n"]:
-    members = list(plan._groups.values())[group]
-    return np.random.default_rng([plan.seed, epoch, group, _ORDER]).permutation(len(members))
+    return _drawn(len(list(plan._groups.values())[group]), plan.seed, epoch, group, _ORDER)

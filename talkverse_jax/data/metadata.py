@@ -29,6 +29,8 @@ class Row:
       scenes: "start,end;start,end" in frames of the source, ends inclusive.
       fps: of the frames that `scenes` counts; 0 where the row has no number.
       roi_path: the keypoint file, where the row names one.
+      base: the folder that the paths are relative to.
+      dataset: the number of the file.
     """
 
     where: str
@@ -38,6 +40,8 @@ class Row:
     fps: float = 0.0
     scenes: str = ""
     roi_path: str = ""
+    base: str = ""
+    dataset: int = 0
 
     @property
     def name(self) -> str:
@@ -45,24 +49,25 @@ class Row:
         return re.split(r"[/\\]", self.video_path)[-1].split(".", 1)[0] or self.where
 
 
-def read_metadata(paths: Sequence[str], base: str = "", reporter: Reporter = SILENT) -> list[Row]:
+def read_metadata(paths: Sequence[str], base: str | Sequence[str] = "", reporter: Reporter = SILENT) -> list[Row]:
     """The rows of all files, one after the other.
 
     Args:
-      base: the folder that the videos' paths are relative to.
+      base: the folder that the videos' paths are relative to; or one for each file.
       reporter: is told of cells that are not separated by commas.
 
     Raises:
       UserError: a file is missing, is no text or no CSV, lacks a column, a row has too many or too few cells, or there
         are no rows.
     """
-    rows = [row for path in paths for row in _read(path, base, reporter)]
+    bases = [base] * len(paths) if isinstance(base, str) else base
+    rows = [row for number, path in enumerate(paths) for row in _read(path, number, bases[number], reporter)]
     if not rows:
         raise UserError(f"{', '.join(paths) or '--dataset_metadata_path'}: no rows; give a CSV with a row a video")
     return rows
 
 
-def _read(path: str, base: str, reporter: Reporter) -> Iterator[Row]:
+def _read(path: str, number: int, base: str, reporter: Reporter) -> Iterator[Row]:
     with files.open_file(path, "a metadata CSV") as file:
         table = read_table(lines_of(file, path), path, (*REQUIRED, *_OTHERS))
         columns = table.columns
@@ -82,6 +87,8 @@ def _read(path: str, base: str, reporter: Reporter) -> Iterator[Row]:
                 fps=_number(cells.get("fps") or cells.get("FPS") or ""),
                 scenes=cells.get("scenes", ""),
                 roi_path=files.join(base, cells["roi_path"]) if cells.get("roi_path") else "",
+                base=base,
+                dataset=number,
             )
 
 

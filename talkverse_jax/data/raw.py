@@ -1,7 +1,7 @@
 """Training samples straight from video files."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from talkverse_jax.data import masks as roi
 from talkverse_jax.data import windows
 from talkverse_jax.data.batches import SampleId, WindowShape
 from talkverse_jax.data.catalogue import Catalogue, VideoEntry, VideoRules
+from talkverse_jax.data.ledger import Listed
 from talkverse_jax.data.windows import Lengths, Window
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.video_reader import SAMPLES_A_FRAME, open_video
@@ -30,7 +31,7 @@ class RawSample(NamedTuple):
       face, body: 1 in the boxes where the loss counts more, of the frames to be learnt, on the latent grid.
       id: of which everything random about the sample is a function.
       name: the video's.
-      weight: in the loss: 1, or 0 for a sample that cannot be read (all else is zeros then).
+      weight: in the loss: its data set's, or 0 for a sample that cannot be read (all else is zeros then).
     """
 
     video: UInt8[np.ndarray, "T H W 3"]
@@ -55,7 +56,7 @@ class RawSource:
         box.
     """
 
-    entries: Sequence[VideoEntry]
+    entries: Sequence[VideoEntry] | Mapping[int, VideoEntry]
     seed: int
     lengths: Lengths
     roi: bool = False
@@ -65,6 +66,20 @@ class RawSource:
     def of(cls, catalogue: Catalogue, rules: VideoRules, seed: int) -> "RawSource":
         """The samples of a catalogue that was made by these rules."""
         return cls(catalogue.entries, seed, rules.lengths, rules.roi, rules.detector)
+
+    @property
+    def listed(self) -> list[Listed]:
+        """The samples, by number: one a video."""
+        entries = self.entries.values() if isinstance(self.entries, Mapping) else self.entries
+        return [Listed(entry.identity, entry.name, entry.shape) for entry in entries]
+
+    def numbered(self, places: Mapping[int, int]) -> "RawSource":
+        """The same samples under other numbers.
+
+        Args:
+          places: which number each had.
+        """
+        return replace(self, entries={number: self.entries[place] for number, place in places.items()})
 
     def name(self, sample: int) -> str:
         """Of a sample's video, for messages."""
@@ -89,7 +104,7 @@ class RawSource:
             [reference] = video.pictures([entry.start + window.reference / FPS], size)
             waveform = video.sound(first, (window.length - 1) * SAMPLES_A_FRAME)
         face, body = self._masks(entry, window, shape, pictures)
-        return RawSample(pictures, reference, waveform, entry.caption, face, body, id, entry.name, 1.0)
+        return RawSample(pictures, reference, waveform, entry.caption, face, body, id, entry.name, entry.weight)
 
     def _masks(
         self, entry: VideoEntry, window: Window, shape: WindowShape, pictures: UInt8[np.ndarray, "T H W 3"]

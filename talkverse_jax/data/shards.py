@@ -4,6 +4,7 @@
     null_text.msgpack            an array that all samples share: such as hidden states of the empty caption
     shard-00012.array_record     samples, a record each: arrays by name, as flax.serialization writes them
     shard-00012.json             the shard's size and its records; written last, so the shard is complete
+    samples.jsonl                the videos by number, also those that are gone (see `ledger`)
     index.jsonl                  the records of all shards, a line each, once all are there
     checksums                    of meta.json, null_text.msgpack and index.jsonl
 
@@ -18,7 +19,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,12 +34,14 @@ from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.files import is_remote
 from talkverse_jax.core.paths import publish
-from talkverse_jax.data import prepared
+from talkverse_jax.data import identity, prepared
 from talkverse_jax.data.batches import Kind, SampleId, WindowShape
+from talkverse_jax.data.identity import Identity
+from talkverse_jax.data.ledger import Ledger, Listed
 from talkverse_jax.data.prepared import FORMAT, PreparedBatch, PreparedSample, SampleFormat, StoredArray
 from talkverse_jax.media.bad_sample import BadSample
 
-META, INDEX = "meta.json", "index.jsonl"
+META, INDEX, SAMPLES = "meta.json", "index.jsonl", "samples.jsonl"
 _CHECKSUMS = "checksums"
 _OPTIONS = "group_size:1,uncompressed"  # bfloat16 of a network hardly shrinks
 _AGAIN = "run talkverse-jax prepare again"
@@ -51,7 +54,8 @@ class IndexLine(NamedTuple):
       file, position: the shard and the record within it.
       height, width, kind: the sample's `WindowShape`.
       name: the video's.
-      sample, window: the video's number in the metadata, and which of its windows.
+      sample, window: the video's number in the folder (see `ledger`), and which of its windows.
+      key: by what the video is known again (see `identity`); "" where an older program has written the index.
     """
 
     file: str
@@ -62,6 +66,11 @@ class IndexLine(NamedTuple):
     name: str
     sample: int
     window: int
+    key: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """As a file has it."""
+        return {name: value for name, value in self._asdict().items() if name != "key" or value}
 
 
 def begin(folder: Path, form: SampleFormat, recipe: Any) -> None:
@@ -81,6 +90,11 @@ def write_constants(folder: Path, constants: Mapping[str, Shaped[np.ndarray, "..
     """Keep the arrays that all samples share."""
     for name, array in constants.items():
         _write(_constant(folder, name), serialization.msgpack_serialize({name: np.asarray(array)}))
+
+
+def write_samples(folder: Path, known: Ledger) -> None:
+    """Keep the numbers of the videos."""
+    _write(folder / SAMPLES, known.text().encode())
 
 
 def check_local(folder: str | Path) -> None:
@@ -144,7 +158,7 @@ class ShardWriter:
         self._checked(self._writer.close)
         with naming(self._file):
             publish(self._partial, self._file)
-        values = {"bytes": self._file.stat().st_size, "records": [record._asdict() for record in self._records]}
+        values = {"bytes": self._file.stat().st_size, "records": [record.plain() for record in self._records]}
         _write_json(self._file.with_suffix(".json"), checksums.stamped(values))
 
     def _checked(self, function):
@@ -156,18 +170,23 @@ class ShardWriter:
             raise UserError(f"{self._partial}: cannot be written ({first}); make room, then {_AGAIN}") from None
 
 
-def write_index(folder: Path, shards: int) -> bool:
+def write_index(folder: Path, shards: Iterable[int], keys: Mapping[int, str] | None = None) -> bool:
     """List the records of all shards, by sample and window; False where a shard is still missing.
 
     Several processes may come here at once: they write the same.
+
+    Args:
+      keys: of the samples that are listed, by number; None: all are, without keys.
     """
     records = []
-    for shard in range(shards):
+    for shard in shards:
         if not is_complete(folder, shard):
             return False
         records += [IndexLine(**r) for r in _read_json(folder / f"{_stem(shard)}.json", _AGAIN)["records"]]
+    if keys is not None:
+        records = [record._replace(key=keys[record.sample]) for record in records if record.sample in keys]
     records.sort(key=lambda record: (record.sample, record.window))
-    lines = "".join(json.dumps(record._asdict()) + "\n" for record in records)
+    lines = "".join(json.dumps(record.plain()) + "\n" for record in records)
     (folder / _CHECKSUMS).unlink(missing_ok=True)  # may be of another index
     _write(folder / INDEX, lines.encode())
     _write(folder / _CHECKSUMS, checksums.lines(folder, _shared(folder)).encode())
@@ -223,10 +242,25 @@ class ShardSource:
         """The same for the same samples in the same order; runs that were begun by older programs hold it too."""
         fields = ", ".join(f"{name}={value!r}" for name, value in dataclasses.asdict(self.recipe).items())
         lines = ", ".join(
-            f"Record({', '.join(f'{name}={value!r}' for name, value in record._asdict().items())})"
+            f"Record({', '.join(f'{name}={value!r}' for name, value in record._replace(key='').plain().items())})"
             for record in self.records
         )
         return hashlib.sha256(f"(Recipe({fields}), [{lines}])".encode()).hexdigest()
+
+    @property
+    def listed(self) -> list[Listed]:
+        """The samples, by number. Of those that an older program listed only their numbers in the folder are known."""
+        made = identity.digest({**dataclasses.asdict(self.recipe), "samples": "", "windows": 0, "shard_size": 0})
+        found = []
+        for record, shape in zip(self.records, self.shapes):
+            decisive = (made, record.sample, record.window)
+            before = Identity(identity.digest(self.recipe.samples, record.sample), "", identity.digest(*decisive))
+            known = before
+            if record.key:
+                video, caption, rest = record.key.split("/")
+                known = Identity(video, caption, identity.digest(rest, *decisive))
+            found.append(Listed(known, record.name, shape, before))
+        return found
 
     def name(self, sample: int) -> str:
         """Of a sample, for messages."""

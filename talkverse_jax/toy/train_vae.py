@@ -32,7 +32,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data.batches import BatchOrder
-from talkverse_jax.data.catalogue import VideoRules
+from talkverse_jax.data.catalogue import VideoRules, accept
 from talkverse_jax.data.loader import batches
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.data.windows import Lengths
@@ -125,11 +125,11 @@ class _Run:
         self.config = FAMILY.configs_from_toml(presets.find(options.model)).vae
         self.skipped = Skipped(self.folder / "skipped.jsonl")
         lengths = Lengths(options.num_frames, 1, True, strides=self.config.strides)
-        rules = VideoRules(options.size_bucket, lengths, base=options.dataset_base_path)
+        rules = VideoRules(options.size_bucket, lengths)
         cache = self.folder / "catalogue.jsonl"
-        found, self.source = look_at(
-            options.dataset_metadata_path, rules, options.seed, cache, self.skipped, TerminalReporter()
-        )
+        files, base = options.dataset_metadata_path, options.dataset_base_path
+        found, self.source = look_at(files, base, rules, options.seed, cache, self.skipped, TerminalReporter())
+        accept(cache)
         self.plan = BatchOrder(found.shapes, 1, options.seed)
         end = max(options.steps, _WARMUP + 1)
         rate = optax.warmup_cosine_decay_schedule(0, options.learning_rate, _WARMUP, end)

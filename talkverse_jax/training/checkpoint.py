@@ -51,6 +51,7 @@ class RunRecord:
       norms: gradient norms of the last updates (see `watch`).
       options: all options, for people.
       versions: of the programs that wrote it.
+      data: names the file of its samples (see `history`); "" of an older program.
     """
 
     step: int
@@ -59,6 +60,7 @@ class RunRecord:
     norms: tuple[float, ...]
     options: dict
     versions: dict
+    data: str = ""
 
     def check_continues(self, run: dict[str, Any], where: str) -> None:
         """Make sure that a run can go on from here.
@@ -165,6 +167,11 @@ class Checkpoints:
             record, trouble = self._attempt(lambda: self.read_record(steps[-1]))
             if not trouble:
                 record.check_continues(run, str(self.folder / str(steps[-1])))
+
+    def last_record(self) -> RunRecord | None:
+        """Of the last checkpoint; None where there is none, or it is damaged."""
+        steps = self.steps()
+        return self._attempt(lambda: self.read_record(steps[-1]))[0] if steps else None
 
     def latest(self, abstract: Any, run: dict[str, Any]) -> tuple[Any, RunRecord] | None:
         """The last checkpoint that can be read, onto the mesh at hand; None where there is none.

@@ -7,10 +7,10 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -19,8 +19,12 @@ from jaxtyping import Array, Shaped
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
+from talkverse_jax.data import ledger
 from talkverse_jax.data.batches import Batch, BatchOrder
+from talkverse_jax.data.catalogue import accept
+from talkverse_jax.data.ledger import Ledger, Listed
 from talkverse_jax.data.loader import Loaded, SampleSource, batches
+from talkverse_jax.data.mixture import Mixture
 from talkverse_jax.data.prepared import PreparedBatch
 from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.skipped import Skipped
@@ -34,23 +38,42 @@ from talkverse_jax.training.videos import open_videos
 _POLL = 0.002  # seconds
 
 
+class ListedSource(SampleSource, Protocol):
+    """Samples that can be known again."""
+
+    @property
+    def listed(self) -> Sequence[Listed]:
+        """They, by number."""
+        ...
+
+    def numbered(self, places: Mapping[int, int]) -> "ListedSource":
+        """The same under other numbers, by the number that each had."""
+        ...
+
+
 @dataclass(frozen=True)
 class Data:
     """What a run is trained on.
 
     Attributes:
-      digest: the same for the same samples in the same order.
+      listed: the samples as the data have them now.
+      ledger: under which numbers they are known.
+      digest_of_before: by which an older program knew them again.
       encode: stacked samples of some rows, as the source gives them, to what a step takes; in host memory. The
         encoders are loaded when it is first called.
       shared: fields of that which all samples share.
+      accept: to be called when the run begins or goes on with them.
     """
 
-    source: SampleSource
+    source: ListedSource
     plan: BatchOrder
+    listed: Sequence[Listed]
+    ledger: Ledger
     skipped: Skipped
-    digest: str
+    digest_of_before: str
     encode: Callable[[Any], TrainingInputs]
     shared: Collection[str]
+    accept: Callable[[], None]
 
     def describe(self, batch: Batch) -> list[dict[str, Any]]:
         """The samples of a batch, for a file that people read."""
@@ -58,7 +81,7 @@ class Data:
 
 
 def open_data(options: TrainOptions, training: FamilyTraining, configs: Any, reporter: Reporter) -> Data:
-    """The data that the options name; every process comes here.
+    """The data that the options name, under the numbers of a run that begins; every process comes here.
 
     Args:
       configs: of the family's components.
@@ -70,26 +93,42 @@ def open_data(options: TrainOptions, training: FamilyTraining, configs: Any, rep
     listed = Path(options.folder.output_path) / ("skipped.jsonl" if place == 0 else f"skipped-{place}.jsonl")
     skipped = Skipped(listed, options.videos.max_skipped_share)
     if options.input.shards:
-        data = _open_shards(options, options.input.shards, training, configs, skipped)
+        data = _open_shards(options, training, configs, skipped)
     else:
         data = _open_videos(options, training, configs, skipped, reporter)
-    check_same("data", data.digest)
+    check_same("data", ledger.digest(data.listed))
     return data
 
 
-def _open_shards(options: TrainOptions, folder: str, training: FamilyTraining, configs: Any, skipped: Skipped) -> Data:
+def _data(options: TrainOptions, source: ListedSource, **more: Any) -> Data:
+    listed = source.listed
+    begun = Ledger.of(listed)
+    plan = begun.order(options.optimization.batch_size, options.videos.seed)
+    return Data(source=source, plan=plan, listed=listed, ledger=begun, **more)
+
+
+def _open_shards(options: TrainOptions, training: FamilyTraining, configs: Any, skipped: Skipped) -> Data:
+    folder = options.input.shards
+    assert folder is not None
     source, videos = ShardSource(folder, training.samples, configs), options.videos
     wanted = training.wanted(configs, options.settings) | {"num_frames": videos.num_frames}
     wanted |= fingerprints(options.input.weights, training.samples.encoders)
     if videos.enable_roi_loss:
         wanted["roi"] = True
     training.samples.require(source.recipe, folder, **wanted)
-    plan = BatchOrder(source.shapes, options.optimization.batch_size, videos.seed)
 
     def encode(samples: PreparedBatch) -> TrainingInputs:
         return training.to_batch(samples, source.constants)
 
-    return Data(source, plan, skipped, source.digest, encode, training.samples.constants)
+    return _data(
+        options,
+        Mixture.of([source], [1], [1.0]),
+        skipped=skipped,
+        digest_of_before=source.digest,
+        encode=encode,
+        shared=training.samples.constants,
+        accept=lambda: None,
+    )
 
 
 def _open_videos(
@@ -97,7 +136,6 @@ def _open_videos(
 ) -> Data:
     cache = Path(options.folder.output_path) / "catalogue.jsonl"
     catalogue, source = open_videos(options.videos, options.settings, training, configs, cache, skipped, reporter)
-    plan = BatchOrder(catalogue.shapes, options.optimization.batch_size, options.videos.seed)
 
     @functools.cache
     def encoder():
@@ -111,7 +149,15 @@ def _open_videos(
     def encode(samples: Any) -> TrainingInputs:
         return training.to_batch(encoder().encode(samples), encoder().constants)
 
-    return Data(source, plan, skipped, catalogue.digest, encode, training.samples.constants)
+    return _data(
+        options,
+        source,
+        skipped=skipped,
+        digest_of_before=catalogue.digest,
+        encode=encode,
+        shared=training.samples.constants,
+        accept=lambda: accept(cache),
+    )
 
 
 class Feed:

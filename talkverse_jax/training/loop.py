@@ -31,6 +31,7 @@ from talkverse_jax.training.checkpoint import Checkpoints, RunRecord
 from talkverse_jax.training.export import export
 from talkverse_jax.training.feed import Data, Feed, open_data
 from talkverse_jax.training.fingerprints import fingerprint
+from talkverse_jax.training.history import began_with, follow, keep
 from talkverse_jax.training.interruption import Interruption
 from talkverse_jax.training.metrics import peak_flops
 from talkverse_jax.training.network import NetworkSettings, load_network
@@ -95,7 +96,7 @@ def training_mesh(asked: str | None, heads: int) -> Mesh | None:
     return make_mesh(MeshConfig.read(asked), devices, heads)
 
 
-def _unchanging(options: TrainOptions, family: Family, settings: NetworkSettings, digest: str) -> dict[str, Any]:
+def _unchanging(options: TrainOptions, family: Family, settings: NetworkSettings, data: str) -> dict[str, Any]:
     """By flag, what a run cannot change once it has begun: its state would not fit, or samples be lost."""
     names = ["unfreeze_strategy", "finetune_all", "init", "seed", "batch_size", "num_frames"]
     found: dict[str, Any] = {f"--{name}": options.flat()[name] for name in names}
@@ -105,7 +106,7 @@ def _unchanging(options: TrainOptions, family: Family, settings: NetworkSettings
         found |= {"--lora_ckpt": _digests(options), "--lora_strength": [file.strength for file in files]}
     return found | {
         "--ema_decay": "on" if options.tuning.ema_decay else "off",
-        "data": digest[:12],
+        "data": data,
         "weights": fingerprint(options.input.weights, family.training.component),
     }
 
@@ -169,8 +170,11 @@ class _Loop:
         self.component = family.components[family.training.component]
         self.settings, self.start = network_start(options, family, configs)
         self.output = Path(options.folder.output_path)
-        self.unchanging = _unchanging(options, family, self.settings, data.digest)
+        last = checkpoints.last_record()
+        self.unchanging = _unchanging(options, family, self.settings, began_with(data, last))
         checkpoints.check_continues(self.unchanging)
+        if last:
+            self._follow(data, last)
         for notice in self.start.notices:
             reporter.say(notice)
         self.network, params = load_network(options.input.weights, self.component, self.settings, layout, self.start)
@@ -184,25 +188,33 @@ class _Loop:
             assert latest is not None, "there are checkpoints"
             self.states, record = from_stored(latest[0], abstract), latest[1]
             self.step, self.batch, self.watch = record.step, record.batch, Watch(record.norms)
+            if last is None or record.step != last.step:
+                self._follow(data, record)
             reporter.say(f"{self.output}: goes on from step {self.step}")
         else:
             self.states = {name: start(params, optimizer, decay > 0)}
         self.saved = self.step
+        self.data.accept()
+        self.kept = keep(self.data, checkpoints)
         trained = {name: Trained(self.network, optimizer, decay)}
         self.programs = TrainingStep(trained, phases(options, family, configs), abstract, seed=options.videos.seed)
         self.latest: Any = self.states[name].step
         asked = options.optimization
-        left = (data.plan.first(asked.num_epochs) - self.batch) // asked.gradient_accumulation_steps
+        left = (self.data.plan.first(asked.num_epochs) - self.batch) // asked.gradient_accumulation_steps
         self.last = min(self.step + max(0, left), asked.max_steps or sys.maxsize)
         if not self.last:
             raise UserError(
-                f"{asked.batch_size}: {len(data.plan.shapes)} samples make no whole step in {asked.num_epochs} "
+                f"{asked.batch_size}: {len(self.data.plan.shapes)} samples make no whole step in {asked.num_epochs} "
                 "epochs; give fewer, or more --num_epochs",
                 field="batch_size",
             )
         self.preview = None
         if options.preview.preview_steps and make_video:
             self.preview = Preview(options, family, self.settings, configs, layout.mesh, make_video)
+
+    def _follow(self, data: Data, record: RunRecord) -> None:
+        folder, reporter = self.checkpoints.folder, self.reporter
+        self.data = follow(data, record, folder, self.options.videos, reporter)
 
     def go(self, interruption: Interruption) -> None:
         """To the end, or until the run is interrupted; it is saved then."""
@@ -276,6 +288,7 @@ class _Loop:
             run=self.unchanging,
             norms=self.watch.norms,
             options=json.loads(json.dumps(self.options.flat())),
+            data=self.kept,
             versions={m.__name__: m.__version__ for m in (talkverse_jax, jax, flax, optax, orbax.checkpoint)},
         )
         self.checkpoints.save(stored(self.states), record)

@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from talkverse_jax.core.errors import out_of_memory
+from talkverse_jax.core.errors import UserError, out_of_memory
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.core.reporting import Reporter
-from talkverse_jax.data import shards
+from talkverse_jax.data import ledger, shards
 from talkverse_jax.data.batches import Batch, SampleId, WindowShape
+from talkverse_jax.data.catalogue import accept
+from talkverse_jax.data.ledger import Ledger, Member
 from talkverse_jax.data.loader import batches
-from talkverse_jax.data.prepared import PreparedSample, unstack
+from talkverse_jax.data.prepared import PreparedSample, SampleFormat, unstack
 from talkverse_jax.data.raw import RawSample, RawSource
 from talkverse_jax.data.skipped import Skipped
 from talkverse_jax.media.bad_sample import BadSample
@@ -27,6 +29,7 @@ from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.training import FamilyTraining
 from talkverse_jax.training.fingerprints import fingerprints
 from talkverse_jax.training.prepare_options import PrepareOptions
+from talkverse_jax.training.video_options import VideoOptions
 from talkverse_jax.training.videos import open_videos
 from talkverse_jax.weights import store
 
@@ -47,28 +50,36 @@ class Shard(NamedTuple):
         return [part + (_NOBODY,) * (size - len(part)) for part in parts]
 
 
-def divide(shapes: Sequence[WindowShape], windows: int, size: int) -> list[Shard]:
-    """All windows of all videos, in shards of `size`; those of one video lie together."""
-    members: dict[WindowShape, list[SampleId]] = {}
-    for sample, shape in enumerate(shapes):
-        members.setdefault(shape, []).extend(SampleId(window, sample) for window in range(windows))
-    parts = [
-        (shape, tuple(members[shape][start : start + size]))
-        for shape in sorted(members)
-        for start in range(0, len(members[shape]), size)
-    ]
-    return [Shard(number, *part) for number, part in enumerate(parts)]
+def divide(members: Sequence[Member], windows: int, size: int) -> list[Shard]:
+    """All windows of all videos, in shards of `size`; those of one video lie together.
+
+    Videos that came later are in shards of their own, behind the others. A shard keeps its number when videos of it are
+    gone; one that has none left is left out.
+    """
+    groups: dict[tuple[int, WindowShape], list[Member]] = {}
+    for member in members:
+        groups.setdefault((member.since, member.shape), []).append(member)
+    gone = {member.number for member in members if member.gone}
+    parts = []
+    for group in sorted(groups):
+        ids = [SampleId(window, member.number) for member in groups[group] for window in range(windows)]
+        parts += [(group[1], ids[start : start + size]) for start in range(0, len(ids), size)]
+    made = [(shape, tuple(id for id in ids if id.sample not in gone)) for shape, ids in parts]
+    return [Shard(number, *part) for number, part in enumerate(made) if part[1]]
 
 
 def prepare(options: PrepareOptions, reporter: Reporter | None = None) -> bool:
     """Make the shards of this process that are missing, and, where all are there, the index.
+
+    Where the videos have changed since the folder was begun, and `--data_changed go_on` is given, what was made of
+    those that are still there stays, and the others have shards of their own.
 
     Returns:
       Whether all are there.
 
     Raises:
       UserError: an input cannot be used, too many samples cannot be read, or the folder holds samples that were
-        made with other flags or weights.
+        made with other flags or weights, or of other videos.
     """
     reporter, weights, work = reporter or Reporter(), options.input.weights, options.work
     shards.check_local(options.output.output)
@@ -81,15 +92,20 @@ def prepare(options: PrepareOptions, reporter: Reporter | None = None) -> bool:
     skipped = Skipped(folder / work.own("skipped.jsonl"), options.videos.max_skipped_share)
     cache = folder / work.own("catalogue.jsonl")
     catalogue, source = open_videos(options.videos, options.settings, training, configs, cache, skipped, reporter)
-    recipe = _recipe(options, training, configs, encoders, catalogue.digest)
+    recipe = _recipe(options, training, configs, encoders, ledger.digest(source.listed))
+    recipe, known = _continued(folder, recipe, training.samples, source, catalogue.digest)
     shards.begin(folder, training.samples, recipe)
-    everything = divide(catalogue.shapes, options.input.windows, options.output.shard_size)
+    known = _follow(folder, known, source, options.videos, reporter)
+    accept(cache)
+    source = source.numbered(known.places(source.listed))
+    everything = divide(known.members, options.input.windows, options.output.shard_size)
     mine = everything[work.process_id :: work.num_processes]
     missing = [shard for shard in mine if not shards.is_complete(folder, shard.number)]
     if missing:
         done = sum(len(shard.ids) for shard in mine if shard not in missing)
         _make(options, training, configs, recipe, folder, source, skipped, missing, done, reporter)
-    complete = shards.write_index(folder, len(everything))
+    keys = {member.number: "/".join(member.identity) for member in known.present}
+    complete = shards.write_index(folder, [shard.number for shard in everything], keys)
     if complete:
         found = shards.ShardSource(folder, training.samples, configs).records
         size = sum((folder / file).stat().st_size for file in {record.file for record in found})
@@ -97,6 +113,42 @@ def prepare(options: PrepareOptions, reporter: Reporter | None = None) -> bool:
     else:
         reporter.say(f"{folder}: the shards of process {work.process_id} are there; those of others are not yet")
     return complete
+
+
+def _continued(
+    folder: Path, recipe: Any, form: SampleFormat, source: RawSource, digest_of_before: str
+) -> tuple[Any, Ledger]:
+    """The recipe as a folder that is there has it, where its samples are ours, and the samples that it has met."""
+    begun, listing = Ledger.of(source.listed), folder / shards.SAMPLES
+    if not (folder / shards.META).exists():
+        return recipe, begun
+    there = shards.read_recipe(folder, form)
+    if listing.exists():
+        return dataclasses.replace(recipe, samples=there.samples), Ledger.read(listing.read_text(), str(listing))
+    if there.samples == digest_of_before:  # begun by an older program
+        recipe = dataclasses.replace(recipe, samples=there.samples)
+    return recipe, begun
+
+
+def _follow(folder: Path, known: Ledger, source: RawSource, options: VideoOptions, reporter: Reporter) -> Ledger:
+    """The samples of the folder with those that the data have now, written down.
+
+    Raises:
+      UserError: they have changed, and the options do not say that it shall go on.
+    """
+    listed, listing = source.listed, folder / shards.SAMPLES
+    if changes := known.changes(listed):
+        told = f"{folder}: made from other videos: {changes}"
+        if options.data_changed == "stop":
+            raise UserError(
+                f"{told}; give those, or --data_changed go_on, which makes what has changed; or another --output"
+            )
+        (folder / shards.INDEX).unlink(missing_ok=True)  # of what was there before
+        known = known.after(listed, returning=False)
+        reporter.say(f"{told}; what has changed is made")
+    if changes or not listing.exists():
+        shards.write_samples(folder, known)
+    return known
 
 
 def _recipe(

@@ -2,6 +2,7 @@
 JAX."""
 
 import dataclasses
+from typing import Literal
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, check_shares, option
@@ -55,6 +56,12 @@ class VideoOptions:
         group="input",
         metavar="N",
         default=0,
+    )
+    data_changed: Literal["stop", "go_on"] = option(
+        "what to do where the data are not those that were begun with: stop, and tell what has changed; or go on, with "
+        "what was not seen or made before",
+        group="input",
+        default="stop",
     )
     num_workers: int = option(
         "processes that read videos; 0: threads of this process", group="machine", metavar="N", default=2

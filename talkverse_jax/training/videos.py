@@ -40,18 +40,28 @@ def open_videos(
         lengths=training.lengths(configs, settings, options.num_frames, options.always_use_motion_frames),
         roi=options.enable_roi_loss,
         detector=options.roi_detector or "",
-        base=options.dataset_base_path,
         roi_dir=options.roi_dir or "",
     )
-    return look_at(options.dataset_metadata_path, rules, options.seed, cache, skipped, reporter)
+    base = options.dataset_base_path
+    return look_at(options.dataset_metadata_path, base, rules, options.seed, cache, skipped, reporter)
 
 
 def look_at(
-    metadata: Sequence[str], rules: VideoRules, seed: int, cache: Path, skipped: Skipped, reporter: Reporter
+    metadata: Sequence[str],
+    base: str | Sequence[str],
+    rules: VideoRules,
+    seed: int,
+    cache: Path,
+    skipped: Skipped,
+    reporter: Reporter,
 ) -> tuple[Catalogue, RawSource]:
-    """The videos of metadata files that these rules let be used, and their samples; otherwise as `open_videos`."""
+    """The videos of metadata files that these rules let be used, and their samples; otherwise as `open_videos`.
+
+    Args:
+      base: the folder that the paths start from; or one for each file.
+    """
     told = reporter if is_main() else SILENT
-    rows = read_metadata(metadata, rules.base, told)
+    rows = read_metadata(metadata, base, told)
     look = partial(_look, rows, rules, cache, told)
     found = look() if is_main() else None
     barrier("catalogue", timeout=None)  # the others find what process 0 has seen, where they share the folder

@@ -1,4 +1,7 @@
+import dataclasses
+import hashlib
 import json
+import shutil
 from fractions import Fraction
 
 import pytest
@@ -10,7 +13,7 @@ from talkverse_jax.data.catalogue import VideoRules, describe, describe_notes, m
 from talkverse_jax.data.metadata import Row, read_metadata
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.models.vae.config import VAEConfig
-from tests.videos import write_dataset, write_video
+from tests.videos import write_dataset, write_masks, write_video
 
 LENGTHS = Lengths(num_frames=16, motion_frames=9, strides=VAEConfig.wan22().strides)
 
@@ -103,26 +106,103 @@ def test_the_longest_scene_decides(rows, tmp_path):
 def test_a_later_run_looks_at_nothing(rows, tmp_path, monkeypatch):
     rules, cache = VideoRules("tiny-128", LENGTHS, roi=True), tmp_path / "cache" / "catalogue.jsonl"
     made = make_catalogue(rows, rules, cache)
-    looked = []
-    look = catalogue._look
-    monkeypatch.setattr(catalogue, "_look", lambda row, rules: looked.append(row) or look(row, rules))
+    looked = looks(monkeypatch)
     again = make_catalogue(rows, rules, cache)
     assert again == made
     assert again.digest == made.digest
     assert looked == []
-    other = make_catalogue(rows[:2], rules, cache)  # other rows: made anew
-    assert len(looked) == 2
-    assert other.digest != made.digest
+    other = make_catalogue(rows[1:], rules, cache)  # what is known of a row does not depend on its place
+    assert looked == [] and other.entries == made.entries[1:] and other.digest != made.digest
     make_catalogue(rows[:2], VideoRules("tiny-128", Lengths(16, 5, strides=VAEConfig.wan22().strides), roi=True), cache)
-    assert len(looked) == 4
+    assert len(looked) == 2
 
 
-def test_a_cache_of_before_is_read(rows, tmp_path):
-    """It knows the lengths without what a latent stands for."""
+def looks(monkeypatch) -> list[str]:
+    """The names of the videos that are looked at from now on."""
+    looked, look = [], catalogue._look
+    monkeypatch.setattr(catalogue, "_look", lambda row, rules: looked.append(row.name) or look(row, rules))
+    return looked
+
+
+def test_only_what_has_changed_is_looked_at_again(tmp_path, monkeypatch):
+    metadata = write_dataset(tmp_path, 4, 1.2)
+    rules, cache = VideoRules("tiny-128", LENGTHS, roi=True), tmp_path / "catalogue.jsonl"
+
+    def make():
+        return make_catalogue(read_metadata([str(metadata)], str(tmp_path)), rules, cache)
+
+    before, looked = make(), looks(monkeypatch)
+    write_video(tmp_path / "videos" / "clip1.mp4", 1.6)  # mended
+    write_masks(tmp_path / "videos" / "clip2.npz", 30, (120, 128))
+    metadata.write_text(metadata.read_text().replace("person 3", "a person"))
+    after = make()
+    assert sorted(looked) == ["clip1", "clip2", "clip3"]
+    differ = [[a != b for a, b in zip(one.identity, two.identity)] for one, two in zip(before.entries, after.entries)]
+    video, caption, rest = [True, False, True], [False, True, False], [False, False, True]
+    assert differ == [[False] * 3, video, rest, caption]
+
+
+def test_moved_data_are_the_same(tmp_path):
+    metadata = write_dataset(tmp_path / "here", 3, 1.2)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    rules = VideoRules("tiny-128", LENGTHS, roi=True)
+    lines = (tmp_path / "there" / "metadata.csv").read_text().replace("videos/", "../there//videos/").splitlines()
+    (tmp_path / "there" / "metadata.csv").write_text("\n".join([lines[0], *lines[:0:-1]]))  # backwards
+    here = make_catalogue(read_metadata([str(metadata)], str(tmp_path / "here")), rules)
+    there = make_catalogue(read_metadata([str(tmp_path / "there" / "metadata.csv")], str(tmp_path / "there")), rules)
+    assert [entry.identity for entry in there.entries[::-1]] == [entry.identity for entry in here.entries]
+    assert len({entry.identity for entry in here.entries}) == 3 and here.digest != there.digest
+
+
+def test_a_catalogue_is_not_overwritten_before_it_is_accepted(rows, tmp_path, monkeypatch):
     rules, cache = VideoRules("tiny-128", LENGTHS), tmp_path / "catalogue.jsonl"
     make_catalogue(rows[:3], rules, cache)
+    assert not cache.exists()
+    catalogue.accept(cache)
+    first = cache.read_text()
+    make_catalogue(rows, rules, cache)
+    assert cache.read_text() == first
+    looked = looks(monkeypatch)
+    make_catalogue(rows, rules, cache)
+    assert looked == []  # what the refused run saw is not lost
+    make_catalogue(rows[:3], rules, cache)
+    catalogue.accept(cache)
+    assert cache.read_text() == first and [path.name for path in tmp_path.iterdir()] == ["catalogue.jsonl"]
+    make_catalogue(rows, rules, cache)
+    catalogue.accept(cache)
+    assert len(cache.read_text().splitlines()) == 1 + len(rows)
+
+
+def test_a_cache_of_before_is_read(rows, tmp_path, monkeypatch):
+    """It has a header of all rows, and lines that know no contents."""
+    rules, cache = VideoRules("tiny-128", LENGTHS), tmp_path / "catalogue.jsonl"
+    made = make_catalogue(rows[:7], rules)
+    write_as_before(cache, rows[:7], rules, made)
+    looked = looks(monkeypatch)
+    assert make_catalogue(rows[:7], rules, cache) == made
+    catalogue.accept(cache)
+    assert make_catalogue(rows[:7], rules, cache) == made
+    assert looked == []
+    write_as_before(cache, rows[:7], rules, made)
+    make_catalogue(rows[:6], rules, cache)
+    assert len(looked) == 6
+
+
+def write_as_before(cache, rows, rules, made) -> None:
+    """The cache as the first version wrote it."""
+    plain = [dataclasses.asdict(row) for row in rows]
+    base = {row.pop("base") for row in plain}.pop()
+    for row in plain:
+        del row["dataset"]
     lengths = {"num_frames": 16, "motion_frames": 9, "always_motion": False}
-    assert json.loads(cache.read_text().splitlines()[0])["rules"]["lengths"] == lengths
+    known = {"bucket": "tiny-128", "lengths": lengths, "roi": False, "detector": "", "base": base, "roi_dir": ""}
+    digest = hashlib.sha256("".join(map(json.dumps, plain)).encode()).hexdigest()
+    lines = [dataclasses.asdict(entry) for entry in (*made.entries, *made.rejected)]
+    for line in lines:
+        for name in ("content", "keypoints", "weight"):
+            line.pop(name, None)
+    header = {"rules": known, "rows": len(rows), "digest": digest}
+    cache.write_text("".join(json.dumps(line) + "\n" for line in (header, *lines)))
 
 
 def test_what_is_changed_in_reading_is_counted_by_kind(tmp_path):
@@ -139,6 +219,7 @@ def test_what_is_changed_in_reading_is_counted_by_kind(tmp_path):
         (128, 128, (1.0, 2.0)),
         (128, 128, (1.0, 1.0)),
     ]
+    catalogue.accept(cache)
     assert make_catalogue(rows, rules, cache) == made
     lines = [json.loads(line) for line in cache.read_text().splitlines()]
     for line in lines[1:]:
@@ -151,10 +232,12 @@ def test_what_is_changed_in_reading_is_counted_by_kind(tmp_path):
 def test_a_torn_cache_is_made_anew(rows, tmp_path):
     rules, cache = VideoRules("tiny-128", LENGTHS), tmp_path / "catalogue.jsonl"
     made = make_catalogue(rows[:3], rules, cache)
+    catalogue.accept(cache)
     whole = cache.read_text()
     for torn in ("", whole[:20], whole[: len(whole) // 2], "[]\n"):
         cache.write_text(torn)
         assert make_catalogue(rows[:3], rules, cache) == made
+        catalogue.accept(cache)
         assert cache.read_text() == whole
 
 

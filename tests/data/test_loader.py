@@ -33,7 +33,7 @@ def raw(tmp_path_factory):
     """Five videos of three shapes, and batches of two."""
     folder = tmp_path_factory.mktemp("data")
     metadata = write_dataset(folder, 5, [1.2, 0.5], [(128, 128), (128, 128), (160, 128)])
-    rules = VideoRules("tiny-128", LENGTHS, roi=True, base=str(folder))
+    rules = VideoRules("tiny-128", LENGTHS, roi=True)
     made = make_catalogue(read_metadata([str(metadata)], str(folder)), rules)
     assert len(set(made.shapes)) == 3
     return RawSource(made.entries, 0, LENGTHS, roi=True), BatchOrder(made.shapes, 2, seed=0)

@@ -21,7 +21,7 @@ LENGTHS = Lengths(num_frames=16, motion_frames=9, strides=VAEConfig.wan22().stri
 def source(folder, lengths=LENGTHS, seed=0, detector="", **dataset):
     """A dataset of one video, its source, and the shape of its samples."""
     metadata = write_dataset(folder, 1, **dataset)
-    rules = VideoRules("tiny-128", lengths, roi=True, detector=detector, base=str(folder))
+    rules = VideoRules("tiny-128", lengths, roi=True, detector=detector)
     [entry] = make_catalogue(read_metadata([str(metadata)], str(folder)), rules).entries
     return RawSource([entry], seed, lengths, roi=True, detector=detector), entry.shape
 

@@ -29,7 +29,7 @@ def test_it_is_training_data(folder):
     rows = read_metadata([str(folder / "train.csv")], str(folder))
     assert [row.name for row in rows] == ["train_00000", "train_00001"]
     assert all("hair" in row.caption and row.fps == 25 for row in rows)
-    rules = VideoRules("tiny-128", Lengths(16, 9, strides=VAEConfig.wan22().strides), roi=True, base=str(folder))
+    rules = VideoRules("tiny-128", Lengths(16, 9, strides=VAEConfig.wan22().strides), roi=True)
     catalogue = make_catalogue(rows, rules)
     assert not catalogue.rejected and [entry.frames for entry in catalogue.entries] == [30] * 2
     for row in rows:

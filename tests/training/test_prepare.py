@@ -18,6 +18,8 @@ from talkverse_jax.cli.flags import parse
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.batches import SampleId, WindowShape
 from talkverse_jax.data.catalogue import VideoRules, make_catalogue
+from talkverse_jax.data.identity import Identity
+from talkverse_jax.data.ledger import Ledger, Listed
 from talkverse_jax.data.metadata import read_metadata
 from talkverse_jax.data.prepared import PreparedBatch, unstack
 from talkverse_jax.data.raw import RawSource
@@ -73,6 +75,10 @@ def arguments(flags: dict) -> list[str]:
     return [part for name, value in flags.items() for part in (f"--{name}", str(value))]
 
 
+def listed(*shapes: WindowShape) -> list[Listed]:
+    return [Listed(Identity(f"video {n}", "", ""), f"clip{n}", shape) for n, shape in enumerate(shapes)]
+
+
 @pytest.fixture(scope="module")
 def prepared(tiny_weights, data, tmp_path_factory):
     output = tmp_path_factory.mktemp("prepared")
@@ -86,7 +92,7 @@ def contents(folder) -> dict[str, bytes]:
 
 def test_shards_hold_windows_of_one_shape():
     a, b = WindowShape(32, 32, "motion"), WindowShape(32, 32, "short")
-    made = divide([b, a, b, a, a], windows=2, size=4)
+    made = divide(Ledger.of(listed(b, a, b, a, a)).members, windows=2, size=4)
     assert [shard.shape for shard in made] == [a, a, b]
     assert [shard.number for shard in made] == [0, 1, 2]
     assert made[0].ids == ((0, 1), (1, 1), (0, 3), (1, 3))
@@ -97,7 +103,7 @@ def test_shards_hold_windows_of_one_shape():
 
 def test_samples_are_those_of_the_videos(prepared, tiny_weights, data):
     rows = read_metadata([str(data / "metadata.csv")], str(data))
-    catalogue = make_catalogue(rows, VideoRules("tiny-128", LENGTHS, roi=True, base=str(data)))
+    catalogue = make_catalogue(rows, VideoRules("tiny-128", LENGTHS, roi=True))
     raw = RawSource(catalogue.entries, 0, LENGTHS, roi=True)
     encoder, source = WindowEncoder.load(tiny_weights, settings.WindowSettings()), open_shards(prepared, tiny_weights)
     assert [(r.sample, r.window) for r in source.records] == [(s, w) for s in range(4) for w in range(2)]

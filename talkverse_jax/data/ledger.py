@@ -128,8 +128,8 @@ class Ledger:
         lost = [member for member in present if member.number not in places]
         for same in (
             lambda each: (each.identity.video, each.name),
-            lambda each: each.identity.video,
             lambda each: each.name,
+            lambda each: each.identity.video,
         ):
             lost, new = _paired(lost, new, same, kinds)
         return Changes(

@@ -19,7 +19,7 @@ from talkverse_jax.media.screen import video_frames
 _COLUMNS, _ROWS = 6, 3
 _WIDTH, _MARGIN, _GAP = 1320, 40, 12
 _LABEL, _WAVE, _ROW_GAP = 26, 64, 30
-_PAPER, _INK, _GREY, _LINE = "#fbfaf7", "#22262b", "#7d838b", "#dcdad3"
+PAPER, INK, GREY, LINE = "#fbfaf7", "#22262b", "#7d838b", "#dcdad3"
 _PEAK, _LOUD = "#a9c6d3", "#2f6f8a"
 _NOTE_PAPER, _NOTE_INK = "#fbe9c6", "#7a4b00"
 
@@ -44,7 +44,7 @@ def contact_sheet(video: str | Path, output: str | Path, *, title: str | None = 
     row_height = height + _LABEL + _WAVE + _ROW_GAP
     head = _MARGIN + 84 + (56 if note else 0)
 
-    sheet = Image.new("RGB", (_WIDTH, head + _ROWS * row_height - _ROW_GAP + _MARGIN), _PAPER)
+    sheet = Image.new("RGB", (_WIDTH, head + _ROWS * row_height - _ROW_GAP + _MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     _heading(draw, title or Path(video).name, facts, note)
     wave = _envelope(video, duration, _COLUMNS * (width + _GAP))
@@ -54,11 +54,11 @@ def contact_sheet(video: str | Path, output: str | Path, *, title: str | None = 
         sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (left, top))
         seconds = (index + 0.5) * duration / len(pictures)
         middle = left + width // 2
-        draw.text((middle, top + height + 5), f"{seconds:.2f} s", _GREY, _font(15), anchor="mt")
+        draw.text((middle, top + height + 5), f"{seconds:.2f} s", GREY, font(15), anchor="mt")
         if column == 0:
-            _sound(draw, wave[row], left, top + height + _LABEL)
+            draw_sound(draw, wave[row], left - _GAP // 2, top + height + _LABEL, _WAVE)
         foot = top + height + _LABEL
-        draw.line((middle, foot, middle, foot + 5), _GREY)
+        draw.line((middle, foot, middle, foot + 5), GREY)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as partial:
@@ -92,13 +92,13 @@ def _pick_frames(video: str | Path) -> tuple[float, str, list[Image.Image]]:
 
 
 def _heading(draw: ImageDraw.ImageDraw, title: str, facts: str, note: str | None) -> None:
-    draw.text((_MARGIN, _MARGIN - 6), title, _INK, _font(32))
-    draw.text((_MARGIN, _MARGIN + 38), facts, _GREY, _font(18))
+    draw.text((_MARGIN, _MARGIN - 6), title, INK, font(32))
+    draw.text((_MARGIN, _MARGIN + 38), facts, GREY, font(18))
     if note:
         top = _MARGIN + 76
-        end = draw.textlength(note, _font(18))
+        end = draw.textlength(note, font(18))
         draw.rounded_rectangle((_MARGIN, top, _MARGIN + end + 28, top + 38), 8, _NOTE_PAPER)
-        draw.text((_MARGIN + 14, top + 19), note, _NOTE_INK, _font(18), anchor="lm")
+        draw.text((_MARGIN + 14, top + 19), note, _NOTE_INK, font(18), anchor="lm")
 
 
 def _envelope(video: str | Path, duration: float, columns: int) -> Float32[np.ndarray, "rows columns 2"]:
@@ -107,22 +107,32 @@ def _envelope(video: str | Path, duration: float, columns: int) -> Float32[np.nd
         if not container.streams.audio:
             return np.zeros((_ROWS, columns, 2), np.float32)
     sound = read_audio(video)
-    edges = np.linspace(0, duration * sound.native_rate, _ROWS * columns + 1).astype(int)
-    mono = np.pad(sound.native.mean(axis=1), (0, max(0, edges[-1] - len(sound.native))))
+    return loudness(sound.native, duration, sound.native_rate, _ROWS * columns).reshape(_ROWS, columns, 2)
+
+
+def loudness(
+    sound: Float32[np.ndarray, "n channels"], duration: float, rate: int, columns: int
+) -> Float32[np.ndarray, "columns 2"]:
+    """Peak and root mean square of so many equal stretches of a sound of so many seconds; the loudest peak is 1."""
+    edges = np.linspace(0, duration * rate, columns + 1).astype(int)
+    mono = np.pad(sound.mean(axis=1), (0, max(0, edges[-1] - len(sound))))
     stretches = [mono[start : max(end, start + 1)] for start, end in zip(edges, edges[1:])]
     wave = np.array([(np.abs(s).max(initial=0), np.sqrt(np.mean(s**2))) for s in stretches], np.float32)
-    return (wave / max(wave.max(), 1e-4)).reshape(_ROWS, columns, 2)
+    return wave / max(wave.max(), 1e-4)
 
 
-def _sound(draw: ImageDraw.ImageDraw, wave: Float32[np.ndarray, "columns 2"], left: int, top: int) -> None:
-    middle, reach = top + _WAVE // 2 + 3, _WAVE // 2 - 4
-    start = left - _GAP // 2
-    draw.line((start, middle, start + len(wave), middle), _LINE)
+def draw_sound(
+    draw: ImageDraw.ImageDraw, wave: Float32[np.ndarray, "columns 2"], start: int, top: int, height: int
+) -> None:
+    """Draw what `loudness` gives, a pixel a column."""
+    middle, reach = top + height // 2 + 3, height // 2 - 4
+    draw.line((start, middle, start + len(wave), middle), LINE)
     for kind, colour in enumerate((_PEAK, _LOUD)):
         for x, value in enumerate(wave[:, kind] * reach, start):
             if value >= 0.5:
                 draw.line((x, middle - value, x, middle + value), colour)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """That of all pages."""
     return ImageFont.load_default(size)

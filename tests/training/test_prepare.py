@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from talkverse_jax.families.talkverse.training import TRAINING, to_batch
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.training.prepare import _encoded, divide, prepare
 from talkverse_jax.training.prepare_options import PrepareOptions, prepare_groups
-from tests.videos import write_csv, write_dataset
+from tests.videos import write_csv, write_dataset, write_video
 
 LENGTHS = Lengths(num_frames=8, motion_frames=73, strides=VAEConfig.wan22().strides)
 ARRAYS = ("target", "motion", "reference", "audio", "text", "face", "body")
@@ -167,6 +168,77 @@ def test_a_killed_run_goes_on(prepared, tiny_weights, data, tmp_path):
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in done} == written
     assert contents(tmp_path) == contents(prepared)
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_only_what_has_changed_is_made_again(prepared, tiny_weights, data, tmp_path):
+    """Clip 0 mended, clip 1 with another caption, clip 3 gone, a new one above them all."""
+    ours, output = tmp_path / "data", tmp_path / "shards"
+    shutil.copytree(data, ours)
+    shutil.copytree(prepared, output)
+    assert prepare(make_options(tiny_weights, ours, output))  # moved data are the same
+    before, index = contents(output), (output / "index.jsonl").read_text()
+    assert before == contents(prepared) and index == (prepared / "index.jsonl").read_text()
+    rows = [{"video_path": f"videos/{name}.mp4", "caption": f"person {name[-1]} speaks"} for name in ("new4", "clip0")]
+    rows += [{"video_path": "videos/clip1.mp4", "caption": "somebody"}]
+    rows += [{"video_path": "videos/clip2.mp4", "caption": "person 2 speaks"}]
+    write_csv(ours / "metadata.csv", rows)
+    for name in ("new4", "clip0"):
+        write_video(ours / "videos" / f"{name}.mp4", 4.0)
+    shutil.copy(ours / "videos" / "clip0.npz", ours / "videos" / "new4.npz")
+    changes = "of 4 samples 1 has a mended video, 1 has another caption, 1 is gone; 1 is new"
+    with pytest.raises(UserError, match=f"made from other videos: {changes}; give those, or --data_changed go_on"):
+        prepare(make_options(tiny_weights, ours, output))
+    assert contents(output) == before and (output / "index.jsonl").read_text() == index
+    assert prepare(make_options(tiny_weights, ours, output, data_changed="go_on"))
+    after = contents(output)
+    assert {name: after[name] for name in before} == before
+    assert sorted(after.keys() - before.keys()) == [f"shard-0000{n}.array_record" for n in (4, 5, 6)]
+    source = open_shards(output, tiny_weights)
+    assert [(each.name, each.sample, each.window) for each in source.records] == [
+        (name, number, window) for name, number in (("clip2", 2), ("new4", 4), ("clip0", 5), ("clip1", 6))
+        for window in (0, 1)
+    ]  # fmt: skip
+    assert source.load(SampleId(0, 0), source.shapes[0]).name == "clip2"
+    known = Ledger.of(open_shards(prepared, tiny_weights).listed)
+    told = str(known.changes(source.listed))
+    assert told == "of 8 samples 2 have a mended video, 2 have another caption, 2 are gone; 2 are new"
+    assert prepare(make_options(tiny_weights, ours, output)) and contents(output) == after  # needs no flag again
+
+
+def test_shards_of_an_older_program_are_gone_on_with(prepared, tiny_weights, data, tmp_path):
+    """They know their videos by paths, and list no samples."""
+    output = tmp_path / "shards"
+    shutil.copytree(prepared, output)
+    rows = read_metadata([str(data / "metadata.csv")], str(data))
+    digest = make_catalogue(rows, VideoRules("tiny-128", LENGTHS, roi=True)).digest
+    meta = json.loads((output / "meta.json").read_text())
+    (output / "meta.json").write_text(json.dumps(meta | {"samples": digest}, indent=1) + "\n")
+    (output / "samples.jsonl").unlink()
+    lines = [json.loads(line) for line in (output / "index.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["key"]
+    (output / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    before = open_shards(output, tiny_weights)
+    assert prepare(make_options(tiny_weights, data, output)) and contents(output) == contents(prepared)
+    after = open_shards(output, tiny_weights)
+    assert after.digest == before.digest and not Ledger.of(before.listed).changes(after.listed)
+    assert (output / "index.jsonl").read_text() == (prepared / "index.jsonl").read_text()
+    (output / "samples.jsonl").unlink()
+    (output / "meta.json").write_text(json.dumps(meta | {"samples": "others"}, indent=1) + "\n")
+    with pytest.raises(UserError, match="made from other videos"):
+        prepare(make_options(tiny_weights, data, output))
+
+
+def test_shards_that_were_begun_keep_their_lists():
+    a, b = WindowShape(32, 32, "motion"), WindowShape(32, 32, "short")
+    first = listed(b, a, b, a, a)
+    known = Ledger.of(first).after([first[4], first[0], *listed(a)], returning=False)
+    made = divide(known.members, windows=1, size=2)
+    assert [(shard.number, shard.shape, [id.sample for id in shard.ids]) for shard in made] == [
+        (1, a, [4]),  # 1 and 3 are gone, and with them shard 0
+        (2, b, [0]),
+        (3, a, [5]),
+    ]
 
 
 def test_a_run_that_is_done_makes_nothing(prepared, tiny_weights, data):

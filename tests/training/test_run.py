@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import ml_dtypes
@@ -16,6 +17,7 @@ import pytest
 from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
+from talkverse_jax.data.ledger import Ledger
 from talkverse_jax.data.raw import RawSource
 from talkverse_jax.families.talkverse import settings as family_settings
 from talkverse_jax.families.talkverse.training import TRAINING
@@ -29,6 +31,7 @@ from talkverse_jax.training.prepare_options import PrepareOptions
 from talkverse_jax.weights.safetensors_io import read_file
 from tests.processes import ROOT
 from tests.training import runs
+from tests.videos import write_dataset, write_video
 
 STEPS = 6
 
@@ -107,6 +110,46 @@ def test_killed_it_goes_on_bit_for_bit(place, straight, fed, tmp_path):
     done = STEPS - len(fed)
     assert done >= 3 and fed == [plan[number].samples for number in range(done, STEPS)]
     check_same_run(tmp_path, straight)
+
+
+def with_names(output: Path, fed: list) -> Counter:
+    """How often each sample was shown, by epoch, video and caption."""
+    lists = [Ledger.read(path.read_text(), "") for path in (output / "checkpoints" / "data").iterdir()]
+    known = {each.number: (each.name, *each.identity[:2]) for one in lists for each in one.members}
+    return Counter((id.epoch, *known[id.sample]) for samples in fed for id in samples)
+
+
+@pytest.mark.slow
+def test_it_goes_on_with_changed_data_when_told(place, fed, tmp_path):
+    """Of twelve videos two are mended, one has another caption, one is gone, and two are added half-way."""
+    data, output = tmp_path / "data", tmp_path / "run"
+    metadata = write_dataset(data, 14, 0.6, masks=False)
+    rows = metadata.read_text().splitlines()
+    metadata.write_text("\n".join(rows[:13]))
+    where = dict(dataset_metadata_path=(str(metadata),), dataset_base_path=str(data), num_epochs=2)
+    options = lambda **more: place.options(output, **where | dict(max_steps=None, save_steps=3) | more)  # noqa: E731
+    loop.train(options(max_steps=3))
+    catalogue = (output / "catalogue.jsonl").read_bytes()
+    metadata.write_text("\n".join([rows[0], rows[14], *rows[1:12], rows[13]]).replace("person 3", "nobody"))
+    for name in ("clip5.mp4", "clip8.mp4"):
+        write_video(data / "videos" / name, 0.64)
+    changes = "of 12 samples 2 have a mended video, 1 has another caption, 1 is gone; 2 are new"
+    with pytest.raises(UserError, match=f"not those of step 3: {changes}; give those, or --data_changed go_on"):
+        loop.train(options())
+    assert (output / "catalogue.jsonl").read_bytes() == catalogue
+    half = list(fed)
+    loop.train(options(data_changed="go_on", max_steps=5))
+    loop.train(options())  # to the end, with no flag: nothing has changed since
+    assert (output / "catalogue.jsonl").read_bytes() != catalogue
+    shown, before = with_names(output, fed), with_names(output, half)
+    assert set(shown.values()) == {1}
+    last = max(path for path in (output / "checkpoints" / "data").iterdir() if Ledger.read(path.read_text(), "").batch)
+    new = {(each.name, *each.identity[:2]) for each in Ledger.read(last.read_text(), "").present}
+    assert len(new) == 13 and len(before) == 6
+    left = new - {sample for _, *sample in map(tuple, before) for sample in [tuple(sample)]}
+    assert {tuple(sample) for epoch, *sample in shown - before if epoch == 0} == left
+    assert {tuple(sample) for epoch, *sample in shown if epoch == 1} <= new
+    assert sum(shown.values()) in (6 + len(left) + 13, 6 + len(left) + 12)  # but for half a batch at the end
 
 
 def begun(straight: Path, output: Path) -> Path:

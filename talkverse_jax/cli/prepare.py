@@ -20,6 +20,13 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     choice.check(options.input.weights)
 
     from talkverse_jax.cli.progress import TerminalReporter
+
+    if options.videos.dry_run:
+        from talkverse_jax.plan.dry_run import dry_prepare
+
+        dry_prepare(options, TerminalReporter())
+        return
+
     from talkverse_jax.core import compile_cache
     from talkverse_jax.training.prepare import prepare
 

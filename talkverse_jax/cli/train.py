@@ -20,6 +20,15 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     choice.check(options.input.weights)
 
     from talkverse_jax.cli.progress import TerminalReporter
+
+    if options.videos.dry_run:
+        from talkverse_jax.cli.plan import compile_for_others
+        from talkverse_jax.plan.dry_run import dry_train
+
+        compile_for_others()
+        dry_train(options, TerminalReporter())
+        return
+
     from talkverse_jax.core import compile_cache
     from talkverse_jax.run.worker import make_video
     from talkverse_jax.sharding import distributed

@@ -35,6 +35,7 @@ class Skipped:
     Attributes:
       counts: of skipped samples, by reason.
       seen: samples that were read in this run, skipped ones included.
+      rejected: rows of the metadata that are left out for good.
     """
 
     def __init__(self, path: str | Path | None, share: float = 0.05, at_least: int = 20):
@@ -48,6 +49,8 @@ class Skipped:
         self.seen = 0
         self._share, self._at_least = share, at_least
         self._in_run = 0
+        self.rejected: tuple[Skip, ...] = ()
+        self._rows = 0
         self._listed: set[str] = set()
         if self.path and self.path.exists():
             self._listed.update(self.path.read_text(encoding="utf-8").splitlines())
@@ -58,9 +61,15 @@ class Skipped:
         Raises:
           UserError: more than the share.
         """
+        self.rejected, self._rows = tuple(rejected), total
         for skip in rejected:
             self._add(skip)
-        self._check(len(rejected), total, Counter(skip.reason for skip in rejected), "rows of the metadata")
+        self.check_rows(self._share)
+
+    def check_rows(self, share: float) -> None:
+        """Raises UserError where more than this share of the rows is left out."""
+        counts = Counter(skip.reason for skip in self.rejected)
+        self._check(len(self.rejected), self._rows, counts, "rows of the metadata", share)
 
     def used(self) -> None:
         """A sample was read."""
@@ -75,7 +84,7 @@ class Skipped:
         self.seen += 1
         self._in_run += 1
         self._add(Skip(name, fault.reason, fault.detail, id.epoch, id.sample, fault.trace))
-        self._check(self._in_run, self.seen, self.counts, "samples")
+        self._check(self._in_run, self.seen, self.counts, "samples", self._share)
 
     def _add(self, skip: Skip) -> None:
         self.counts[skip.reason] += 1
@@ -87,10 +96,10 @@ class Skipped:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(line + "\n")
 
-    def _check(self, bad: int, total: int, counts: Counter[str], what: str) -> None:
-        if total >= self._at_least and bad > self._share * total:
+    def _check(self, bad: int, total: int, counts: Counter[str], what: str, share: float) -> None:
+        if total >= self._at_least and bad > share * total:
             reasons = ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())
             raise UserError(
-                f"{bad} of {total} {what} cannot be used ({reasons}), more than {self._share:.0%}; "
+                f"{bad} of {total} {what} cannot be used ({reasons}), more than {share:.0%}; "
                 f"see {self.path or 'the messages above'}, mend them or raise --max_skipped_share"
             )

@@ -92,7 +92,7 @@ def prepare(options: PrepareOptions, reporter: Reporter | None = None) -> bool:
     skipped = Skipped(folder / work.own("skipped.jsonl"), options.videos.max_skipped_share)
     cache = folder / work.own("catalogue.jsonl")
     catalogue, source = open_videos(options.videos, options.settings, training, configs, cache, skipped, reporter)
-    recipe = _recipe(options, training, configs, encoders, ledger.digest(source.listed))
+    recipe = recipe_of(options, training, configs, encoders, ledger.digest(source.listed))
     recipe, known = _continued(folder, recipe, training.samples, source, catalogue.digest)
     shards.begin(folder, training.samples, recipe)
     known = _follow(folder, known, source, options.videos, reporter)
@@ -151,9 +151,15 @@ def _follow(folder: Path, known: Ledger, source: RawSource, options: VideoOption
     return known
 
 
-def _recipe(
+def recipe_of(
     options: PrepareOptions, training: FamilyTraining, configs: Any, encoders: dict[str, str], samples: str
 ) -> Any:
+    """What samples are made with by these options.
+
+    Args:
+      encoders: hashes of the weights, by component.
+      samples: hash of the videos.
+    """
     videos = options.videos
     values = dict(
         size_bucket=videos.size_bucket,

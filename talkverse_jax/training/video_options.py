@@ -63,6 +63,12 @@ class VideoOptions:
         group="input",
         default="stop",
     )
+    dry_run: bool = option(
+        "tell what would be done and stop: samples by size, what is left out and why, steps, memory and time; with a "
+        "page of samples as the model sees them, dry_run.png in the output folder",
+        group="output",
+        default=False,
+    )
     num_workers: int = option(
         "processes that read videos; 0: threads of this process", group="machine", metavar="N", default=2
     )

@@ -126,13 +126,20 @@ def test_it_goes_on_with_changed_data_when_told(place, fed, tmp_path):
     metadata = write_dataset(data, 14, 0.6, masks=False)
     rows = metadata.read_text().splitlines()
     metadata.write_text("\n".join(rows[:13]))
+
+    def write(n: int, seconds: float) -> None:
+        tone = lambda times: 0.4 * np.sin(2 * np.pi * (200 + 9 * n) * times)  # noqa: E731
+        write_video(data / "videos" / f"clip{n}.mp4", seconds, sound=tone)
+
+    for n in range(14):
+        write(n, 0.6)
     where = dict(dataset_metadata_path=(str(metadata),), dataset_base_path=str(data), num_epochs=2)
     options = lambda **more: place.options(output, **where | dict(max_steps=None, save_steps=3) | more)  # noqa: E731
     loop.train(options(max_steps=3))
     catalogue = (output / "catalogue.jsonl").read_bytes()
     metadata.write_text("\n".join([rows[0], rows[14], *rows[1:12], rows[13]]).replace("person 3", "nobody"))
-    for name in ("clip5.mp4", "clip8.mp4"):
-        write_video(data / "videos" / name, 0.64)
+    write(5, 0.64)
+    write(8, 0.64)
     changes = "of 12 samples 2 have a mended video, 1 has another caption, 1 is gone; 2 are new"
     with pytest.raises(UserError, match=f"not those of step 3: {changes}; give those, or --data_changed go_on"):
         loop.train(options())

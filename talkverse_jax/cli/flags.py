@@ -188,7 +188,7 @@ def shown(value: Any) -> str:
     """A value as a person would give it."""
     if isinstance(value, bool):
         return str(value).lower()
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _shown(each: Option) -> str:

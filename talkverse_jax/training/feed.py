@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data import ledger
 from talkverse_jax.data.batches import Batch, BatchOrder
-from talkverse_jax.data.catalogue import accept
+from talkverse_jax.data.catalogue import accept, mixed
 from talkverse_jax.data.ledger import Ledger, Listed
 from talkverse_jax.data.loader import Loaded, SampleSource, batches
 from talkverse_jax.data.mixture import Mixture
@@ -108,23 +108,24 @@ def _data(options: TrainOptions, source: ListedSource, **more: Any) -> Data:
 
 
 def _open_shards(options: TrainOptions, training: FamilyTraining, configs: Any, skipped: Skipped) -> Data:
-    folder = options.input.shards
-    assert folder is not None
-    source, videos = ShardSource(folder, training.samples, configs), options.videos
+    videos, sources = options.videos, []
     wanted = training.wanted(configs, options.settings) | {"num_frames": videos.num_frames}
     wanted |= fingerprints(options.input.weights, training.samples.encoders)
     if videos.enable_roi_loss:
         wanted["roi"] = True
-    training.samples.require(source.recipe, folder, **wanted)
+    for folder in options.input.shards or ():
+        sources.append(ShardSource(folder, training.samples, configs))
+        training.samples.require(sources[-1].recipe, folder, **wanted)
+    source = sources[0]  # all have its constants, by the same weights
 
     def encode(samples: PreparedBatch) -> TrainingInputs:
         return training.to_batch(samples, source.constants)
 
     return _data(
         options,
-        Mixture.of([source], [1], [1.0]),
+        Mixture.of(sources, options.repeats, options.weights),
         skipped=skipped,
-        digest_of_before=source.digest,
+        digest_of_before=source.digest if len(sources) == 1 and options.repeats == (1,) else "",
         encode=encode,
         shared=training.samples.constants,
         accept=lambda: None,
@@ -135,7 +136,8 @@ def _open_videos(
     options: TrainOptions, training: FamilyTraining, configs: Any, skipped: Skipped, reporter: Reporter
 ) -> Data:
     cache = Path(options.folder.output_path) / "catalogue.jsonl"
-    catalogue, source = open_videos(options.videos, options.settings, training, configs, cache, skipped, reporter)
+    found, source = open_videos(options.videos, options.settings, training, configs, cache, skipped, reporter)
+    catalogue = mixed(found, options.repeats, options.weights)
 
     @functools.cache
     def encoder():
@@ -151,7 +153,7 @@ def _open_videos(
 
     return _data(
         options,
-        source,
+        replace(source, entries=catalogue.entries),
         skipped=skipped,
         digest_of_before=catalogue.digest,
         encode=encode,

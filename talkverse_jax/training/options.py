@@ -16,7 +16,7 @@ from talkverse_jax.ops.names import KernelName, Remat
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
 from talkverse_jax.training.names import Beginning, StrategyName
-from talkverse_jax.training.video_options import VideoOptions
+from talkverse_jax.training.video_options import VideoOptions, check_one_for_each
 from talkverse_jax.weights.asked import Asked, TrainedFile, strength_option, verify_option
 
 
@@ -25,11 +25,21 @@ class TrainInput:
     """What a run begins with."""
 
     weights: str = option("folder of converted weights", group="input", metavar="DIR")
-    shards: str | None = option(
-        "folder of prepared data, which `prepare` writes, instead of videos",
+    shards: tuple[str, ...] | None = option(
+        "folders of prepared data, which `prepare` writes, instead of videos",
         group="input",
         metavar="DIR",
         default=None,
+    )
+    dataset_repeat: tuple[int, ...] = option(
+        "how often an epoch has each sample of a data set: a number for each CSV file or folder of shards, or one for "
+        "all",
+        group="input",
+        metavar="N",
+        default=(1,),
+    )
+    dataset_weight: tuple[float, ...] = option(
+        "how much a sample of a data set counts in the loss: likewise", group="input", metavar="X", default=(1.0,)
     )
     lora_ckpt: tuple[str, ...] = option(
         "trained files to begin with (LoRA of any dialect). With --unfreeze_strategy lora, one file at strength 1 "
@@ -43,6 +53,13 @@ class TrainInput:
 
     def __post_init__(self):
         _ = self.trained_files  # are checked
+        for name, fits, what in (
+            ("dataset_repeat", lambda value: value >= 1, "1 or more"),
+            ("dataset_weight", lambda value: 0 < value < math.inf, "a number above 0"),
+        ):
+            for value in getattr(self, name):
+                if not fits(value):
+                    raise UserError(f"{value}: give {what}", field=name)
 
     @property
     def trained_files(self) -> tuple[TrainedFile, ...]:
@@ -287,6 +304,24 @@ class TrainOptions:
     def __post_init__(self):
         if self.export.export is None and bool(self.videos.dataset_metadata_path) == bool(self.input.shards):
             raise UserError("give either --dataset_metadata_path (videos) or --shards (prepared data)")
+        for name in ("dataset_repeat", "dataset_weight"):
+            check_one_for_each(self.input, self._datasets, name)
+
+    @property
+    def _datasets(self) -> int:
+        return len(self.videos.dataset_metadata_path or self.input.shards or ())
+
+    @property
+    def repeats(self) -> tuple[int, ...]:
+        """How often an epoch has the samples of each data set."""
+        given = self.input.dataset_repeat
+        return given if len(given) > 1 else given * self._datasets
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """How much the samples of each data set count."""
+        given = self.input.dataset_weight
+        return given if len(given) > 1 else given * self._datasets
 
     @classmethod
     def build(cls, family_settings: ModuleType, values: Mapping[str, Any], where: str) -> "TrainOptions":

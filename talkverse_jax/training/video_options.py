@@ -2,7 +2,7 @@
 JAX."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, check_shares, option
@@ -16,8 +16,11 @@ class VideoOptions:
     dataset_metadata_path: tuple[str, ...] = option(
         "CSV files with video_path, caption, fps, scenes (docs/data.md)", group="input", metavar="FILE", default=()
     )
-    dataset_base_path: str = option(
-        "folder from which the paths in the CSV start", group="input", metavar="DIR", default="data"
+    dataset_base_path: tuple[str, ...] = option(
+        "folder from which the paths in the CSV start; or one for each CSV file",
+        group="input",
+        metavar="DIR",
+        default=("data",),
     )
     enable_roi_loss: bool = option(
         "give face and body more weight in the loss, by masks from boxes", group="input", default=False
@@ -77,7 +80,28 @@ class VideoOptions:
     def __post_init__(self):
         check_at_least(self, num_workers=0, num_frames=1)
         check_shares(self, "max_skipped_share")
+        check_one_for_each(self, len(self.dataset_metadata_path), "dataset_base_path")
         if self.size_bucket not in BUCKETS:
             raise UserError(f"{self.size_bucket}: unknown; give one of {', '.join(BUCKETS)}", field="size_bucket")
         if not 0 <= self.seed < 2**31:
             raise UserError(f"{self.seed}: give a number from 0 to below 2**31", field="seed")
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The folder of each CSV file."""
+        given = self.dataset_base_path
+        return given if len(given) > 1 else given * len(self.dataset_metadata_path)
+
+
+def check_one_for_each(options: Any, count: int, name: str) -> None:
+    """Check that an option has a value for all data sets, or one for each.
+
+    Args:
+      count: of the data sets; 0 where none is given.
+
+    Raises:
+      UserError: it has another number of values.
+    """
+    found = len(getattr(options, name))
+    if count and found not in (1, count):
+        raise UserError(f"{found} values for {count} data sets; give one for each, or one for all", field=name)

@@ -42,8 +42,7 @@ def open_videos(
         detector=options.roi_detector or "",
         roi_dir=options.roi_dir or "",
     )
-    base = options.dataset_base_path
-    return look_at(options.dataset_metadata_path, base, rules, options.seed, cache, skipped, reporter)
+    return look_at(options.dataset_metadata_path, options.bases, rules, options.seed, cache, skipped, reporter)
 
 
 def look_at(

@@ -229,6 +229,17 @@ def test_what_is_changed_in_reading_is_counted_by_kind(tmp_path):
     assert describe_notes(before) == [] and before.digest == made.digest
 
 
+def test_data_sets_are_repeated_and_weighed(rows, tmp_path):
+    made = make_catalogue(rows[:4], VideoRules("tiny-128", LENGTHS))
+    first = write_dataset(tmp_path, 1, 2.0)
+    several = read_metadata([str(first), str(first)], [str(tmp_path), str(tmp_path / "videos" / "..")])
+    assert [(row.dataset, row.base) for row in several] == [(0, str(tmp_path)), (1, f"{tmp_path}/videos/..")]
+    taken = catalogue.mixed(make_catalogue(several, VideoRules("tiny-128", LENGTHS)), [1, 3], [1.0, 0.25])
+    assert [entry.weight for entry in taken.entries] == [1.0, 0.25, 0.25, 0.25] and taken.datasets == (0, 1, 1, 1)
+    assert len({entry.identity for entry in taken.entries}) == 1
+    assert catalogue.mixed(made, [1, 1], [1.0, 1.0]) == made
+
+
 def test_a_torn_cache_is_made_anew(rows, tmp_path):
     rules, cache = VideoRules("tiny-128", LENGTHS), tmp_path / "catalogue.jsonl"
     made = make_catalogue(rows[:3], rules, cache)

@@ -40,6 +40,18 @@ def test_the_originals_flags_and_defaults():
     assert not parse(*NEEDED, "--always_use_motion_frames", "false").videos.always_use_motion_frames
 
 
+def test_several_data_sets():
+    two = ["--weights", "w", "--dataset_metadata_path", "a.csv", "b.csv"]
+    options = parse(*two, "--dataset_base_path", "x", "y", "--dataset_repeat", "2", "1", "--dataset_weight", "0.5")
+    assert (options.videos.bases, options.repeats, options.weights) == (("x", "y"), (2, 1), (0.5, 0.5))
+    options = parse(*two)
+    assert (options.videos.bases, options.repeats, options.weights) == (("data", "data"), (1, 1), (1.0, 1.0))
+    options = parse("--weights", "w", "--shards", "s", "t", "--dataset_repeat", "3", "1")
+    assert (options.input.shards, options.repeats) == (("s", "t"), (3, 1))
+    before = {"weights": "w", "shards": None, "dataset_metadata_path": ["a.csv"], "dataset_base_path": "data"}
+    assert TrainOptions.build(settings, before, "a checkpoint of before").videos.bases == ("data",)
+
+
 def test_a_file_holds_lists_and_flags_win(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text('weights = "w"\ndataset_metadata_path = ["a.csv", "b.csv"]\nlora_rank = 4\nlora_alpha = 8\n')
@@ -73,6 +85,10 @@ def test_options_survive_json():
         (["--export_step", 5], "--export_step belongs to --export"),
         (["--finetune_all", "--unfreeze_strategy", "lora"], "--finetune_all trains every parameter"),
         (["--seed", -1], "--seed -1"),
+        (["--dataset_repeat", 0], "--dataset_repeat 0: give 1 or more"),
+        (["--dataset_weight", 0], "--dataset_weight 0.0: give a number above 0"),
+        (["--dataset_repeat", 1, 2], "--dataset_repeat 2 values for 1 data sets; give one for each, or one for all"),
+        (["--dataset_base_path", "a", "b"], "--dataset_base_path 2 values for 1 data sets"),
         (["--mesh", "fsdp=x"], "--mesh 'fsdp=x' is no axis=size"),
     ],
 )

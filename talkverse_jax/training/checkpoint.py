@@ -169,9 +169,12 @@ class Checkpoints:
                 record.check_continues(run, str(self.folder / str(steps[-1])))
 
     def last_record(self) -> RunRecord | None:
-        """Of the last checkpoint; None where there is none, or it is damaged."""
-        steps = self.steps()
-        return self._attempt(lambda: self.read_record(steps[-1]))[0] if steps else None
+        """Of the last checkpoint whose description can be read; None where there is none."""
+        for step in reversed(self.steps()):
+            record, trouble = self._attempt(lambda step=step: self.read_record(step))
+            if not trouble:
+                return record
+        return None
 
     def latest(self, abstract: Any, run: dict[str, Any]) -> tuple[Any, RunRecord] | None:
         """The last checkpoint that can be read, onto the mesh at hand; None where there is none.

@@ -104,6 +104,7 @@ def test_a_damaged_one_is_set_aside_and_the_one_before_taken(tmp_path, capsys, v
     assert paths
     for path in paths:
         os.truncate(path, path.stat().st_size // 2) if harm == "cut" else path.unlink()
+    assert checkpoints.last_record().step == (1 if victims.startswith("meta") else 2)
     found, read = checkpoints.latest(abstract(state()), RUN)
     assert read.step == 1 and same(found, state(1))
     [line] = capsys.readouterr().err.splitlines()

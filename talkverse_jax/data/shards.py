@@ -193,6 +193,12 @@ def write_index(folder: Path, shards: Iterable[int], keys: Mapping[int, str] | N
     return True
 
 
+def drop_index(folder: Path) -> None:
+    """Of what was there before: no training starts until another is written."""
+    for name in (_CHECKSUMS, INDEX):
+        (folder / name).unlink(missing_ok=True)
+
+
 def _shared(folder: Path) -> list[Path]:
     return [folder / META, folder / INDEX, *folder.glob("*.msgpack")]
 

@@ -143,7 +143,7 @@ def _follow(folder: Path, known: Ledger, source: RawSource, options: VideoOption
             raise UserError(
                 f"{told}; give those, or --data_changed go_on, which makes what has changed; or another --output"
             )
-        (folder / shards.INDEX).unlink(missing_ok=True)  # of what was there before
+        shards.drop_index(folder)
         known = known.after(listed, returning=False)
         reporter.say(f"{told}; what has changed is made")
     if changes or not listing.exists():

@@ -213,7 +213,8 @@ def test_shards_of_an_older_program_are_gone_on_with(prepared, tiny_weights, dat
     digest = make_catalogue(rows, VideoRules("tiny-128", LENGTHS, roi=True)).digest
     meta = json.loads((output / "meta.json").read_text())
     (output / "meta.json").write_text(json.dumps(meta | {"samples": digest}, indent=1) + "\n")
-    (output / "samples.jsonl").unlink()
+    for name in ("samples.jsonl", "checksums"):
+        (output / name).unlink()
     lines = [json.loads(line) for line in (output / "index.jsonl").read_text().splitlines()]
     for line in lines:
         del line["key"]
@@ -223,7 +224,8 @@ def test_shards_of_an_older_program_are_gone_on_with(prepared, tiny_weights, dat
     after = open_shards(output, tiny_weights)
     assert after.digest == before.digest and not Ledger.of(before.listed).changes(after.listed)
     assert (output / "index.jsonl").read_text() == (prepared / "index.jsonl").read_text()
-    (output / "samples.jsonl").unlink()
+    for name in ("samples.jsonl", "checksums"):
+        (output / name).unlink()
     (output / "meta.json").write_text(json.dumps(meta | {"samples": "others"}, indent=1) + "\n")
     with pytest.raises(UserError, match="made from other videos"):
         prepare(make_options(tiny_weights, data, output))

@@ -19,11 +19,12 @@ from jaxtyping import Array, Shaped
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
-from talkverse_jax.data.batches import Batch, BatchOrder
+from talkverse_jax.data.batches import Batch, BatchOrder, SampleId
 from talkverse_jax.data.loader import Loaded, SampleSource, batches
 from talkverse_jax.data.prepared import PreparedBatch
 from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.skipped import Skipped
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.pipeline.training import FamilyTraining, TrainingInputs
 from talkverse_jax.sharding.distributed import check_same
 from talkverse_jax.sharding.layout import Layout
@@ -32,6 +33,22 @@ from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.videos import open_videos
 
 _POLL = 0.002  # seconds
+
+
+class Patient(Skipped):
+    """What was skipped; too many raise nothing at once, so that the run can be saved first.
+
+    Attributes:
+      stop: why the run should end.
+    """
+
+    stop: UserError | None = None
+
+    def skip(self, name: str, fault: BadSample, id: SampleId) -> None:
+        try:
+            super().skip(name, fault, id)
+        except UserError as error:
+            self.stop = error
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ class Data:
 
     source: SampleSource
     plan: BatchOrder
-    skipped: Skipped
+    skipped: Patient
     digest: str
     encode: Callable[[Any], TrainingInputs]
     shared: Collection[str]
@@ -68,7 +85,7 @@ def open_data(options: TrainOptions, training: FamilyTraining, configs: Any, rep
     """
     place = jax.process_index()
     listed = Path(options.folder.output_path) / ("skipped.jsonl" if place == 0 else f"skipped-{place}.jsonl")
-    skipped = Skipped(listed, options.videos.max_skipped_share)
+    skipped = Patient(listed, options.videos.max_skipped_share)
     if options.input.shards:
         data = _open_shards(options, options.input.shards, training, configs, skipped)
     else:
@@ -77,7 +94,7 @@ def open_data(options: TrainOptions, training: FamilyTraining, configs: Any, rep
     return data
 
 
-def _open_shards(options: TrainOptions, folder: str, training: FamilyTraining, configs: Any, skipped: Skipped) -> Data:
+def _open_shards(options: TrainOptions, folder: str, training: FamilyTraining, configs: Any, skipped: Patient) -> Data:
     source, videos = ShardSource(folder, training.samples, configs), options.videos
     wanted = training.wanted(configs, options.settings) | {"num_frames": videos.num_frames}
     wanted |= fingerprints(options.input.weights, training.samples.encoders)
@@ -93,7 +110,7 @@ def _open_shards(options: TrainOptions, folder: str, training: FamilyTraining, c
 
 
 def _open_videos(
-    options: TrainOptions, training: FamilyTraining, configs: Any, skipped: Skipped, reporter: Reporter
+    options: TrainOptions, training: FamilyTraining, configs: Any, skipped: Patient, reporter: Reporter
 ) -> Data:
     cache = Path(options.folder.output_path) / "catalogue.jsonl"
     catalogue, source = open_videos(options.videos, options.settings, training, configs, cache, skipped, reporter)
@@ -141,7 +158,7 @@ class Feed:
           idle: whether the devices have nothing to do.
 
         Raises:
-          UserError: too many samples are skipped, or workers keep dying.
+          UserError: workers keep dying.
         """
         since, loaded = None, None
         while loaded is None:

@@ -25,6 +25,9 @@ class _Tqdm(Bar):
     def update(self, count: float = 1) -> None:
         self._bar.update(count)
 
+    def resume(self) -> None:
+        self._bar.unpause()
+
     def note(self, text: str) -> None:
         self._bar.set_postfix_str(text)
 

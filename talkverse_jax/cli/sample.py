@@ -54,7 +54,7 @@ def _one(made: dict, family: str) -> None:
     from talkverse_jax.sharding import distributed
 
     weights, machine, settings, processes = (made[name] for name in ("weights", "machine", "settings", "processes"))
-    with distributed.session(*processes.processes, heartbeat_timeout=processes.heartbeat_timeout):
+    with distributed.session(**processes.session):
         compile_cache.enable()
         job = Job.make(family, weights, machine, made["files"], settings, made["output"].output)
         pipeline = registry.find(family).load_pipeline(weights, machine, settings=settings)

@@ -34,7 +34,6 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     from talkverse_jax.sharding import distributed
     from talkverse_jax.training.loop import train
 
-    processes = options.processes
-    with distributed.session(*processes.processes, heartbeat_timeout=processes.heartbeat_timeout, preemption=True):
+    with distributed.session(**options.processes.session, preemption=True):
         compile_cache.enable()
         train(options, TerminalReporter(), make_video)

@@ -6,7 +6,8 @@ is ~/.cache/talkverse_jax/jax-<version>-<version of jaxlib>; JAX's own settings 
   JAX_COMPILATION_CACHE_DIR=DIR          another folder, which may be shared or gs://...
   JAX_ENABLE_COMPILATION_CACHE=false     no cache
 
-Of several processes only process 0 writes (JAX sees to that): hosts that share no folder compile every time.
+Of several processes with accelerators only process 0 writes (JAX sees to that), for all of them: hosts that share no
+folder compile every time. On CPUs each keeps its own, since their keys differ (see `jax_private.keep_own_programs`).
 Programs from the cache are run as they are: share the folder with nobody you do not trust.
 """
 
@@ -22,6 +23,8 @@ from typing import Any
 
 import jax
 from etils import epath
+
+from talkverse_jax.core.jax_private import keep_own_programs, runtime
 
 _LOG = logging.getLogger(__name__)
 _BUILT_EVENT = "/jax/core/compile/backend_compile_duration"  # compiled or loaded
@@ -61,6 +64,8 @@ def enable(say: Callable[[str], None] = _LOG.warning) -> str | None:
         if name.upper() not in os.environ:
             jax.config.update(name, value)
     _replace_damaged(folder, say)
+    if runtime().process_id:
+        keep_own_programs()
     return str(folder)
 
 

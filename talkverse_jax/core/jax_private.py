@@ -4,6 +4,8 @@ Tried with JAX 0.10.2. Each name is looked up when it is used, so that one that 
 """
 
 import importlib
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,11 +15,15 @@ TRIED = ("0.10.2",)  # versions
 
 def _private(module: str, name: str) -> Any:
     try:
-        return getattr(importlib.import_module(f"jax._src.{module}"), name)
+        return getattr(_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ImportError(
             f"jax {jax.__version__}: no {name} in jax._src.{module} ({error}); install jax {' or '.join(TRIED)}"
         ) from error
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"jax._src.{name}")
 
 
 def runtime() -> Any:
@@ -29,6 +35,40 @@ def runtime() -> Any:
 def on_tpu_host() -> bool:
     """Whether JAX, when it was imported, found TPU chips on the PCI bus."""
     return _private("cloud_tpu_init", "running_in_cloud_tpu_vm")
+
+
+def when_built(tell: Callable[[str, Any], None]) -> None:
+    """From now on `tell` is called with the name and the devices (an array) of each program that was compiled or
+    loaded, before it first runs."""
+    compiler, build = _module("compiler"), _private("compiler", "compile_or_get_cached")
+
+    def build_and_tell(backend: Any, computation: Any, devices: Any, *args: Any, **kwargs: Any) -> Any:
+        built = build(backend, computation, devices, *args, **kwargs)
+        tell(str(computation.operation.attributes["sym_name"]).strip('"'), devices)
+        return built
+
+    compiler.compile_or_get_cached = build_and_tell
+
+
+def keep_own_programs() -> None:
+    """Have a process other than 0 keep its CPU programs too.
+
+    Their keys are of one process: what JAX calls the topology's fingerprint tells which devices are its own. JAX,
+    which takes them for those of all, lets process 0 alone write.
+    """
+    compiler, write = _module("compiler"), _private("compiler", "_cache_write")
+    put = _private("compilation_cache", "put_executable_and_time")
+
+    def write_own(key: str, seconds: float, name: str, backend: Any, executable: Any, callbacks: Any) -> None:
+        if backend.platform != "cpu":
+            write(key, seconds, name, backend, executable, callbacks)
+        elif not callbacks and seconds >= jax.config.jax_persistent_cache_min_compile_time_secs:  # pyright: ignore[reportAttributeAccessIssue]  # made at run time
+            try:
+                put(key, name, executable, backend, int(seconds))
+            except OSError as error:
+                warnings.warn(f"{name}: cannot be kept ({error})", stacklevel=2)
+
+    compiler._cache_write = write_own
 
 
 def fused_attention(*args: Any, **kwargs: Any) -> Any:

@@ -10,6 +10,9 @@ class Bar:
     def update(self, count: float = 1) -> None:
         """So much more is done."""
 
+    def resume(self) -> None:
+        """The time since the last update counts for nothing."""
+
     def note(self, text: str) -> None:
         """A few words behind the bar."""
 

@@ -1,12 +1,13 @@
 """The training loss: flow matching, weighted by face and body where masks are given.
 
-    x = (1 - sigma) data + sigma noise,    sigma = 0.999 (t + 1) / 1000,    t uniform in 0 .. 999
+    x = (1 - sigma) data + sigma noise,    sigma = 0.999 (t + 1) / 1000,    t uniform in 0 .. 999, or logit-normal
     loss = mean(w (velocity(x, t) - (noise - data))^2) / mean(w)
 
 Shapes: B samples, F latent frames, h w latent grid, C latent channels.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -38,6 +39,30 @@ class Draw(NamedTuple):
     drop: Any
 
 
+Timestep = Callable[[Key[Array, ""]], Int[Array, ""]]  # one drawn of a key
+
+
+def uniform(key: Key[Array, ""]) -> Int[Array, ""]:
+    """Every timestep as often as every other."""
+    return jax.random.randint(key, (), 0, NUM_TRAIN_TIMESTEPS)
+
+
+class LogitNormal(NamedTuple):
+    """Timesteps whose share t / 1000 has a logit that is normally distributed: those between data and noise more often
+    (Esser et al. 2024, "Scaling Rectified Flow Transformers", section 3.1).
+
+    Attributes:
+      mean: of the logit; above 0 there is more noise.
+    """
+
+    mean: float
+    std: float
+
+    def __call__(self, key: Key[Array, ""]) -> Int[Array, ""]:
+        share = jax.nn.sigmoid(self.mean + self.std * jax.random.normal(key))
+        return jnp.minimum((NUM_TRAIN_TIMESTEPS * share).astype(jnp.int32), NUM_TRAIN_TIMESTEPS - 1)
+
+
 def sample_keys(seed: int, ids: UInt[Array, "B n"]) -> Key[Array, " B"]:
     """A key for every sample: a function of the seed and of the sample's own numbers, so that neither the batch it is
     in nor the mesh changes what is drawn with it."""
@@ -51,7 +76,7 @@ def sample_keys(seed: int, ids: UInt[Array, "B n"]) -> Key[Array, " B"]:
     return jax.vmap(of_sample)(ids)
 
 
-def draw(keys: Key[Array, " B"], shape: tuple[int, ...], dropouts: Any) -> Draw:
+def draw(keys: Key[Array, " B"], shape: tuple[int, ...], dropouts: Any, draw_timestep: Timestep = uniform) -> Draw:
     """Timestep, noise and dropouts of every sample, each of its own key.
 
     Args:
@@ -62,7 +87,7 @@ def draw(keys: Key[Array, " B"], shape: tuple[int, ...], dropouts: Any) -> Draw:
     def of_sample(key: jax.Array) -> Draw:
         time, noise, *drops = jax.random.split(key, 2 + len(dropouts))
         return Draw(
-            jax.random.randint(time, (), 0, NUM_TRAIN_TIMESTEPS),
+            draw_timestep(time),
             jax.random.normal(noise, shape, jnp.float32),
             type(dropouts)(*(jax.random.bernoulli(k, float(p)) for k, p in zip(drops, dropouts))),
         )

@@ -114,7 +114,11 @@ class BatchShape(NamedTuple):
 
 
 class PreviewRequest(NamedTuple):
-    """The sample that is shown while training goes on: one clip."""
+    """A sample that is shown while training goes on: one clip.
+
+    Attributes:
+      guided: away from what is seen without its conditions; else only what the model says is shown.
+    """
 
     image: str
     audio: str
@@ -123,6 +127,7 @@ class PreviewRequest(NamedTuple):
     frames: int
     steps: int
     seed: int
+    guided: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +138,8 @@ class FamilyTraining:
       component: which one is trained; losses find it by that name.
       trainable: its parameters.
       losses: by name: (configs, settings, masks) -> Loss, where `masks` asks for face and body to count more.
+      loss_at: (configs, settings, masks, timestep) -> the Loss of flow matching at one timestep (an int32 array), with
+        nothing left out; of samples that are held out.
       samples: how prepared samples are stored.
       wanted: (configs, settings) -> the recipe's values that training asks of prepared samples, by field, besides
         those that all families have.
@@ -149,6 +156,7 @@ class FamilyTraining:
     component: str
     trainable: Trainable
     losses: Mapping[str, Callable[[Any, Any, bool], Loss]]
+    loss_at: Callable[[Any, Any, bool, Any], Loss]
     samples: SampleFormat
     wanted: Callable[[Any, Any], dict[str, Any]]
     recipe: Callable[[Any, Any, Mapping[str, Any]], Any]

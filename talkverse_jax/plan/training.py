@@ -19,6 +19,8 @@ from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.setup import abstract_batch, abstract_step, network_settings
 from talkverse_jax.training.step import Sums
 
+_OPTIMIZERS = {"adamw": "Adam", "adafactor": "Adafactor"}  # as a plan names them
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRun:
@@ -108,7 +110,7 @@ class TrainingRun:
                 of_gradients,
                 lambda: Call(gradients, ({name: state.params}, frozen, batch), given),
                 weights=_bytes((state.params, frozen)),
-                beside={"Adam": _bytes(state.optimizer), **average},
+                beside={_OPTIMIZERS[options.optimization.optimizer]: _bytes(state.optimizer), **average},
             ),
             Program(
                 of_update,

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
@@ -25,12 +25,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
 from talkverse_jax.core.errors import UserError, explain
-from talkverse_jax.core.jax_private import runtime
+from talkverse_jax.core.jax_private import runtime, when_built
 from talkverse_jax.sharding.launch import Launch, find_launch
-from talkverse_jax.sharding.process_options import HEARTBEAT_TIMEOUT
+from talkverse_jax.sharding.process_options import COMPILE_TIMEOUT, HEARTBEAT_TIMEOUT, MEETING_TIMEOUT
 
 ENDED_BY_ANOTHER = 3  # exit code
-MEETING_TIMEOUT = 300  # seconds in which all processes must have come
 
 _LOG = logging.getLogger(__name__)  # unless told otherwise, Python writes it to stderr
 _STORE = "talkverse_jax/"
@@ -46,6 +45,7 @@ def session(
     *,
     heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
     meeting_timeout: int = MEETING_TIMEOUT,
+    compile_timeout: int = COMPILE_TIMEOUT,
     preemption: bool = False,
 ) -> Iterator[None]:
     """Run the body as one of several processes that end together; alone, where nothing tells of others.
@@ -56,6 +56,7 @@ def session(
     Args:
       heartbeat_timeout: seconds without a sign of life after which a process counts as dead.
       meeting_timeout: seconds in which all processes must have come.
+      compile_timeout: seconds for which CPU processes wait until all have compiled a program.
       preemption: SIGTERM ends no process: JAX tells all of them at which step to save (`training/interruption`).
 
     Raises:
@@ -67,6 +68,7 @@ def session(
     if launch is None or not _join(launch, heartbeat_timeout, meeting_timeout, preemption):
         yield
         return
+    when_built(partial(_meet, timeout=compile_timeout))
     watch = _Watch(heartbeat_timeout)
     watch.start()
     try:
@@ -236,8 +238,11 @@ def _last_words(line: str) -> None:
 _meetings: dict[str, int] = {}
 
 
-def barrier(name: str, timeout: float | None = MEETING_TIMEOUT) -> None:
+def barrier(name: str, timeout: float | None = MEETING_TIMEOUT, among: Sequence[int] | None = None) -> None:
     """Wait until every process has come here; None: as long as they live.
+
+    Args:
+      among: the processes that come; None: all.
 
     Raises:
       TimeoutError: one did not come within `timeout` seconds.
@@ -247,11 +252,29 @@ def barrier(name: str, timeout: float | None = MEETING_TIMEOUT) -> None:
     _meetings[name] = _meetings.get(name, 0) + 1
     milliseconds = int(1000 * (7 * 86400 if timeout is None else timeout))
     try:
-        runtime().client.wait_at_barrier(f"{_STORE}{name}/{_meetings[name]}", milliseconds)
+        runtime().client.wait_at_barrier(f"{_STORE}{name}/{_meetings[name]}", milliseconds, among)
     except jax.errors.JaxRuntimeError as error:
         if "DEADLINE_EXCEEDED" not in str(error):
             raise
         raise TimeoutError(f"barrier {name!r}: not every process came within {timeout} s") from None
+
+
+def _meet(program: str, devices: np.ndarray, timeout: int) -> None:
+    """Before processes first run a program together, wait until all have compiled it: Gloo, by which CPUs talk, gives
+    up after 30 s, and one process may find in its compile cache what another compiles for minutes.
+
+    Raises:
+      UserError: one is not ready within `timeout` seconds.
+    """
+    processes = sorted({device.process_index for device in devices.flat})
+    if devices.flat[0].platform != "cpu" or len(processes) == 1:
+        return
+    try:
+        barrier(f"{program} of {','.join(map(str, processes))}", timeout, processes)
+    except TimeoutError:
+        raise UserError(
+            f"{timeout}: {program} is not compiled in all processes by then; give more", field="compile_timeout"
+        ) from None
 
 
 def from_main(name: str, value: str) -> str:

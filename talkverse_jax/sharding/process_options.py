@@ -1,10 +1,14 @@
 """The options of every program that may run as several processes. Imports no JAX."""
 
 import dataclasses
+from typing import Any
 
-from talkverse_jax.core.options import option
+from talkverse_jax.core.options import check_at_least, option
 
-HEARTBEAT_TIMEOUT = 60  # seconds
+# seconds
+HEARTBEAT_TIMEOUT = 60
+MEETING_TIMEOUT = 300
+COMPILE_TIMEOUT = 3600
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,8 +29,23 @@ class ProcessOptions:
         metavar="N",
         default=HEARTBEAT_TIMEOUT,
     )
+    meeting_timeout: int = option(
+        "seconds in which all processes must have come",
+        group="machine",
+        metavar="N",
+        default=MEETING_TIMEOUT,
+    )
+    compile_timeout: int = option(
+        "seconds for which CPU processes wait until all have compiled a program that they share",
+        group="machine",
+        metavar="N",
+        default=COMPILE_TIMEOUT,
+    )
+
+    def __post_init__(self):
+        check_at_least(self, heartbeat_timeout=2, meeting_timeout=1, compile_timeout=1)
 
     @property
-    def processes(self) -> tuple[str | None, int | None, int | None]:
-        """What `distributed.session` takes."""
-        return self.coordinator_address, self.num_processes, self.process_id
+    def session(self) -> dict[str, Any]:
+        """What `distributed.session` takes, by name."""
+        return dataclasses.asdict(self)

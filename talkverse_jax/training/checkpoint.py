@@ -36,6 +36,7 @@ from talkverse_jax.training.checkpoint_files import (
 )
 from talkverse_jax.weights.orbax_io import quieten_orbax
 
+_UNTOLD = {"--optimizer": "adamw"}  # of a run that an older version began
 # By these Orbax and TensorStore tell what is wrong with files.
 _TROUBLE = (OSError, ValueError, LookupError, TypeError)
 
@@ -69,11 +70,11 @@ class RunRecord:
           UserError: it was begun with something else; the message names it all.
         """
         # as JSON gives it back
-        wanted = to_dict(dataclasses.replace(self, run=run))["run"]
+        wanted, before = _UNTOLD | to_dict(dataclasses.replace(self, run=run))["run"], _UNTOLD | self.run
         differ = [
-            f"{name} was {self.run.get(name)}, now {wanted.get(name)}"
-            for name in sorted(self.run.keys() | wanted.keys())
-            if self.run.get(name) != wanted.get(name)
+            f"{name} was {before.get(name)}, now {wanted.get(name)}"
+            for name in sorted(before.keys() | wanted.keys())
+            if before.get(name) != wanted.get(name)
         ]
         if differ:
             raise UserError(

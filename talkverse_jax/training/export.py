@@ -1,18 +1,20 @@
-"""The trained tensors of a checkpoint as one safetensors file, under the names of the original program.
+"""The trained tensors of a checkpoint, or of a run as it is, as one safetensors file under the original's names.
 
 Layers with an adapter have a LoRA pair, others are whole. Besides, the file has what it needs to be complete
 (`besides.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
 
+from talkverse_jax.core import tree
 from talkverse_jax.core.paths import replacing
-from talkverse_jax.sharding.distributed import is_main
+from talkverse_jax.sharding.distributed import fetch, is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training import lora
 from talkverse_jax.training.besides import besides, layer_of
@@ -49,9 +51,58 @@ def export(
       UserError: the checkpoint is not of such a run.
       OSError: the file cannot be written. Nothing is left of it.
     """
+    source = "ema" if any(name.startswith("ema/") for name in checkpoints.arrays(step)) else "params"
+    read = lambda group: checkpoints.read_state(step, {source: group})[source]  # noqa: E731
+    if is_main():
+        _write(read, step, Path(target), weights_dir, component, settings, start, dtype)
+    return Path(target)
+
+
+def export_now(
+    params: tree.Flat,
+    step: int,
+    target: str | Path,
+    weights_dir: str,
+    component: Component,
+    settings: NetworkSettings,
+    start: Start,
+    dtype: str,
+) -> Path:
+    """The same of parameters that lie on the devices, by key; every process comes here."""
+    read = lambda group: {key: fetch(params[key]) for key in group}  # noqa: E731
+    if is_main():
+        _write(read, step, Path(target), weights_dir, component, settings, start, dtype)
+    else:
+        config = store.load_config(weights_dir, component)
+        shapes = divide(abstract(component, config, settings, Layout()), settings.strategy, Layout())[1]
+        for group in _groups(shapes):
+            read(group)
+    return Path(target)
+
+
+def _groups(params: tree.Flat) -> Iterator[Any]:
+    """The shapes of trained parameters by key, in parts that are read at once."""
+    wanted = {key: jax.ShapeDtypeStruct(leaf.shape, np.float32, sharding=None) for key, leaf in params.items()}
+    yield from orbax_io.groups(wanted, _GROUP_BYTES)
+
+
+def _write(
+    read: Callable[[Any], Mapping[str, Any]],
+    step: int,
+    target: Path,
+    weights_dir: str,
+    component: Component,
+    settings: NetworkSettings,
+    start: Start,
+    dtype: str,
+) -> None:
+    """Write the file.
+
+    Args:
+      read: a group of parameters, by key.
+    """
     config = store.load_config(weights_dir, component)
     network, params = divide(abstract(component, config, settings, Layout()), settings.strategy, Layout())
-    source = "ema" if any(name.startswith("ema/") for name in checkpoints.arrays(step)) else "params"
     trained = set().union(*network.paths.values())
     beside = besides(weights_dir, component, trained, settings, start)
 
@@ -69,9 +120,8 @@ def export(
     metadata = {"format": "pt", "step": str(step), "strategy": settings.strategy.name} | beside.metadata
 
     def tensors() -> Iterator[np.ndarray]:
-        wanted = {key: jax.ShapeDtypeStruct(leaf.shape, np.float32, sharding=None) for key, leaf in params.items()}
-        for group in orbax_io.groups(wanted, _GROUP_BYTES):
-            arrays = checkpoints.read_state(step, {source: group})[source]
+        for group in _groups(params):
+            arrays = dict(read(group))
             for key in group:
                 array, paths = arrays.pop(key), network.paths[key]
                 for path, value in zip(paths, [array] if len(paths) == 1 else array):
@@ -79,12 +129,8 @@ def export(
         for name, value in beside.tensors.items():
             yield np.asarray(value).astype(shapes[name][0])
 
-    target = Path(target)
-    if not is_main():
-        return target
     with replacing(target) as partial:
         safetensors.write_file(partial, safetensors.make_header(shapes, metadata), tensors())
-    return target
 
 
 def torch_tensor(rules: tuple[rule.Rule, ...], path: str, value: np.ndarray) -> tuple[str, np.ndarray]:

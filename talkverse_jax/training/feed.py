@@ -20,7 +20,7 @@ from jaxtyping import Array, Shaped
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data import ledger
-from talkverse_jax.data.batches import Batch, BatchOrder
+from talkverse_jax.data.batches import Batch, BatchOrder, SampleId
 from talkverse_jax.data.catalogue import accept, mixed
 from talkverse_jax.data.ledger import Ledger, Listed
 from talkverse_jax.data.loader import Loaded, SampleSource, batches
@@ -28,6 +28,7 @@ from talkverse_jax.data.mixture import Mixture
 from talkverse_jax.data.prepared import PreparedBatch
 from talkverse_jax.data.shards import ShardSource
 from talkverse_jax.data.skipped import Skipped
+from talkverse_jax.media.bad_sample import BadSample
 from talkverse_jax.pipeline.training import FamilyTraining, TrainingInputs
 from talkverse_jax.sharding.distributed import check_same
 from talkverse_jax.sharding.layout import Layout
@@ -51,6 +52,22 @@ class ListedSource(SampleSource, Protocol):
         ...
 
 
+class Patient(Skipped):
+    """What was skipped; too many raise nothing at once, so that the run can be saved first.
+
+    Attributes:
+      stop: why the run should end.
+    """
+
+    stop: UserError | None = None
+
+    def skip(self, name: str, fault: BadSample, id: SampleId) -> None:
+        try:
+            super().skip(name, fault, id)
+        except UserError as error:
+            self.stop = error
+
+
 @dataclass(frozen=True)
 class Data:
     """What a run is trained on.
@@ -69,7 +86,7 @@ class Data:
     plan: BatchOrder
     listed: Sequence[Listed]
     ledger: Ledger
-    skipped: Skipped
+    skipped: Patient
     digest_of_before: str
     encode: Callable[[Any], TrainingInputs]
     shared: Collection[str]
@@ -91,7 +108,7 @@ def open_data(options: TrainOptions, training: FamilyTraining, configs: Any, rep
     """
     place = jax.process_index()
     listed = Path(options.folder.output_path) / ("skipped.jsonl" if place == 0 else f"skipped-{place}.jsonl")
-    skipped = Skipped(listed, options.videos.max_skipped_share)
+    skipped = Patient(listed, options.videos.max_skipped_share)
     if options.input.shards:
         data = _open_shards(options, training, configs, skipped)
     else:
@@ -107,7 +124,7 @@ def _data(options: TrainOptions, source: ListedSource, **more: Any) -> Data:
     return Data(source=source, plan=plan, listed=listed, ledger=begun, **more)
 
 
-def _open_shards(options: TrainOptions, training: FamilyTraining, configs: Any, skipped: Skipped) -> Data:
+def _open_shards(options: TrainOptions, training: FamilyTraining, configs: Any, skipped: Patient) -> Data:
     videos, sources = options.videos, []
     wanted = training.wanted(configs, options.settings) | {"num_frames": videos.num_frames}
     wanted |= fingerprints(options.input.weights, training.samples.encoders)
@@ -133,7 +150,7 @@ def _open_shards(options: TrainOptions, training: FamilyTraining, configs: Any, 
 
 
 def _open_videos(
-    options: TrainOptions, training: FamilyTraining, configs: Any, skipped: Skipped, reporter: Reporter
+    options: TrainOptions, training: FamilyTraining, configs: Any, skipped: Patient, reporter: Reporter
 ) -> Data:
     cache = Path(options.folder.output_path) / "catalogue.jsonl"
     found, source = open_videos(options.videos, options.settings, training, configs, cache, skipped, reporter)
@@ -189,7 +206,7 @@ class Feed:
           idle: whether the devices have nothing to do.
 
         Raises:
-          UserError: too many samples are skipped, or workers keep dying.
+          UserError: workers keep dying.
         """
         since, loaded = None, None
         while loaded is None:

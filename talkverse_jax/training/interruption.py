@@ -1,5 +1,6 @@
 """SIGTERM, which a machine that is about to be taken away sends, asks a run to save and end."""
 
+import os
 import signal
 import threading
 
@@ -25,6 +26,10 @@ class Interruption:
     def __exit__(self, *_) -> None:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
+
+    def ask(self) -> None:
+        """The same from within, of one process for all."""
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def due(self, step: int) -> bool:
         """Whether to save now; every process asks after every step."""

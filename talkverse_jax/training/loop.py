@@ -3,21 +3,22 @@
 import dataclasses
 import json
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
-import optax
-import orbax.checkpoint
 from jax.sharding import Mesh
 
-import talkverse_jax
+from talkverse_jax.core import tree
+from talkverse_jax.core.compile_cache import count_programs
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.paths import check_apart, new_folder
+from talkverse_jax.core.paths import check_apart
 from talkverse_jax.core.reporting import Reporter
-from talkverse_jax.data.batches import Batch
+from talkverse_jax.data.batches import Batch, WindowShape
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
@@ -28,18 +29,20 @@ from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.rules import TRAINING
 from talkverse_jax.training.checkpoint import Checkpoints, RunRecord
-from talkverse_jax.training.export import export
+from talkverse_jax.training.export import export, export_now
 from talkverse_jax.training.feed import Data, Feed, open_data
 from talkverse_jax.training.fingerprints import fingerprint
+from talkverse_jax.training.held_out import HeldOut
 from talkverse_jax.training.history import began_with, follow, keep
 from talkverse_jax.training.interruption import Interruption
 from talkverse_jax.training.metrics import peak_flops
 from talkverse_jax.training.network import NetworkSettings, load_network
-from talkverse_jax.training.optimizer import make_optimizer
 from talkverse_jax.training.options import TrainOptions
+from talkverse_jax.training.picture import draw_losses
 from talkverse_jax.training.preview import MakeVideo, Preview
 from talkverse_jax.training.report import Report, Update
-from talkverse_jax.training.setup import learning_rates, network_start, phases
+from talkverse_jax.training.run_folder import alone, changed, versions, write_config
+from talkverse_jax.training.setup import learning_rates, network_start, optimizer_of, phases
 from talkverse_jax.training.state import States, from_stored, start, start_abstract, stored
 from talkverse_jax.training.step import Trained, TrainingStep
 from talkverse_jax.training.watch import Watch
@@ -67,12 +70,11 @@ def train(options: TrainOptions, reporter: Reporter | None = None, make_video: M
     if options.export.export:
         _export(options, family, configs, options.export.export, reporter)
         return
-    new_folder(options.folder.output_path)
     layout = Layout(training_mesh(options.machine.mesh, family.heads(configs)), TRAINING)
     attention = Attention(layout, options.machine.attention)
     attention.check(jnp.dtype(options.machine.dtype), family.training.head_dim(configs))
-    with jax.default_matmul_precision(options.machine.matmul_precision):
-        folder = options.folder
+    folder = options.folder
+    with alone(folder), jax.default_matmul_precision(options.machine.matmul_precision):
         checkpoints = Checkpoints(folder.checkpoints, folder.keep_checkpoints, folder.keep_every, reporter=reporter)
         try:
             data = open_data(options, family.training, configs, reporter)
@@ -98,7 +100,7 @@ def training_mesh(asked: str | None, heads: int) -> Mesh | None:
 
 def _unchanging(options: TrainOptions, family: Family, settings: NetworkSettings, data: str) -> dict[str, Any]:
     """By flag, what a run cannot change once it has begun: its state would not fit, or samples be lost."""
-    names = ["unfreeze_strategy", "finetune_all", "init", "seed", "batch_size", "num_frames"]
+    names = ["unfreeze_strategy", "finetune_all", "init", "seed", "batch_size", "num_frames", "optimizer"]
     found: dict[str, Any] = {f"--{name}": options.flat()[name] for name in names}
     if settings.strategy.lora:
         found |= {"--lora_rank": settings.rank, "--lora_alpha": settings.alpha}
@@ -152,6 +154,7 @@ class _Loop:
     Attributes:
       step: updates made.
       batch: the number of the next one.
+      began, saved: updates that were made at the start, and at the last checkpoint.
     """
 
     def __init__(
@@ -179,7 +182,7 @@ class _Loop:
             reporter.say(notice)
         self.network, params = load_network(options.input.weights, self.component, self.settings, layout, self.start)
         name, decay = self.component.name, options.tuning.ema_decay
-        optimizer = make_optimizer(self.network.groups, learning_rates(options))
+        optimizer = optimizer_of(options, self.network)
         abstract: States = {name: start_abstract(params, optimizer, decay > 0)}
         self.step, self.batch, self.watch = 0, 0, Watch()
         if checkpoints.steps():
@@ -191,9 +194,12 @@ class _Loop:
             if last is None or record.step != last.step:
                 self._follow(data, record)
             reporter.say(f"{self.output}: goes on from step {self.step}")
+            if others := changed(record.options, options):
+                reporter.say(f"{self.output}: goes on with other options ({'; '.join(others)})")
         else:
             self.states = {name: start(params, optimizer, decay > 0)}
-        self.saved = self.step
+        self.began = self.saved = self.step
+        self.compiled: set[tuple] = set()
         self.data.accept()
         self.kept = keep(self.data, checkpoints)
         trained = {name: Trained(self.network, optimizer, decay)}
@@ -208,6 +214,17 @@ class _Loop:
                 "epochs; give fewer, or more --num_epochs",
                 field="batch_size",
             )
+        if self.step < self.last <= asked.warmup_steps:
+            reporter.say(
+                f"--warmup_steps {asked.warmup_steps}: the run ends at step {self.last}, so the learning rate never "
+                "gets whole; give fewer"
+            )
+        self.held_out = None
+        if options.curves.held_out:
+            self.held_out = HeldOut(options, family, configs, self.network, layout, reporter)
+        if is_main():
+            of_adapters = {"lora_rank": self.settings.rank, "lora_alpha": self.settings.alpha}
+            write_config(options, of_adapters if self.settings.strategy.lora else {}, self._facts())
         self.preview = None
         if options.preview.preview_steps and make_video:
             self.preview = Preview(options, family, self.settings, configs, layout.mesh, make_video)
@@ -215,6 +232,19 @@ class _Loop:
     def _follow(self, data: Data, record: RunRecord) -> None:
         folder, reporter = self.checkpoints.folder, self.reporter
         self.data = follow(data, record, folder, self.options.videos, reporter)
+
+    def _facts(self) -> dict[str, str]:
+        """What else the run is made of."""
+        mesh = self.layout.mesh
+        devices = list(mesh.devices.flat) if mesh else jax.devices()[:1]
+        axes = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1) if mesh else ""
+        return {
+            "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+            "data": f"{self.unchanging['data']} ({len(self.data.plan.shapes)} samples)",
+            "weights": self.unchanging["weights"],
+            "devices": f"{len(devices)} x {devices[0].device_kind}" + (f" ({axes})" if axes else ""),
+            "begun": f"from step {self.step}, to step {self.last}",
+        }
 
     def go(self, interruption: Interruption) -> None:
         """To the end, or until the run is interrupted; it is saved then."""
@@ -234,16 +264,23 @@ class _Loop:
             peak_flops(kinds, options.machine.dtype),
             self.reporter,
         )
-        self.reporter.say("the first step compiles the programs, which takes minutes for a large model")
+        asked = False
         try:
             with report:
                 while self.step < self.last:
-                    report.push(self._update(feed))
+                    report.push(self._update(feed, report))
                     self.checkpoints.check()
+                    if self.data.skipped.stop and not asked:
+                        interruption.ask()
+                        asked = True
                     if interrupted := interruption.due(self.step):
                         break
                     if self.step % options.folder.save_steps == 0:
                         self._save(report)
+                    if (each := options.export.export_steps) and self.step % each == 0 and self.step < self.last:
+                        self._write(report)
+                    if self.held_out and self.step % options.curves.held_out_steps == 0:
+                        self._measure(report, self.held_out)
                     if self.preview and self.step % options.preview.preview_steps == 0:
                         self._show(report, self.preview)
                 else:
@@ -253,6 +290,9 @@ class _Loop:
                 self.checkpoints.wait()
         finally:
             feed.close()
+        if self.data.skipped.stop:
+            self.reporter.say(f"saved at step {self.step} of {self.last}")
+            raise self.data.skipped.stop
         if interrupted:
             self.reporter.say(
                 f"interrupted: saved at step {self.step} of {self.last}; the same command goes on from there"
@@ -260,14 +300,16 @@ class _Loop:
         else:
             self._finish()
 
-    def _update(self, feed: Feed) -> Update:
+    def _update(self, feed: Feed, report: Report) -> Update:
         """Begin the next update."""
         phase = self.programs.phase_of(self.step)
         sums, batches, flops, limit = None, [], 0.0, self.watch.limit
-        for _ in range(self.options.optimization.gradient_accumulation_steps):
-            batch, arrays = feed.next(lambda: self.latest.is_ready())
-            sums, samples = self.programs.add_gradients(phase, self.states, arrays, sums)
-            self.latest = samples.loss
+        for place in range(self.options.optimization.gradient_accumulation_steps):
+            shape = self.data.plan[self.batch + place].shape
+            with self._compiling((phase, shape, place > 0), shape, report):
+                batch, arrays = feed.next(lambda: self.latest.is_ready())
+                sums, samples = self.programs.add_gradients(phase, self.states, arrays, sums)
+                self.latest = samples.loss
             batches.append((batch, samples))
             flops += self._flops(batch)
         assert sums is not None, "an update has a batch"
@@ -275,6 +317,27 @@ class _Loop:
         self.latest = metrics.loss
         self.step, self.batch = self.step + 1, batches[-1][0].number + 1
         return Update(self.step, metrics, batches, limit, flops)
+
+    @contextmanager
+    def _compiling(self, program: tuple, shape: WindowShape, report: Report) -> Iterator[None]:
+        """Around the first run of a program, which compiles it: it is told of, and waited for, so that its time is
+        not taken for training's."""
+        if program in self.compiled:
+            yield
+            return
+        report.settle()
+        self.compiled.add(program)
+        kind = "with" if shape.kind == "motion" else "without"
+        self.reporter.say(
+            f"step {self.step + 1}: the first batch of {shape.width}x{shape.height} {kind} motion frames; its programs "
+            "are compiled, which takes minutes for a large model, or found in the cache"
+        )
+        began = time.perf_counter()
+        with count_programs() as programs:
+            yield
+        jax.block_until_ready(self.latest)
+        self.reporter.say(f"step {self.step + 1}: it took {time.perf_counter() - began:.0f} s ({programs})")
+        report.resume()
 
     def _flops(self, batch: Batch) -> float:
         shape = BatchShape(len(batch.samples), self.options.videos.num_frames, batch.shape.height, batch.shape.width)
@@ -289,28 +352,59 @@ class _Loop:
             norms=self.watch.norms,
             options=json.loads(json.dumps(self.options.flat())),
             data=self.kept,
-            versions={m.__name__: m.__version__ for m in (talkverse_jax, jax, flax, optax, orbax.checkpoint)},
+            versions=versions(),
         )
         self.checkpoints.save(stored(self.states), record)
         self.saved = self.step
+        if is_main():
+            draw_losses(self.output)
         report.resume()
+
+    def _write(self, report: Report) -> None:
+        report.settle()
+        began, asked = time.perf_counter(), self.options.export
+        target, weights = self._exported(self.step), self.options.input.weights
+        export_now(
+            self._shown, self.step, target, weights, self.component, self.settings, self.start, asked.export_dtype
+        )
+        self.reporter.say(f"{target}: the trained tensors of step {self.step} ({time.perf_counter() - began:.0f} s)")
+        if asked.keep_exports and is_main():
+            self._exported(self.step - asked.keep_exports * asked.export_steps).unlink(missing_ok=True)
+        report.resume()
+
+    def _exported(self, step: int) -> Path:
+        return self.output / f"step-{step}.safetensors"
+
+    def _measure(self, report: Report, held_out: HeldOut) -> None:
+        report.settle()
+        values, seconds = held_out.measure(self._shown)
+        report.held_out(self.step, values)
+        self.reporter.say(f"held-out loss of step {self.step}: {values['held_out/loss']:.4f} ({seconds:.0f} s)")
+        report.resume()
+
+    @property
+    def _shown(self) -> tree.Flat:
+        """The parameters that a person would be given: their running average, where there is one."""
+        state = self.states[self.component.name]
+        return state.params if state.ema is None else state.ema
 
     def _show(self, report: Report, preview: Preview) -> None:
         report.settle()
-        state = self.states[self.component.name]
-        params = state.params if state.ema is None else state.ema
-        try:
-            picture = preview.make(params, self.network, self.output / "previews" / f"step-{self.step}.mp4")
-        except UserError as error:  # such as frames that are no numbers: no reason to end a run
-            self.reporter.say(f"preview of step {self.step}: {error}")
-        else:
-            if picture is not None:
-                report.picture(self.step, picture)
+        for name in preview.names:
+            words = ["step", str(self.step), *filter(None, [name])]
+            path = self.output / "previews" / f"{'-'.join(words)}.mp4"
+            try:
+                picture = preview.make(name, self._shown, self.network, path)
+            except UserError as error:  # such as frames that are no numbers: no reason to end a run
+                self.reporter.say(f"preview of {' '.join(words)}: {error}")
+            else:
+                if picture is not None:
+                    report.picture(self.step, f"preview/{name}" if name else "preview", picture)
         report.resume()
 
     def _finish(self) -> None:
-        target = self.output / f"step-{self.step}.safetensors"
-        if from_main("exported", str(target.exists())) == "True":
+        target = self._exported(self.step)
+        if self.step == self.began and from_main("exported", str(target.exists())) == "True":
             self.reporter.say(f"{target}: is there; the run is at its end (--max_steps, --num_epochs)")
             return
         weights, dtype = self.options.input.weights, self.options.export.export_dtype

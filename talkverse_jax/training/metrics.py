@@ -1,4 +1,4 @@
-"""What is known of a run while it goes on: `metrics.jsonl`, TensorBoard and Weights & Biases.
+"""What is known of a run while it goes on: `metrics.jsonl`, `held_out.jsonl`, TensorBoard and Weights & Biases.
 
 Each line is of the steps since the one before it. The names are those of the curves:
 
@@ -15,7 +15,7 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
@@ -27,7 +27,27 @@ from talkverse_jax.diffusion.flow import NUM_TRAIN_TIMESTEPS
 from talkverse_jax.sharding.topologies import TOPOLOGIES
 
 FILE = "metrics.jsonl"
+HELD_OUT = "held_out.jsonl"
 _BINS = 5  # of timesteps
+
+
+class Range(NamedTuple):
+    """Timesteps that a curve is of; `end` is outside."""
+
+    start: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.start}-{self.end - 1}"
+
+    @property
+    def center(self) -> int:
+        return (self.start + self.end) // 2
+
+
+_WIDTH = NUM_TRAIN_TIMESTEPS // _BINS
+RANGES = tuple(Range(start, start + _WIDTH) for start in range(0, NUM_TRAIN_TIMESTEPS, _WIDTH))
 
 
 @dataclasses.dataclass
@@ -65,11 +85,10 @@ class Interval:
         """Losses and norms."""
         losses, timesteps = np.concatenate(self.losses or [[]]), np.concatenate(self.timesteps or [[]])
         values = {"loss": float(losses.mean())} if len(losses) else {}
-        width = NUM_TRAIN_TIMESTEPS // _BINS
-        for place in range(_BINS):
-            of_bin = losses[timesteps // width == place]
-            if len(of_bin):
-                values[f"loss_by_noise/{place * width}-{(place + 1) * width - 1}"] = float(of_bin.mean())
+        for each in RANGES:
+            of_range = losses[(timesteps >= each.start) & (timesteps < each.end)]
+            if len(of_range):
+                values[f"loss_by_noise/{each.name}"] = float(of_range.mean())
         for group in self.norms[0] if self.norms else ():
             values[f"gradient_norm/{group}"] = float(np.mean([norms[group] for norms in self.norms]))
         return values
@@ -90,18 +109,20 @@ class Log:
     def __init__(
         self, folder: Path, step: int, *, tensorboard: bool, wandb_project: str | None, config: dict[str, Any]
     ):
-        self._path = folder / FILE
-        _cut(self._path, step)
+        self._folder = folder
+        for name in (FILE, HELD_OUT):
+            _cut(folder / name, step)
         self._tensorboard = _open_tensorboard(folder / "tensorboard", step) if tensorboard else None
         self._wandb = _open_wandb(folder, wandb_project, config) if wandb_project else None
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """A line, of an update's number.
+    def write(self, step: int, values: Mapping[str, float], name: str = FILE) -> None:
+        """A line of a file, of an update's number.
 
         Raises:
           OSError: with the file's name.
         """
-        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
+        path = self._folder / name
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self._tensorboard:
             for name, value in values.items():

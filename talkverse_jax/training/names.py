@@ -3,4 +3,6 @@
 from typing import Literal
 
 StrategyName = Literal["none", "framepack", "minimal", "lora", "moderate", "aggressive", "full"]
+OptimizerName = Literal["adamw", "adafactor"]
+ScheduleName = Literal["constant", "cosine", "restarts"]
 Beginning = Literal["weights", "adapter", "all"]

@@ -15,7 +15,7 @@ from talkverse_jax.models.umt5.prompts import check_prompts
 from talkverse_jax.ops.names import KernelName, Remat
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
-from talkverse_jax.training.names import Beginning, StrategyName
+from talkverse_jax.training.names import Beginning, OptimizerName, ScheduleName, StrategyName
 from talkverse_jax.training.video_options import VideoOptions, check_one_for_each
 from talkverse_jax.weights.asked import Asked, TrainedFile, strength_option, verify_option
 
@@ -130,12 +130,28 @@ class Optimization:
     max_steps: int | None = option(
         "steps after which the run ends, if the epochs do not end before", group="optimizer", metavar="N", default=None
     )
-    learning_rate: float = option("learning rate of AdamW", group="optimizer", metavar="X", default=1e-5)
+    optimizer: OptimizerName = option(
+        "adafactor keeps little beside the parameters, where adamw keeps two numbers for each",
+        group="optimizer",
+        default="adamw",
+    )
+    learning_rate: float = option("learning rate", group="optimizer", metavar="X", default=1e-5)
     warmup_steps: int = option(
         "steps over which the learning rate rises from 0; the first step changes nothing",
         group="optimizer",
         metavar="N",
         default=1000,
+    )
+    schedule: ScheduleName = option(
+        "the learning rate after that: the same; falling to 0 in half a wave (cosine); falling again and again",
+        group="optimizer",
+        default="constant",
+    )
+    schedule_steps: int | None = option(
+        "of cosine the step at which the rate is 0, of restarts how many steps each fall takes (default: --max_steps)",
+        group="optimizer",
+        metavar="N",
+        default=None,
     )
     lora_lr_scale: float = option(
         "factor of the learning rate for LoRA adapters", group="optimizer", metavar="X", default=10.0
@@ -143,7 +159,26 @@ class Optimization:
 
     def __post_init__(self):
         check_at_least(self, batch_size=1, gradient_accumulation_steps=1, num_epochs=1, max_steps=1, warmup_steps=0)
+        check_at_least(self, schedule_steps=1)
         _check_positive(self, "learning_rate", "lora_lr_scale")
+        if self.schedule == "constant":
+            if self.schedule_steps:
+                raise UserError(
+                    "belongs to --schedule cosine or restarts; give both or neither", field="schedule_steps"
+                )
+        elif not self.falling_steps:
+            raise UserError(f"{self.schedule}: needs --schedule_steps or --max_steps", field="schedule")
+        elif self.schedule == "cosine" and self.falling_steps <= self.warmup_steps:
+            raise UserError(
+                f"cosine: ends at step {self.falling_steps}, before --warmup_steps {self.warmup_steps} are over; give "
+                "fewer of these",
+                field="schedule",
+            )
+
+    @property
+    def falling_steps(self) -> int:
+        """What `schedule_steps` means; 0: nothing was said."""
+        return self.schedule_steps or self.max_steps or 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,15 +222,31 @@ class Curves:
     use_wandb: bool = option("log to Weights & Biases (pip install wandb)", group="output", default=False)
     wandb_project: str = option("project of Weights & Biases", group="output", metavar="NAME", default="talkverse_jax")
 
+    held_out: str | None = option(
+        "data that is not trained on, a CSV of videos or a folder of prepared data, whose loss at five fixed noise "
+        "levels is measured now and then",
+        group="output",
+        metavar="FILE",
+        default=None,
+    )
+    held_out_steps: int = option("steps between these measurements", group="output", metavar="N", default=500)
+
     def __post_init__(self):
-        check_at_least(self, log_interval=1)
+        check_at_least(self, log_interval=1, held_out_steps=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class PreviewOptions:
-    """A short video that is made now and then."""
+    """Short videos that are made now and then."""
 
     preview_steps: int = option("steps between preview videos; 0: no previews", group="output", metavar="N", default=0)
+    previews: str | None = option(
+        "several preview videos: a JSON object a line, with id, image, audio, prompt, guidance (with, without, both), "
+        "settings of sample; what a line leaves out is as the next flags say",
+        group="output",
+        metavar="FILE",
+        default=None,
+    )
     preview_image: str | None = option("picture of the preview", group="output", metavar="FILE", default=None)
     preview_audio: str | None = option(
         "sound of the preview, which shows one clip", group="output", metavar="FILE", default=None
@@ -208,10 +259,13 @@ class PreviewOptions:
     def __post_init__(self):
         check_at_least(self, preview_steps=0, preview_sample_steps=1)
         check_prompts(self, "preview_prompt")
-        if self.preview_steps and not (self.preview_image and self.preview_audio):
+        if self.preview_steps and not self.previews and not (self.preview_image and self.preview_audio):
             raise UserError(
-                "needs --preview_image and --preview_audio, what the video is made of", field="preview_steps"
+                "needs --preview_image and --preview_audio, what the video is made of, or --previews FILE",
+                field="preview_steps",
             )
+        if self.previews and not self.preview_steps:
+            raise UserError("belongs to --preview_steps N; give both or neither", field="previews")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,12 +281,21 @@ class ExportOptions:
     export_step: int | None = option(
         "step of the checkpoint to export (default: the last)", group="output", metavar="N", default=None
     )
+    export_steps: int = option(
+        "steps between trained tensors that are written while training goes on; 0: only at the end",
+        group="output",
+        metavar="N",
+        default=0,
+    )
+    keep_exports: int = option("how many of these are kept; 0: all", group="output", metavar="N", default=0)
     export_dtype: Literal["float32", "bfloat16"] = option(
         "number type of the exported tensors", group="output", default="float32"
     )
 
     def __post_init__(self):
-        check_at_least(self, export_step=0)
+        check_at_least(self, export_step=0, export_steps=0, keep_exports=0)
+        if self.keep_exports and not self.export_steps:
+            raise UserError("belongs to --export_steps N; give both or neither", field="keep_exports")
         if self.export is None and self.export_step is not None:
             raise UserError("belongs to --export FILE; give both or neither", field="export_step")
 

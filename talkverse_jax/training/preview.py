@@ -1,4 +1,4 @@
-"""A short video of one fixed sample, made by the network as it is now: what a user would get of it."""
+"""Short videos of fixed samples, made by the network as it is now: what a user would get of it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.rules import PREVIEW
 from talkverse_jax.training.network import Network, NetworkSettings, abstract, divide
 from talkverse_jax.training.options import TrainOptions
+from talkverse_jax.training.preview_list import Wanted, read_previews
 
 MakeVideo = Callable[..., Path]  # (pipeline, job, events, encoded=) -> the file, as `run.worker.make_video`
 
@@ -26,10 +27,13 @@ _PICTURES = 4  # of the video, side by side
 
 
 class Preview:
-    """The sample, encoded, and the family's pipeline, whose encoders are no longer in memory.
+    """The samples, encoded, and the family's pipeline, whose encoders are no longer in memory.
+
+    Attributes:
+      names: of the videos; the name of a single one is empty.
 
     Raises:
-      UserError: its picture or its sound cannot be used.
+      UserError: a picture or a sound cannot be used, or the file of previews.
     """
 
     def __init__(
@@ -55,26 +59,32 @@ class Preview:
         machine = Machine(dtype=how.dtype, attention=how.attention, t5_cpu=options.videos.t5_cpu)
         self._make_video, self._component = make_video, training.component
         self._pipeline = family.load_pipeline(Weights(options.input.weights), machine, mesh=mesh)
-        self._job = self._pipeline.job(**training.preview(request, options.settings))
-        self._encoded = self._pipeline.encode(self._job, Events())
+        of_family = lambda request: training.preview(request, options.settings)  # noqa: E731
+        wanted = [Wanted("", of_family(request))]
+        if asked.previews:
+            wanted = read_previews(asked.previews, family.name, request, of_family)
+        self._jobs = {each.name: self._pipeline.job(**each.values) for each in wanted}
+        self._encoded = {name: self._pipeline.encode(job, Events()) for name, job in self._jobs.items()}
+        self.names = tuple(self._jobs)
         # The same parameters, their work split as sampling does it.
         layout = Layout(mesh, PREVIEW)
         component = family.components[training.component]
         model = abstract(component, getattr(configs, component.name), settings, layout)
         self._graphdef: nnx.GraphDef = divide(model, settings.strategy, layout)[0].graphdef
 
-    def make(self, params: tree.Flat, network: Network, path: Path) -> UInt8[np.ndarray, "H W 3"] | None:
-        """Write the video; a few of its pictures side by side, in the process that has them.
+    def make(self, name: str, params: tree.Flat, network: Network, path: Path) -> UInt8[np.ndarray, "H W 3"] | None:
+        """Write a video; a few of its pictures side by side, in the process that has them.
 
         Args:
+          name: which one.
           params: the trained parameters, by key.
           network: the others.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._pipeline.replace(**{self._component: tree.join(self._graphdef, params, network.frozen)})
         shown = _Shown()
-        job = dataclasses.replace(self._job, output=str(path))
-        self._make_video(self._pipeline, job, shown, encoded=self._encoded)
+        job = dataclasses.replace(self._jobs[name], output=str(path))
+        self._make_video(self._pipeline, job, shown, encoded=self._encoded[name])
         if shown.frames is None:
             return None
         chosen = np.linspace(0, len(shown.frames) - 1, _PICTURES).astype(int)

@@ -19,7 +19,7 @@ from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data.batches import Batch
 from talkverse_jax.sharding.distributed import fetch, is_main
 from talkverse_jax.training.feed import Data
-from talkverse_jax.training.metrics import Interval, Log
+from talkverse_jax.training.metrics import HELD_OUT, Interval, Log
 from talkverse_jax.training.optimizer import Rates
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.step import Metrics, Samples
@@ -125,14 +125,20 @@ class Report:
             self._interval.add_samples(known.loss, known.weight, known.known)
         self._show(update, float(everywhere(update.metrics.loss)))
 
-    def picture(self, step: int, image: UInt8[np.ndarray, "H W 3"]) -> None:
+    def picture(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
         """A preview's."""
         if self._log:
-            self._log.picture(step, "preview", image)
+            self._log.picture(step, name, image)
+
+    def held_out(self, step: int, values: dict[str, float]) -> None:
+        """Losses of samples that are not trained on."""
+        if self._log:
+            self._log.write(step, values, HELD_OUT)
 
     def resume(self) -> None:
         """What was done since the last update was settled is no part of training's time."""
         self._clock = time.perf_counter(), self._waited()
+        self._bar.resume()
 
     def _refusal(self, update: Update, norms: dict[str, float], samples: list[tuple[Batch, Samples]]) -> Exception:
         batches = [

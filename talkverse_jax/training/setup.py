@@ -5,13 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from talkverse_jax.core import tree
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.training import FLOW_MATCHING, BatchShape
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training.beginning import begin
-from talkverse_jax.training.network import NetworkSettings, Start, abstract, divide
+from talkverse_jax.training.network import Network, NetworkSettings, Start, abstract, divide
 from talkverse_jax.training.optimizer import Rates, make_optimizer
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.state import States, start_abstract
@@ -54,7 +55,14 @@ def learning_rates(options: TrainOptions) -> Rates:
         lora=options.optimization.lora_lr_scale,
         scaled=options.settings.raised_rate,
         warmup=options.optimization.warmup_steps,
+        shape=options.optimization.schedule,
+        steps=options.optimization.falling_steps,
     )
+
+
+def optimizer_of(options: TrainOptions, network: Network) -> optax.GradientTransformation:
+    """Of the network that is trained."""
+    return make_optimizer(network.groups, learning_rates(options), options.optimization.optimizer)
 
 
 def phases(options: TrainOptions, family: Family, configs: Any) -> list[Phase]:
@@ -82,7 +90,7 @@ def abstract_step(options: TrainOptions, family: Family, configs: Any, layout: L
         for path, leaf in tree.abstract_parameters(module).items()
     }
     network, params = divide(tree.with_parameters(module, parameters), strategy, layout)
-    optimizer, decay = make_optimizer(network.groups, learning_rates(options)), options.tuning.ema_decay
+    optimizer, decay = optimizer_of(options, network), options.tuning.ema_decay
     states = {component.name: start_abstract(params, optimizer, decay > 0)}
     trained = {component.name: Trained(network, optimizer, decay)}
     return TrainingStep(trained, phases(options, family, configs), states, seed=options.videos.seed), states

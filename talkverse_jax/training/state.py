@@ -52,13 +52,15 @@ def start(params: tree.Flat, optimizer: optax.GradientTransformation, ema: bool)
 
 
 def start_abstract(params: tree.Flat, optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
-    """Shapes, dtypes and shardings of the state: Adam's moments lie where their parameters do."""
+    """Shapes, dtypes and shardings of the state: moments lie where their parameters do, and what is smaller than these
+    (Adafactor's rows and columns) is whole on every device."""
     params = {key: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for key, x in params.items()}
     whole = _replicated(next(iter(params.values())).sharding)
 
     def placed(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         param = params.get(getattr(path[-1], "key", ""))  # a moment stands under its parameter's key
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=param.sharding if param else whole)
+        lies = param.sharding if param and param.shape == leaf.shape else whole
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)
 
     moments = jax.tree.map_with_path(placed, jax.eval_shape(optimizer.init, params))
     step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)

@@ -1,4 +1,7 @@
-"""Stops a run whose loss or gradient makes no sense, and says by which samples it came."""
+"""Stops a run whose loss or gradient makes no sense, and says by which samples it came.
+
+An update whose samples all had weight 0 has a norm of 0, which tells nothing of what is usual.
+"""
 
 import math
 import statistics
@@ -23,7 +26,7 @@ class Watch:
     """
 
     def __init__(self, norms: Iterable[float] = ()):
-        self._norms = deque(norms, maxlen=_WINDOW)
+        self._norms = deque((norm for norm in norms if norm > 0), maxlen=_WINDOW)
 
     @property
     def norms(self) -> tuple[float, ...]:
@@ -37,7 +40,8 @@ class Watch:
 
     def see(self, norms: dict[str, float]) -> None:
         """Take in the norms of an update that was made, by group."""
-        self._norms.append(max(norms.values()))
+        if (largest := max(norms.values())) > 0:
+            self._norms.append(largest)
 
 
 def refuse(

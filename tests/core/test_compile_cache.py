@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from talkverse_jax.core.compile_cache import count_programs, default_folder
+from tests.processes import free_address, run_together
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -55,6 +56,37 @@ def test_the_second_process_compiles_nothing(tmp_path):
     assert 1 <= again <= 2
     _run(XDG_CACHE_HOME=str(tmp_path))
     assert _run(XDG_CACHE_HOME=str(tmp_path)) == (folder, 0, compiled, "")
+
+
+TWO = """
+import os, sys
+address, me, os.environ["JAX_COMPILATION_CACHE_DIR"] = sys.argv[1:]
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from talkverse_jax.core import compile_cache
+from talkverse_jax.sharding import distributed
+
+with distributed.session(address, 2, int(me)):
+    compile_cache.enable()
+    with compile_cache.count_programs() as programs:
+        sharding = NamedSharding(Mesh(np.array(jax.devices()), "x"), PartitionSpec("x"))
+        x = jax.make_array_from_callback((8,), sharding, lambda index: np.arange(8.0)[index])
+        assert float(jax.jit(lambda x: (x * x).sum())(x)) == 140, "together"
+        assert float(jax.jit(lambda x: x.sum())(jnp.ones(3))) == 3, "alone"
+print(programs.built, programs.compiled)
+"""
+
+
+def test_of_two_processes_neither_compiles_again(tmp_path):
+    def run() -> list[list[int]]:
+        address = free_address()
+        said = run_together(TWO, *([address, me, tmp_path] for me in (0, 1)), within=100)
+        return [list(map(int, text.splitlines()[-1].split())) for text in said]  # Gloo speaks first
+
+    first, second = run(), run()
+    assert first[0][0] == first[0][1] > 1 and first[1] == first[0]
+    assert second == [[built, 0] for built, _ in first]
 
 
 def test_a_folder_that_cannot_be_written_is_a_notice(tmp_path):

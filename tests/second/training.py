@@ -55,9 +55,10 @@ class LaterFrames:
 
     settings: TrainingSettings
     known: int  # latent frames
+    draw_timestep: flow.Timestep = flow.uniform
 
     def __call__(self, models, batch: Batch, draw):
-        drawn = flow.draw(draw, batch.latents.shape[1:], Dropouts(*[self.settings.dropout] * 2))
+        drawn = flow.draw(draw, batch.latents.shape[1:], Dropouts(*[self.settings.dropout] * 2), self.draw_timestep)
         data = batch.latents.astype(jnp.float32)
         known = jnp.arange(data.shape[1])[:, None, None, None] < self.known
         text = jnp.where(drawn.drop.words[:, None, None], batch.null_text, batch.text)
@@ -155,7 +156,8 @@ def adapted(model: nnx.Module) -> Iterator[Linear]:
 
 def preview(request: PreviewRequest, settings: TrainingSettings) -> dict[str, Any]:
     person = of_person(request.image, request.audio, request.prompt)
-    return person | {"steps": request.steps, "base_seed": request.seed}
+    scales = {} if request.guided else {"text_scale": 1.0, "sound_scale": 1.0}
+    return person | {"steps": request.steps, "base_seed": request.seed} | scales
 
 
 TRAINING = FamilyTraining(
@@ -174,6 +176,11 @@ TRAINING = FamilyTraining(
             settings, configs.pixels.latent_frames(settings.overlap)
         )
     },
+    loss_at=lambda configs, settings, roi, timestep: LaterFrames(
+        dataclasses.replace(settings, dropout=0.0),
+        configs.pixels.latent_frames(settings.overlap),
+        lambda _: timestep,
+    ),
     samples=SampleFormat(
         encoders=("pixels", "ears", "words", "eye"),
         constants=("null_text",),

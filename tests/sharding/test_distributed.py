@@ -30,8 +30,9 @@ from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 
 def main():
-    address, me, timeout = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    with distributed.session(address, 2, me, heartbeat_timeout=timeout, meeting_timeout=timeout):
+    address, me, timeout, compile = sys.argv[1], *map(int, sys.argv[2:])
+    waits = dict(heartbeat_timeout=timeout, meeting_timeout=timeout, compile_timeout=compile)
+    with distributed.session(address, 2, me, **waits):
         body(me)
 
 def body(me):
@@ -41,7 +42,9 @@ run_command(main)
 """
 
 
-def _start(body: str, *, processes=(0, 1), timeout: int = 30, address: str = "") -> list[subprocess.Popen]:
+def _start(
+    body: str, *, processes=(0, 1), timeout: int = 30, compile: int = 60, address: str = ""
+) -> list[subprocess.Popen]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = address or f"127.0.0.1:{probe.getsockname()[1]}"
@@ -52,7 +55,7 @@ def _start(body: str, *, processes=(0, 1), timeout: int = 30, address: str = "")
     }
     return [
         subprocess.Popen(
-            [sys.executable, "-c", program, address, str(me), str(timeout)],
+            [sys.executable, "-c", program, address, str(me), str(timeout), str(compile)],
             env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -110,6 +113,27 @@ def test_two_processes_are_one_program(tmp_path):
     )
     assert [code for code, _, _ in outcomes] == [0, 0], outcomes
     assert (tmp_path / "video").read_text() == "once"
+
+
+TOGETHER = """
+mesh = make_mesh(MeshConfig.parse("tensor=8"), jax.devices(), 8)
+x = jax.make_array_from_callback((8,), NamedSharding(mesh, PartitionSpec("tensor")), lambda i: np.arange(8.0)[i])
+if me == 1:
+    time.sleep({delay})
+assert float(jax.jit(lambda x: x.sum())(x)) == 28
+"""
+
+
+@pytest.mark.slow
+def test_a_process_may_compile_for_longer_than_gloo_waits():
+    outcomes = _finish(_start(TOGETHER.format(delay=40), timeout=100), within=100)
+    assert [code for code, _, _ in outcomes] == [0, 0], outcomes
+
+
+def test_the_wait_for_a_program_ends():
+    (code, _, errors), (other, _, _) = _finish(_start(TOGETHER.format(delay=30), compile=1), within=30)
+    assert (code, other) == (2, distributed.ENDED_BY_ANOTHER)
+    assert "error: --compile_timeout 1: jit__lambda is not compiled in all processes by then; give more" in errors
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -55,6 +55,7 @@ def begin(
     seed: int = 0,
     ema: float = 0.0,
     rates: Rates = RATES,
+    optimizer: str = "adamw",
     **settings,
 ) -> tuple[OneNetwork, TrainState]:
     """The programs and the first state; the parameters' numbers depend on their paths alone."""
@@ -66,9 +67,9 @@ def begin(
     if settings["dtype"] != "float32":
         values = {p: x if chosen.trains(p) else x.astype(settings["dtype"]) for p, x in values.items()}
     network, params = divide(tree.with_parameters(module, values), chosen, layout)
-    optimizer = make_optimizer(network.groups, rates)
-    state = start(params, optimizer, ema > 0)
-    trained = {"dit": Trained(network, optimizer, ema)}
+    rule = make_optimizer(network.groups, rates, optimizer)
+    state = start(params, rule, ema > 0)
+    trained = {"dit": Trained(network, rule, ema)}
     return OneNetwork(TrainingStep(trained, [Phase("dit", loss)], {"dit": state}, seed=seed)), state
 
 

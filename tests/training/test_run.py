@@ -22,6 +22,7 @@ from talkverse_jax.data.raw import RawSource
 from talkverse_jax.families.talkverse import settings as family_settings
 from talkverse_jax.families.talkverse.training import TRAINING
 from talkverse_jax.media.bad_sample import BadSample
+from talkverse_jax.run.worker import make_video
 from talkverse_jax.training import loop
 from talkverse_jax.training.checkpoint import Checkpoints
 from talkverse_jax.training.feed import Feed
@@ -256,6 +257,87 @@ def test_samples_that_cannot_be_read_do_not_count(place, tmp_path, monkeypatch):
     assert "loss" not in lines[4] and lines[4]["gradient_norm/rest"] == 0  # a batch without any
     told = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
     assert {(skip["epoch"], skip["sample"]) for skip in told} >= {(0, 2), *((1, sample) for sample in range(5))}
+
+
+class Lines(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def line(self, words: str) -> str:
+        [line] = [line for line in self.said if words in line]
+        return line
+
+
+@pytest.mark.slow
+def test_a_stop_for_too_many_skipped_samples_saves_first(place, tmp_path, monkeypatch):
+    load, lines = RawSource.load, Lines()
+
+    def some(self, id, shape):
+        if id.epoch > 0:
+            raise BadSample("no sound", "for a test")
+        return load(self, id, shape)
+
+    monkeypatch.setattr(RawSource, "load", some)
+    options = place.options(tmp_path, max_steps=40, warmup_steps=50, num_epochs=99)
+    with pytest.raises(UserError, match=r"of \d+ samples cannot be used \(no sound: \d+\), more than 5%"):
+        loop.train(options, lines)
+    [step] = Checkpoints(tmp_path / "checkpoints", read_only=True).steps()
+    assert lines.line("saved at step") == f"saved at step {step} of 40" and 1 < step < 40
+    assert lines.line("--warmup_steps 50: the run ends at step 40, so the learning rate never gets whole")
+    shown = [line for line in lines.said if "the first batch of" in line]
+    assert "step 1: the first batch of 128x128 with motion frames" in shown[0] and len(shown) == len(set(shown))
+
+    monkeypatch.setattr(RawSource, "load", load)
+    lines = Lines()
+    changed = {"max_steps": step + 1, "learning_rate": 1e-4, "warmup_steps": 0, "ema_decay": 0.0}
+    loop.train(place.options(tmp_path, num_epochs=99, **changed), lines)
+    said = lines.line("goes on with other options")
+    assert "--learning_rate was 0.001, now 0.0001; " in said and "--warmup_steps was 50, now 0" in said
+    assert runs.saved(tmp_path, step + 1)["step"] == step + 1
+
+
+@pytest.mark.slow
+def test_what_is_written_while_it_goes_on(place, tmp_path):
+    """Exports, held-out losses, previews, what it was told, and a picture."""
+    (tmp_path / "previews.jsonl").write_text(
+        f'{{"id": "a", "guidance": "both", "image": "{ROOT}/assets/face.png", "audio": "{ROOT}/assets/speech.flac"}}'
+    )
+    output, lines, csv = tmp_path / "run", Lines(), str(place.data / "metadata.csv")
+    shown = dict(previews=str(tmp_path / "previews.jsonl"), preview_steps=2, preview_sample_steps=1)
+    asked = dict(export_steps=1, keep_exports=2, held_out=csv, held_out_steps=2, save_steps=3, max_steps=4)
+    loop.train(place.options(output, **asked, **shown), lines, make_video)
+    assert sorted(path.name for path in output.glob("step-*")) == [f"step-{n}.safetensors" for n in (2, 3, 4)]
+    loop.train(
+        place.options(output, dataset_metadata_path=(), export=str(tmp_path / "three.safetensors"), export_step=3)
+    )
+    assert (output / "step-3.safetensors").read_bytes() == (tmp_path / "three.safetensors").read_bytes()
+    held = [json.loads(line) for line in (output / "held_out.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in held] == [2, 4] and held[0]["held_out/loss"] != held[1]["held_out/loss"]
+    assert f"held-out loss of step 4: {held[1]['held_out/loss']:.4f}" in lines.line("of step 4:")
+    videos = sorted(path.name for path in (output / "previews").glob("*.mp4"))
+    assert videos == ["step-2-a-unguided.mp4", "step-2-a.mp4", "step-4-a-unguided.mp4", "step-4-a.mp4"]
+    one, other = ((output / "previews" / name).read_bytes() for name in videos[:2])
+    assert one != other
+    assert (output / "losses.png").exists() and "# data: " in (output / "config.toml").read_text()
+    assert not (output / "run.lock").exists()
+
+
+@pytest.mark.slow
+def test_adafactor_goes_on_and_stays(place, tmp_path):
+    asked = dict(optimizer="adafactor", schedule="cosine", warmup_steps=1, schedule_steps=5)
+    loop.train(place.options(tmp_path / "straight", max_steps=4, **asked))
+    loop.train(place.options(tmp_path / "parts", max_steps=2, **asked))
+    with pytest.raises(UserError, match="--optimizer was adafactor, now adamw"):
+        loop.train(place.options(tmp_path / "parts", max_steps=4))
+    loop.train(place.options(tmp_path / "parts", max_steps=4, **asked))
+    straight, parts = (runs.saved(tmp_path / name, 4) for name in ("straight", "parts"))
+    assert straight.keys() == parts.keys() and any("v_row" in name for name in parts)
+    assert [name for name in parts if not np.array_equal(parts[name], straight[name])] == []
 
 
 @pytest.mark.slow

@@ -34,3 +34,17 @@ def test_one_is_told_to_end_and_both_save(tmp_path):
     assert [process.returncode for process in processes] == [0, 0], said
     assert f"goes on from step {step}" in said[0] and (output / f"step-{step + 2}.safetensors").exists()
     assert [number for number, _ in losses(output)] == list(range(1, step + 3))
+
+
+@pytest.mark.slow
+def test_a_warm_cache_starts_again(tmp_path, monkeypatch):
+    """Gloo waits 30 s for a process that compiles what the other finds in its cache."""
+    place = runs.make(tmp_path / "place")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    for number in range(3):
+        where = dict(coordinator_address=free_address(), num_processes=2, heartbeat_timeout=100, max_steps=1)
+        output = tmp_path / f"run{number}"
+        processes = [begin(place.options(output, process_id=i, **where), devices=1) for i in (0, 1)]
+        said = [process.communicate(timeout=500)[1] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], said
+        assert ("(0 programs compiled, " in said[0]) == (number > 0)

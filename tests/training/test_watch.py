@@ -31,9 +31,16 @@ def test_only_the_last_hundred_count():
     assert watch.limit == 200.0 and len(watch.norms) == 100
 
 
+def test_updates_without_a_sample_make_nothing_usual():
+    watch = Watch([0.0] * 60 + [2.0] * 10)  # as older checkpoints hold them
+    for _ in range(80):
+        watch.see({"rest": 0.0, "lora": 0.0})
+    assert watch.limit == 200.0 and watch.norms == (2.0,) * 10
+
+
 def test_it_goes_on_where_it_was():
     watch = Watch()
-    for norm in range(20):
+    for norm in range(1, 20):
         watch.see({"rest": float(norm)})
     assert Watch(watch.norms).limit == watch.limit
 

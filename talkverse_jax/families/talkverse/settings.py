@@ -194,6 +194,13 @@ class TrainingSettings(WindowSettings):
     framepack_dropout_prob: float = option(
         "probability that the motion frames of a sample are left out", group="loss", metavar="X", default=0.1
     )
+    logit_normal: tuple[float, ...] = option(
+        "draw timesteps whose logit is normally distributed, of this mean and deviation, such as 0 1 (Stable Diffusion "
+        "3); a mean above 0 is more noise (default: all timesteps alike)",
+        group="loss",
+        metavar="X",
+        default=(),
+    )
     audio_zero_init_lr_scaling: float = option(
         "factor of the learning rate for the frame packer, or with --finetune_all for the audio adapter",
         group="optimizer",
@@ -203,6 +210,9 @@ class TrainingSettings(WindowSettings):
 
     def __post_init__(self):
         check_shares(self, "text_dropout_prob", "audio_dropout_prob", "img_dropout_prob", "framepack_dropout_prob")
+        if self.logit_normal and (len(self.logit_normal) != 2 or self.logit_normal[1] <= 0):
+            given = " ".join(map(str, self.logit_normal))
+            raise UserError(f"{given}: give a mean and a deviation above 0, such as 0 1", field="logit_normal")
         if not 0 < (value := self.audio_zero_init_lr_scaling) < math.inf:
             raise UserError(f"{value}: give a number above 0", field="audio_zero_init_lr_scaling")
 

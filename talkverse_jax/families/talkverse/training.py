@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Key, UInt
+from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
 from talkverse_jax.data.batches import WindowShape
 from talkverse_jax.data.prepared import FORMAT, PreparedBatch, SampleFormat, StoredArray
@@ -106,16 +106,29 @@ class FlowMatching:
 
     Attributes:
       roi: weigh face and body.
+      draw_timestep: of a sample, by its key.
     """
 
     dropouts: Dropouts = Dropouts()
     roi: bool = False
+    draw_timestep: flow.Timestep = flow.uniform
 
     def __call__(
         self, models: Mapping[str, TalkVerse], batch: TrainingBatch, draw: Key[Array, " B"]
     ) -> tuple[Float[Array, " B"], dict[str, Array]]:
-        drawn = flow.draw(draw, batch.target.shape[1:], self.dropouts)
+        drawn = flow.draw(draw, batch.target.shape[1:], self.dropouts, self.draw_timestep)
         return batch_losses(models[_COMPONENT], batch, drawn, self.roi), {"timestep": drawn.timestep}
+
+
+def _flow_matching(configs: ModelConfigs, settings: TrainingSettings, roi: bool) -> FlowMatching:
+    del configs
+    timestep = flow.LogitNormal(*settings.logit_normal) if settings.logit_normal else flow.uniform
+    return FlowMatching(Dropouts.of(settings), roi, timestep)
+
+
+def _at(configs: ModelConfigs, settings: TrainingSettings, roi: bool, timestep: Int[Array, ""]) -> FlowMatching:
+    del configs, settings
+    return FlowMatching(Dropouts(0, 0, 0, 0), roi, lambda _: timestep)
 
 
 def batch_losses(model: TalkVerse, batch: TrainingBatch, draw: flow.Draw, roi: bool) -> Float[Array, " B"]:
@@ -261,6 +274,7 @@ def _preview(request: PreviewRequest, settings: TrainingSettings) -> dict[str, A
         "sample_steps": request.steps,
         "audio_alignment": settings.audio_alignment,
         "base_seed": request.seed,
+        **({} if request.guided else {"sample_guide_scale": 1.0}),
     }
 
 
@@ -275,7 +289,8 @@ TRAINING = FamilyTraining(
         block=_block,
         adapted=_adapted,
     ),
-    losses={FLOW_MATCHING: lambda configs, settings, roi: FlowMatching(Dropouts.of(settings), roi)},
+    losses={FLOW_MATCHING: _flow_matching},
+    loss_at=_at,
     samples=SampleFormat(
         encoders=("vae", "audio", "text"),
         constants=("null_text",),

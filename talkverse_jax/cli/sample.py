@@ -68,7 +68,7 @@ def _one(made: dict, family: str) -> None:
 def _many(made: dict, family: str, given: Given) -> None:
     """Be one of a batch's workers, which are processes of their own, also where others could be met."""
     weights, machine, batch = made["weights"], made["machine"], made["batch"]
-    if any(value is not None for value in made["processes"].processes):
+    if any(value is not None for value in made["processes"].place):
         raise UserError("starts workers that are independent; start each without --coordinator_address", field="batch")
     if made["output"].resume:
         raise UserError("is for single videos; a batch given again makes what is missing", field="resume")

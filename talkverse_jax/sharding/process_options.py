@@ -46,6 +46,11 @@ class ProcessOptions:
         check_at_least(self, heartbeat_timeout=2, meeting_timeout=1, compile_timeout=1)
 
     @property
+    def place(self) -> tuple[str | None, int | None, int | None]:
+        """Which one of how many this process is, and where they meet; all None where nothing is said."""
+        return self.coordinator_address, self.num_processes, self.process_id
+
+    @property
     def session(self) -> dict[str, Any]:
         """What `distributed.session` takes, by name."""
         return dataclasses.asdict(self)

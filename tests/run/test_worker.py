@@ -320,9 +320,15 @@ def _damaged(tiny_weights, tmp_path, damage) -> Path:
     return copy
 
 
-def _other_size(folder: Path) -> None:
+def _other_config(folder: Path) -> None:
     path = folder / "text" / "config.json"
     path.write_text(path.read_text().replace('"dim": 64', '"dim": 32'))
+
+
+def _other_size(folder: Path) -> None:
+    """In weights of an older version, which have no checksums."""
+    _other_config(folder)
+    (folder / "text" / "checksums").unlink()
 
 
 @pytest.mark.parametrize(
@@ -331,10 +337,11 @@ def _other_size(folder: Path) -> None:
         (lambda folder: (folder / "manifest.json").unlink(), "not converted weights"),
         (lambda folder: shutil.rmtree(folder / "vae"), "talkverse-jax convert"),
         (lambda folder: shutil.rmtree(folder / "audio" / "parameters"), "damaged"),
+        (_other_config, "config.json: not as it was written"),
         (_other_size, "text width"),
         (lambda folder: (folder / "text/tokenizer/tokenizer.json").unlink(), "tokenizer.json: no such file"),
     ],
-    ids=["no manifest", "a component gone", "parameters gone", "another size", "no tokenizer"],
+    ids=["no manifest", "a component gone", "parameters gone", "another config", "another size", "no tokenizer"],
 )
 def test_damaged_weights_are_one_line(arguments, tiny_weights, tmp_path, capsys, damage, message):
     with pytest.raises(SystemExit) as stop:

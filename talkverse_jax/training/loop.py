@@ -275,12 +275,12 @@ class _Loop:
                         asked = True
                     if interrupted := interruption.due(self.step):
                         break
+                    if self.held_out and self.step % options.curves.held_out_steps == 0:
+                        self._measure(report, self.held_out)
                     if self.step % options.folder.save_steps == 0:
                         self._save(report)
                     if (each := options.export.export_steps) and self.step % each == 0 and self.step < self.last:
                         self._write(report)
-                    if self.held_out and self.step % options.curves.held_out_steps == 0:
-                        self._measure(report, self.held_out)
                     if self.preview and self.step % options.preview.preview_steps == 0:
                         self._show(report, self.preview)
                 else:

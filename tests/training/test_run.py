@@ -162,7 +162,8 @@ def test_it_goes_on_with_changed_data_when_told(place, fed, tmp_path):
 
 def begun(straight: Path, output: Path) -> Path:
     """A run that was stopped after three steps."""
-    shutil.copytree(straight / "checkpoints" / "3", output / "checkpoints" / "3")
+    for name in ("3", "data"):
+        shutil.copytree(straight / "checkpoints" / name, output / "checkpoints" / name)
     return output
 
 

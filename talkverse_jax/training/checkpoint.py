@@ -34,7 +34,7 @@ from talkverse_jax.training.checkpoint_files import (
     state_handler,
     writers,
 )
-from talkverse_jax.weights.orbax_io import quieten_orbax
+from talkverse_jax.weights.orbax_io import alone, quieten_orbax
 
 _UNTOLD = {"--optimizer": "adamw"}  # of a run that an older version began
 # By these Orbax and TensorStore tell what is wrong with files.
@@ -236,7 +236,7 @@ class Checkpoints:
         """
         check_record(self.folder / str(step))
         path = self.folder / str(step) / META
-        return from_dict(RunRecord, _alone(ocp.JsonCheckpointHandler()).restore(path), str(path))
+        return from_dict(RunRecord, alone(ocp.JsonCheckpointHandler()).restore(path), str(path))
 
     def arrays(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a checkpoint's arrays, by the names that `flatten` gives."""
@@ -262,7 +262,7 @@ class Checkpoints:
                     "weights that the run was begun with"
                 )
         arguments = {name: _restore_args(leaf) for name, leaf in wanted.items()}
-        read = _alone(state_handler()).restore(
+        read = alone(state_handler()).restore(
             path, args=ocp.args.PyTreeRestore(wanted, arguments, partial_restore=True)
         )
         return jax.tree.unflatten(jax.tree.structure(abstract), [read[name] for name in wanted])
@@ -302,14 +302,6 @@ def flatten(state: Any) -> dict[str, Any]:
     flat = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     assert len(flat) == len(leaves)
     return flat
-
-
-def _alone(handler: ocp.CheckpointHandler) -> ocp.Checkpointer:
-    """A reader that waits for no other process: one that fails could not tell the others."""
-    options = ocp.options.MultiprocessingOptions(
-        primary_host=None, active_processes={jax.process_index()}, barrier_sync_key_prefix=str(jax.process_index())
-    )
-    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def _restore_args(leaf: jax.ShapeDtypeStruct) -> ocp.RestoreArgs:

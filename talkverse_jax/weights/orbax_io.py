@@ -76,7 +76,7 @@ def read(
     path, found = Path(path).resolve(), {}
     # A group is in memory twice: a tenth of what is read, but no smaller than pays (a read starts in 0.05 s).
     parts = list(groups(leaves, min(_GROUP_BYTES, max(_GROUP_BYTES // 8, _bytes(leaves) // 10))))
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer, _collecting(len(parts) > 1) as collect:
+    with alone(ocp.PyTreeCheckpointHandler()) as checkpointer, _collecting(len(parts) > 1) as collect:
         for group in parts:
             arguments = {name: _restore_args(leaf) for name, leaf in group.items()}
             restore = ocp.args.PyTreeRestore(_nest(group), _nest(arguments), partial_restore=True)
@@ -86,6 +86,15 @@ def read(
             del tree
             collect()
     return found
+
+
+def alone(handler: ocp.CheckpointHandler) -> ocp.Checkpointer:
+    """A reader that waits for no other process: one that fails could not tell the others, and one may read where the
+    others do not."""
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=None, active_processes={jax.process_index()}, barrier_sync_key_prefix=str(jax.process_index())
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 @functools.cache
@@ -148,7 +157,7 @@ def shapes(path: str | Path) -> dict[str, jax.ShapeDtypeStruct]:
     Raises:
       ValueError: the checkpoint is damaged.
     """
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with alone(ocp.PyTreeCheckpointHandler()) as checkpointer:
         metadata = checkpointer.metadata(Path(path).resolve()).item_metadata
     if metadata is None:
         raise ValueError(f"no list of arrays in {path}")

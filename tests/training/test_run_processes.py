@@ -41,6 +41,7 @@ def test_a_warm_cache_starts_again(tmp_path, monkeypatch):
     """Gloo waits 30 s for a process that compiles what the other finds in its cache."""
     place = runs.make(tmp_path / "place")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # as outside of tests
     for number in range(3):
         where = dict(coordinator_address=free_address(), num_processes=2, heartbeat_timeout=100, max_steps=1)
         output = tmp_path / f"run{number}"

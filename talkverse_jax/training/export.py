@@ -4,6 +4,7 @@ Layers with an adapter have a LoRA pair, others are whole. Besides, the file has
 (`besides.py`).
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training import lora
 from talkverse_jax.training.besides import besides, layer_of
 from talkverse_jax.training.checkpoint import Checkpoints
-from talkverse_jax.training.network import NetworkSettings, Start, abstract, divide
+from talkverse_jax.training.network import Network, NetworkSettings, Start, abstract, divide
 from talkverse_jax.weights import lora as pairs
 from talkverse_jax.weights import orbax_io, rule, store
 from talkverse_jax.weights import safetensors_io as safetensors
@@ -29,108 +30,93 @@ _DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloa
 _GROUP_BYTES = 512 * 1024**2  # read at once, or one stacked parameter
 
 
-def export(
-    checkpoints: Checkpoints,
-    step: int,
-    target: str | Path,
-    weights_dir: str,
-    component: Component,
-    settings: NetworkSettings,
-    start: Start,
-    dtype: str,
-) -> Path:
-    """Write the trained tensors of a checkpoint: their running average, where there is one.
+@dataclasses.dataclass(frozen=True)
+class Exporter:
+    """Writes the trained tensors of a run. Every process comes to its methods, and process 0 writes; a part of the
+    tensors is in memory at a time.
 
-    A part of them is in memory at a time. Every process comes here, and process 0 writes.
-
-    Args:
-      settings, start: of the run.
+    Attributes:
+      weights_dir: that the run began with, as `settings` and `start` say.
       dtype: of the tensors, "float32" or "bfloat16".
-
-    Raises:
-      UserError: the checkpoint is not of such a run.
-      OSError: the file cannot be written. Nothing is left of it.
     """
-    source = "ema" if any(name.startswith("ema/") for name in checkpoints.arrays(step)) else "params"
-    read = lambda group: checkpoints.read_state(step, {source: group})[source]  # noqa: E731
-    if is_main():
-        _write(read, step, Path(target), weights_dir, component, settings, start, dtype)
-    return Path(target)
 
+    weights_dir: str
+    component: Component
+    settings: NetworkSettings
+    start: Start
+    dtype: str
 
-def export_now(
-    params: tree.Flat,
-    step: int,
-    target: str | Path,
-    weights_dir: str,
-    component: Component,
-    settings: NetworkSettings,
-    start: Start,
-    dtype: str,
-) -> Path:
-    """The same of parameters that lie on the devices, by key; every process comes here."""
-    read = lambda group: {key: fetch(params[key]) for key in group}  # noqa: E731
-    if is_main():
-        _write(read, step, Path(target), weights_dir, component, settings, start, dtype)
-    else:
-        config = store.load_config(weights_dir, component)
-        shapes = divide(abstract(component, config, settings, Layout()), settings.strategy, Layout())[1]
-        for group in _groups(shapes):
+    def checkpoint(self, checkpoints: Checkpoints, step: int, target: Path) -> None:
+        """Those of a checkpoint: their running average, where there is one.
+
+        Raises:
+          UserError: the checkpoint is not of such a run.
+          OSError: the file cannot be written. Nothing is left of it.
+        """
+        source = "ema" if any(name.startswith("ema/") for name in checkpoints.arrays(step)) else "params"
+        if is_main():
+            self._write(lambda group: checkpoints.read_state(step, {source: group})[source], step, target)
+
+    def live(self, params: tree.Flat, step: int, target: Path) -> None:
+        """Those that lie on the devices, by key.
+
+        Raises:
+          OSError: the file cannot be written. Nothing is left of it.
+        """
+        read = lambda group: {key: fetch(params[key]) for key in group}  # noqa: E731
+        if is_main():
+            self._write(read, step, target)
+            return
+        for group in _groups(self._network()[1]):
             read(group)
-    return Path(target)
+
+    def _network(self) -> tuple[Network, tree.Flat]:
+        """Of shapes alone."""
+        config = store.load_config(self.weights_dir, self.component)
+        return divide(abstract(self.component, config, self.settings, Layout()), self.settings.strategy, Layout())
+
+    def _write(self, read: Callable[[Any], Mapping[str, Any]], step: int, target: Path) -> None:
+        """Write the file.
+
+        Args:
+          read: a group of parameters, by key.
+        """
+        network, params = self._network()
+        trained = set().union(*network.paths.values())
+        beside = besides(self.weights_dir, self.component, trained, self.settings, self.start)
+        rules, dtype = self.component.rules, _DTYPES[self.dtype]
+
+        def named(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
+            return beside.with_more(*torch_tensor(rules, path, value))
+
+        shapes = {}
+        for key, leaf in params.items():
+            shape = leaf.shape if len(network.paths[key]) == 1 else leaf.shape[1:]
+            for path in network.paths[key]:
+                name, value = named(path, np.broadcast_to(np.float32(0), shape))
+                shapes[name] = (dtype, value.shape)
+        for name, value in beside.tensors.items():
+            shapes[name] = (value.dtype if name.endswith(pairs.ALPHA) else dtype, value.shape)
+        metadata = {"format": "pt", "step": str(step), "strategy": self.settings.strategy.name} | beside.metadata
+
+        def tensors() -> Iterator[np.ndarray]:
+            for group in _groups(params):
+                arrays = dict(read(group))
+                for key in group:
+                    array, paths = arrays.pop(key), network.paths[key]
+                    for path, value in zip(paths, [array] if len(paths) == 1 else array):
+                        yield named(path, value)[1].astype(dtype)
+            for name, value in beside.tensors.items():
+                yield np.asarray(value).astype(shapes[name][0])
+
+        with replacing(target) as partial:
+            safetensors.write_file(partial, safetensors.make_header(shapes, metadata), tensors())
 
 
 def _groups(params: tree.Flat) -> Iterator[Any]:
     """The shapes of trained parameters by key, in parts that are read at once."""
     wanted = {key: jax.ShapeDtypeStruct(leaf.shape, np.float32, sharding=None) for key, leaf in params.items()}
     yield from orbax_io.groups(wanted, _GROUP_BYTES)
-
-
-def _write(
-    read: Callable[[Any], Mapping[str, Any]],
-    step: int,
-    target: Path,
-    weights_dir: str,
-    component: Component,
-    settings: NetworkSettings,
-    start: Start,
-    dtype: str,
-) -> None:
-    """Write the file.
-
-    Args:
-      read: a group of parameters, by key.
-    """
-    config = store.load_config(weights_dir, component)
-    network, params = divide(abstract(component, config, settings, Layout()), settings.strategy, Layout())
-    trained = set().union(*network.paths.values())
-    beside = besides(weights_dir, component, trained, settings, start)
-
-    def named(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
-        return beside.with_more(*torch_tensor(component.rules, path, value))
-
-    shapes = {}
-    for key, leaf in params.items():
-        shape = leaf.shape if len(network.paths[key]) == 1 else leaf.shape[1:]
-        for path in network.paths[key]:
-            name, value = named(path, np.broadcast_to(np.float32(0), shape))
-            shapes[name] = (_DTYPES[dtype], value.shape)
-    for name, value in beside.tensors.items():
-        shapes[name] = (value.dtype if name.endswith(pairs.ALPHA) else _DTYPES[dtype], value.shape)
-    metadata = {"format": "pt", "step": str(step), "strategy": settings.strategy.name} | beside.metadata
-
-    def tensors() -> Iterator[np.ndarray]:
-        for group in _groups(params):
-            arrays = dict(read(group))
-            for key in group:
-                array, paths = arrays.pop(key), network.paths[key]
-                for path, value in zip(paths, [array] if len(paths) == 1 else array):
-                    yield named(path, value)[1].astype(_DTYPES[dtype])
-        for name, value in beside.tensors.items():
-            yield np.asarray(value).astype(shapes[name][0])
-
-    with replacing(target) as partial:
-        safetensors.write_file(partial, safetensors.make_header(shapes, metadata), tensors())
 
 
 def torch_tensor(rules: tuple[rule.Rule, ...], path: str, value: np.ndarray) -> tuple[str, np.ndarray]:

@@ -29,7 +29,7 @@ from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.rules import TRAINING
 from talkverse_jax.training.checkpoint import Checkpoints, RunRecord
-from talkverse_jax.training.export import export, export_now
+from talkverse_jax.training.export import Exporter
 from talkverse_jax.training.feed import Data, Feed, open_data
 from talkverse_jax.training.fingerprints import fingerprint
 from talkverse_jax.training.held_out import HeldOut
@@ -144,8 +144,9 @@ def _export(options: TrainOptions, family: Family, configs: Any, target: str, re
     read = [("--weights", weights), ("the checkpoints", folder), *(("--lora_ckpt", it) for it in began.input.lora_ckpt)]
     check_apart([Path(target)], read, "give another file")
     settings, start = network_start(began, family, configs)
-    path = export(checkpoints, step, target, weights, component, settings, start, options.export.export_dtype)
-    reporter.say(f"{path}: step {step}")
+    exporter = Exporter(weights, component, settings, start, options.export.export_dtype)
+    exporter.checkpoint(checkpoints, step, Path(target))
+    reporter.say(f"{target}: step {step}")
 
 
 class _Loop:
@@ -172,6 +173,8 @@ class _Loop:
         self.layout, self.data, self.checkpoints, self.reporter = layout, data, checkpoints, reporter
         self.component = family.components[family.training.component]
         self.settings, self.start = network_start(options, family, configs)
+        weights, dtype = options.input.weights, options.export.export_dtype
+        self.exporter = Exporter(weights, self.component, self.settings, self.start, dtype)
         self.output = Path(options.folder.output_path)
         last = checkpoints.last_record()
         self.unchanging = _unchanging(options, family, self.settings, began_with(data, last))
@@ -180,7 +183,7 @@ class _Loop:
             self._follow(data, last)
         for notice in self.start.notices:
             reporter.say(notice)
-        self.network, params = load_network(options.input.weights, self.component, self.settings, layout, self.start)
+        self.network, params = load_network(weights, self.component, self.settings, layout, self.start)
         name, decay = self.component.name, options.tuning.ema_decay
         optimizer = optimizer_of(options, self.network)
         abstract: States = {name: start_abstract(params, optimizer, decay > 0)}
@@ -363,10 +366,8 @@ class _Loop:
     def _write(self, report: Report) -> None:
         report.settle()
         began, asked = time.perf_counter(), self.options.export
-        target, weights = self._exported(self.step), self.options.input.weights
-        export_now(
-            self._shown, self.step, target, weights, self.component, self.settings, self.start, asked.export_dtype
-        )
+        target = self._exported(self.step)
+        self.exporter.live(self._shown, self.step, target)
         self.reporter.say(f"{target}: the trained tensors of step {self.step} ({time.perf_counter() - began:.0f} s)")
         if asked.keep_exports and is_main():
             self._exported(self.step - asked.keep_exports * asked.export_steps).unlink(missing_ok=True)
@@ -407,6 +408,5 @@ class _Loop:
         if self.step == self.began and from_main("exported", str(target.exists())) == "True":
             self.reporter.say(f"{target}: is there; the run is at its end (--max_steps, --num_epochs)")
             return
-        weights, dtype = self.options.input.weights, self.options.export.export_dtype
-        export(self.checkpoints, self.step, target, weights, self.component, self.settings, self.start, dtype)
+        self.exporter.checkpoint(self.checkpoints, self.step, target)
         self.reporter.say(f"{target}: the trained tensors of step {self.step}")

@@ -15,7 +15,7 @@ from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training import lora
 from talkverse_jax.training.beginning import begin
 from talkverse_jax.training.checkpoint import Checkpoints, RunRecord
-from talkverse_jax.training.export import export
+from talkverse_jax.training.export import Exporter
 from talkverse_jax.training.network import NetworkSettings, load_network
 from talkverse_jax.training.strategy import Strategy
 from talkverse_jax.weights import store
@@ -63,7 +63,9 @@ def exported(folder, weights, start, how, params):
     checkpoints = Checkpoints(folder / "checkpoints")
     checkpoints.save({"params": {key: jnp.asarray(x) for key, x in params.items()}}, RunRecord(1, 0, {}, (), {}, {}))
     checkpoints.wait()
-    return export(checkpoints, 1, folder / "out.safetensors", str(weights), DIT, how, start, "float32")
+    path = folder / "out.safetensors"
+    Exporter(str(weights), DIT, how, start, "float32").checkpoint(checkpoints, 1, path)
+    return path
 
 
 def header_of(path) -> dict[str, str]:

@@ -72,18 +72,18 @@ def check_apart(written: Iterable[Path], read: Iterable[tuple[str, str | Path]],
     Raises:
       UserError: one is.
     """
-    targets = {identity: path for path in written if (identity := _identity(path)) is not None}
+    targets = {identity: path for path in written if (identity := identity_of(path)) is not None}
     for what, given in read if targets else ():
         for file in _files_in(given):
-            if (identity := _identity(file)) and (target := targets.get(identity)):
+            if (identity := identity_of(file)) and (target := targets.get(identity)):
                 raise UserError(f"{target}: is read too ({what} {given}); {remedy}")
 
 
-def _identity(path: str | Path) -> tuple[int, int] | None:
+def identity_of(path: str | Path) -> tuple[int, int] | None:
     """What tells a file from all others on this machine; None where there is none."""
     try:
         status = os.stat(on_disk(expanded(path)))
-    except (OSError, ValueError):
+    except (OSError, ValueError, UserError):
         return None
     return status.st_dev, status.st_ino
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.files import is_remote
-from talkverse_jax.core.paths import expanded, on_disk
+from talkverse_jax.core.paths import expanded, identity_of, on_disk
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.run.batch.items import Item
 
@@ -37,12 +37,12 @@ class Sources:
         self._readers: dict[tuple[int, int], str] = {}
         for item in items:
             for path in _paths(item.job) if item.job else ():
-                if (identity := _identity(path)) is not None:
+                if (identity := identity_of(path)) is not None:
                     self._readers.setdefault(identity, item.id)
 
     def reader(self, file: Path | None) -> str | None:
         """The first item that reads a file, by its id."""
-        identity = None if file is None else _identity(str(file))
+        identity = None if file is None else identity_of(file)
         return None if identity is None else self._readers.get(identity)
 
 
@@ -51,11 +51,3 @@ def _paths(job: Job) -> Iterator[str]:
         if field.metadata["metavar"] == "FILE":
             value = getattr(job.files, field.name)
             yield from (value,) if isinstance(value, str) else value or ()
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(on_disk(expanded(path)))
-    except (OSError, ValueError, UserError):
-        return None
-    return status.st_dev, status.st_ino

@@ -7,10 +7,13 @@ then.
 
 import dataclasses
 import hashlib
+from pathlib import Path
 
 from etils import epath
 
 from talkverse_jax.core.errors import UserError, naming
+from talkverse_jax.core.files import is_remote
+from talkverse_jax.core.paths import replacing
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data import ledger
 from talkverse_jax.data.batches import BatchOrder
@@ -74,9 +77,11 @@ def keep(data: Data, checkpoints: Checkpoints) -> str:
     if is_main() and not path.exists():
         with naming(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            partial.write_text(text)
-            partial.replace(path)
+            if is_remote(path):
+                path.write_text(text)  # a put is whole or nothing
+            else:
+                with replacing(Path(path)) as partial:
+                    partial.write_text(text, encoding="utf-8")
     return name
 
 

@@ -1,6 +1,6 @@
-"""Rotary position embedding over three axes (frame, row, column) from explicit positions.
+"""Rotary position embedding from explicit positions: over three axes (frame, row, column), or over one.
 
-Shapes: L tokens, N heads, K head width.
+Shapes: B batch, L tokens, N heads, K head width.
 """
 
 from typing import NamedTuple
@@ -15,10 +15,10 @@ THETA = 10_000.0
 
 
 class RopeTables(NamedTuple):
-    """Cosine and sine of each token's angle for each channel pair, float32."""
+    """Cosine and sine of each token's angle for each channel pair, float32; those of all samples, or each its own."""
 
-    cos: Float[Array, "L K/2"]
-    sin: Float[Array, "L K/2"]
+    cos: Float[Array, "*B L K/2"]
+    sin: Float[Array, "*B L K/2"]
 
 
 def axis_widths(head_dim: int) -> tuple[int, int, int]:
@@ -42,11 +42,18 @@ def rope_tables(positions: np.ndarray, head_dim: int) -> RopeTables:
     return RopeTables(jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32))
 
 
+def line_tables(positions: Float[Array, "*B L"], head_dim: int) -> RopeTables:
+    """Tables for positions on one axis, computed where they are needed; they may be fractions."""
+    frequencies = jnp.asarray(THETA ** (-np.arange(0, head_dim, 2) / head_dim), jnp.float32)
+    angles = positions.astype(jnp.float32)[..., None] * frequencies
+    return RopeTables(jnp.cos(angles), jnp.sin(angles))
+
+
 def apply_rope(x: Float[Array, "B L N K"], tables: RopeTables) -> Float[Array, "B L N K"]:
     """Rotate the channel pairs (2i, 2i+1) of every head, in float32."""
     pairs = rearrange(x.astype(jnp.float32), "b l n (pair two) -> b l n pair two", two=2)
     real, imaginary = pairs[..., 0], pairs[..., 1]
-    cos, sin = tables.cos[:, None], tables.sin[:, None]
+    cos, sin = tables.cos[..., None, :], tables.sin[..., None, :]
     rotated = jnp.stack([real * cos - imaginary * sin, real * sin + imaginary * cos], axis=-1)
     return rearrange(rotated, "b l n pair two -> b l n (pair two)")
 

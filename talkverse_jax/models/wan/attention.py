@@ -1,6 +1,6 @@
 """Self- and cross-attention of a Wan block: from the residual stream to what is added to it.
 
-Shapes: B batch, L tokens, S context tokens, D width, N heads, K head width (D = N K).
+Shapes: B batch, L tokens, S context tokens, I those of a picture, D width, N heads, K head width (D = N K).
 """
 
 from typing import Any, NamedTuple
@@ -21,6 +21,14 @@ class KeyValues(NamedTuple):
 
     keys: Float[Array, "B S N K"]
     values: Float[Array, "B S N K"]
+
+
+class Projected(NamedTuple):
+    """Tokens as self-attention takes them."""
+
+    queries: Float[Array, "B L N K"]
+    keys: Float[Array, "B L N K"]
+    values: Float[Array, "B L N K"]
 
 
 class _Projections(nnx.Module):
@@ -66,10 +74,17 @@ class SelfAttention(_Projections):
 
     def __call__(self, x: Float[Array, "B L D"], rope: RopeTables, tokens: int) -> Float[Array, "B L D"]:
         """Only the first `tokens` of the L are attended to; the others are padding."""
+        return self.attend(self.project(x, rope), tokens)
+
+    def project(self, x: Float[Array, "B L D"], rope: RopeTables) -> "Projected":
+        """Queries and keys at their positions, and values."""
         x = self._enter(x)
         q, k = apply_rope(self._queries(x), rope), apply_rope(self._keys(x, "tokens"), rope)
-        q, k, v = (y.astype(self.dtype) for y in (q, k, self._values(x, "tokens")))
-        return self._leave(self.attention.self_attention(q, k, v, tokens))
+        return Projected(*(y.astype(self.dtype) for y in (q, k, self._values(x, "tokens"))))
+
+    def attend(self, projected: "Projected", tokens: int) -> Float[Array, "B L D"]:
+        """The rest of the stage."""
+        return self._leave(self.attention.self_attention(*projected, tokens))
 
 
 class CrossAttention(_Projections):
@@ -85,3 +100,37 @@ class CrossAttention(_Projections):
         """With `segments`, a token sees the context tokens of its own segment."""
         q = self._queries(self._enter(x)).astype(self.dtype)
         return self._leave(self.attention.cross_attention(q, context.keys, context.values, segments))
+
+
+class ImageContext(NamedTuple):
+    """What the tokens are told beside each other: of the text and of a picture."""
+
+    text: KeyValues
+    image: KeyValues
+
+
+class ImageCrossAttention(CrossAttention):
+    """Cross-attention of Wan's image-to-video models: a picture's tokens have keys and values of their own, and what
+    the two attentions find is added."""
+
+    def __init__(self, dim: int, num_heads: int, eps: float, attention: Attention, *, rngs, dtype, param_dtype):
+        super().__init__(dim, num_heads, eps, attention, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        linear: dict[str, Any] = dict(
+            kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
+        self.k_img = Linear(dim, dim, **linear)
+        self.v_img = Linear(dim, dim, **linear)
+        self.norm_k_img = nnx.RMSNorm(dim, epsilon=eps, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
+
+    def contexts(self, text: Float[Array, "B S D"], image: Float[Array, "B I D"]) -> ImageContext:
+        """Keys and values of both."""
+        keys = self._heads(self.norm_k_img(self.k_img(image)), None)
+        values = self._heads(self.v_img(image), None)
+        return ImageContext(self.key_values(text), KeyValues(keys.astype(self.dtype), values.astype(self.dtype)))
+
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]  # it takes two contexts
+        self, x: Float[Array, "B L D"], context: ImageContext
+    ) -> Float[Array, "B L D"]:
+        q = self._queries(self._enter(x)).astype(self.dtype)
+        text, image = (self.attention.cross_attention(q, part.keys, part.values) for part in context)
+        return self._leave(text + image)

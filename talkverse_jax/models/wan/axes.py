@@ -29,3 +29,14 @@ TRUNK: ParameterAxes = (
     ("patch_embedding/kernel", ("width",)),
     ("head/linear/kernel", ("width", None)),
 )
+
+IMAGE: ParameterAxes = (  # of the image-to-video models of Wan2.1, besides
+    ("*/[kv]_img/kernel", ("width", "heads")),
+    ("*/[kv]_img/bias", ("heads",)),
+    ("*/norm_k_img/scale", ("heads",)),
+    ("*/[kv]_img/adapter/a", ("width", None)),
+    ("*/[kv]_img/adapter/b", (None, "heads")),
+    ("image_embedding/linear_in/kernel", ("width", "hidden")),
+    ("image_embedding/linear_in/bias", ("hidden",)),
+    ("image_embedding/linear_out/kernel", ("hidden", "width")),
+)

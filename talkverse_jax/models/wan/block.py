@@ -23,6 +23,8 @@ from talkverse_jax.sharding.layout import Layout
 class Block(nnx.Module):
     """Self-attention, cross-attention and feed-forward, each a residual stage of its own."""
 
+    cross_attention: type[CrossAttention] = CrossAttention
+
     def __init__(self, config: WanConfig, attention: Attention, *, rngs: nnx.Rngs, dtype, param_dtype):
         kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         norm: dict[str, Any] = dict(rngs=rngs, param_dtype=param_dtype)
@@ -30,7 +32,7 @@ class Block(nnx.Module):
         self.norm1 = layer_norm(config.dim, config.eps, **norm)
         self.self_attn = SelfAttention(*projections, **kwargs)
         self.norm3 = layer_norm(config.dim, config.eps, affine=True, **norm)
-        self.cross_attn = CrossAttention(*projections, **kwargs)
+        self.cross_attn = self.cross_attention(*projections, **kwargs)
         self.norm2 = layer_norm(config.dim, config.eps, **norm)
         self.ffn = FeedForward(config, attention.layout, **kwargs)
         init = nnx.initializers.normal(config.dim**-0.5)

@@ -37,6 +37,23 @@ class WanConfig:
         return self.dim // self.num_heads
 
     @classmethod
+    def i2v_14b(cls) -> "WanConfig":
+        """Wan2.1-I2V-14B."""
+        return cls(
+            dim=5120,
+            ffn_dim=13824,
+            freq_dim=256,
+            text_dim=4096,
+            text_len=512,
+            num_heads=40,
+            num_layers=40,
+            in_channels=36,
+            out_channels=16,
+            patch_size=(1, 2, 2),
+            eps=1e-6,
+        )
+
+    @classmethod
     def ti2v_5b(cls) -> "WanConfig":
         """Wan2.2-TI2V-5B."""
         return cls(

@@ -1,6 +1,6 @@
-"""What enters the trunk: latent patches, text hidden states, timesteps.
+"""What enters the trunk: latent patches, text hidden states, a picture's tokens, timesteps.
 
-Shapes: B batch, F latent frames, h w latent grid, C latent channels, D width, T text tokens.
+Shapes: B batch, F latent frames, h w latent grid, C latent channels, D width, T text tokens, I tokens of a picture.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from talkverse_jax.models.wan.config import WanConfig
+from talkverse_jax.models.wan.layers import layer_norm
 
 MAX_TIMESTEP = 1000
 
@@ -66,6 +67,26 @@ class TextEmbedding(nnx.Module):
         """Missing rows are zeros and are embedded (and later attended to) like any other."""
         text = jnp.pad(text, ((0, 0), (0, self.text_len - text.shape[1]), (0, 0)))
         return self.linear_out(nnx.gelu(self.linear_in(text), approximate=True))
+
+
+class ImageEmbedding(nnx.Module):
+    """A picture's tokens to the model's width: norm, Linear, GELU, Linear, norm."""
+
+    EPS = 1e-5
+
+    def __init__(self, image_dim: int, dim: int, *, rngs: nnx.Rngs, dtype, param_dtype):
+        kwargs: dict[str, Any] = dict(
+            kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
+        )
+        norm: dict[str, Any] = dict(affine=True, rngs=rngs, param_dtype=param_dtype)
+        self.norm_in = layer_norm(image_dim, self.EPS, **norm)
+        self.linear_in = nnx.Linear(image_dim, image_dim, **kwargs)
+        self.linear_out = nnx.Linear(image_dim, dim, **kwargs)
+        self.norm_out = layer_norm(dim, self.EPS, **norm)
+
+    def __call__(self, image: Float[Array, "B I image_dim"]) -> Float[Array, "B I D"]:
+        hidden = nnx.gelu(self.linear_in(self.norm_in(image)), approximate=False)
+        return self.norm_out(self.linear_out(hidden))
 
 
 class TimeEmbedding(nnx.Module):

@@ -35,3 +35,15 @@ TRUNK: tuple[Rule, ...] = (
     *linear("head/linear", "head.head"),
     Rule("head/modulation", "head.modulation", TensorLayout(squeeze=(0,))),
 )
+
+IMAGE: tuple[Rule, ...] = (  # of the image-to-video models of Wan2.1, besides
+    Rule("image_embedding/norm_in/scale", "img_emb.proj.0.weight"),
+    Rule("image_embedding/norm_in/bias", "img_emb.proj.0.bias"),
+    *linear("image_embedding/linear_in", "img_emb.proj.1"),
+    *linear("image_embedding/linear_out", "img_emb.proj.3"),
+    Rule("image_embedding/norm_out/scale", "img_emb.proj.4.weight"),
+    Rule("image_embedding/norm_out/bias", "img_emb.proj.4.bias"),
+    *linear("blocks/*/cross_attn/k_img", "blocks.*.cross_attn.k_img"),
+    *linear("blocks/*/cross_attn/v_img", "blocks.*.cross_attn.v_img"),
+    Rule("blocks/*/cross_attn/norm_k_img/scale", "blocks.*.cross_attn.norm_k_img.weight"),
+)

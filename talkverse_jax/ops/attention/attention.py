@@ -1,6 +1,6 @@
 """Softmax attention of global arrays: which kernel, and how it is spread over a mesh.
 
-Shapes: B batch, L queries, S keys, N heads, K head width.
+Shapes: B batch, L queries, S keys, F frames, N heads, K head width.
 """
 
 import dataclasses
@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.ops.attention import cudnn, splash
 from talkverse_jax.ops.attention.context_parallel import shared_attention, whole_attention
+from talkverse_jax.ops.attention.frames import first_of_all, own_frame_attention
 from talkverse_jax.ops.attention.kernel import Kernel, Segments
 from talkverse_jax.ops.attention.tiles import TILES
 from talkverse_jax.ops.attention.xla import xla_attention
@@ -81,6 +82,50 @@ class Attention:
         of_segments = segments and Segments(*specs)
         return self._shard_map(kernel, (spec, whole, whole, of_segments), spec)(q, k, v, segments)
 
+    def frame_attention(
+        self,
+        q: Float[Array, "B L N K"],
+        k: Float[Array, "B F S N K"],
+        v: Float[Array, "B F S N K"],
+        seen: Bool[Array, "B S"] | None,
+        frame: int,
+    ) -> Float[Array, "B L N K"]:
+        """Attention of a video's tokens, `frame` of them a frame, to the keys of their own frame alone; in plain XLA,
+        as these are few.
+
+        Args:
+          q: split by the layout's `batch`, `tokens` and `heads`; what comes after the last frame is padding.
+          k, v: split by `batch` and `heads`.
+          seen: the keys of a frame that a sample has; all where None.
+        """
+        if not self._spread:
+            return own_frame_attention(q, k, v, seen, 0, frame)
+        spec, axes = self._spec(q, "tokens"), self.layout.axes_of("tokens")
+        batch, _, heads, _ = spec
+
+        def share(q, k, v, seen):
+            return own_frame_attention(q, k, v, seen, self._start(axes, q.shape[1]), frame)
+
+        whole = PartitionSpec(batch, None, None, heads, None)
+        return self._shard_map(share, (spec, whole, whole, PartitionSpec(batch, None)), spec)(q, k, v, seen)
+
+    def first_tokens(self, x: Float[Array, "B L N K"], count: int) -> Float[Array, "B count N K"]:
+        """The first tokens of a sequence, whole on all devices that share it.
+
+        Args:
+          x: split by the layout's `batch`, `tokens` and `heads`.
+        """
+        axes = self.layout.axes_of("tokens")
+        if not self._spread or not axes:
+            return x[:, :count]
+        spec = self._spec(x, "tokens")
+        batch, _, heads, _ = spec
+
+        def share(x):
+            return first_of_all(x, self._start(axes, x.shape[1]), count, axes)
+
+        return self._shard_map(share, (spec,), PartitionSpec(batch, None, heads, None))(x)
+
     def check(self, dtype: jnp.dtype, head_width: int) -> None:
         """Make sure, before anything is computed, that the kernel can run.
 
@@ -126,6 +171,11 @@ class Attention:
         if local % parts:
             raise UserError(f"mesh: ulysses={parts} does not divide the {local} heads of a device; use a ring")
         return axes[: len(axes) - len(ulysses)], ulysses
+
+    @staticmethod
+    def _start(axes: tuple[str, ...], length: int) -> Int[Array, ""] | int:
+        """Within shard_map: the number of a device's first token."""
+        return jax.lax.axis_index(axes) * length if axes else 0
 
     def _spec(self, x: Float[Array, "B L N K"], tokens: str | None) -> PartitionSpec:
         """Of queries or keys; a batch or heads that their axes do not divide are not split."""

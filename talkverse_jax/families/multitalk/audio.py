@@ -1,7 +1,8 @@
 """From wav2vec2 hidden states to audio tokens, and the attention of a frame's tokens to them.
 
-Shapes: R rows (videos by branch of guidance), H speakers, F latent frames, W frames of a window, A audio width,
-S audio tokens of a latent frame (all speakers'), E their width, L tokens, D model width, N heads, K head width.
+Shapes: R rows (videos by branch of guidance), H speakers, F latent frames, G those but the first, W and V frames of a
+window, A audio width, S audio tokens of a latent frame (all speakers'), E their width, L tokens, D model width, N heads,
+K head width.
 """
 
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ class AudioWindows(NamedTuple):
     """
 
     first: Float[Array, "R H W layers A"]
-    later: Float[Array, "R H F-1 V layers A"]
+    later: Float[Array, "R H G V layers A"]
 
 
 class Speech(NamedTuple):

@@ -4,7 +4,7 @@
     velocity(latents, timestep, conditions) -> velocity           once a step
 
 Shapes: R rows (videos by branch of guidance), F latent frames, h w latent grid, C latent channels, Y known channels,
-L tokens, D width, I tokens of a picture, H speakers, P tokens of a latent frame.
+L tokens, D width, I tokens of a picture, S audio tokens of a latent frame, E their width, Q speakers and the background.
 """
 
 from typing import Any, NamedTuple
@@ -91,7 +91,7 @@ class MultiTalk(nnx.Module):
         image: Float[Array, "R I image_dim"],
         known: Float[Array, "R F h w Y"],
         sound: AudioWindows,
-        speakers: Float[Array, "R H+1 h w"] | None = None,
+        speakers: Float[Array, "R Q h w"] | None = None,
         alone: Bool[Array, " R"] | None = None,
         taps: Taps = NO_TAPS,
     ) -> ClipConditions:
@@ -161,7 +161,7 @@ class MultiTalk(nnx.Module):
         self,
         tokens: Float[Array, "R F S E"],
         count: int,
-        speakers: Float[Array, "R H+1 h w"] | None,
+        speakers: Float[Array, "R Q h w"] | None,
         alone: Bool[Array, " R"] | None,
     ) -> Scene:
         """But for the positions in the video."""

@@ -1,8 +1,8 @@
 """From wav2vec2 hidden states to audio tokens, and the attention of a frame's tokens to them.
 
 Shapes: R rows (videos by branch of guidance), H speakers, F latent frames, G those but the first, W and V frames of a
-window, A audio width, S audio tokens of a latent frame (all speakers'), E their width, L tokens, D model width, N heads,
-K head width.
+window, A audio width, S audio tokens of a latent frame (all speakers'), E their width, L tokens, D model width,
+N heads, K head width.
 """
 
 from typing import Any, NamedTuple

@@ -4,7 +4,8 @@
     velocity(latents, timestep, conditions) -> velocity           once a step
 
 Shapes: R rows (videos by branch of guidance), F latent frames, h w latent grid, C latent channels, Y known channels,
-L tokens, D width, I tokens of a picture, S audio tokens of a latent frame, E their width, Q speakers and the background.
+L tokens, D width, I tokens of a picture, S audio tokens of a latent frame, E their width, Q speakers and the
+background.
 """
 
 from typing import Any, NamedTuple

@@ -122,7 +122,7 @@ class _Conversion:
 def _plan(published: Published, options: ConvertOptions) -> _Conversion:
     component, where = published.component, published.where
     parameters = tree.abstract_parameters(component.abstract(published.config))
-    found = match.match(parameters, component.rules, published.tensors, component.ignored)
+    found = match.match(parameters, component.rules, published.tensors, component.unused(published.config))
     if not found.complete:
         raise UserError(f"{where}: the files do not fit the model {component.name}:\n{found.report()}")
     if published.trained and not options.lora_merge:

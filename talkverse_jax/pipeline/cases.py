@@ -22,6 +22,8 @@ from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.solvers import advance, solver_coefficients, start
+from talkverse_jax.models.clip.config import ClipVisionConfig
+from talkverse_jax.models.clip.model import pixels
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
@@ -104,7 +106,7 @@ class BundleModels:
             tensors[f"{layer}.weight"] = merged.rows(slice(None)).T
         module = component.abstract(config, layout=layout)
         place = layout.parameter_sharding(component.axes) if layout.mesh else None
-        return load_torch(module, component.rules, tensors, where, component.ignored, place)
+        return load_torch(module, component.rules, tensors, where, component.unused(config), place)
 
     def _tensors(
         self, bundle: Bundle, name: str, config: Any, part: str | None
@@ -127,12 +129,18 @@ class BundleModels:
 def vae_config(
     models: BundleModels, sizes: Mapping[str, Any], taps: Mapping[str, np.ndarray], name: str = "vae"
 ) -> VAEConfig:
-    """The VAE's config from a bundle's; what the bundle does not name is as published."""
+    """The VAE's config from a bundle's; what the bundle does not name is as published.
+
+    Where encoder and decoder are published with one width, a bundle's `dim` is that of both.
+    """
+    published: VAEConfig = models.components[name].real_size()
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
+    if "dim" in found and published.dim == published.dec_dim:
+        found = {"dec_dim": found["dim"], **found}
     for constant, tap in (("latent_mean", "mean"), ("latent_std", "std")):
         if tap in taps:
             found[constant] = tuple(map(float, taps[tap]))
-    return dataclasses.replace(models.components[name].real_size(), **found)
+    return dataclasses.replace(published, **found)
 
 
 def vae_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None, name: str = "vae") -> ParityCase:
@@ -150,6 +158,14 @@ def umt5_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None, nam
     config, inputs = UMT5Config.from_upstream(bundle.config, str(bundle.path)), bundle.group("inputs")
     hidden = models.load(bundle, name, config, models.layouts(mesh))(inputs["ids"], inputs["mask"])
     return ParityCase({"hidden": np.asarray(hidden)})
+
+
+def clip_vision_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None, name: str = "clip") -> ParityCase:
+    """`image`, one frame, to the tokens before the last block."""
+    config = ClipVisionConfig.from_upstream(bundle.config, str(bundle.path))
+    picture = channels_last(bundle.group("inputs")["image"][:, :, 0])
+    tokens = models.load(bundle, name, config, models.layouts(mesh))(picture)
+    return ParityCase({"tokens": np.asarray(tokens)}, {"pixels": channels_second(pixels(picture, config))})
 
 
 def wav2vec2_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None, name: str = "audio") -> ParityCase:

@@ -39,6 +39,7 @@ class Component:
       rules: its weight table.
       axes: the logical axes of its parameters.
       ignored: shell patterns of names in its files that the model is known not to use.
+      ignored_at: more of them, for a config.
       real_size: the published size.
       dtype: what its parameters are converted to unless told otherwise.
       split: how it is split over devices when videos are made: an encoder by its layers, a transformer by its
@@ -60,6 +61,11 @@ class Component:
     to_published: Callable[[str], str] = lambda name: name
     prefixes: tuple[str, ...] = ()
     widths: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    ignored_at: Callable[[Any], tuple[str, ...]] = lambda config: ()
+
+    def unused(self, config: Any) -> tuple[str, ...]:
+        """Shell patterns of all names in its files that a model of this size does not use."""
+        return self.ignored + self.ignored_at(config)
 
     def abstract(
         self,

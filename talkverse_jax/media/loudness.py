@@ -23,7 +23,7 @@ _RELATIVE = -10.0  # LU below the average of the others; so does one that is qui
 _BELIEVED = 100.0  # LUFS, either way; what is beyond is silence, or no sound
 
 
-def loudness(blocks: Iterable[Float[np.ndarray, " n"]], rate: int, name: str = "audio") -> float:
+def loudness(blocks: Iterable[Float[np.ndarray, " _"]], rate: int, name: str = "audio") -> float:
     """In LUFS; minus infinity of silence.
 
     Args:
@@ -54,7 +54,7 @@ def _level(power):
         return _FULL_SCALE + 10 * np.log10(power)
 
 
-def _powers(blocks: Iterable[Float[np.ndarray, " n"]], rate: int, name: str) -> Float64[np.ndarray, " m"]:
+def _powers(blocks: Iterable[Float[np.ndarray, " _"]], rate: int, name: str) -> Float64[np.ndarray, " m"]:
     """The mean square of every 400 ms of the filtered sound; the last may be cut short, and is as if it were not."""
     sums, samples = _step_sums(blocks, rate)
     length = samples / rate
@@ -65,7 +65,7 @@ def _powers(blocks: Iterable[Float[np.ndarray, " n"]], rate: int, name: str) -> 
     return np.lib.stride_tricks.sliding_window_view(padded, _STEPS).sum(1)[:count] / (_BLOCK * rate)
 
 
-def _step_sums(blocks: Iterable[Float[np.ndarray, " n"]], rate: int) -> tuple[list[float], int]:
+def _step_sums(blocks: Iterable[Float[np.ndarray, " _"]], rate: int) -> tuple[list[float], int]:
     """The sums of squares of every 100 ms of the filtered sound, and its length in samples."""
     filters, states = (_high_shelf(rate), _high_pass(rate)), [np.zeros(2), np.zeros(2)]
     sums, total, done, end = [], 0.0, 0, _step_end(1, rate)

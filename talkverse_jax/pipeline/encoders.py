@@ -127,7 +127,7 @@ class Scaling:
         return ((waveform.astype(np.float64) - self.mean) * self.factor).astype(np.float32)
 
 
-def normalising(blocks: Iterable[Float[np.ndarray, " n"]]) -> tuple[int, Scaling]:
+def normalising(blocks: Iterable[Float[np.ndarray, " _"]]) -> tuple[int, Scaling]:
     """How many samples a sound has, and what brings it to zero mean and unit variance, as `normalise`."""
     count, total, squares = 0, 0.0, 0.0
     for block in blocks:
@@ -173,7 +173,7 @@ class AudioEncoder:
         """How many rows a sound of so many samples has."""
         return -(-self.model.config.frames(samples) // 2)
 
-    def measure(self, blocks: Callable[[], Iterable[Float[np.ndarray, " n"]]]) -> "MeasuredSound":
+    def measure(self, blocks: Callable[[], Iterable[Float[np.ndarray, " _"]]]) -> "MeasuredSound":
         """What rows need to know of the whole sound.
 
         Args:

@@ -64,7 +64,7 @@ class SpeechEncoder:
         """How many rows a sound of so many samples has."""
         return int(samples / SAMPLE_RATE * FPS)
 
-    def measure(self, blocks: Callable[[], Iterable[Float[np.ndarray, " n"]]]) -> "SpeechSound":
+    def measure(self, blocks: Callable[[], Iterable[Float[np.ndarray, " _"]]]) -> "SpeechSound":
         """What rows need to know of the whole sound: it is heard once, or twice where it is normalised.
 
         Args:
@@ -83,7 +83,7 @@ class SpeechEncoder:
         for stretch in _stretches(blocks(), step, length):
             samples += step if len(stretch) == length else len(stretch)
             heard = _padded(scaling(stretch), length)
-            part = jax.device_get(_moments(*program, put(heard), put(np.array([len(stretch)])))).double()
+            part = jax.device_get(sound_moments(*program, put(heard), put(np.array([len(stretch)])))).double()
             total = part if total is None else total.joined(part)
         least = max(-(-SAMPLE_RATE // FPS), config.field)
         if total is None or samples < least:
@@ -130,7 +130,7 @@ class SpeechSound:
         room = -(-count // _ROWS) * _ROWS
         beyond = (0, room - len(wanted))
         put = model.layout.put
-        states = _layers(
+        states = layer_outputs(
             *nnx.split(model),
             put(_padded(waveform, room * SAMPLE_RATE // FPS + 2 * config.hop + config.field)),
             jax.tree.map(lambda x: put(np.asarray(x, np.float32)), self.moments),
@@ -144,7 +144,7 @@ class SpeechSound:
         return rows
 
 
-def _stretches(blocks: Iterable[Float[np.ndarray, " n"]], step: int, length: int) -> Iterator[Float[np.ndarray, " n"]]:
+def _stretches(blocks: Iterable[Float[np.ndarray, " _"]], step: int, length: int) -> Iterator[Float[np.ndarray, " n"]]:
     """The sound in parts of a length, each `step` behind the one before; the last ones are shorter."""
     held = np.zeros(0, np.float32)
     for block in blocks:
@@ -161,12 +161,12 @@ def _padded(waveform: Float[np.ndarray, " n"], room: int) -> Float32[np.ndarray,
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _moments(graphdef: nnx.GraphDef, state: nnx.State, waveform, samples) -> Moments:
+def sound_moments(graphdef: nnx.GraphDef, state: nnx.State, waveform, samples) -> Moments:
     return nnx.merge(graphdef, state).moments(waveform, samples)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _layers(graphdef: nnx.GraphDef, state: nnx.State, waveform, moments, index, share, rows) -> Array:
+def layer_outputs(graphdef: nnx.GraphDef, state: nnx.State, waveform, moments, index, share, rows) -> Array:
     """[1, T, layers, D]."""
     model = nnx.merge(graphdef, state)
     return jnp.stack(model.hidden(between(model.features(waveform, moments), index, share), rows)[1:], axis=2)

@@ -56,18 +56,16 @@ class ConvLayer(nnx.Module):
             dtype=dtype,
             param_dtype=param_dtype,
         )
-        self.norm = norm
-        if norm == "layer":
-            self.layer_norm = layer_norm(out_channels, _EPS, rngs=rngs, param_dtype=param_dtype)
-        elif norm == "group":
-            self.layer_norm = ChannelNorm(out_channels, _EPS, rngs=rngs, param_dtype=param_dtype)
+        norms = {"layer": layer_norm, "group": ChannelNorm}
+        self.layer_norm = norms[norm](out_channels, _EPS, rngs=rngs, param_dtype=param_dtype) if norm else None
 
     def __call__(self, x: Float[Array, "B S c"], moments: Moments | None) -> Float[Array, "B s C"]:
         x = self.conv(x)
-        if self.norm == "layer":
-            x = self.layer_norm(x)
-        elif self.norm == "group":
+        if isinstance(self.layer_norm, ChannelNorm):
+            assert moments is not None, "of the whole sound"
             x = self.layer_norm(x, moments)
+        elif self.layer_norm:
+            x = self.layer_norm(x)
         return nnx.gelu(x, approximate=False)
 
 

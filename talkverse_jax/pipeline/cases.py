@@ -22,13 +22,16 @@ from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.diffusion.flow import make_schedule
 from talkverse_jax.diffusion.solvers import advance, solver_coefficients, start
+from talkverse_jax.media.frame_rate import FPS
+from talkverse_jax.media.loudness import gain, loudness
 from talkverse_jax.models.clip.config import ClipVisionConfig
 from talkverse_jax.models.clip.model import pixels
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
-from talkverse_jax.pipeline.encoders import AudioEncoder, normalise
+from talkverse_jax.models.wav2vec2.config import BASE, Wav2Vec2Config
+from talkverse_jax.pipeline.encoders import SAMPLE_RATE, AudioEncoder, normalise
 from talkverse_jax.pipeline.placement import Layouts, component_layouts
+from talkverse_jax.pipeline.speech import SpeechEncoder
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights import blocks, lora
@@ -179,6 +182,27 @@ def wav2vec2_case(models: BundleModels, bundle: Bundle, mesh: MeshConfig | None,
         "hidden_states_25fps": np.moveaxis(AudioEncoder(model).encode(waveform), 1, 0),
     }
     return ParityCase(outputs, {"normalized": normalized})
+
+
+def wav2vec2_base_case(
+    models: BundleModels, bundle: Bundle, mesh: MeshConfig | None, name: str = "audio"
+) -> ParityCase:
+    """`sound` made as loud as `loudness_out` says, to the outputs of all layers at 25 frames a second.
+
+    Raises:
+      UserError: another rate is wanted.
+    """
+    if (rate := bundle.meta["frames_per_second"]) != FPS:
+        raise UserError(f"{bundle.path}: {rate} frames a second; known is {FPS}")
+    config = Wav2Vec2Config.from_huggingface(bundle.config, str(bundle.path), BASE)
+    model = models.load(bundle, name, config, models.layouts(mesh))
+    sound = bundle.group("inputs")["sound"]
+    louder = gain(loudness([sound], SAMPLE_RATE, str(bundle.path)), bundle.meta["loudness_out"])
+    waveform = (sound * louder).astype(np.float32)
+    measured = SpeechEncoder(model).measure(lambda: [waveform])
+    features = jax.jit(type(model).features)(model, waveform[None], measured.moments)
+    outputs = {"embeddings": SpeechEncoder(model).encode(waveform)}
+    return ParityCase(outputs, {"waveform": waveform, "conv_features": channels_second(features)[0]})
 
 
 def scheduler_case(bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:

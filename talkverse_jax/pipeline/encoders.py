@@ -6,6 +6,7 @@ Shapes: B prompts, T rows of 25 a second, D width.
 import dataclasses
 import functools
 import html
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Float32, Int
 from tokenizers import Tokenizer
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.models.umt5.model import UMT5Encoder
 from talkverse_jax.models.umt5.prompts import LONGEST_PROMPT
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
@@ -115,6 +117,28 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Scaling:
+    """What is taken off a whole sound's samples, and what the rest is multiplied by; by default nothing, and 1."""
+
+    mean: float = 0.0
+    factor: float = 1.0
+
+    def __call__(self, waveform: Float[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+        return ((waveform.astype(np.float64) - self.mean) * self.factor).astype(np.float32)
+
+
+def normalising(blocks: Iterable[Float[np.ndarray, " _"]]) -> tuple[int, Scaling]:
+    """How many samples a sound has, and what brings it to zero mean and unit variance, as `normalise`."""
+    count, total, squares = 0, 0.0, 0.0
+    for block in blocks:
+        count += len(block)
+        total += float(block.sum(dtype=np.float64))
+        squares += float(np.square(block, dtype=np.float64).sum())
+    mean = total / max(1, count)
+    return count, Scaling(mean, float(1 / np.sqrt(squares / max(1, count) - mean**2 + 1e-7)))
+
+
+@dataclasses.dataclass(frozen=True)
 class AudioEncoder:
     """Sound to the hidden states of all layers."""
 
@@ -149,12 +173,49 @@ class AudioEncoder:
         """How many rows a sound of so many samples has."""
         return -(-self.model.config.frames(samples) // 2)
 
+    def measure(self, blocks: Callable[[], Iterable[Float[np.ndarray, " _"]]]) -> "MeasuredSound":
+        """What rows need to know of the whole sound.
+
+        Args:
+          blocks: called for the sound, 16 kHz mono in parts of any length.
+        """
+        return MeasuredSound(self, *normalising(blocks()))
+
     def encode_windows(self, waveforms: Float[np.ndarray, "B samples"]) -> Float[Array, "B T layers D"]:
         """As `encode`, of sounds of one length, each normalised on its own; one program for each length."""
         sounds = np.stack([normalise(waveform) for waveform in waveforms])
         put = self.model.layout.put
         lengths = np.full(len(sounds), sounds.shape[1])
         return every_second_state(*nnx.split(self.model), put(sounds), put(lengths))
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredSound:
+    """A sound that was heard to its end, so that rows of it can be made of a part of it.
+
+    Attributes:
+      samples: its length.
+    """
+
+    encoder: AudioEncoder
+    samples: int
+    scaling: Scaling
+
+    @property
+    def rows(self) -> int:
+        return self.encoder.rows(self.samples)
+
+    def encode(
+        self, read: Callable[[int, int], Float[np.ndarray, " n"]], first: int, count: int
+    ) -> Float[np.ndarray, "n layers D"]:
+        """So many rows from `first` on, or those to the end, as the model makes them of nothing else.
+
+        Args:
+          read: gives the samples from one to before another.
+        """
+        start, room = (rows * SAMPLE_RATE // FPS for rows in (first, count))
+        waveform = read(start, min(start + room, self.samples))
+        return self.encoder.encode_normalised(self.scaling(waveform), room)
 
 
 def normalise(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " samples"]:

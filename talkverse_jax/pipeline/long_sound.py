@@ -8,15 +8,15 @@ features of one pass.
 Shapes: T rows of 25 a second.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.media.audio import SoundFile
 from talkverse_jax.media.frame_rate import FPS
-from talkverse_jax.pipeline.encoders import SAMPLE_RATE, AudioEncoder
+from talkverse_jax.pipeline.encoders import SAMPLE_RATE
 
 _MARGIN = 10  # seconds of sound that a window sees on both sides of its rows
 _KEPT = 2  # windows; a clip may lie across a border
@@ -32,9 +32,41 @@ def check_window(seconds: int) -> None:
         raise UserError(f"--audio_window {seconds}: give {3 * _MARGIN} seconds or more, or 0 for one pass")
 
 
-def sound_features(
-    encoder: AudioEncoder, sound: SoundFile, window: int
-) -> "Float[np.ndarray, 'T layers D'] | WindowedFeatures":
+class Sound(Protocol):
+    """What is heard: a `SoundFile`, or what is made of some."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        ...
+
+    def mono(self, rate: int) -> Iterator[Float32[np.ndarray, " n"]]:
+        """The samples at `rate` Hz; the same every time."""
+        ...
+
+
+class Measured(Protocol):
+    """A sound that its encoder has heard to the end."""
+
+    @property
+    def rows(self) -> int: ...
+
+    def encode(
+        self, read: Callable[[int, int], Float[np.ndarray, " n"]], first: int, count: int
+    ) -> Float[np.ndarray, "n layers D"]:
+        """So many rows from `first` on, or those to the end, of their own samples alone."""
+        ...
+
+
+class Encoder(Protocol):
+    """A speech encoder with 25 rows a second."""
+
+    def encode(self, waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "T layers D"]: ...
+
+    def measure(self, blocks: Callable[[], Iterable[Float[np.ndarray, " _"]]]) -> Measured: ...
+
+
+def sound_features(encoder: Encoder, sound: Sound, window: int) -> "Float[np.ndarray, 'T layers D'] | WindowedFeatures":
     """Features of the sound by row.
 
     Args:
@@ -51,45 +83,34 @@ class WindowedFeatures:
     Several processes must ask for the same.
     """
 
-    def __init__(self, encoder: AudioEncoder, sound: SoundFile, window: int):
-        self._encoder, self._window, self._step = encoder, window, window - 2 * _MARGIN
+    def __init__(self, encoder: Encoder, sound: Sound, window: int):
+        self._rows, self._step = FPS * window, FPS * (window - 2 * _MARGIN)
         self._reader = _Reader(sound)
-        count, total, squares = 0, 0.0, 0.0
-        for block in sound.mono(SAMPLE_RATE):
-            count += len(block)
-            total += block.sum(dtype=np.float64)
-            squares += np.square(block, dtype=np.float64).sum()
-        self._samples, self._mean = count, total / count
-        self._scale = 1 / np.sqrt(squares / count - self._mean**2 + 1e-7)
-        self._rows = encoder.rows(count)
+        self._sound = encoder.measure(lambda: sound.mono(SAMPLE_RATE))
         self._known: dict[int, Float[np.ndarray, "n layers D"]] = {}
 
     def __len__(self) -> int:
-        return self._rows
+        return self._sound.rows
 
     def __getitem__(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n layers D"]:
-        windows = np.maximum(0, (rows - FPS * _MARGIN) // (FPS * self._step))
-        first = FPS * self._step * windows  # row of each one's window
+        windows = np.maximum(0, (rows - FPS * _MARGIN) // self._step)
+        first = self._step * windows  # row of each one's window
         parts = [self._features(w)[(rows - first)[windows == w]] for w in np.unique(windows)]
         return np.concatenate(parts)
 
     def _features(self, window: int) -> Float[np.ndarray, "n layers D"]:
         """All rows of a window, the first at its start."""
         if window not in self._known:
-            start = window * self._step * SAMPLE_RATE
-            room = self._window * SAMPLE_RATE
-            waveform = self._reader.read(start, min(start + room, self._samples))
-            normalised = ((waveform - self._mean) * self._scale).astype(np.float32)
             while len(self._known) >= _KEPT:
                 self._known.pop(next(iter(self._known)))
-            self._known[window] = self._encoder.encode_normalised(normalised, room)
+            self._known[window] = self._sound.encode(self._reader.read, int(window) * self._step, self._rows)
         return self._known[window]
 
 
 class _Reader:
     """Stretches of a sound, each starting no earlier than the one before; an earlier one starts anew."""
 
-    def __init__(self, sound: SoundFile):
+    def __init__(self, sound: Sound):
         self._sound, self._blocks = sound, iter(())
         self._begin, self._held = np.inf, np.zeros(0, np.float32)
 

@@ -1,5 +1,7 @@
 """UMT5 and wav2vec2 with heads and hidden channels split over eight devices, against one device."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +42,8 @@ SOUND = Wav2Vec2Config(
     layer_norm_eps=1e-5,
 )
 
+SPEECH = dataclasses.replace(SOUND, feat_extract_norm="group", conv_bias=False, do_stable_layer_norm=False)
+
 
 @pytest.fixture(scope="module", params=["data=2,context=4", "fsdp=4,tensor=2"])
 def layout(request):
@@ -73,8 +77,9 @@ def test_text_block_is_split_in_use(layout):
     assert max(arrays(program)) <= 2 * 20 * 20  # two heads' scores
 
 
-def test_sound_is_the_same(layout):
-    one = random_module(Wav2Vec2, SOUND)
+@pytest.mark.parametrize("config", [SOUND, SPEECH], ids=["large", "base"])
+def test_sound_is_the_same(layout, config):
+    one = random_module(Wav2Vec2, config)
     many = sharded(one, layout, wav2vec2_axes.AXES)
     waveform = np.random.default_rng(0).standard_normal((2, 8000), np.float32)
     assert error(listen(many, waveform), listen(one, waveform)) < 1e-5
@@ -116,6 +121,7 @@ def test_published_sizes_lie_in_parts(layout):
     for model, config, axes in (
         (UMT5Encoder, UMT5Config.xxl(), umt5_axes.AXES),
         (Wav2Vec2, Wav2Vec2Config.large_xlsr(), wav2vec2_axes.AXES),
+        (Wav2Vec2, Wav2Vec2Config.base(), wav2vec2_axes.AXES),
     ):
         abstract = tree.abstract(model, config)  # noqa: B023
         assert share_of_all(abstract, layout, axes) < 1.01 / 8

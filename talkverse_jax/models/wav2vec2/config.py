@@ -2,25 +2,62 @@
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from talkverse_jax.core.config import from_dict
 from talkverse_jax.core.errors import UserError
 
 ENGLISH_CTC = "jonatasgrosman/wav2vec2-large-xlsr-53-english"
 ENGLISH_LETTERS = 33  # its CTC vocabulary: a-z, apostrophe, hyphen, word border, four special tokens
+CHINESE_BASE = "TencentGameMate/chinese-wav2vec2-base"
 
-# What the published config.json must say where it says anything: the variant that is computed here.
-COMPUTED = {
+_COMMON = {
     "model_type": "wav2vec2",
-    "feat_extract_norm": "layer",
     "feat_extract_activation": "gelu",
     "hidden_act": "gelu",
-    "conv_bias": True,
-    "do_stable_layer_norm": True,
     "add_adapter": False,
     "adapter_attn_dim": None,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """A published model, by what its `config.json` says.
+
+    Attributes:
+      repository: on the Hugging Face hub.
+      computed: what the file must say where it says anything.
+      heads: what its weights were saved as.
+      vocabulary: of its CTC head, where it has one.
+      kind: in words.
+      other: what a model with other heads may be.
+    """
+
+    repository: str
+    computed: Mapping[str, Any]
+    heads: tuple[str, ...]
+    vocabulary: int | None
+    kind: str
+    other: str
+
+
+LARGE = Release(
+    ENGLISH_CTC,
+    {**_COMMON, "feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True},
+    ("Wav2Vec2ForCTC",),
+    ENGLISH_LETTERS,
+    "the large English model",
+    "the multilingual base?",
+)
+BASE = Release(
+    CHINESE_BASE,
+    {**_COMMON, "feat_extract_norm": "group", "conv_bias": False, "do_stable_layer_norm": False},
+    ("Wav2Vec2ForPreTraining", "Wav2Vec2Model"),
+    None,
+    "the Chinese base model",
+    "trained further for another task?",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +72,11 @@ class Wav2Vec2Config:
       num_conv_pos_embeddings, num_conv_pos_embedding_groups: kernel and groups of the convolution that
         tells positions.
       layer_norm_eps: of the norms behind the waveform's convolutions (theirs is 1e-5).
+      feat_extract_norm: of those convolutions: "layer", each vector over its channels, in every one; or "group",
+        each channel over the whole sound, in the first alone.
+      conv_bias: whether they have a bias.
+      do_stable_layer_norm: whether the transformer's layers norm before each stage, and once at the end; or the
+        positions once, and then behind each stage.
     """
 
     hidden_size: int
@@ -47,6 +89,9 @@ class Wav2Vec2Config:
     num_conv_pos_embeddings: int
     num_conv_pos_embedding_groups: int
     layer_norm_eps: float
+    feat_extract_norm: Literal["layer", "group"] = "layer"
+    conv_bias: bool = True
+    do_stable_layer_norm: bool = True
 
     @property
     def hop(self) -> int:
@@ -79,23 +124,39 @@ class Wav2Vec2Config:
         )
 
     @classmethod
-    def from_huggingface(cls, values: dict[str, Any], where: str) -> "Wav2Vec2Config":
+    def base(cls) -> "Wav2Vec2Config":
+        """TencentGameMate/chinese-wav2vec2-base."""
+        return dataclasses.replace(
+            cls.large_xlsr(),
+            hidden_size=768,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            intermediate_size=3072,
+            feat_extract_norm="group",
+            conv_bias=False,
+            do_stable_layer_norm=False,
+        )
+
+    @classmethod
+    def from_huggingface(cls, values: dict[str, Any], where: str, release: Release = LARGE) -> "Wav2Vec2Config":
         """From a Hugging Face `config.json`, whose keys of training and of the CTC head are left aside.
 
         Raises:
-          UserError: a variant of wav2vec2 that is not computed here, the multilingual base, or a model of
-            another language; or a size is missing.
+          UserError: another variant of wav2vec2 than the release, a model for another purpose (such as the
+            multilingual base), or of another language; or a size is missing.
         """
-        for key, right in COMPUTED.items():
-            if values.get(key, right) != right:
-                raise UserError(f"{where}: {key} is {values[key]!r}, not {right!r}; use {ENGLISH_CTC}")
+        right = release.repository
+        for key, wanted in release.computed.items():
+            if values.get(key, wanted) != wanted:
+                raise UserError(f"{where}: {key} is {values[key]!r}, not {wanted!r}; use {right}")
         heads = values.get("architectures")  # published files name them, reference bundles do not
-        if heads and heads != ["Wav2Vec2ForCTC"]:
-            raise UserError(f"{where}: a {heads[0]} (the multilingual base?), whose features differ; use {ENGLISH_CTC}")
-        if heads and values.get("vocab_size") != ENGLISH_LETTERS:
+        if heads and heads[0] not in release.heads:
+            raise UserError(f"{where}: a {heads[0]} ({release.other}), whose features differ; use {right}")
+        if heads and release.vocabulary and values.get("vocab_size") != release.vocabulary:
             raise UserError(
-                f"{where}: a CTC vocabulary of {values.get('vocab_size')}, not {ENGLISH_LETTERS} (another "
-                f"language?); use {ENGLISH_CTC}"
+                f"{where}: a CTC vocabulary of {values.get('vocab_size')}, not {release.vocabulary} (another "
+                f"language?); use {right}"
             )
         names = [field.name for field in dataclasses.fields(cls)]
-        return from_dict(cls, {name: values[name] for name in names if name in values}, where)
+        told = {**release.computed, **values}
+        return from_dict(cls, {name: told[name] for name in names if name in told}, where)

@@ -1,4 +1,4 @@
-"""The transformer of wav2vec2: positions by convolution, then layers that norm before each stage.
+"""The transformer of wav2vec2: positions by convolution, then layers.
 
 The residual stream, norms and softmax are in float32. On several devices each computes some heads and some
 hidden channels; the residual stream is whole on all.
@@ -93,11 +93,12 @@ class Wav2Vec2FeedForward(nnx.Module):
 
 
 class EncoderLayer(nnx.Module):
-    """Attention and feed-forward, each behind its norm."""
+    """Attention and feed-forward, each behind its norm ("stable") or before it."""
 
     def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
         width, eps = config.hidden_size, config.layer_norm_eps
         self.layout = layout
+        self.stable = config.do_stable_layer_norm
         self.layer_norm = layer_norm(width, eps, rngs=rngs, param_dtype=param_dtype)
         self.attention = Wav2Vec2Attention(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
         self.final_layer_norm = layer_norm(width, eps, rngs=rngs, param_dtype=param_dtype)
@@ -105,15 +106,19 @@ class EncoderLayer(nnx.Module):
 
     def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> Float[Array, "B T D"]:
         whole = lambda y: self.layout.constrain(y.astype(jnp.float32), "batch", None, None)  # noqa: E731
-        x = x + whole(self.attention(self.layer_norm(x), frames))
-        return x + whole(self.feed_forward(self.final_layer_norm(x)))
+        if self.stable:
+            x = x + whole(self.attention(self.layer_norm(x), frames))
+            return x + whole(self.feed_forward(self.final_layer_norm(x)))
+        x = self.layer_norm(x + whole(self.attention(x, frames)))
+        return self.final_layer_norm(x + whole(self.feed_forward(x)))
 
 
 class Wav2Vec2Encoder(nnx.Module):
-    """Position embedding, layers, final norm."""
+    """Position embedding, layers; a norm behind the last ("stable") or before the first."""
 
     def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
         self.layout = layout
+        self.stable = config.do_stable_layer_norm
         self.pos_conv_embed = PositionEmbedding(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.layers = nnx.List(
             EncoderLayer(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
@@ -122,13 +127,12 @@ class Wav2Vec2Encoder(nnx.Module):
         self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs, param_dtype=param_dtype)
 
     def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> tuple[Float[Array, "B T D"], ...]:
-        """The input of the first layer, the outputs of all layers but the last, and the normed last one."""
+        """The input of the first layer and the outputs of all, the last one normed."""
         x = x + self.layout.gathered(self.pos_conv_embed, AXES)(x)
-        states = [x]
+        states = [x if self.stable else self.layer_norm(x)]
         for layer in self.layers:
-            x = layer(x, frames)
-            states.append(x)
-        return (*states[:-1], self.layer_norm(x))
+            states.append(layer(states[-1], frames))
+        return (*states[:-1], self.layer_norm(states[-1])) if self.stable else tuple(states)
 
 
 def attend(

@@ -1,6 +1,6 @@
 """wav2vec2 speech encoder with all its hidden states.
 
-Shapes: B batch, S samples at 16 kHz, T vectors (50 a second), D width.
+Shapes: B batch, S samples at 16 kHz, T vectors (50 a second), C channels, D width.
 """
 
 from typing import Any
@@ -13,11 +13,12 @@ from talkverse_jax.models.wav2vec2.axes import AXES
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.encoder import Wav2Vec2Encoder
 from talkverse_jax.models.wav2vec2.features import FeatureExtractor, FeatureProjection
+from talkverse_jax.models.wav2vec2.moments import Moments
 from talkverse_jax.sharding.layout import Layout
 
 
 class Wav2Vec2(nnx.Module):
-    """The encoder of Wav2Vec2ForCTC, without its CTC head."""
+    """The encoder of Wav2Vec2ForCTC or Wav2Vec2ForPreTraining, without their heads."""
 
     def __init__(
         self,
@@ -50,14 +51,24 @@ class Wav2Vec2(nnx.Module):
         """The hidden states one by one, for those who keep only a part of each.
 
         Args:
-          waveform: zero mean and unit variance; zeros behind the sound where it is shorter than the array.
+          waveform: normalised as the model was trained; zeros behind the sound where it is shorter than the array.
           samples: length of each sound. The first `config.frames(samples)` vectors are those of the sound
             alone, the others mean nothing. By default the whole array is sound.
         """
-        parts = (self.feature_extractor, self.feature_projection)
-        extract, project = (self.layout.gathered(part, AXES) for part in parts)
-        features = project(extract(waveform))
         samples = jnp.full(waveform.shape[:1], waveform.shape[1]) if samples is None else samples
-        frames = self.config.frames(samples)
+        moments = self.moments(waveform, samples) if self.config.feat_extract_norm == "group" else None
+        return self.hidden(self.features(waveform, moments), self.config.frames(samples))
+
+    def moments(self, waveform: Float[Array, "B S"], samples: Int[Array, " B"]) -> Moments:
+        """What `features` must know of a whole sound where `feat_extract_norm` is "group"."""
+        return self.layout.gathered(self.feature_extractor, AXES).moments(waveform, samples)
+
+    def features(self, waveform: Float[Array, "B S"], moments: Moments | None = None) -> Float[Array, "B T C"]:
+        """What the convolutions make of a sound, or of a part of the sound that has these moments."""
+        return self.layout.gathered(self.feature_extractor, AXES)(waveform, moments)
+
+    def hidden(self, features: Float[Array, "B T C"], frames: Int[Array, " B"]) -> tuple[Float[Array, "B T D"], ...]:
+        """The hidden states, of the first `frames` features, at whatever rate they come."""
+        projected = self.layout.gathered(self.feature_projection, AXES)(features)
         sound = jnp.arange(features.shape[1]) < frames[:, None]
-        return self.encoder(jnp.where(sound[..., None], features, 0), frames)
+        return self.encoder(jnp.where(sound[..., None], projected, 0), frames)

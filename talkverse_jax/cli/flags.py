@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from talkverse_jax.core import memory, presets
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import Groups, Option, build, check_known, describe, lowering_memory
+from talkverse_jax.core.options import Groups, Option, build, check_known, describe, expand, lowering_memory
 
 _CONFIG = "TOML file of these options, or the name of a preset; flags win over it"
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
@@ -97,8 +97,9 @@ def read(
         raise UserError(f"--config {file}: is a preset of another command ({min(other)} is no option of {prog})")
     check_known(groups, values, str(file))
     flags = {name: _value(found[name], text) for name, text in given.items()}
-    memory.advise(lowering_memory(found.values(), values | flags))
-    return Given(prog, values | flags, frozenset(flags), file)
+    values = expand(groups, values | flags)
+    memory.advise(lowering_memory(found.values(), values))
+    return Given(prog, values, frozenset(flags), file)
 
 
 def _separated(argv: Sequence[str], options: list[Option]) -> list[str]:

@@ -17,7 +17,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from talkverse_jax.core.config import from_dict
@@ -25,6 +25,8 @@ from talkverse_jax.core.errors import UserError, brief
 from talkverse_jax.core.text import is_text
 
 Groups = Mapping[str, type]  # frozen dataclasses of `option` fields, by a name for each
+
+NO_FILE = "none"  # in a list of files: nothing is in this place
 
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
@@ -41,6 +43,7 @@ def option(
     of: str | None = None,
     beside: str | None = None,
     lowers_memory: tuple[int, str] | None = None,
+    expands: Callable[[str], dict[str, Any]] | None = None,
 ) -> Any:
     """A dataclass field with its line of help; without a default it is required.
 
@@ -50,12 +53,13 @@ def option(
       decides: the value changes a video beyond rounding. Of a FILE its contents count.
       positional: a command takes it without a flag.
       alias: a short name in the lists of batches.
-      of: the option that this one belongs to: without it, it decides nothing.
+      of: the option that this one belongs to: where that one is not given, or off, it decides nothing.
       beside: the name of a file that belongs to those that the option names, where it lies in their folder.
       lowers_memory: what to give where memory is too small, behind its place among such options, the cheapest first.
+      expands: of an option that names a file which gives others: they, from its path (see `expand`).
     """
     metadata = {"help": help, "group": group, "metavar": metavar, "decides": decides, "positional": positional}
-    more = {"alias": alias, "of": of, "beside": beside, "lowers_memory": lowers_memory}
+    more = {"alias": alias, "of": of, "beside": beside, "lowers_memory": lowers_memory, "expands": expands}
     return dataclasses.field(default=default, metadata=metadata | more)
 
 
@@ -82,6 +86,7 @@ class Option:
     of: str | None
     beside: str | None
     lowers_memory: tuple[int, str] | None
+    expands: Callable[[str], dict[str, Any]] | None
 
     @property
     def required(self) -> bool:
@@ -136,6 +141,19 @@ def _plain(hint: Any) -> tuple[Any, bool]:
     return next(arg for arg in typing.get_args(hint) if arg is not type(None)), True
 
 
+def expand(groups: Groups, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, and those from files that some of them name; what is given itself wins.
+
+    Raises:
+      UserError: such a file cannot be used.
+    """
+    found = dict(values)
+    for each in describe(groups):
+        if each.expands is not None and isinstance(path := values.get(each.name), str):
+            found = each.expands(path) | found
+    return found
+
+
 def build(groups: Groups, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Make the dataclasses, by the names of their groups, from values by the names of the options; one text stands for
     a list of one.
@@ -147,6 +165,7 @@ def build(groups: Groups, values: Mapping[str, Any], where: str) -> dict[str, An
       UserError: a value is unknown, missing, of the wrong type, or refused by its dataclass, or a text has what no
         text has. `field` is its name.
     """
+    values = expand(groups, values)
     check_known(groups, values, where)
     known = {each.name: each for each in describe(groups)}
     values = {

@@ -67,10 +67,14 @@ _TYPICAL = {"fasttalk-480": (640, 640), "fasttalk-720": (704, 1280), "tiny-128":
 _STEP = 32
 
 
-def register(name: str, sizes: dict[float, tuple[int, int]]) -> None:
-    """Add a family's own bucket; its first size is the one that documentation speaks of."""
+def register(name: str, sizes: dict[float, tuple[int, int]], typical: tuple[int, int] | None = None) -> None:
+    """Add a family's own bucket.
+
+    Args:
+      typical: the size that documentation speaks of; by default the first.
+    """
     BUCKETS[name] = sizes
-    _TYPICAL[name] = next(iter(sizes.values()))
+    _TYPICAL[name] = typical or next(iter(sizes.values()))
 
 
 def sizes(bucket: str, exact: bool = False) -> tuple[tuple[int, int], ...]:

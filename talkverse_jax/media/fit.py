@@ -5,7 +5,7 @@ Sizes are (rows, columns) in pixels.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -13,6 +13,8 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from talkverse_jax.media.buckets import Fit
+
+Way = Fit | Literal["fill"]  # fill: as crop, with sides rounded up
 
 _LEAST = 0.0005  # a smaller share would be told as 0.0%
 
@@ -72,12 +74,13 @@ class Framing:
         return made + (f"; black bars are {self.bars:.1%} of the frame" if self.bars else "")
 
 
-def framing(picture: tuple[int, int], frame: tuple[int, int], fit: Fit) -> Framing:
+def framing(picture: tuple[int, int], frame: tuple[int, int], fit: Way) -> Framing:
     """How pictures of a size become frames of a size.
 
     Args:
       fit: "pad": the picture's short side becomes as long as the frame's; its long side is truncated to an integer,
-        then cropped or filled up. Otherwise the picture is scaled to cover the frame, with rounded sides.
+        then cropped or filled up. Otherwise the picture is scaled to cover the frame, with rounded sides, or with sides
+        rounded up ("fill").
     """
     (h, w), (height, width) = picture, frame
     if fit == "pad":
@@ -85,10 +88,11 @@ def framing(picture: tuple[int, int], frame: tuple[int, int], fit: Fit) -> Frami
         scaled = (short, int(short * w / h)) if h < w else (int(short * h / w), short)
         return Framing(picture, frame, short / min(picture), scaled)
     scale = max(width / w, height / h)
-    return Framing(picture, frame, scale, (round(h * scale), round(w * scale)))
+    whole = math.ceil if fit == "fill" else round
+    return Framing(picture, frame, scale, (whole(h * scale), whole(w * scale)))
 
 
-def bring(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], fit: Fit) -> UInt8[np.ndarray, "H W 3"]:
+def bring(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], fit: Way) -> UInt8[np.ndarray, "H W 3"]:
     """A picture brought to `size` (H, W)."""
     height, width = image.shape[:2]
     return framing((height, width), size, fit)(image)

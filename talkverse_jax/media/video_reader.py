@@ -101,6 +101,21 @@ class Video:
         frames = round((self._end() - start) * FPS)
         return Probe(start, frames, height, width, screen.stretch(first), screen.notes(first))
 
+    def times(self) -> Float[np.ndarray, " n"]:
+        """When each frame of the file is shown, by what its packets say; none is decoded. To be asked first.
+
+        Raises:
+          BadSample: no frame has a time.
+        """
+        found = [
+            float(packet.pts * _unit(packet))
+            for packet in packets(self._container, self._stream)
+            if packet.pts is not None and packet.size and not packet.is_corrupt and not packet.is_discard
+        ]
+        if not found:
+            raise BadSample("damaged", "frames without times")
+        return np.sort(np.array(found))
+
     def pictures(
         self, times: Sequence[float] | Float[np.ndarray, " n"], size: tuple[int, int], bring: Bring = cover
     ) -> UInt8[np.ndarray, "T H W 3"]:

@@ -97,7 +97,7 @@ class Job:
         for name, default in options.defaults(*groups).items():
             before.setdefault(name, _plain(default))
         for field in (field for group in groups for field in dataclasses.fields(group)):
-            if (file := field.metadata["of"]) and _file(file) not in before:
+            if (other := field.metadata["of"]) and _file(other) not in before and not before.get(other):
                 before.pop(field.name, None)  # an older program noted it whether or not it mattered
         for name, value in before.items():
             if isinstance(value, str) and isinstance(self.made_from.get(name), list):
@@ -137,7 +137,7 @@ def _plain(value: Any) -> Any:
 def _digests(value: str | tuple[str, ...], beside: str | None) -> Any:
     """Of files, and of those that belong to them."""
     if not isinstance(value, str):
-        return [_digests(path, beside) for path in value]
+        return [path if path == options.NO_FILE else _digests(path, beside) for path in value]
     other = _beside(value, beside) if beside else None
     return digest(value) + (f" {digest(str(other))}" if other and on_disk(other).is_file() else "")
 

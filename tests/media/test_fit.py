@@ -86,3 +86,18 @@ def test_to_unit():
     unit = to_unit(np.array([[0, 51, 255]], np.uint8))
     assert unit.dtype == np.float32
     np.testing.assert_allclose(unit, [[-1, -0.6, 1]], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "picture, frame, scaled, corner",
+    [
+        ((1440, 2560), (448, 896), (504, 896), (28, 0)),
+        ((70, 80), (64, 64), (64, 74), (0, 5)),  # 73.14 is rounded up; 5.0
+        ((101, 77), (64, 64), (84, 64), (10, 0)),  # 83.9
+        ((480, 637), (448, 448), (448, 595), (0, 74)),  # 73.5: half to even
+    ],
+)
+def test_a_frame_is_filled_with_sides_rounded_up(picture, frame, scaled, corner):
+    made = framing(picture, frame, "fill")
+    assert (made.scaled, made.corner) == (scaled, corner)
+    assert made(np.zeros((*picture, 3), np.uint8)).shape == (*frame, 3)

@@ -68,3 +68,15 @@ def test_what_cannot_be_dubbed_is_one_line(tmp_path):
         video.read(0, video.frames, SIZE)
     with pytest.raises(UserError, match="16x16 pixels; the short side needs 32"):
         SourceVideo(write_video(tmp_path / "small.mp4", 1.0, size=(16, 16)))
+
+
+@pytest.mark.parametrize("fps", [24, 30000 / 1001, 50])
+def test_frames_by_number_whatever_the_rate(tmp_path, fps):
+    video = SourceVideo(write_video(tmp_path / "a.mp4", 1.0, fps), order="frames")
+    assert video.frames == round(fps)
+    assert numbers(video, 0, video.frames + 2) == [*range(video.frames), *[video.frames - 1] * 2]
+
+
+def test_frames_by_number_of_a_variable_rate_and_a_late_start(tmp_path):
+    path = write_video(tmp_path / "a.mkv", 2.0, times=[0, 0.1, 0.5, 0.52, 1.0, 1.9], video_start=0.7)
+    assert numbers(SourceVideo(path, order="frames"), 0, 7) == [0, 1, 2, 3, 4, 5, 5]

@@ -124,7 +124,8 @@ def _made(row: dict[str, Any], name: str, path: str, base: Base) -> Item:
         if other := next((key for key in values if key in common), None):
             raise UserError(f"{other}: is the same for the whole batch; give it as --{other}")
         files = {key: _beside(path, value) for key, value in values.items() if key in paths}
-        built = options.build(groups, base.settings | values | files, "item")
+        own = options.expand(groups, values | files)
+        built = options.build(groups, base.settings | own, "item")
         job = Job.make(base.family, base.weights, base.machine, **built, output=f"{name}.mp4")
         return Item(name, job.with_seed_of(name))
     except UserError as error:
@@ -137,7 +138,7 @@ def _made(row: dict[str, Any], name: str, path: str, base: Base) -> Item:
 def _beside(path: str, value: Any) -> Any:
     """A path, or several, that is relative to the list's folder."""
     if isinstance(value, list):
-        return [_below(path, one) for one in value]
+        return [one if one == options.NO_FILE else _below(path, one) for one in value]
     return _below(path, value)
 
 

@@ -1,14 +1,24 @@
 """The five models of MultiTalk, and their sizes together."""
 
+import dataclasses
+
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.multitalk import axes as dit_axes
 from talkverse_jax.families.multitalk import keys as dit_keys
 from talkverse_jax.families.multitalk.config import MultiTalkConfig
 from talkverse_jax.families.multitalk.model import MultiTalk
+from talkverse_jax.models.clip.component import clip
+from talkverse_jax.models.clip.config import ClipVisionConfig
 from talkverse_jax.models.umt5.component import umt5
+from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.component import vae21
+from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.wan import diffusers_names
 from talkverse_jax.models.wan.config import WIDTHS
 from talkverse_jax.models.wan.keys import PREFIXES
+from talkverse_jax.models.wav2vec2.component import wav2vec2_base
+from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
+from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.sharding.rules import SAMPLING
 from talkverse_jax.weights.component import Component
 
@@ -31,5 +41,46 @@ COMPONENTS: dict[str, Component] = {
         ),
         vae21(),
         umt5(),
+        wav2vec2_base(),
+        clip(),
     )
 }
+
+
+def dtypes(machine: Machine) -> dict[str, str]:
+    """Of each component's parameters and products."""
+    own = {"dit": machine.dtype, "vae": machine.vae_dtype, "text": machine.dtype}
+    return {**own, "audio": "float32", "clip": "float32"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfigs:
+    """The sizes of all five, by component; a `--config` file holds a table for each.
+
+    Raises:
+      UserError: what one gives is not what the next takes.
+    """
+
+    dit: MultiTalkConfig
+    vae: VAEConfig
+    text: UMT5Config
+    audio: Wav2Vec2Config
+    clip: ClipVisionConfig
+
+    def __post_init__(self):
+        dit, trunk, layers = self.dit, self.dit.trunk, self.audio.num_hidden_layers
+        for what, gives, takes in (
+            ("latent channels: vae z_dim, dit out_channels", self.vae.z_dim, trunk.out_channels),
+            (
+                "channels: dit in_channels, latents and those that are known",
+                trunk.in_channels,
+                trunk.out_channels + dit.known_channels,
+            ),
+            ("frames a latent frame: vae, dit time_stride", self.vae.time_stride, dit.time_stride),
+            ("text width: text dim, dit text_dim", self.text.dim, trunk.text_dim),
+            ("picture width: clip dim, dit image_dim", self.clip.dim, dit.image_dim),
+            ("audio width: audio hidden_size, dit audio_dim", self.audio.hidden_size, dit.audio_dim),
+            ("audio layers: audio num_hidden_layers, dit audio_layers", layers, dit.audio_layers),
+        ):
+            if gives != takes:
+                raise UserError(f"the models do not fit together ({what}): {gives} and {takes}; make them equal")

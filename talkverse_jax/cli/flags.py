@@ -226,6 +226,8 @@ def _value(each: Option, given: str | list[str]) -> Any:
 def _one(each: Option, kind: Any, text: str) -> Any:
     if each.is_path and not text:
         raise UserError("is empty; give a path", field=each.name)
+    if text in each.words:
+        return text
     if each.choices and text not in each.choices:
         near = difflib.get_close_matches(text, each.choices, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -237,5 +239,5 @@ def _one(each: Option, kind: Any, text: str) -> Any:
     try:
         return kind(text) if kind in (int, float) else text
     except ValueError:
-        what = "a whole number" if kind is int else "a number"
+        what = " or ".join(("a whole number" if kind is int else "a number", *each.words))
         raise UserError(f"{text}: give {what}", field=each.name) from None

@@ -46,6 +46,7 @@ def convert(family: Family, options: ConvertOptions, sources: Any, configs: Any,
         raise UserError("missing; give the folder of converted weights", field="output")
     output, names = Path(options.output), options.chosen(family.components)
     _check_family(output, family)
+    configs = family.configs_for(configs, sources)
     published = [family.published(name, getattr(configs, name), sources, options.asked) for name in names]
     for one in published:
         _check_apart_from(output, names, one.files)
@@ -145,7 +146,7 @@ def _plan(published: Published, options: ConvertOptions) -> _Conversion:
         published=published,
         checkpoints={name: leaves for name, leaves in checkpoints.items() if leaves},
         dtype=dtype,
-        lora=_note(published, options) if published.trained else None,
+        lora=_note(published, options),
     )
 
 
@@ -163,8 +164,10 @@ def _check_apart(published: Published) -> None:
         )
 
 
-def _note(published: Published, options: ConvertOptions) -> manifest.LoRA:
-    """What the manifest says of trained files."""
+def _note(published: Published, options: ConvertOptions) -> manifest.LoRA | None:
+    """What the manifest says of trained files; nothing of those that only have what the base model lacks."""
+    if not (published.replaced or any(file.pairs or file.added for file in published.trained)):
+        return None
     pairs = [pair for file in published.trained for pair in file.pairs.values()]
     rank, alpha = lora.common(pairs) or (None, None)
     strengths = options.lora_strength if set(options.lora_strength) - {1} else ()

@@ -7,7 +7,7 @@ from typing import Literal
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import option
-from talkverse_jax.weights.asked import Asked, alpha_option, rank_option, strength_option
+from talkverse_jax.weights.asked import Alpha, Asked, alpha_option, rank_option, strength_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ConvertOptions:
     )
     lora_strength: tuple[float, ...] = strength_option("how")
     lora_rank: int | None = rank_option("how")
-    lora_alpha: float | None = alpha_option("how")
+    lora_alpha: Alpha = alpha_option("how")
     lora_merge: bool = option(
         "add the pairs to the kernels; false: store them beside, to be added on loading", group="how", default=True
     )

@@ -46,8 +46,8 @@ def write_random_checkpoint(
     folder, paths = new_folder(folder), {}
     for origin in family.sources.values():
         paths[origin.repository.flag] = new_folder(folder / origin.repository.folder)
-        if origin.adapter:
-            paths[origin.adapter.flag] = folder / origin.adapter.file
+        for adapter in origin.adapters[:1]:
+            paths[adapter.flag] = folder / adapter.on_hub
     for name in family.components if components is None else components:
         config, origin = getattr(configs, name), family.sources[name]
         shapes = family.components[name].torch_shapes(config)
@@ -59,14 +59,15 @@ def write_random_checkpoint(
 def _write(
     origin: Origin, folder: Path, config: Any, shapes: Mapping[str, tuple[int, ...]], seed: int, rank: int
 ) -> None:
-    home, adapter, dtype = folder / origin.repository.folder, origin.adapter, np.dtype(origin.random.dtype)
+    home, dtype = folder / origin.repository.folder, np.dtype(origin.random.dtype)
+    adapter = next(iter(origin.adapters), None)
     base = {name: shape for name, shape in shapes.items() if not (adapter and adapter.is_new(name))}
     base |= origin.random.also(config)
     origin.tensors.write(home, {name: (dtype, shape) for name, shape in base.items()}, _values(origin, seed))
     for small in origin.beside:
         small.write(home, config)
     if adapter:
-        write_safetensors(folder / adapter.file, adapter.shapes(shapes, rank), _values(origin, seed + 1))
+        write_safetensors(folder / adapter.on_hub, adapter.shapes(shapes, rank), _values(origin, seed + 1))
 
 
 def _values(origin: Origin, seed: int) -> Values:

@@ -77,6 +77,8 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
             return value
         if value is None and type(None) in args:
             return None
+        if isinstance(value, str) and any(value in typing.get_args(arg) for arg in args):
+            return value
         return _convert(next(arg for arg in args if arg is not type(None)), value, where, key)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

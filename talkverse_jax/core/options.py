@@ -69,12 +69,14 @@ class Option:
 
     Attributes:
       kind: int, float, str, bool, a Literal or a tuple; of `T | None`, T.
+      words: what may be given in place of a number: of `float | Literal["none"]`, none.
       nullable: whether it may be None.
       default: `dataclasses.MISSING` where it is required.
     """
 
     name: str
     kind: Any
+    words: tuple[str, ...]
     nullable: bool
     default: Any
     help: str
@@ -134,11 +136,13 @@ def lowering_memory(options: Iterable[Option], values: Mapping[str, Any]) -> lis
     return [flag for _, flag in sorted(found)]
 
 
-def _plain(hint: Any) -> tuple[Any, bool]:
-    """T, True of `T | None`; else the hint, False."""
-    if not isinstance(hint, types.UnionType):
-        return hint, False
-    return next(arg for arg in typing.get_args(hint) if arg is not type(None)), True
+def _plain(hint: Any) -> tuple[Any, tuple[str, ...], bool]:
+    """T, the words of the Literal and True of `T | Literal[...] | None`; else the hint, none and False."""
+    if typing.get_origin(hint) not in (types.UnionType, typing.Union):
+        return hint, (), False
+    kind, *others = typing.get_args(hint)
+    words = tuple(word for other in others for word in typing.get_args(other))
+    return kind, words, type(None) in others
 
 
 def expand(groups: Groups, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,8 +251,10 @@ def schema(groups: Groups) -> dict[str, Any]:
 
 def _property(each: Option) -> dict[str, Any]:
     made = _json_type(each.kind)
-    if each.nullable:
-        made = {"anyOf": [made, {"type": "null"}]}
+    others = [{"enum": list(each.words)}] if each.words else []
+    others += [{"type": "null"}] if each.nullable else []
+    if others:
+        made = {"anyOf": [made, *others]}
     made |= {"description": each.help}
     if each.required:
         return made

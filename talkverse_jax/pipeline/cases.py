@@ -124,7 +124,7 @@ class BundleModels:
                 if file.stat().st_size != named["bytes"].get(file.name):
                     raise UserError(f"{file}: not the file {bundle.path.name} was made with; make the bundle again")
             return {of: np.asarray(tensor) for of, tensor in published.tensors.items()}, published.pairs
-        trained = bundle.group("lora") if self.sources[name].adapter else {}
+        trained = bundle.group("lora") if self.sources[name].adapters else {}
         whole = {of: value for of, value in trained.items() if not of.endswith((lora.A, lora.B))}
         return {**bundle.weights(part), **whole}, lora.split(trained, bundle.meta.get("lora", {}).get("alpha"))
 

@@ -44,6 +44,8 @@ class Family:
       programs: (configs, settings, machine, size, mesh) -> the same, to be compiled.
       training: how it is trained.
       parity_cases: how each component of a reference bundle is run (see `pipeline.cases`).
+      configs_for: (configs, sources) -> the sizes of what is converted from these files, where which files they are
+        decides something of a model's config.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Family:
     programs: Callable[[Any, Any, Machine, tuple[int, int], Mesh], list[Program]]
     training: FamilyTraining
     parity_cases: Mapping[str, RunCase]
+    configs_for: Callable[[Any, Any], Any] = lambda configs, sources: configs
 
     def real_size(self) -> Any:
         """The published sizes."""

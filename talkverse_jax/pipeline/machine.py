@@ -11,6 +11,7 @@ from talkverse_jax.ops.names import KernelName
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.weights.asked import (
     PEFT_CONFIG,
+    Alpha,
     Asked,
     TrainedFile,
     alpha_option,
@@ -36,7 +37,7 @@ class Weights:
     )
     lora_strength: tuple[float, ...] = strength_option("input", decides=True)
     lora_rank: int | None = rank_option("input", decides=True)
-    lora_alpha: float | None = alpha_option("input", decides=True)
+    lora_alpha: Alpha = alpha_option("input", decides=True)
     verify: bool = verify_option()
 
     def __post_init__(self):

@@ -4,13 +4,14 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option
 
 FILES = "lora_ckpt"  # the flag of the files that the others belong to
 PEFT_CONFIG = "adapter_config.json"  # lies beside a file of PEFT's and belongs to it
+Alpha = float | Literal["ignore"] | None  # of pairs, as a person says it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +20,14 @@ class TrainedFile:
 
     Attributes:
       strength: times which its pairs and differences are added.
-      rank, alpha: of its pairs, where the person said it; the file's own must agree.
+      rank, alpha: of its pairs, where the person said it; the file's own must agree. "ignore": each pair counts once,
+        whatever alpha the file gives it.
     """
 
     path: str | Path
     strength: float = 1.0
     rank: int | None = None
-    alpha: float | None = None
+    alpha: Alpha = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +44,12 @@ class Asked:
 
     lora_strength: tuple[float, ...] = ()
     lora_rank: int | None = None
-    lora_alpha: float | None = None
+    lora_alpha: Alpha = None
 
     def __post_init__(self):
         check_at_least(self, lora_rank=1)
-        for name, values in (("lora_strength", self.lora_strength), ("lora_alpha", (self.lora_alpha or 0,))):
+        alphas = (self.lora_alpha,) if isinstance(self.lora_alpha, float) else ()
+        for name, values in (("lora_strength", self.lora_strength), ("lora_alpha", alphas)):
             for value in values:
                 if not math.isfinite(value):
                     raise UserError(f"{value}: give a number", field=name)
@@ -106,9 +109,9 @@ def alpha_option(group: str, decides: bool = False) -> Any:
     """`--lora_alpha`, where the files do not tell it."""
     return option(
         "alpha of the pairs in --lora_ckpt, which count alpha/rank times (default: the file's; where it has none, the "
-        "rank)",
+        "rank); ignore: each counts once, as in programs that pass over the file's alpha",
         group=group,
-        metavar="X",
+        metavar="X|ignore",
         default=None,
         decides=decides,
         of=FILES,

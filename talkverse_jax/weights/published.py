@@ -79,14 +79,16 @@ class AdapterFile:
     LoRA pairs.
 
     Attributes:
-      flag: of the family's `Sources`, that names the file on this machine, and maybe others to lay over it.
+      flag: of the family's `Sources`, that names the file on this machine, or a folder with it, or the file and others
+        to lay over it.
       repository: on the hub, OWNER/FOLDER.
       file: its name there.
       title: for people.
-      adds: how the names of those tensors begin that the base model lacks.
-      replaces: how the names of those begin that were trained again, whole.
+      adds: how the names of those tensors begin that the base model lacks, regular expressions.
+      replaces: how the names of those begin that were trained again, whole, likewise.
       pairs: the names of the layers that have pairs, a regular expression.
       dtype: of its tensors.
+      variants: folders of the repository, each with such a file.
     """
 
     flag: str
@@ -97,21 +99,39 @@ class AdapterFile:
     replaces: tuple[str, ...] = ()
     pairs: str | None = None
     dtype: str = "bfloat16"
+    variants: tuple[str, ...] = ()
 
-    def locate(self, sources: Any, component: str) -> tuple[str, ...]:
-        """The file on this machine, and what is laid over it; whether they are there, their reader tells.
+    def given(self, sources: Any) -> tuple[Path, ...]:
+        """The file on this machine, and what is laid over it, as its flag names them; none where it is not given.
+        Whether they are there, their reader tells.
 
         Raises:
-          UserError: the flag is missing.
+          UserError: it is a folder that has no such file, or several.
         """
-        paths = getattr(sources, self.flag)
-        if not paths:
-            raise UserError(f"missing; give {self.title} ({self.file}) to convert {component}", field=self.flag)
-        return (paths,) if isinstance(paths, str) else tuple(paths)
+        paths = getattr(sources, self.flag) or ()
+        first, *others = (paths,) if isinstance(paths, str) else paths or (None,)
+        return () if first is None else (self._inside(Path(first)), *map(Path, others))
+
+    def _inside(self, path: Path) -> Path:
+        if not path.is_dir():
+            return path
+        found = [file for inside in ("", *self.variants) if (file := path / inside / self.file).is_file()]
+        if not found:
+            raise UserError(
+                f"{path}: has no {self.file}; give {self.title}, or the folder that it is in", field=self.flag
+            )
+        if len(found) > 1:
+            raise UserError(f"{path}: has {' and '.join(map(str, found))}; give one of them", field=self.flag)
+        return found[0]
+
+    @property
+    def on_hub(self) -> str:
+        """The place of the file in its repository; of several, the first."""
+        return "/".join((*self.variants[:1], self.file))
 
     def is_new(self, name: str) -> bool:
         """Whether the base model lacks a tensor."""
-        return name.startswith(self.adds)
+        return _begins(name, self.adds)
 
     def shapes(self, shapes: Mapping[str, tuple[int, ...]], rank: int) -> Shapes:
         """What the file holds of a model's tensors, and pairs of that rank.
@@ -120,13 +140,17 @@ class AdapterFile:
           shapes: of the model, by PyTorch name.
         """
         dtype = np.dtype(self.dtype)
-        found = {n: (dtype, shape) for n, shape in shapes.items() if n.startswith((*self.adds, *self.replaces))}
+        found = {n: (dtype, shape) for n, shape in shapes.items() if _begins(n, (*self.adds, *self.replaces))}
         for name, shape in shapes.items():
             layer = name.removesuffix(".weight")
             if self.pairs and name != layer and re.fullmatch(self.pairs, layer):
                 found[layer + lora.A] = (dtype, (rank, shape[1]))
                 found[layer + lora.B] = (dtype, (shape[0], rank))
         return found
+
+
+def _begins(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(re.match(pattern, name) for pattern in patterns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +226,8 @@ class Origin:
       repository: that holds its files.
       tensors: how its tensors lie there.
       beside: other files that it needs.
-      adapter: what was trained upon it.
+      adapters: what was trained upon it; the model needs one of them.
+      lora_flag: of the family's `Sources`, that names files to lay over it; None: the adapter's names them, after it.
       random: how to make random weights of it.
       file_flag: of the family's `Sources`, that names one file to take the tensors from instead.
       diffusers: how its tensors lie in the repository as diffusers publishes it.
@@ -211,7 +236,8 @@ class Origin:
     repository: Repository
     tensors: TensorFiles
     beside: tuple[SmallFiles, ...] = ()
-    adapter: AdapterFile | None = None
+    adapters: tuple[AdapterFile, ...] = ()
+    lora_flag: str | None = None
     random: RandomTensors = RandomTensors()
     file_flag: str | None = None
     diffusers: TensorFiles | None = None
@@ -227,13 +253,15 @@ class Origin:
         Raises:
           UserError: a flag or file is missing, or a file is damaged or another one than it should be.
         """
-        file, folders = self._places(component.name, sources)
-        files = asked.files(self.adapter.locate(sources, component.name)) if self.adapter else ()
+        adapter = self._adapter(sources)
+        whole = self._whole(adapter, component, config)
+        file, folders = (whole, [whole.parent]) if whole else self._places(component.name, sources)
         base = self._layout(folders[0]).read(folders[0]) if file is None else read_one(file)
         copies: dict[str, Path | bytes] = {}
         for small in self.beside:
             copies |= small.read(folders, config, base.tensors)
         found = understand(base, component, config)
+        files = self._trained(component.name, sources, asked, () if whole else adapter, found.tensors, folders[0])
         first, *more = base.paths
         made = tuple(place for place, copy in copies.items() if isinstance(copy, bytes))
         published = Published(
@@ -250,6 +278,59 @@ class Origin:
             copies=copies,
         )
         return _with_trained(published, files) if files else published
+
+    def _adapter(self, sources: Any) -> tuple[Path, ...]:
+        """The adapter and what is laid over it, as its flag names them.
+
+        Raises:
+          UserError: two adapters are given.
+        """
+        given = {each.flag: paths for each in self.adapters if (paths := each.given(sources))}
+        if len(given) > 1:
+            first, second, *_ = given
+            raise UserError(f"{given[first][0]}: takes the place of --{second}; give one of them", field=first)
+        return next(iter(given.values()), ())
+
+    def _whole(self, adapter: tuple[Path, ...], component: Component, config: Any) -> Path | None:
+        """The adapter's file where the base model is in it too, as people merge and quantise them.
+
+        Told by its holding most of that: of a merged file that lacks a tensor, the conversion tells which.
+        """
+        if not adapter or self.lora_flag is None or not adapter[0].is_file():
+            return None
+        names = understand(read_one(adapter[0]), component, config).tensors.keys()
+        base = {name for name in component.torch_shapes(config) if not self._is_new(name)}
+        return adapter[0] if len(base & names) > len(base) / 2 else None
+
+    def _is_new(self, name: str) -> bool:
+        return any(adapter.is_new(name) for adapter in self.adapters)
+
+    def _trained(
+        self,
+        component: str,
+        sources: Any,
+        asked: Asked,
+        adapter: tuple[Path, ...],
+        base: Mapping[str, Tensor],
+        folder: Path,
+    ) -> tuple[TrainedFile, ...]:
+        """What is laid over the base model: the adapter, unless that holds it already, then what else is given.
+
+        Raises:
+          UserError: no adapter is given, and none lies in the base model's folder.
+        """
+        over = tuple(getattr(sources, self.lora_flag)) if self.lora_flag else ()
+        if not adapter and self.adapters and not any(map(self._is_new, base)):
+            first, *others = self.adapters
+            if not (folder / first.file).is_file():
+                instead = "".join(f", or {other.title} as --{other.flag}," for other in others)
+                raise UserError(
+                    f"missing; give {first.title} ({first.file}){instead} to convert {component}", field=first.flag
+                )
+            adapter = (folder / first.file,)
+        if self.lora_flag is None:
+            return asked.files(adapter)
+        return (*map(TrainedFile, adapter), *asked.files(over))
 
     def _places(self, component: str, sources: Any) -> tuple[Path | None, list[Path]]:
         """The file that a flag names, and the folders in which what a model needs besides may lie."""
@@ -281,8 +362,8 @@ class Origin:
         for part in (*self.beside, self.tensors):
             part.fetch(lambda file: fetch(repository, file, folder))
         flags = {self.repository.flag: str(folder)}
-        if self.adapter:
-            flags[self.adapter.flag] = str(fetch(self.adapter.repository, self.adapter.file, root))
+        for adapter in self.adapters[:1]:
+            flags[adapter.flag] = str(fetch(adapter.repository, adapter.on_hub, root))
         return flags
 
 

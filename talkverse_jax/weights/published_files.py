@@ -53,12 +53,14 @@ class Safetensors:
       shards: that it is published in; all ways are read.
       or_torch: a file of PyTorch that may stand in its place.
       inside: a folder in the repository that they lie in.
+      passed_over: files that an index may name besides its shards, as an adapter's index does.
     """
 
     stem: str
     shards: int = 1
     or_torch: str | None = None
     inside: str = ""
+    passed_over: tuple[str, ...] = ()
 
     @property
     def _single(self) -> str:
@@ -73,7 +75,7 @@ class Safetensors:
         folder = folder / self.inside
         if self.or_torch and (folder / self.or_torch).is_file() and not (folder / self._single).is_file():
             return TorchFile(self.or_torch).read(folder)
-        files = tuple(safetensors.read_shards(folder, self.stem))
+        files = tuple(safetensors.read_shards(folder, self.stem, self.passed_over))
         paths = tuple(file.path for file in files)
         index = safetensors.index_file(folder, self.stem)
         if not index.is_file():

@@ -91,8 +91,11 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> str:
         raise UserError(f"{path}: its header cannot be read: it is not UTF-8; {_AGAIN}") from None
 
 
-def read_shards(folder: str | Path, stem: str) -> list[SafetensorsFile]:
+def read_shards(folder: str | Path, stem: str, passed_over: tuple[str, ...] = ()) -> list[SafetensorsFile]:
     """Map a model published as `STEM.safetensors`, or in shards `STEM-0000X-of-0000N.safetensors`.
+
+    Args:
+      passed_over: files that the index may name besides.
 
     Raises:
       UserError: a shard is missing (by the index file, or by the count in the names) or damaged, or a tensor
@@ -103,7 +106,7 @@ def read_shards(folder: str | Path, stem: str) -> list[SafetensorsFile]:
         raise UserError(f"{folder}: no such folder; give the folder of the published checkpoint")
     index = index_file(folder, stem)
     if index.is_file():
-        shards_by_name = read_index(index)
+        shards_by_name = {name: file for name, file in read_index(index).items() if file not in passed_over}
         files = [read_file(folder / name) for name in sorted(set(_present(folder, shards_by_name.values())))]
         held = {name: file.path.name for file in files for name in file.tensors}
         for name, shard in shards_by_name.items():

@@ -90,7 +90,14 @@ def open_all(
 
 
 def _open(file: TrainedFile, component: Component, parameters: Flat, whole: bool) -> TrainedTensors:
-    where, opened, homes = str(file.path), read_file(file.path), component.homes(parameters)
+    return understand(read_file(file.path), file, component, parameters, whole)
+
+
+def understand(
+    opened: SafetensorsFile, file: TrainedFile, component: Component, parameters: Flat, whole: bool = True
+) -> TrainedTensors:
+    """The tensors of an opened file in one plain form; see `open_all`."""
+    where, homes = str(file.path), component.homes(parameters)
     found = spell(opened.tensors, Names(homes, component.to_published), where)
     check_fit(found, component, homes, where, whole)
     alphas = read_alphas(file.path, opened.metadata, found.prefixes)

@@ -17,6 +17,7 @@ from talkverse_jax.weights.trained_names import Spelled
 RANK, ALPHA = "lora_rank", "lora_alpha"  # in the headers of our own exports
 _DIFFUSERS = "lora_adapter_metadata"
 _PEFT_PREFIX = "base_model.model."
+_TENSORS = "its .alpha tensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +84,8 @@ class Scales:
 
 
 def scaled(found: Spelled, alphas: Alphas, file: TrainedFile) -> Scales:
-    """By how much each pair is multiplied: by what the file says; where it says nothing, by what the person says; else
-    once.
+    """By how much each pair is multiplied: by what the file says, unless the person passes over it; where it says
+    nothing, by what the person says; else once.
 
     Raises:
       UserError: the person says otherwise than the file.
@@ -94,15 +95,21 @@ def scaled(found: Spelled, alphas: Alphas, file: TrainedFile) -> Scales:
         rank, root = len(down), alphas.root
         if file.rank not in (None, rank):
             raise UserError(f"{file.rank}: {file.path} has pairs of rank {rank} ({layer}); leave it out", field=RANK)
+        if file.alpha == "ignore":
+            scales[layer] = 1.0
+            sources.add("no alpha in the file" if silent else "its alpha passed over")
+            continue
         alpha, source = alphas.of(found.written[layer]), alphas.source
         if layer in found.alpha:
-            alpha, source, root = _scalar(found.alpha[layer], f"{file.path}: {layer}"), "its .alpha tensors", False
+            alpha, source, root = _scalar(found.alpha[layer], f"{file.path}: {layer}"), _TENSORS, False
         elif silent and file.alpha is not None:
             alpha, source = file.alpha, f"--{ALPHA}"
         if alpha is not None and file.alpha not in (None, alpha):
             raise UserError(f"{file.alpha:g}: {file.path} says {alpha:g} ({layer}); leave it out", field=ALPHA)
         scales[layer] = 1.0 if alpha is None else alpha / (math.sqrt(rank) if root else rank)
         sources.add("no alpha in the file" if alpha is None else source)
+    if _TENSORS in sources and any(scale != 1 for scale in scales.values()):
+        sources = sources - {_TENSORS} | {f"{_TENSORS}; --{ALPHA} ignore passes over them"}
     return Scales(scales, ", ".join(sorted(sources)))
 
 

@@ -62,7 +62,11 @@ class Sources:
 
 
 _USED = ("name", "title", "components", "configs_type", "sources")
-_UNUSED: dict = {field.name: None for field in dataclasses.fields(Family) if field.name not in _USED}
+_UNUSED: dict = {
+    field.name: None
+    for field in dataclasses.fields(Family)
+    if field.name not in _USED and field.default is dataclasses.MISSING
+}
 _REPOSITORY = Repository("brain_dir", "someone/brain-1b")
 OTHER = Family(
     name="other",
@@ -85,8 +89,8 @@ OTHER = Family(
         "brain": Origin(
             _REPOSITORY,
             Safetensors("brain"),
-            adapter=AdapterFile(
-                "ears_file", "someone/ears", "ears.safetensors", "the ears", adds=("ears",), pairs="base"
+            adapters=(
+                AdapterFile("ears_file", "someone/ears", "ears.safetensors", "the ears", adds=("ears",), pairs="base"),
             ),
         ),
         "words": umt5_origin(_REPOSITORY, "umt5.pth", tokenizer="tokens"),

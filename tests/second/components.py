@@ -54,7 +54,9 @@ SOURCES = {
     "net": Origin(
         _BASE,
         Safetensors("net"),
-        adapter=AdapterFile("adapter", "nobody/adapter", "second.safetensors", "the adapter", adds=("sound_", "look_")),
+        adapters=(
+            AdapterFile("adapter", "nobody/adapter", "second.safetensors", "the adapter", adds=("sound_", "look_")),
+        ),
     ),
     "pixels": Origin(_BASE, TorchFile("pixels.pth")),
     "words": umt5_origin(_BASE),

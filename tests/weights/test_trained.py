@@ -66,13 +66,30 @@ def test_a_dialect_without_alphas_counts_once(tmp_path, dialect):
 def test_alpha_tensors_and_mixed_ranks(tmp_path, dialect):
     path = write(tmp_path / "a.safetensors", DIALECTS[dialect](MIXED))
     check(laid_over(TrainedFile(path)), MIXED.differences())
-    assert notice(path).endswith("5 LoRA pairs of rank 1 to 8, which count 0.25 to 5 times (its .alpha tensors)")
+    assert notice(path).endswith(
+        "5 LoRA pairs of rank 1 to 8, which count 0.25 to 5 times "
+        "(its .alpha tensors; --lora_alpha ignore passes over them)"
+    )
 
 
 def test_all_differences_of_an_extraction(tmp_path):
     path = write(tmp_path / "a.safetensors", DIALECTS["lightx2v"](EXTRACTED))
     check(laid_over(TrainedFile(path, 0.5)), EXTRACTED.differences(0.5))
-    assert notice(path).endswith("(its .alpha tensors), 8 differences added")
+    assert notice(path).endswith("ignore passes over them), 8 differences added")
+
+
+def test_alphas_that_the_person_passes_over(tmp_path):
+    path = write(tmp_path / "a.safetensors", DIALECTS["lightx2v"](MIXED))
+    check(laid_over(TrainedFile(path, 0.5, alpha="ignore")), NO_ALPHA.differences(0.5))
+    assert notice(path, alpha="ignore").endswith("which count 1 times (its alpha passed over)")
+    assert Asked(lora_alpha="ignore").files([path])[0].alpha == "ignore"
+
+
+def test_two_files_of_one_name_both_count(tmp_path):
+    other = Training({LAYERS[0]: 3}, seed="other")
+    first = write(tmp_path / "a" / "Wan2.1.safetensors", DIALECTS["lightx2v"](NO_ALPHA))
+    second = write(tmp_path / "b" / "Wan2.1.safetensors", DIALECTS["lightx2v"](other))
+    check(laid_over(TrainedFile(first), TrainedFile(second)), NO_ALPHA.differences(), other.differences())
 
 
 @pytest.mark.parametrize("rank, alpha, scale", [(8, 4, 0.5), (32, 32, 1), (128, 64, 0.5)])

@@ -28,7 +28,7 @@ SOURCES = {
         Safetensors(DIT_STEM, shards=3),
         file_flag="dit_file",
         diffusers=Safetensors(DIT_STEM, inside="transformer"),
-        adapter=ADAPTER,
+        adapters=(ADAPTER,),
         random=RandomTensors(
             values={
                 "casual_audio_encoder.weights": (0.03, 0.005),  # of the layers' average

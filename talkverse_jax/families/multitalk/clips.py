@@ -152,7 +152,7 @@ class ClipMaker:
         """All clips of one video, in order."""
         state = VideoState(subject, settings, 0, None)
         while not state.is_done:
-            [(_, clip, state)] = self.advance([state], [events])
+            [(_, clip, state)] = self.advance([state], [events or Events()])
             yield clip
             del clip
 
@@ -199,7 +199,7 @@ class ClipMaker:
         return _Begun(
             text=subject.text,
             negative_text=subject.negative_text,
-            image=np.asarray(see(self.clip, self.clip.layout.put(shown[-1:]))),
+            image=np.asarray(self.clip(self.clip.layout.put(shown[-1:]))),
             known=np.concatenate([known_frames(latents.shape, len(shown), stride), latents], axis=-1),
             sound=jax.tree.map(lambda x: x[None], subject.sound(state.clip)),
             speakers=None if subject.speakers is None else subject.speakers[None],
@@ -285,11 +285,6 @@ def modulations(model: MultiTalk, timesteps: Float[Array, " steps"]) -> Float[Ar
 @jax.jit
 def encode(vae: WanVAE, video: Float[Array, "1 k H W 3"]) -> Float[Array, "1 f h w C"]:
     return vae.encode(video)
-
-
-@jax.jit
-def see(clip: ClipVision, picture: Float[Array, "1 H W 3"]) -> Float[Array, "1 I E"]:
-    return clip(picture)
 
 
 @jax.jit

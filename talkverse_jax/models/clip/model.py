@@ -114,7 +114,7 @@ class ClipVision(nnx.Module):
         layout: Layout = Layout(),
     ):
         kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
-        self.config = config
+        self.config, self.layout = config, layout
         self.embedding = ClipEmbedding(config, **kwargs)
         self.blocks = nnx.List(ClipBlock(config, **kwargs) for _ in range(config.computed_layers))
 

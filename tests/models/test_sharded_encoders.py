@@ -1,4 +1,4 @@
-"""UMT5 and wav2vec2 with heads and hidden channels split over eight devices, against one device."""
+"""UMT5, wav2vec2 and CLIP's tower, heads and hidden channels split over eight devices, against one device."""
 
 import dataclasses
 
@@ -9,6 +9,10 @@ import pytest
 from flax import nnx
 
 from talkverse_jax.core import tree
+from talkverse_jax.models.clip import axes as clip_axes
+from talkverse_jax.models.clip import model as clip
+from talkverse_jax.models.clip.config import ClipVisionConfig
+from talkverse_jax.models.clip.model import ClipVision
 from talkverse_jax.models.umt5 import axes as umt5_axes
 from talkverse_jax.models.umt5 import keys as umt5_keys
 from talkverse_jax.models.umt5 import model as umt5
@@ -41,7 +45,7 @@ SOUND = Wav2Vec2Config(
     num_conv_pos_embedding_groups=4,
     layer_norm_eps=1e-5,
 )
-
+PICTURE = ClipVisionConfig(dim=64, num_heads=8, num_layers=3, image_size=28, patch_size=14, norm_eps=1e-5)
 SPEECH = dataclasses.replace(SOUND, feat_extract_norm="group", conv_bias=False, do_stable_layer_norm=False)
 
 
@@ -100,6 +104,25 @@ def test_sound_is_split_in_use(layout):
     assert collectives(program, "all-reduce") == [frames * SOUND.hidden_size] * 2 * SOUND.num_hidden_layers
 
 
+def test_pictures_are_the_same(layout):
+    one = random_module(ClipVision, PICTURE)
+    many = sharded(one, layout, clip_axes.AXES)
+    picture = np.random.default_rng(0).uniform(-1, 1, (2, 24, 40, 3)).astype(np.float32)
+    tokens = many(jnp.asarray(picture))
+    assert error(tokens, one(jnp.asarray(picture))) < 1e-5
+    assert {x.data.shape for x in tokens.addressable_shards} == {tokens.shape}
+    kernels = {path: share for path, share in shares(many).items() if "kernel" in path}
+    assert set(kernels.values()) == {1 / 8}
+
+
+def test_picture_block_is_split_in_use(layout):
+    """Sums after attention and feed-forward; queries, keys and values change places, as they lie in one kernel."""
+    many, x = sharded(random_module(ClipVision, PICTURE), layout, clip_axes.AXES), jnp.zeros((1, 5, PICTURE.dim))
+    program = clip._run.lower(*nnx.split(many.blocks[0]), x).compile().as_text()
+    assert collectives(program, "all-reduce") == [5 * PICTURE.dim] * 2
+    assert collectives(program, "all-gather") == [5 * 3 * PICTURE.dim] and not collectives(program, "all-to-all")
+
+
 def test_goldens(layout, golden):
     bundle = golden("umt5")
     config = UMT5Config.from_upstream(bundle.config, "umt5")
@@ -122,6 +145,7 @@ def test_published_sizes_lie_in_parts(layout):
         (UMT5Encoder, UMT5Config.xxl(), umt5_axes.AXES),
         (Wav2Vec2, Wav2Vec2Config.large_xlsr(), wav2vec2_axes.AXES),
         (Wav2Vec2, Wav2Vec2Config.base(), wav2vec2_axes.AXES),
+        (ClipVision, ClipVisionConfig.vit_h14(), clip_axes.AXES),
     ):
         abstract = tree.abstract(model, config)  # noqa: B023
         assert share_of_all(abstract, layout, axes) < 1.01 / 8

@@ -17,12 +17,12 @@ from talkverse_jax.core import tree
 from talkverse_jax.models.vae.axes import AXES
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.model import WanVAE
+from talkverse_jax.pipeline.cases import vae_config
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.pictures import picture_layout, split_for
-from talkverse_jax.weights.match import load_torch
-from tests.models.test_vae import SMALL, SMALL21, VERSIONS, golden_config
+from tests.models.test_vae import SMALL, SMALL21, VERSIONS
 from tests.sharded import arrays, collectives, error, sharded, share_of_all, shares
 from tests.tiny import random_module
 
@@ -117,8 +117,8 @@ def test_parameters_lie_in_parts(layout):
 @pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
 def test_golden(layout, golden, version):
     bundle = golden(version.golden)
-    abstract = tree.abstract(WanVAE, golden_config(version, bundle.config))
-    vae = sharded(load_torch(abstract, version.rules, bundle.weights(), "vae"), layout, AXES)
+    config = vae_config(version.models, bundle.config, bundle.group("taps"))
+    vae = version.models.load(bundle, "vae", config, {"vae": layout})
     tensors = bundle.group("inputs") | bundle.group("outputs")
     case = {name: rearrange(tensor, "b c t h w -> b t h w c") for name, tensor in tensors.items()}
     assert error(encode(vae, case["video"]), case["encoded"]) < 1e-5
@@ -134,6 +134,9 @@ def test_golden(layout, golden, version):
         (256, 80, 44, (16, 4)),
         (256, 32, 120, (32, 8)),
         (6, 40, 40, (2, 1)),
+        (8, 56, 112, (2, 4)),
+        (64, 56, 112, (8, 8)),
+        (8, 232, 64, (4, 2)),
     ],
 )
 def test_parts_of_published_sizes(devices, rows, columns, parts):

@@ -17,10 +17,14 @@ from einops import rearrange
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.config import from_dict, to_dict
+from talkverse_jax.models.vae.component import vae21, vae22, vae_origin
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.keys import RULES, WAN21_RULES
 from talkverse_jax.models.vae.model import WanVAE
-from talkverse_jax.weights.match import load_torch, torch_shapes
+from talkverse_jax.pipeline.cases import BundleModels, vae_case, vae_config
+from talkverse_jax.weights.component import Component
+from talkverse_jax.weights.match import torch_shapes
+from talkverse_jax.weights.published import Repository
 from talkverse_jax.weights.rule import Rule
 from tests.conftest import GOLDENS
 
@@ -37,26 +41,30 @@ SMALL = VAEConfig(
 SMALL21 = dataclasses.replace(SMALL, pixel_patch=1, shortcuts=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    ckpt_dir: str | None = None
+
+
 class Version(NamedTuple):
-    """A published VAE: its sizes, its weight table, its golden."""
+    """A published VAE: its sizes, its weight table, its golden, and how parity runs it."""
 
     config: VAEConfig
     rules: tuple[Rule, ...]
     golden: str
+    models: BundleModels
+
+
+def _version(component: Component, file: str, golden: str) -> Version:
+    origin = vae_origin(Repository("ckpt_dir", "nobody/wan"), file)
+    models = BundleModels({"vae": component}, {"vae": origin}, Sources)
+    return Version(component.real_size(), component.rules, golden, models)
 
 
 VERSIONS = {
-    "2.1": Version(VAEConfig.wan21(), WAN21_RULES, "multitalk/vae21"),
-    "2.2": Version(VAEConfig.wan22(), RULES, "vae"),
+    "2.1": _version(vae21(), "Wan2.1_VAE.pth", "multitalk/vae21"),
+    "2.2": _version(vae22(), "Wan2.2_VAE.pth", "vae"),
 }
-
-
-def golden_config(version: Version, sizes: dict) -> VAEConfig:
-    """The golden's sizes; all else is as published."""
-    return dataclasses.replace(
-        version.config,
-        **{"dec_dim": sizes["dim"]} | {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()},
-    )
 
 
 only_wan22 = pytest.mark.parametrize("small", [SMALL], ids=["2.2"], indirect=True)  # nothing in it differs in 2.1
@@ -92,7 +100,8 @@ def version(request):
 def published(golden, version):
     """The VAE of the golden, its inputs and outputs by name, channels last."""
     bundle = golden(version.golden)
-    vae = load_torch(_abstract(golden_config(version, bundle.config)), version.rules, bundle.weights(), "vae")
+    config = vae_config(version.models, bundle.config, bundle.group("taps"))
+    vae = version.models.load(bundle, "vae", config, version.models.layouts(None))
     tensors = bundle.group("inputs") | bundle.group("outputs")
     return vae, {name: rearrange(tensor, "b c t h w -> b t h w c") for name, tensor in tensors.items()}
 
@@ -110,14 +119,25 @@ def _error(ours, reference):
     return np.abs(ours - reference).max() / np.abs(reference).max()
 
 
-def test_encode_agrees_with_the_original(published):
-    vae, case = published
-    assert _error(encode(vae, case["video"]), case["encoded"]) < 1e-5
+def test_agrees_with_the_original(golden, version):
+    bundle = golden(version.golden)
+    ours, reference = vae_case(version.models, bundle, None).outputs, bundle.group("outputs")
+    assert ours.keys() == reference.keys() == {"encoded", "decoded"}
+    for name, values in ours.items():
+        assert _error(values, reference[name]) < 1e-5
 
 
-def test_decode_agrees_with_the_original(published):
+@pytest.mark.slow
+def test_streamed_it_agrees_with_the_original(published):
+    """In pieces of one latent frame and of all the others, through as many levels as are published."""
     vae, case = published
-    assert _error(decode(vae, case["latents"]), case["decoded"]) < 1e-5
+    for function, whole, result in (
+        (encode_chunk, case["video"], case["encoded"]),
+        (decode_chunk, case["latents"], case["decoded"]),
+    ):
+        first, cache = function(vae, whole[:, :1])
+        rest, _ = function(vae, whole[:, 1:], cache)
+        assert _error(np.concatenate([first, rest], axis=1), result) < 1e-5
 
 
 def test_latent_constants_are_the_published_ones(golden, version):

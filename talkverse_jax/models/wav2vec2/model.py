@@ -61,7 +61,8 @@ class Wav2Vec2(nnx.Module):
 
     def moments(self, waveform: Float[Array, "B S"], samples: Int[Array, " B"]) -> Moments:
         """What `features` must know of a whole sound where `feat_extract_norm` is "group"."""
-        return self.layout.gathered(self.feature_extractor, AXES).moments(waveform, samples)
+        moments = self.layout.gathered(self.feature_extractor, AXES).moments(waveform, samples)
+        return Moments(*(self.layout.constrain(x, *[None] * x.ndim) for x in moments))
 
     def features(self, waveform: Float[Array, "B S"], moments: Moments | None = None) -> Float[Array, "B T C"]:
         """What the convolutions make of a sound, or of a part of the sound that has these moments."""

@@ -32,7 +32,7 @@ def check_window(seconds: int) -> None:
         raise UserError(f"--audio_window {seconds}: give {3 * _MARGIN} seconds or more, or 0 for one pass")
 
 
-class Sound(Protocol):
+class Audible(Protocol):
     """What is heard: a `SoundFile`, or what is made of some."""
 
     @property
@@ -45,7 +45,7 @@ class Sound(Protocol):
         ...
 
 
-class Measured(Protocol):
+class Heard(Protocol):
     """A sound that its encoder has heard to the end."""
 
     @property
@@ -58,15 +58,17 @@ class Measured(Protocol):
         ...
 
 
-class Encoder(Protocol):
+class Hearing(Protocol):
     """A speech encoder with 25 rows a second."""
 
     def encode(self, waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "T layers D"]: ...
 
-    def measure(self, blocks: Callable[[], Iterable[Float[np.ndarray, " _"]]]) -> Measured: ...
+    def measure(self, blocks: Callable[[], Iterable[Float[np.ndarray, " _"]]]) -> Heard: ...
 
 
-def sound_features(encoder: Encoder, sound: Sound, window: int) -> "Float[np.ndarray, 'T layers D'] | WindowedFeatures":
+def sound_features(
+    encoder: Hearing, sound: Audible, window: int
+) -> "Float[np.ndarray, 'T layers D'] | WindowedFeatures":
     """Features of the sound by row.
 
     Args:
@@ -83,7 +85,7 @@ class WindowedFeatures:
     Several processes must ask for the same.
     """
 
-    def __init__(self, encoder: Encoder, sound: Sound, window: int):
+    def __init__(self, encoder: Hearing, sound: Audible, window: int):
         self._rows, self._step = FPS * window, FPS * (window - 2 * _MARGIN)
         self._reader = _Reader(sound)
         self._sound = encoder.measure(lambda: sound.mono(SAMPLE_RATE))
@@ -110,7 +112,7 @@ class WindowedFeatures:
 class _Reader:
     """Stretches of a sound, each starting no earlier than the one before; an earlier one starts anew."""
 
-    def __init__(self, sound: Sound):
+    def __init__(self, sound: Audible):
         self._sound, self._blocks = sound, iter(())
         self._begin, self._held = np.inf, np.zeros(0, np.float32)
 

@@ -5,6 +5,7 @@ Shapes: B batch, S samples at 16 kHz, T vectors (50 a second), C channels, D wid
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -61,7 +62,8 @@ class Wav2Vec2(nnx.Module):
 
     def moments(self, waveform: Float[Array, "B S"], samples: Int[Array, " B"]) -> Moments:
         """What `features` must know of a whole sound where `feat_extract_norm` is "group"."""
-        return self.layout.gathered(self.feature_extractor, AXES).moments(waveform, samples)
+        moments = self.layout.gathered(self.feature_extractor, AXES).moments(waveform, samples)
+        return jax.tree.map(lambda x: self.layout.constrain(x, *[None] * x.ndim), moments)
 
     def features(self, waveform: Float[Array, "B S"], moments: Moments | None = None) -> Float[Array, "B T C"]:
         """What the convolutions make of a sound, or of a part of the sound that has these moments."""

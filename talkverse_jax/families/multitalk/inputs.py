@@ -11,7 +11,7 @@ from talkverse_jax.families.multitalk import input_json
 from talkverse_jax.families.multitalk.components import COMPONENTS
 from talkverse_jax.families.multitalk.masks import read_masks
 from talkverse_jax.families.multitalk.settings import Files, Settings
-from talkverse_jax.families.multitalk.voices import Track, Voice, read_voices
+from talkverse_jax.families.multitalk.voices import Mix, Voice, read_voices
 from talkverse_jax.media.buckets import choose
 from talkverse_jax.media.fit import Framing, framing
 from talkverse_jax.media.image import is_video, read_framed
@@ -42,7 +42,7 @@ class MultiTalkInputs:
     video: SourceVideo | None
     masks: Bool[np.ndarray, "C h w"]
     voices: tuple[Voice, ...]
-    track: Track
+    track: Mix
     shape: Hashable
     notices: tuple[str, ...]
 
@@ -97,7 +97,7 @@ def read(job: Job) -> MultiTalkInputs:
     shared = [f.name for f in dataclasses.fields(settings) if f.name not in _OWN and f.metadata["decides"]]
     alike = (settings.shift, settings.is_720, *(getattr(settings, name) for name in shared))
     shape = (framed.frame, files.people, alike)
-    return MultiTalkInputs(picture, video, masks, voices, Track(voices), shape, (*told, *of_sounds))
+    return MultiTalkInputs(picture, video, masks, voices, Mix(voices), shape, (*told, *of_sounds))
 
 
 def _source(job: Job) -> tuple[UInt8[np.ndarray, "H W 3"], SourceVideo, Framing]:

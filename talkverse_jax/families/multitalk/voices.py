@@ -74,7 +74,7 @@ class Voice:
 
 
 @dataclasses.dataclass(frozen=True)
-class Track:
+class Mix:
     """What the video plays: all voices at once.
 
     The original plays what the model hears, 16 kHz and mono. This has the same gains, and the highest rate and the most
@@ -144,7 +144,7 @@ def read_voices(
             for path, length in zip(paths, lengths)
             if 0 < length < total
         ]
-    if (made := Track(voices).gain) < 1:
+    if (made := Mix(voices).gain) < 1:
         notices.append(f"the sounds together would clip; the video plays them {-20 * math.log10(made):.1f} dB quieter")
     return voices, notices
 

@@ -13,7 +13,7 @@ from talkverse_jax.families.multitalk import inputs, voices
 from talkverse_jax.families.multitalk.config import MultiTalkConfig
 from talkverse_jax.families.multitalk.inputs import MultiTalkInputs, read
 from talkverse_jax.families.multitalk.settings import Files, Settings
-from talkverse_jax.families.multitalk.voices import HEARD, Track, read_voices
+from talkverse_jax.families.multitalk.voices import HEARD, Mix, read_voices
 from talkverse_jax.media.audio import read_audio
 from talkverse_jax.media.loudness import loudness
 from talkverse_jax.pipeline.job import Job
@@ -131,7 +131,7 @@ def test_sounds_are_never_whole_in_memory(place):
     """Of two minutes no block is longer than two seconds."""
     soundfile.write(place / "long.wav", tone(120.0, 8000), 8000)
     found, _ = read_voices([str(place / "long.wav"), str(place / "a.wav")], "add")
-    track = Track(found)
+    track = Mix(found)
     assert max(map(len, found[0].mono(HEARD))) <= 2 * HEARD and max(map(len, track.native())) <= 1 << 16
     assert sum(map(len, track.native())) == 121 * 16_000
 

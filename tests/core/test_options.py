@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import build, check_at_least, check_shares, defaults, describe, option, schema
+from talkverse_jax.core.options import build, check_at_least, check_shares, defaults, describe, expand, option, schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,3 +92,17 @@ def test_the_schema():
     assert properties["rate"]["anyOf"] == [{"type": "number"}, {"type": "null"}]
     assert properties["mode"] == {"enum": ["x", "y"], "description": "the mode", "default": "x"}
     assert json.loads(json.dumps(made)) == made
+
+
+def test_an_option_gives_others_from_its_file():
+    @dataclasses.dataclass(frozen=True)
+    class Named:
+        recipe: str | None = option(
+            "a file", group="input", metavar="FILE", default=None, expands=lambda path: {"steps": 7, "image": path}
+        )
+
+    groups = GROUPS | {"named": Named}
+    made = build(groups, {"recipe": "r", "steps": 3}, "here")
+    assert made == {"files": Files("r"), "settings": Settings(3), "named": Named("r")}
+    assert expand(groups, {"recipe": "r"}) == {"recipe": "r", "steps": 7, "image": "r"}
+    assert expand(groups, {"steps": 3}) == {"steps": 3}

@@ -1,6 +1,7 @@
 """What decides a video, and what an older program noted of it."""
 
 import dataclasses
+import importlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.job import Job, digest
 from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.weights import manifest
 
 BEFORE = Path(__file__).parent.parent / "fixtures" / "before"
 RECORD = json.loads((BEFORE / "batch/out/video-0.json").read_text())["made_from"]
@@ -60,3 +62,16 @@ def test_an_older_record_of_one_file_says_how_it_was_added(tmp_path, given, diff
     path = str(tmp_path / "a.safetensors")
     before = RECORD | {"lora_ckpt's file": digest(path)}
     assert job(lora_ckpt=(path,), **given).differences(before) == differ
+
+
+def test_what_belongs_to_a_switch_decides_while_it_is_on(monkeypatch):
+    monkeypatch.setattr(manifest, "identity", lambda folder: {})
+    module = importlib.import_module("talkverse_jax.families.multitalk.settings")
+
+    def of(**settings) -> Job:
+        files = module.Files(str(BEFORE / "batch/face.png"), (str(BEFORE / "batch/speech-0.flac"), "none"))
+        return Job.make("multitalk", Weights(""), Machine(), files, module.Settings("", base_seed=1, **settings), "t")
+
+    assert of(apg_momentum=0.5).identity() == of().identity()
+    assert of(use_apg=True, apg_momentum=0.5).differences(of(use_apg=True).made_from) == ["apg_momentum"]
+    assert of(use_apg=True).differences(of(use_apg=True).made_from) == []

@@ -8,11 +8,11 @@ from typing import Literal
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import NO_FILE, check_at_least, check_shares, option
 from talkverse_jax.families.multitalk.boxes import check_people
+from talkverse_jax.families.multitalk.config import Recipe
 from talkverse_jax.families.multitalk.input_json import read_input_json
 from talkverse_jax.media import buckets
 from talkverse_jax.models.umt5.prompts import check_prompts
 
-Recipe = Literal["multitalk", "infinitetalk"]  # what the adapter's weights were trained for
 Mode = Literal["streaming", "clip"]
 AudioType = Literal["para", "add"]
 Way = Literal["exact", "upstream"]

@@ -1,0 +1,132 @@
+"""The files that a video is made of, read and checked before any model is loaded."""
+
+import dataclasses
+from collections.abc import Hashable
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.families.multitalk import input_json
+from talkverse_jax.families.multitalk.components import COMPONENTS
+from talkverse_jax.families.multitalk.masks import read_masks
+from talkverse_jax.families.multitalk.settings import Files, Settings
+from talkverse_jax.families.multitalk.voices import Mix, Voice, read_voices
+from talkverse_jax.media.buckets import choose
+from talkverse_jax.media.fit import Framing, framing
+from talkverse_jax.media.image import is_video, read_framed
+from talkverse_jax.media.source_video import SourceVideo
+from talkverse_jax.pipeline.job import Job
+from talkverse_jax.weights import store
+
+# Settings that videos may have each its own and be denoised together all the same.
+_OWN = {"prompt", "negative_prompt", "audio_type", "size_bucket", "mode", "max_frames", "length", "source_frames"}
+_OWN |= {"scene_seg", "audio_window", "sample_shift"}
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiTalkInputs:
+    """A picture, or a video, and a sound for each person in it.
+
+    Attributes:
+      picture: of the video's size; the first one of a video.
+      video: None where a picture was given.
+      masks: where each person is, and the background, on the grid of latents.
+      voices: what each person says, all of one length.
+      track: the voices together.
+      shape: what must be the same to be denoised together.
+      notices: lines to show the user: what was done to the files.
+    """
+
+    picture: UInt8[np.ndarray, "H W 3"]
+    video: SourceVideo | None
+    masks: Bool[np.ndarray, "C h w"]
+    voices: tuple[Voice, ...]
+    track: Mix
+    shape: Hashable
+    notices: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the video that is made."""
+        height, width = self.picture.shape[:2]
+        return height, width
+
+    @property
+    def seconds(self) -> float:
+        """Of the video, but for what settings cut; to order jobs by."""
+        return self.track.duration
+
+    def reference(self, frame: int) -> UInt8[np.ndarray, "H W 3"]:
+        """What is to be seen at a frame: of a video the picture there, or the last one behind its end."""
+        if self.video is None:
+            return self.picture
+        return self.video.read(frame, 1, self.size)[0]
+
+
+def read(job: Job) -> MultiTalkInputs:
+    """Read what a job's files name; nothing of the sounds and one picture is kept in memory.
+
+    Raises:
+      UserError: a file cannot be used, places do not fit the picture, or there are too many people.
+    """
+    files, settings, walls = job.files, job.settings, job.machine.walls
+    if files.people > settings.speakers:
+        raise UserError(
+            f"{files.people} people, but the published weights know 2; give fewer sounds, or --speakers {files.people} "
+            "for the experiment",
+            field="audio",
+        )
+    notes: list[str] = []
+    if is_video(files.image, walls):
+        picture, video, framed = _source(job)
+        notes.extend(video.notes)
+    else:
+        video = None
+        picture, framed = read_framed(
+            files.image, lambda height, width: _framing(settings, height, width), notes.append, walls
+        )
+    if not framed.is_whole:
+        notes.append(str(framed))
+    told = [f"{files.image}: {'; '.join(notes)}"] if notes else []
+    if files.input_json is not None:
+        told.extend(input_json.notices(files.input_json))
+    told.extend(_assumed(files, settings, video))
+    masks = read_masks(files.people, files.bbox, files.mask, framed, told.append, walls)
+    voices, of_sounds = read_voices(files.audio, settings.audio_type, walls)
+    shared = [f.name for f in dataclasses.fields(settings) if f.name not in _OWN and f.metadata["decides"]]
+    alike = (settings.shift, settings.is_720, *(getattr(settings, name) for name in shared))
+    shape = (framed.frame, files.people, alike)
+    return MultiTalkInputs(picture, video, masks, voices, Mix(voices), shape, (*told, *of_sounds))
+
+
+def _source(job: Job) -> tuple[UInt8[np.ndarray, "H W 3"], SourceVideo, Framing]:
+    """The first picture of a video, the video, and what is made of its pictures."""
+    path, settings, weights = job.files.image, job.settings, job.weights.weights
+    if store.load_config(weights, COMPONENTS["dit"]).recipe != "infinitetalk":
+        raise UserError(
+            f"{path}: is a video, and the weights are MultiTalk's; give a picture, or weights that were converted with "
+            "--infinitetalk_dir",
+            field="image",
+        )
+    order = "clock" if settings.source_frames == "exact" else "frames"
+    video = SourceVideo(path, fit="fill", walls=job.machine.walls, order=order)
+    framed = _framing(settings, video.height, video.width)
+    return video.read(0, 1, framed.frame)[0], video, framed
+
+
+def _framing(settings: Settings, height: int, width: int) -> Framing:
+    """How pictures of that size become those of the video."""
+    return framing((height, width), choose(settings.size_bucket, height, width), "fill")
+
+
+def _assumed(files: Files, settings: Settings, video: SourceVideo | None) -> list[str]:
+    """What is taken for granted, or given for nothing."""
+    notes = []
+    if files.people > 1 and not (files.bbox or files.mask):
+        notes.append("no --bbox: the people are taken to be side by side, in the order of their sounds")
+    if files.people == 1 and (files.bbox or files.mask):
+        notes.append("one person's box or mask decides nothing, so it is not used")
+    if settings.scene_seg and video is None:
+        notes.append(f"--scene_seg: {files.image} is a picture, which has no scenes")
+    return notes

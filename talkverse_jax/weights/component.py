@@ -47,6 +47,7 @@ class Component:
       to_published: the published name of a layer or tensor by its name in diffusers' files; others stay.
       prefixes: what its names begin with in files of several models.
       widths: published models of this kind by the width of their layers, for messages.
+      int8: shell patterns of the kernels, by our path, of linear layers that also compute with int8.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Component:
     to_published: Callable[[str], str] = lambda name: name
     prefixes: tuple[str, ...] = ()
     widths: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    int8: tuple[str, ...] = ()
     ignored_at: Callable[[Any], tuple[str, ...]] = lambda config: ()
 
     def unused(self, config: Any) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import nnx
@@ -26,6 +26,15 @@ class Home:
     path: str
     rule: Rule
     shape: tuple[int, ...]
+
+
+@runtime_checkable
+class Quantisable(Protocol):
+    """A layer of an (abstract) model whose kernel may be int8, with a parameter `scale` beside it."""
+
+    def quantise(self, products: Any) -> None:
+        """Make it so."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +84,7 @@ class Component:
         param_dtype: Any = jnp.float32,
         dtype: Any = None,
         layout: Layout = Layout(),
+        int8_products: str | None = None,
         **options: Any,
     ) -> nnx.Module:
         """The model with shapes in place of arrays.
@@ -82,11 +92,17 @@ class Component:
         Args:
           dtype: of its matrix products; by default that of its parameters.
           layout: how its arrays are split.
+          int8_products: of layers whose kernels are int8, of all that can be (`ops.names.Products`); None: none is.
           options: what this model alone takes.
         """
         dtype = param_dtype if dtype is None else dtype
         kwargs = dict(dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype), layout=layout, **options)
-        return tree.abstract(self.model_type, config, **kwargs)
+        module = tree.abstract(self.model_type, config, **kwargs)
+        if int8_products is not None:
+            for _, layer in nnx.iter_graph(module):
+                if isinstance(layer, Quantisable):
+                    layer.quantise(int8_products)
+        return module
 
     def torch_shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
         """The PyTorch names and shapes that a model of this size has in its published files."""

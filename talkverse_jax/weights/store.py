@@ -30,7 +30,7 @@ from talkverse_jax.core import checksums, tree
 from talkverse_jax.core.config import from_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import existing_file, sync, write_json
-from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.layout import Layout, on_host
 from talkverse_jax.weights import int8, lora, manifest, orbax_io
 from talkverse_jax.weights import safetensors_io as safetensors
 from talkverse_jax.weights.asked import TrainedFile
@@ -208,6 +208,7 @@ def load_parameters(
     else:
         first = SingleDeviceSharding(_first_device())
         sharding_of = lambda *_: first  # noqa: E731
+    sharding_of = on_host(sharding_of, tree.paths_on_host(module))
     with reading(weights_dir, component.name) as folder:
         pairs = _pairs_by_path(weights_dir, folder, component) if with_lora else {}
         return _read_parameters(folder / PARAMETERS, module, component.dtype, dtype_of, sharding_of, pairs)

@@ -21,7 +21,7 @@ from talkverse_jax.core.paths import new_folder, write_json
 from talkverse_jax.core.reporting import SILENT, Reporter
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
-from talkverse_jax.weights import blocks, lora, manifest, match, orbax_io, store
+from talkverse_jax.weights import blocks, int8, lora, manifest, match, orbax_io, store
 from talkverse_jax.weights.lazy import LazyTensor
 from talkverse_jax.weights.published import Published
 
@@ -128,26 +128,69 @@ def _plan(published: Published, options: ConvertOptions) -> _Conversion:
         raise UserError(f"{where}: the files do not fit the model {component.name}:\n{found.report()}")
     if published.trained and not options.lora_merge:
         _check_apart(published)
-    dtype = component.dtype if options.dtype == "auto" else options.dtype
-    to = None if dtype == "keep" else np.dtype(dtype)
+    dtype = _dtype(published, options)
+    to = None if dtype == "keep" else np.dtype(component.dtype if dtype == int8.DTYPE else dtype)
     leaves = {}
     order = {name: place for place, name in enumerate(published.tensors)}  # as they lie in the files
     for pair in sorted(found.pairs, key=lambda pair: order[pair.name]):
         array = pair.rule.layout.from_torch(published.tensors[pair.name])
         layout, merge = pair.rule.layout, options.lora_merge
         addends = [addend for file in published.trained for addend in file.addends(pair.name, layout, with_pair=merge)]
+        if dtype == int8.DTYPE and int8.is_for(component, pair):
+            leaves |= int8.leaves(pair.path, _rounded(published, pair, addends))
+            continue
         leaves[pair.path] = blocks.add(array, addends, to) if addends else blocks.cast(array, to)
     # what is stored beside the parameters stays as it came
     checkpoints = {store.PARAMETERS: leaves}
     if not options.lora_merge:
         checkpoints[store.LORA] = {name: blocks.cast(array) for name, array in lora.join(published.pairs).items()}
         checkpoints[store.REPLACED] = {name: blocks.cast(array) for name, array in published.replaced.items()}
+    if dtype == int8.DTYPE:
+        published = dataclasses.replace(published, notes=(*published.notes, _told(published, found)))
     return _Conversion(
         published=published,
         checkpoints={name: leaves for name, leaves in checkpoints.items() if leaves},
         dtype=dtype,
         lora=_note(published, options),
     )
+
+
+def _rounded(published: Published, pair: match.Matched, addends: Sequence[lora.Addend]) -> int8.Rounded:
+    """A kernel as int8: that of the file, or rounded.
+
+    Raises:
+      UserError: something is added to that of a file.
+    """
+    tensor, layout = published.tensors[pair.name], pair.rule.layout
+    own, array = int8.stored(tensor, layout), layout.from_torch(tensor)
+    if own and addends:
+        raise UserError(
+            f"int8: {published.where}: {pair.name} is int8, to which nothing can be added; give --dtype bfloat16, or "
+            "the quantised file of the merged model without --lora_ckpt",
+            field="dtype",
+        )
+    return own or int8.rounded(blocks.add(array, addends, np.dtype(np.float32)) if addends else array)
+
+
+def _told(published: Published, found: match.Match) -> str:
+    """Where int8 comes from, for people."""
+    kernels = [pair for pair in found.pairs if int8.is_for(published.component, pair)]
+    own = sum(int8.stored(published.tensors[pair.name], pair.rule.layout) is not None for pair in kernels)
+    return f"{len(kernels)} kernels are int8: {own} as in the file, {len(kernels) - own} rounded to the nearest"
+
+
+def _dtype(published: Published, options: ConvertOptions) -> str:
+    """Of a component's parameters.
+
+    Raises:
+      UserError: pairs should lie beside int8.
+    """
+    component = published.component
+    if options.dtype == "auto" or (options.dtype == int8.DTYPE and not component.int8):
+        return component.dtype
+    if options.dtype == int8.DTYPE and published.pairs and not options.lora_merge:
+        raise UserError("int8: nothing can be added to it later; leave out --lora_merge false", field="dtype")
+    return options.dtype
 
 
 def _check_apart(published: Published) -> None:

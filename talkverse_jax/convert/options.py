@@ -36,9 +36,10 @@ class ConvertOptions:
     components: tuple[str, ...] = option(
         "which models, separated by commas (default: all)", group="how", metavar="LIST", default=()
     )
-    dtype: Literal["auto", "bfloat16", "float32", "keep"] = option(
+    dtype: Literal["auto", "bfloat16", "float32", "keep", "int8"] = option(
         "number type of the parameters; auto: each component's own, such as bfloat16 for a transformer and float32 for "
-        "a VAE; keep: as in the files",
+        "a VAE; keep: as in the files; int8: of a transformer's linear layers, with a scale for each output, as they "
+        "are in a quantised file or rounded to the nearest, all else as with auto",
         group="how",
         default="auto",
     )

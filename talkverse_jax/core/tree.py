@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec, Sharding
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from talkverse_jax.core import heap
-from talkverse_jax.core.stack import Stack
+from talkverse_jax.core.stack import HOST, Stack
 
 Flat = dict[str, Any]
 Model = TypeVar("Model", bound=nnx.Module)
@@ -62,6 +63,19 @@ def abstract_parameters(graph: nnx.Module) -> Flat:
         shape = leaf.shape if len(names) == 1 else leaf.shape[1:]
         found |= dict.fromkeys(names, jax.ShapeDtypeStruct(shape, leaf.dtype))
     return found
+
+
+def is_on_host(graph: nnx.Module) -> Callable[[tuple, Any], bool]:
+    """A filter of NNX for what a module keeps in host memory (`Stack.on_host`)."""
+    stacks = [path for path, node in nnx.iter_graph(graph) if isinstance(node, Stack) and node.on_host]
+    return lambda path, _: any(path[: len(stack)] == stack for stack in stacks)
+
+
+def paths_on_host(graph: nnx.Module) -> set[str]:
+    """The paths of the parameters that a module keeps in host memory."""
+    stacks = [node for _, node in nnx.iter_graph(graph) if isinstance(node, Stack) and node.on_host]
+    prefixes = tuple(f"{name}/" for stack in stacks for name in stack.names)
+    return {path for path in abstract_parameters(graph) if path.startswith(prefixes)}
 
 
 def with_parameters(graph: Model, parameters: Flat) -> Model:
@@ -131,7 +145,8 @@ def _entries(graph: nnx.Module) -> list[tuple[list[str], Any]]:
 def _first_of(stacked: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     sharding = stacked.sharding
     if isinstance(sharding, NamedSharding):
-        sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
+        spec = PartitionSpec(*sharding.spec[1:])
+        sharding = NamedSharding(sharding.mesh, spec, memory_kind=sharding.memory_kind)
     return jax.ShapeDtypeStruct(stacked.shape[1:], stacked.dtype, sharding=sharding)
 
 
@@ -140,14 +155,31 @@ def _stacked(leaves: list[Any]) -> Any:
         return leaves[0]
     sharding = getattr(leaves[0], "sharding", None)
     if isinstance(sharding, NamedSharding):
-        sharding = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
+        spec = PartitionSpec(None, *sharding.spec)
+        sharding = NamedSharding(sharding.mesh, spec, memory_kind=sharding.memory_kind)
     if isinstance(leaves[0], jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct((len(leaves), *leaves[0].shape), leaves[0].dtype, sharding=sharding)
-    stacked = _stack(sharding)(*leaves)
+    if sharding is not None and sharding.memory_kind == HOST:
+        stacked = _stacked_on_host(leaves, sharding)
+    else:
+        stacked = _stack(sharding)(*leaves)
     jax.block_until_ready(stacked)  # or several parameters would be in memory twice
     leaves.clear()
     heap.give_back()
     return stacked
+
+
+def _stacked_on_host(leaves: list[jax.Array], sharding: Sharding) -> jax.Array:
+    """Each device's parts joined by the host: nothing passes through the devices' memory."""
+    parts = [
+        jax.device_put(
+            np.stack([np.asarray(shard.data) for shard in shards]),
+            SingleDeviceSharding(shards[0].device, memory_kind=HOST),
+        )
+        for shards in zip(*(leaf.addressable_shards for leaf in leaves))
+    ]
+    shape = (len(leaves), *leaves[0].shape)
+    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ The modules, weight tables and sampling step are those that sampling runs.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -12,18 +13,19 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.parity.options import ParityOptions
 from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.cases import RunCase
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.weights.bundle import Bundle
+from talkverse_jax.weights.bundle import Bundle, outputs_of
 
 # Largest error allowed, as a share of the largest value of the tensor (docs/parity.md).
-_LIMITS = {"pipeline": 2e-3}
 _LIMIT = 2e-4
+_CHAINED_LIMIT = 2e-3
 _GRADIENT_LIMIT = 1e-3
 # Besides, no single value may be off by this share of itself, plus what rounding may add to a small one: one
 # wrong value among many is seen even where it is small.
 _VALUE_LIMIT = 5e-3
-_ROUNDING = {"pipeline": 1e-4}  # as a share of the largest value, again
-_ROUNDING_ELSEWHERE = 2e-5
+_ROUNDING = 2e-5  # as a share of the largest value, again
+_CHAINED_ROUNDING = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +44,12 @@ class Comparison:
         return f"  {self.name:<44} {errors}  {verdict}{self.note}"
 
 
-def compare(name: str, ours: np.ndarray | None, reference: np.ndarray, component: str) -> Comparison:
-    """Compare a tensor of a component; one that is missing, of another shape or not finite fails."""
+def compare(name: str, ours: np.ndarray | None, reference: np.ndarray, chained: bool = False) -> Comparison:
+    """Compare a tensor; one that is missing, of another shape or not finite fails.
+
+    Args:
+      chained: whether many calls of models led to it.
+    """
     if ours is None:
         return Comparison(name, np.nan, np.nan, False, "  not computed")
     ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
@@ -52,43 +58,55 @@ def compare(name: str, ours: np.ndarray | None, reference: np.ndarray, component
     error, largest = np.abs(ours - reference), np.abs(reference).max(initial=0.0)
     max_abs = error.max(initial=0.0)
     usual = _GRADIENT_LIMIT if name.startswith("outputs/grad") else _LIMIT
-    limit = _LIMITS.get(component, usual) * largest
-    rounding = _ROUNDING.get(component, _ROUNDING_ELSEWHERE) * largest
-    close = error <= np.minimum(limit, _VALUE_LIMIT * np.abs(reference) + rounding)
+    limit, rounding = (_CHAINED_LIMIT, _CHAINED_ROUNDING) if chained else (usual, _ROUNDING)
+    close = error <= np.minimum(limit * largest, _VALUE_LIMIT * np.abs(reference) + rounding * largest)
     return Comparison(name, max_abs, max_abs / (largest or 1.0), bool(close.all()))
 
 
 def run_bundle(
-    bundle: Bundle, taps: bool, mesh: MeshConfig | None = None, family: str | None = None
+    bundle: Bundle,
+    taps: bool,
+    mesh: MeshConfig | None = None,
+    family: str | None = None,
+    expected: Mapping[str, np.ndarray] | None = None,
 ) -> list[Comparison]:
     """Every output of the bundle compared, and with `taps` the values on the way, in order of computation.
 
     Args:
       mesh: split the models over all devices; by default they run on the first.
-      family: whose cases; by default those of the family that the bundle names.
+      family: whose cases; by default those of the family that the bundle names, or the first that has such a case.
+      expected: outputs by name, in place of the bundle's.
 
     Raises:
-      UserError: the family has no such case.
+      UserError: the family, or none of them, has such a case.
     """
-    cases = registry.find(family or bundle.family or registry.DEFAULT).parity_cases
-    if bundle.component not in cases:
-        raise UserError(f"{bundle.path}: component {bundle.component!r} cannot be run; known are {', '.join(cases)}")
+    cases = _cases(bundle, family or bundle.family)
     try:
         case = cases[bundle.component](bundle, mesh)
     except KeyError as error:
         raise UserError(f"{bundle.path}: lacks {error}; see docs/parity.md for what a bundle holds") from error
     found = [
-        compare(f"outputs/{name}", case.outputs.get(name), reference, bundle.component)
-        for name, reference in bundle.group("outputs").items()
+        compare(f"outputs/{name}", case.outputs.get(name), reference, case.chained)
+        for name, reference in (bundle.group("outputs") if expected is None else expected).items()
     ]
     if taps:
         references = bundle.group("taps")
         found += [
-            compare(f"taps/{name}", value, references[name], bundle.component)
+            compare(f"taps/{name}", value, references[name], case.chained)
             for name, value in case.taps.items()
             if name in references
         ]
     return found
+
+
+def _cases(bundle: Bundle, family: str | None) -> Mapping[str, RunCase]:
+    known: dict[str, None] = {}
+    for name in [family] if family else registry.names():
+        cases = registry.find(name).parity_cases
+        if bundle.component in cases:
+            return cases
+        known |= dict.fromkeys(cases)
+    raise UserError(f"{bundle.path}: component {bundle.component!r} cannot be run; known are {', '.join(known)}")
 
 
 def run(options: ParityOptions, reporter: Reporter) -> list[Comparison]:
@@ -98,11 +116,12 @@ def run(options: ParityOptions, reporter: Reporter) -> list[Comparison]:
       UserError: a bundle is none, or cannot be run.
     """
     mesh, every = MeshConfig.read(options.mesh) if options.mesh else None, []
+    expected = outputs_of(options.expected) if options.expected else None
     for path in options.bundles:
-        bundle = Bundle(path)
+        bundle = Bundle(path, (options.weights, options.map) if options.weights else None)
         reporter.say(f"{bundle.path.name} ({bundle.component})")
         with jax.default_matmul_precision("highest"):
-            found = run_bundle(bundle, options.taps, mesh, options.family)
+            found = run_bundle(bundle, options.taps, mesh, options.family, expected)
         for comparison in found:
             reporter.say(str(comparison))
         if options.taps:

@@ -34,9 +34,8 @@ from talkverse_jax.pipeline.placement import Layouts, component_layouts
 from talkverse_jax.pipeline.speech import SpeechEncoder
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.weights import blocks, lora
-from talkverse_jax.weights.asked import Asked
 from talkverse_jax.weights.bundle import Bundle
+from talkverse_jax.weights.bundle_weights import bundle_weights
 from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.match import load_torch
 from talkverse_jax.weights.published import Origin
@@ -49,10 +48,16 @@ _VELOCITY = "tanh(einsum('dc,bcfhw->bdfhw', A, x)) * (0.5 + t/2000)"
 
 @dataclasses.dataclass(frozen=True)
 class ParityCase:
-    """What our code computed; taps are in order of computation."""
+    """What our code computed.
+
+    Attributes:
+      taps: values on the way, in order of computation.
+      chained: whether it is many calls of models one after the other, so that roundings add up.
+    """
 
     outputs: Arrays
     taps: Arrays = dataclasses.field(default_factory=dict)
+    chained: bool = False
 
 
 RunCase = Callable[[Bundle, MeshConfig | None], ParityCase]
@@ -97,36 +102,13 @@ class BundleModels:
           part: the name of its recipe, in a bundle that has several.
 
         Raises:
-          UserError: a file that the bundle names is missing, or not the one it was made with.
+          UserError: see `bundle_weights`.
         """
-        component, where, layout = self.components[name], str(bundle.path), layouts[name]
-        tensors, pairs = self._tensors(bundle, name, config, part)
-        for layer, pair in pairs.items():
-            weight = tensors.get(f"{layer}.weight")
-            if weight is None or weight.shape != (len(pair.b), pair.a.shape[1]):
-                raise UserError(f"{where}: the LoRA pair of {layer} fits no tensor; make the bundle again")
-            merged = blocks.add(weight.T, [pair], np.dtype(np.float32))
-            tensors[f"{layer}.weight"] = merged.rows(slice(None)).T
-        module = component.abstract(config, layout=layout)
+        component, layout = self.components[name], layouts[name]
+        tensors, where = bundle_weights(bundle, component, config, self.sources[name], self.sources_type, part)
         place = layout.parameter_sharding(component.axes) if layout.mesh else None
+        module = component.abstract(config, layout=layout)
         return load_torch(module, component.rules, tensors, where, component.unused(config), place)
-
-    def _tensors(
-        self, bundle: Bundle, name: str, config: Any, part: str | None
-    ) -> tuple[dict[str, np.ndarray], dict[str, lora.Pair]]:
-        """By PyTorch name; LoRA pairs to be added to them, by layer."""
-        if named := bundle.meta.get("weights"):
-            flags = [field.name for field in dataclasses.fields(self.sources_type)]
-            sources = self.sources_type(**{flag: named.get(flag) for flag in flags})
-            asked = Asked((), named.get("lora_rank"), named.get("lora_alpha"))
-            published = self.sources[name].open(self.components[name], config, sources, asked)
-            for file in published.tensor_files:
-                if file.stat().st_size != named["bytes"].get(file.name):
-                    raise UserError(f"{file}: not the file {bundle.path.name} was made with; make the bundle again")
-            return {of: np.asarray(tensor) for of, tensor in published.tensors.items()}, published.pairs
-        trained = bundle.group("lora") if self.sources[name].adapters else {}
-        whole = {of: value for of, value in trained.items() if not of.endswith((lora.A, lora.B))}
-        return {**bundle.weights(part), **whole}, lora.split(trained, bundle.meta.get("lora", {}).get("alpha"))
 
 
 def vae_config(

@@ -86,6 +86,21 @@ class Machine:
         default=False,
         lowers_memory=(2, "true"),
     )
+    resident_blocks: int | None = option(
+        "blocks of the transformer that stay in the accelerator's memory, the first N; each of the others is copied "
+        "from host memory at every step, while the one before it computes (default: all stay)",
+        group="machine",
+        metavar="N",
+        default=None,
+        lowers_memory=(9, "0"),
+    )
+    int8_products: bool = option(
+        "multiply the int8 of a transformer converted with --dtype int8 by activations that are rounded to int8 too: "
+        "faster, and less exact",
+        group="machine",
+        default=False,
+        decides=True,
+    )
     t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False, lowers_memory=(1, "true"))
     file_kinds: KindsName = option(
         "kinds of pictures, videos and sounds that are opened: all, or the few of the web (PNG, JPEG, WebP, MP4, MOV, "
@@ -111,6 +126,8 @@ class Machine:
 
     def __post_init__(self):
         check_at_least(self, max_pixels=1, max_seconds=1)
+        if self.resident_blocks is not None:
+            check_at_least(self, resident_blocks=0)
         if self.max_pixels > MOST_PIXELS:
             raise UserError(f"{self.max_pixels}: give at most {MOST_PIXELS}", field="max_pixels")
         if self.mesh is not None:

@@ -58,7 +58,10 @@ class Models:
         opened = store.check_trained(weights.weights, components[denoiser], trained) if trained else ()
         self.notices = (*said, *(file.notice for file in opened))
         self.mesh = choose_mesh(machine.mesh, heads, rows) if isinstance(mesh, str) else mesh
-        self.layouts = component_layouts(self.mesh, components.values())
+        self.layouts = component_layouts(self.mesh, components.values(), machine.resident_blocks)
+        self._is_int8 = store.is_int8(weights.weights, components[denoiser])
+        if machine.int8_products and not self._is_int8:
+            raise UserError(f"true: {weights.weights} is not int8; convert with --dtype int8", field="int8_products")
         Attention(self.layouts[denoiser], machine.attention).check(jnp.dtype(machine.dtype), head_dim)
         self._loaded: dict[str, nnx.Module] = {}
 
@@ -114,5 +117,7 @@ class Models:
         how: dict[str, Any] = {"layout": Layout() if self._on_cpu(name) else self.layouts[name]}
         if name == self._denoiser:
             how |= {"trained": self._weights.trained_files, "kernel": self._machine.attention}
+            if self._is_int8:
+                how["int8_products"] = "int8" if self._machine.int8_products else "float"
         module = store.load_module(self._weights.weights, self._components[name], dtype=self._dtypes[name], **how)
         return to_host(module) if name == self._denoiser and self._machine.offload_model else module

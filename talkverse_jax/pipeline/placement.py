@@ -52,7 +52,16 @@ def choose_mesh(asked: str | None, heads: int, branches: int) -> Mesh | None:
     return mesh
 
 
-def component_layouts(mesh: Mesh | None, components: Iterable[Component]) -> Layouts:
-    """Each component's layout, by its name (see `Component.split`)."""
+def component_layouts(
+    mesh: Mesh | None, components: Iterable[Component], resident_blocks: int | None = None
+) -> Layouts:
+    """Each component's layout, by its name (see `Component.split`).
+
+    Args:
+      resident_blocks: of a transformer, that stay in the devices' memory (`Layout.resident`).
+    """
     whole = Layout(mesh)
-    return {each.name: Layout(mesh, each.split) if each.split else picture_layout(whole) for each in components}
+    return {
+        each.name: Layout(mesh, each.split, resident_blocks) if each.split else picture_layout(whole)
+        for each in components
+    }

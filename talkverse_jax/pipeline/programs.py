@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from talkverse_jax.core import tree
+from talkverse_jax.core.stack import HOST
 from talkverse_jax.pipeline.clip import FPS
 from talkverse_jax.pipeline.placement import Layouts
-from talkverse_jax.sharding.layout import Layout, parameter_axes
+from talkverse_jax.sharding.layout import Layout, on_host, parameter_axes
 from talkverse_jax.weights.component import Component
 
 
@@ -129,7 +130,7 @@ def placed_models(
     models = {}
     for name, component in components.items():
         model = component.abstract(getattr(configs, name), jnp.dtype(dtypes[name]), layout=layouts[name])
-        sharding = layouts[name].parameter_sharding(component.axes)
+        sharding = on_host(layouts[name].parameter_sharding(component.axes), tree.paths_on_host(model))
         parameters = {
             path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(path, x.shape))
             for path, x in tree.abstract_parameters(model).items()
@@ -149,7 +150,9 @@ def weight_bytes(model: nnx.Module) -> int:
 
 
 def shard_bytes(x: jax.ShapeDtypeStruct) -> int:
-    """Bytes of an array's part on one device."""
+    """Bytes of an array's part in one device's memory."""
+    if x.sharding is not None and x.sharding.memory_kind == HOST:
+        return 0
     shape = x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)
     return math.prod(shape) * x.dtype.itemsize  # also of random keys
 

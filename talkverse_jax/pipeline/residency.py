@@ -1,4 +1,7 @@
-"""Keep a model in host memory while it is not needed, for accelerators that cannot hold all at once."""
+"""Keep a model in host memory while it is not needed, for accelerators that cannot hold all at once.
+
+Blocks that a model keeps there for good (`Layout.resident`) stay there.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +12,8 @@ from flax import nnx
 from jax import Device
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.stack import HOST
+from talkverse_jax.core.tree import is_on_host
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -29,7 +34,7 @@ def host_device() -> Device:  # pyright: ignore[reportInvalidTypeForm]  # jaxlib
 
 def to_host(module: Module) -> Module:
     """The module with its parameters in the memory of the hosts, each host holding what its devices held."""
-    return _moved(module, "pinned_host")
+    return _moved(module, HOST)
 
 
 @contextmanager
@@ -42,13 +47,14 @@ def resident(module: Module, offload: bool) -> Iterator[Module]:
     if not offload:
         yield module
         return
-    copy = _moved(module, "device")
+    graphdef, staying, state, rest = nnx.split(module, nnx.All(nnx.Param, is_on_host(module)), nnx.Param, ...)
+    copy = _moved(state, "device")
     try:
-        yield copy
+        yield nnx.merge(graphdef, staying, copy, rest)
     finally:
         for leaf in jax.tree.leaves(copy):
             leaf.delete()
 
 
-def _moved(module: Module, memory_kind: str) -> Module:
+def _moved(module: Any, memory_kind: str) -> Any:
     return jax.tree.map(lambda x: jax.device_put(x, x.sharding.with_memory_kind(memory_kind)), module)

@@ -3,21 +3,22 @@
 import dataclasses
 import fnmatch
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
 import jax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.stack import Stack
+from talkverse_jax.core.stack import HOST, Stack
 from talkverse_jax.sharding.rules import SAMPLING, Rules
 
 # Of a model: patterns of parameter paths, and the logical axes of the parameters (None: never split).
 ParameterAxes = tuple[tuple[str, tuple[str | None, ...]], ...]
+PlaceOf = Callable[[str, tuple[int, ...]], Sharding]  # of a parameter, by its path and shape
 Model = TypeVar("Model", bound=nnx.Module)
 
 
@@ -26,10 +27,15 @@ class Layout:
     """How arrays are split. Without a mesh nothing is, and `constrain` returns what it was given.
 
     Hashable, so that a model can hold it as a static attribute: another layout is another program.
+
+    Attributes:
+      resident: how many of a transformer's blocks stay in the devices' memory, the first; the others come from the
+        host's whenever they are used. None: all stay.
     """
 
     mesh: Mesh | None = None
     rules: Rules = SAMPLING
+    resident: int | None = None
 
     @property
     def platform(self) -> str:
@@ -130,6 +136,16 @@ class Layout:
                 variable = variable.replace(_gather(value, *(NamedSharding(mesh, spec) for spec in specs)))
             flat.append((path, variable))
         return nnx.merge(graphdef, nnx.from_flat_state(flat), rest)
+
+
+def on_host(place: PlaceOf, paths: Collection[str]) -> PlaceOf:
+    """The same places, those of some parameters in host memory."""
+
+    def of(path: str, shape: tuple[int, ...]) -> Sharding:
+        sharding = place(path, shape)
+        return sharding.with_memory_kind(HOST) if path in paths else sharding
+
+    return of
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))

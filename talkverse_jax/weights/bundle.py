@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import existing_file, replacing
+from talkverse_jax.weights.safetensors_io import read_file
 
 
 class Bundle:
@@ -25,9 +26,11 @@ class Bundle:
     Attributes:
       meta: the JSON of the metadata entry `bundle`.
       component, config, family: shortcuts into it; an older bundle names no family.
+      other_weights: a checkpoint to run the case with instead of its own weights, and quanto's map of it; or None.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, other_weights: tuple[str, str | None] | None = None):
+        self.other_weights = other_weights
         self.path = existing_file(path, "a reference bundle (.safetensors)")
         try:
             self._file = safe_open(self.path, framework="numpy")
@@ -63,6 +66,20 @@ class Bundle:
         if "tensors" not in recipe:
             raise UserError(f"{self.path}: neither weights nor a recipe for {part or self.component}")
         return weights_from_recipe(recipe, str(self.path))
+
+
+def outputs_of(path: str | Path) -> dict[str, np.ndarray]:
+    """The outputs in a safetensors file, which need be no bundle, by name.
+
+    Raises:
+      UserError: it is not readable, or has none.
+    """
+    tensors = read_file(path).tensors
+    if found := {
+        name.removeprefix("outputs/"): value for name, value in tensors.items() if name.startswith("outputs/")
+    }:
+        return found
+    raise UserError(f"{path}: has no tensor outputs/...; give the outputs to compare with", field="expected")
 
 
 def write_bundle(path: Path, meta: Mapping[str, Any], groups: Mapping[str, Mapping[str, np.ndarray]]) -> None:

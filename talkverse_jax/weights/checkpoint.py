@@ -45,8 +45,13 @@ class Understood:
     paths: tuple[Path, ...] = ()
 
 
-def understand(mapped: MappedTensors, component: Component, config: Any) -> Understood:
+def understand(
+    mapped: MappedTensors, component: Component, config: Any, map_path: str | Path | None = None
+) -> Understood:
     """A component's tensors among those of some files.
+
+    Args:
+      map_path: quanto's map, where it is given; by default it lies beside the file.
 
     Raises:
       UserError: they are quantised in a way that is not read, or one stands there twice.
@@ -55,7 +60,7 @@ def understand(mapped: MappedTensors, component: Component, config: Any) -> Unde
     where = path.parent if more else path
     own, prefix, others = _own(mapped.tensors, component.prefixes, path)
     metadata = {key: value for file in mapped.files for key, value in file.metadata.items()}
-    plain = quantised.plain(own, metadata, path, prefix)
+    plain = quantised.plain(own, metadata, path, prefix, map_path)
     tensors, renamed = _renamed(plain.tensors, component, config, path)
     notes = []
     if mapped.kind or plain.changed:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import nnx
@@ -28,6 +28,15 @@ class Home:
     shape: tuple[int, ...]
 
 
+@runtime_checkable
+class Quantisable(Protocol):
+    """A layer of an (abstract) model whose kernel may be int8, with a parameter `scale` beside it."""
+
+    def quantise(self, products: Any) -> None:
+        """Make it so."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Component:
     """One of the models that a folder of converted weights holds.
@@ -47,6 +56,7 @@ class Component:
       to_published: the published name of a layer or tensor by its name in diffusers' files; others stay.
       prefixes: what its names begin with in files of several models.
       widths: published models of this kind by the width of their layers, for messages.
+      int8: shell patterns of the kernels, by our path, of linear layers that also compute with int8.
     """
 
     name: str
@@ -61,6 +71,7 @@ class Component:
     to_published: Callable[[str], str] = lambda name: name
     prefixes: tuple[str, ...] = ()
     widths: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    int8: tuple[str, ...] = ()
     ignored_at: Callable[[Any], tuple[str, ...]] = lambda config: ()
 
     def unused(self, config: Any) -> tuple[str, ...]:
@@ -73,6 +84,7 @@ class Component:
         param_dtype: Any = jnp.float32,
         dtype: Any = None,
         layout: Layout = Layout(),
+        int8_products: str | None = None,
         **options: Any,
     ) -> nnx.Module:
         """The model with shapes in place of arrays.
@@ -80,11 +92,17 @@ class Component:
         Args:
           dtype: of its matrix products; by default that of its parameters.
           layout: how its arrays are split.
+          int8_products: of layers whose kernels are int8, of all that can be (`ops.names.Products`); None: none is.
           options: what this model alone takes.
         """
         dtype = param_dtype if dtype is None else dtype
         kwargs = dict(dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype), layout=layout, **options)
-        return tree.abstract(self.model_type, config, **kwargs)
+        module = tree.abstract(self.model_type, config, **kwargs)
+        if int8_products is not None:
+            for _, layer in nnx.iter_graph(module):
+                if isinstance(layer, Quantisable):
+                    layer.quantise(int8_products)
+        return module
 
     def torch_shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
         """The PyTorch names and shapes that a model of this size has in its published files."""

@@ -70,7 +70,20 @@ class _Viewed:
 Tensor = np.ndarray | LazyTensor
 
 
-def scaled(array: np.ndarray, scale: np.ndarray) -> LazyTensor:
+@dataclasses.dataclass(frozen=True)
+class ScaledTensor(LazyTensor):
+    """Numbers times a factor for each row.
+
+    Attributes:
+      numbers: as they lie in the file.
+      factors: [rows], float32.
+    """
+
+    numbers: np.ndarray
+    factors: np.ndarray
+
+
+def scaled(array: np.ndarray, scale: np.ndarray) -> ScaledTensor:
     """`array * scale` in float32.
 
     Args:
@@ -91,4 +104,4 @@ def scaled(array: np.ndarray, scale: np.ndarray) -> LazyTensor:
         numbers *= factors[part].reshape(-1, *(1,) * (array.ndim - 1))
         return numbers
 
-    return LazyTensor(array.shape, np.dtype(np.float32), rows)
+    return ScaledTensor(array.shape, np.dtype(np.float32), rows, array, factors)

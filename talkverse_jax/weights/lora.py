@@ -91,8 +91,9 @@ def add(array: jax.Array, addends: Sequence[Addend], dtype) -> jax.Array:
         first, *others = (addend.part(index) for addend in addends)
         return sum(others, first)
 
-    total = jax.make_array_from_callback(array.shape, array.sharding, part)  # pyright: ignore[reportArgumentType]  # never None
-    return _add(array, total, jnp.dtype(dtype))
+    place, device = array.sharding, array.sharding.with_memory_kind("device")  # sums are made there
+    total = jax.make_array_from_callback(array.shape, device, part)  # pyright: ignore[reportArgumentType]  # never None
+    return jax.device_put(_add(jax.device_put(array, device), total, jnp.dtype(dtype)), place)
 
 
 @jax.jit(static_argnums=2)

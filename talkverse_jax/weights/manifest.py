@@ -52,7 +52,7 @@ class Entry:
     """A component's line in the manifest.
 
     Attributes:
-      dtype: "bfloat16", "float32", or "keep": as it came in.
+      dtype: "bfloat16", "float32", "keep": as it came in, or "int8": of some kernels (see `int8.py`).
       bytes: of its parameters.
       sources: the files it was converted from.
       lora: None where no pairs came with it.

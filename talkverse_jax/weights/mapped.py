@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import existing_file
 from talkverse_jax.weights import gguf_reader
 from talkverse_jax.weights import safetensors_io as safetensors
@@ -37,6 +38,8 @@ def read_one(path: str | Path) -> MappedTensors:
       UserError: it is missing or damaged, or of a kind that is not read.
     """
     path = existing_file(path, "a .safetensors, .pth or .gguf file")
+    if path.suffix == ".json":
+        raise UserError(f"{path}: is a map or an index without tensors; give the .safetensors file that it belongs to")
     with path.open("rb") as file:
         first = file.read(4)
     if first == gguf_reader.MAGIC:

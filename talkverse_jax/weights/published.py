@@ -230,6 +230,7 @@ class Origin:
       lora_flag: of the family's `Sources`, that names files to lay over it; None: the adapter's names them, after it.
       random: how to make random weights of it.
       file_flag: of the family's `Sources`, that names one file to take the tensors from instead.
+      whole_flag: likewise, one that holds what an adapter adds, too.
       diffusers: how its tensors lie in the repository as diffusers publishes it.
     """
 
@@ -240,6 +241,7 @@ class Origin:
     lora_flag: str | None = None
     random: RandomTensors = RandomTensors()
     file_flag: str | None = None
+    whole_flag: str | None = None
     diffusers: TensorFiles | None = None
 
     def open(self, component: Component, config: Any, sources: Any, asked: Asked = NOTHING) -> Published:
@@ -254,7 +256,7 @@ class Origin:
           UserError: a flag or file is missing, or a file is damaged or another one than it should be.
         """
         adapter = self._adapter(sources)
-        whole = self._whole(adapter, component, config)
+        whole = self._whole(sources, adapter, component, config)
         file, folders = (whole, [whole.parent]) if whole else self._places(component.name, sources)
         base = self._layout(folders[0]).read(folders[0]) if file is None else read_one(file)
         copies: dict[str, Path | bytes] = {}
@@ -291,11 +293,20 @@ class Origin:
             raise UserError(f"{given[first][0]}: takes the place of --{second}; give one of them", field=first)
         return next(iter(given.values()), ())
 
-    def _whole(self, adapter: tuple[Path, ...], component: Component, config: Any) -> Path | None:
-        """The adapter's file where the base model is in it too, as people merge and quantise them.
+    def _whole(self, sources: Any, adapter: tuple[Path, ...], component: Component, config: Any) -> Path | None:
+        """The file that holds base and adapter: that of its own flag, or the adapter's where the base model is in it
+        too, as people merge and quantise them.
 
-        Told by its holding most of that: of a merged file that lacks a tensor, the conversion tells which.
+        The latter is told by its holding most of that: of a merged file that lacks a tensor, the conversion tells
+        which.
+
+        Raises:
+          UserError: an adapter is given besides.
         """
+        if self.whole_flag and (path := getattr(sources, self.whole_flag)):
+            if adapter:
+                raise UserError(f"{path}: holds the adapter too; leave out {adapter[0]}", field=self.whole_flag)
+            return Path(path)
         if not adapter or self.lora_flag is None or not adapter[0].is_file():
             return None
         names = understand(read_one(adapter[0]), component, config).tensors.keys()

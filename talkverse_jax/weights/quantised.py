@@ -58,13 +58,20 @@ class Plain:
     paths: tuple[Path, ...] = ()
 
 
-def plain(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path, prefix: str = "") -> Plain:
+def plain(
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    path: Path,
+    prefix: str = "",
+    map_path: str | Path | None = None,
+) -> Plain:
     """The tensors of a file as numbers; what they were multiplied with is not among them.
 
     Args:
       metadata: of its header.
       path: of the file, for messages, and for the map beside it.
       prefix: what their names had before them in the file.
+      map_path: quanto's map, where it is given; by default it lies beside the file.
 
     Raises:
       UserError: they are of a format that is not read.
@@ -72,8 +79,10 @@ def plain(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path
     _refuse(tensors, path)
     _refuse_layers(tensors, _json(metadata.get(_LAYERS, "{}").encode()).get("layers"), path, prefix)
     if quanto.is_quanto(tensors):
-        found, map_path = quanto.plain(tensors, path)
-        return Plain(found, "quanto", True, (map_path,))
+        found, read = quanto.plain(tensors, path, map_path)
+        return Plain(found, "quanto", True, (read,))
+    if map_path is not None:
+        raise UserError(f"{path}: has no layers that quanto quantised, so {map_path} is not its map; leave it out")
     kept = {name: value for name, value in tensors.items() if not _is_beside(name)}
     scales = 0
     for name in tensors:

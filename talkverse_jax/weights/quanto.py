@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.paths import existing_file
 from talkverse_jax.weights.json_table import read_table
 from talkverse_jax.weights.lazy import Tensor, scaled
 
@@ -28,14 +29,17 @@ def is_quanto(tensors: Mapping[str, Tensor]) -> bool:
     return any(name.endswith(DATA) for name in tensors)
 
 
-def plain(tensors: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], Path]:
+def plain(tensors: Mapping[str, Tensor], path: Path, given: str | Path | None = None) -> tuple[dict[str, Tensor], Path]:
     """The tensors of a file with its layers multiplied out, and the map that was read.
+
+    Args:
+      given: the map; by default the one beside the file that is of just these layers.
 
     Raises:
       UserError: there is no map of these layers, or it tells of what is not read, or a layer lacks its scale.
     """
     layers = {name.removesuffix(DATA) for name in tensors if name.endswith(DATA)}
-    map_path, told = _map_beside(path, layers)
+    map_path, told = _map_beside(path, layers) if given is None else _map_given(path, Path(given), layers)
     kept = {name: value for name, value in tensors.items() if not name.endswith((DATA, SCALE, *_PASSED_OVER))}
     for layer in sorted(layers):
         kept[f"{layer}.weight"] = _multiplied(tensors, layer, told[layer], f"{path} with {map_path.name}: {layer}")
@@ -57,6 +61,18 @@ def _multiplied(tensors: Mapping[str, Tensor], layer: str, told: Mapping[str, An
         return scaled(data, np.asarray(scale))
     except ValueError as error:
         raise UserError(f"{where} has {error}; download the file again") from None
+
+
+def _map_given(path: Path, given: Path, layers: set[str]) -> tuple[Path, dict[str, Any]]:
+    table = read_table(existing_file(given, "a map (.json) of quantised layers"))
+    if differ := sorted(table.keys() ^ layers):
+        raise UserError(
+            f"{given}: is not the map of {path} ({len(table)} layers, {len(layers)} in the file; {differ[0]} is in one "
+            "alone); give that"
+        )
+    if not all(isinstance(told, dict) for told in table.values()):
+        raise UserError(f"{given}: is no map of quantised layers; give that of {path}")
+    return given, table
 
 
 def _map_beside(path: Path, layers: set[str]) -> tuple[Path, dict[str, Any]]:

@@ -30,8 +30,8 @@ from talkverse_jax.core import checksums, tree
 from talkverse_jax.core.config import from_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import existing_file, sync, write_json
-from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.weights import lora, manifest, orbax_io
+from talkverse_jax.sharding.layout import Layout, on_host
+from talkverse_jax.weights import int8, lora, manifest, orbax_io
 from talkverse_jax.weights import safetensors_io as safetensors
 from talkverse_jax.weights.asked import TrainedFile
 from talkverse_jax.weights.component import Component
@@ -178,7 +178,7 @@ def load_module(
     """
     config, entry = load_config(weights_dir, component), manifest.read(weights_dir)[component.name]
     if compute_dtype is None:
-        compute_dtype = dtype or ("float32" if entry.dtype == "keep" else entry.dtype)
+        compute_dtype = dtype or {"keep": "float32", int8.DTYPE: component.dtype}.get(entry.dtype, entry.dtype)
     module = component.abstract(config, jnp.dtype(dtype or jnp.float32), jnp.dtype(compute_dtype), layout, **options)
     opened = open_all(trained, component, tree.abstract_parameters(module))
     with_lora = with_lora and not any(file.has_all_pairs for file in opened)
@@ -208,9 +208,16 @@ def load_parameters(
     else:
         first = SingleDeviceSharding(_first_device())
         sharding_of = lambda *_: first  # noqa: E731
+    sharding_of = on_host(sharding_of, tree.paths_on_host(module))
     with reading(weights_dir, component.name) as folder:
         pairs = _pairs_by_path(weights_dir, folder, component) if with_lora else {}
-        return _read_parameters(folder / PARAMETERS, module, dtype_of, sharding_of, pairs)
+        return _read_parameters(folder / PARAMETERS, module, component.dtype, dtype_of, sharding_of, pairs)
+
+
+def is_int8(weights_dir: str | Path, component: Component) -> bool:
+    """Whether kernels are stored as int8, so that a model whose layers have scales keeps them so; in another they are
+    multiplied out as they are read."""
+    return manifest.read(weights_dir)[component.name].dtype == int8.DTYPE
 
 
 def stored_pairs(weights_dir: str | Path, component: Component) -> dict[str, lora.Pair]:
@@ -244,6 +251,8 @@ def base_tensors(weights_dir: str | Path, component: Component) -> tree.Flat:
         paths = orbax_io.shapes(folder / PARAMETERS)
     found = {}
     for path in paths:
+        if int8.is_scale(path, paths):
+            continue
         rule, names = find_rule(component.rules, path)
         for name in names:
             if name in stored:
@@ -261,6 +270,11 @@ def check_trained(
         model, which would undo the training; or one does not fit, see `trained.open_all`.
     """
     folder, entry = folder_of(weights_dir, component.name), manifest.read(weights_dir)[component.name]
+    if files and entry.dtype == int8.DTYPE:
+        raise UserError(
+            f"{files[0].path}: cannot be laid over {weights_dir}, which is int8; convert the weights again with this "
+            "file as --lora_ckpt, or with --dtype bfloat16"
+        )
     for path in (Path(file.path) for file in files):
         size = existing_file(path, "a .safetensors file").stat().st_size
         hashes = {source.sha256 for source in entry.sources if source.bytes == size}
@@ -298,20 +312,31 @@ def _base_names(folder: Path) -> set[str]:
 def _read_parameters(
     path: Path,
     module: nnx.Module,
+    float_dtype: str,
     dtype_of: Callable[[str], Any],
     sharding_of: ShardingOf,
     pairs: Mapping[str, lora.Pair],
 ) -> tree.Flat:
     stored, wanted = orbax_io.shapes(path), {}
-    for name, leaf in tree.abstract_parameters(module).items():
+    leaves = tree.abstract_parameters(module)
+    for name, leaf in leaves.items():
         have = stored[name]
         if have.shape != leaf.shape:
             raise ValueError(f"{name} is {list(have.shape)}, {list(leaf.shape)} by its config")
-        # a kernel with a pair is rounded once, after the sum
-        read_dtype = have.dtype if name in pairs else dtype_of(name) or have.dtype
+        # a kernel with a pair is rounded once, after the sum; int8 and its scales stay as they are
+        as_stored = name in pairs or int8.is_kernel(have) or int8.is_scale(name, stored)
+        read_dtype = have.dtype if as_stored else dtype_of(name) or have.dtype
         wanted[name] = jax.ShapeDtypeStruct(leaf.shape, read_dtype, sharding=sharding_of(name, leaf.shape))
+    scales = {
+        name: stored[int8.scale_of(name)]
+        for name in leaves
+        if int8.is_kernel(stored[name]) and int8.scale_of(name) not in leaves  # the model computes with floats
+    }
+    factors = orbax_io.read(path, {int8.scale_of(name): scale for name, scale in scales.items()}) if scales else {}
 
     def finish(name: str, kernel: jax.Array) -> jax.Array:
+        if name in scales:
+            return int8.multiplied(kernel, factors[int8.scale_of(name)], jnp.dtype(dtype_of(name) or float_dtype))
         if name not in pairs:
             return kernel
         return lora.add(kernel, [pairs[name]], dtype_of(name) or kernel.dtype)

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from talkverse_jax.convert.convert import convert
 from talkverse_jax.convert.export import export
 from talkverse_jax.convert.options import ConvertOptions
+from talkverse_jax.core import tree
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.pipeline import registry
@@ -153,13 +154,13 @@ def test_one_file_with_all_of_it(files):
 def test_strengths_are_of_the_lora_files_alone(files):
     pair = {"base.lora_down.weight": np.ones((2, 6), np.float32), "base.lora_up.weight": np.ones((6, 2), np.float32)}
     save_file({f"diffusion_model.{name}": value for name, value in pair.items()}, files / "l.safetensors")
-    flags = dict(
+    sources = Sources(
         brain_dir=str(files / "brain"), ears_dir=str(files / "ears"), lora_ckpt=(str(files / "l.safetensors"),)
     )
-    published = ORIGIN.open(BRAIN, SIZES.brain, Sources(**flags), Asked((0.5,)))
+    published = ORIGIN.open(BRAIN, SIZES.brain, sources, Asked((0.5,)))
     assert [file.file.strength for file in published.trained] == [1, 0.5]
     with pytest.raises(UserError, match="--lora_strength 1 2: 1 files are given; give one number for each"):
-        ORIGIN.open(BRAIN, SIZES.brain, Sources(**flags), Asked((1, 2)))
+        ORIGIN.open(BRAIN, SIZES.brain, sources, Asked((1, 2)))
 
 
 def test_base_and_adapter_come_back_bit_for_bit(files, monkeypatch):
@@ -186,5 +187,5 @@ def test_which_files_they_are_decides_sizes(files):
     convert(family, ConvertOptions(output=str(files / "w"), components=("brain",)), sources, SIZES, Reporter())
     assert seen == [sources]
     found = load_file(files / "sharp" / "many" / "sharp.safetensors")
-    module = store.load_module(files / "w", BRAIN)
-    np.testing.assert_array_equal(module.ears.kernel.get_value(), found["ears.weight"].T)
+    parameters = tree.parameters(store.load_module(files / "w", BRAIN))
+    np.testing.assert_array_equal(parameters["ears/kernel"], found["ears.weight"].T)

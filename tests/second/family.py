@@ -58,7 +58,8 @@ def sampling_work(configs: Configs, settings: Settings, machine: Machine, size: 
 def programs(
     configs: Configs, settings: Settings, machine: Machine, size: tuple[int, int], mesh: Mesh
 ) -> list[Program]:
-    clip, layouts = sampling_work(configs, settings, machine, size), component_layouts(mesh, COMPONENTS.values())
+    clip = sampling_work(configs, settings, machine, size)
+    layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
     models = placed_models(COMPONENTS, configs, clip.dtypes, layouts)
     net, vae, layout = configs.net, configs.pixels, layouts["net"]
     put = lambda *shape, dtype="float32": array(layout, *shape, dtype=dtype)  # noqa: E731

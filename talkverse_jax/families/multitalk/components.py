@@ -38,6 +38,7 @@ COMPONENTS: dict[str, Component] = {
             to_published=diffusers_names.to_published,
             prefixes=PREFIXES,
             widths=WIDTHS,
+            int8=("blocks/*",),
         ),
         vae21(),
         umt5(),

@@ -93,7 +93,7 @@ def pipeline_case(bundle: Bundle, mesh: MeshConfig | None) -> ParityCase:
     for clip in ClipMaker(dit, vae).clips(subject, settings):
         video.append(clip.frames)
         taps[f"latents_clip_{clip.index}"] = np.moveaxis(clip.latents, -1, 0)
-    return ParityCase({"video": np.moveaxis(np.concatenate(video), -1, 0)}, taps)
+    return ParityCase({"video": np.moveaxis(np.concatenate(video), -1, 0)}, taps, chained=True)
 
 
 def _subject(config: Mapping[str, Any], inputs: Mapping[str, np.ndarray], text_len: int) -> Subject:

@@ -75,7 +75,8 @@ def programs(
     configs: ModelConfigs, settings: Settings, machine: Machine, size: tuple[int, int], mesh: Mesh
 ) -> list[Program]:
     """The same over the devices of a mesh, to be compiled."""
-    clip, layouts = sampling_work(configs, settings, machine, size), component_layouts(mesh, COMPONENTS.values())
+    clip = sampling_work(configs, settings, machine, size)
+    layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
     models = placed_models(COMPONENTS, configs, clip.dtypes, layouts)
     dit, trunk, channels = configs.dit, configs.dit.trunk, configs.vae.z_dim
     h, w = (n // configs.vae.space_stride for n in size)

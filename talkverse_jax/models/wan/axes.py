@@ -8,10 +8,12 @@ from talkverse_jax.sharding.layout import ParameterAxes
 TRUNK: ParameterAxes = (
     ("*/[qkv]/kernel", ("width", "heads")),
     ("*/[qkv]/bias", ("heads",)),
+    ("*/[qkv]/scale", ("heads",)),
     ("*/norm_[qk]/scale", ("heads",)),
     ("*/o/kernel", ("heads", "width")),
     ("*ffn/linear_in/kernel", ("width", "hidden")),
     ("*ffn/linear_in/bias", ("hidden",)),
+    ("*ffn/linear_in/scale", ("hidden",)),
     ("*ffn/linear_out/kernel", ("hidden", "width")),
     ("text_embedding/linear_in/kernel", ("width", "hidden")),
     ("text_embedding/linear_in/bias", ("hidden",)),
@@ -33,6 +35,7 @@ TRUNK: ParameterAxes = (
 IMAGE: ParameterAxes = (  # of the image-to-video models of Wan2.1, besides
     ("*/[kv]_img/kernel", ("width", "heads")),
     ("*/[kv]_img/bias", ("heads",)),
+    ("*/[kv]_img/scale", ("heads",)),
     ("*/norm_k_img/scale", ("heads",)),
     ("*/[kv]_img/adapter/a", ("width", None)),
     ("*/[kv]_img/adapter/b", (None, "heads")),

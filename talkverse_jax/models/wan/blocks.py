@@ -5,6 +5,10 @@ would take ten minutes. On a CPU they are kept apart: there a scan turns all bfl
 Each place of the pattern has a stack of its own. (One stack for all, and a scan within a scan, would copy every
 weight once more a step: the outer loop cuts out what the inner one reads.)
 
+Where the layout keeps some blocks in host memory (`Layout.resident`), each is copied into the device's while the one
+before it computes, so two are there at a time. XLA:TPU (libtpu 0.0.51) overlaps the two only in a loop of two blocks a
+turn: of one, the copy's place is where the block at work lies.
+
 A model keeps `runs = make_runs(...)`, and calls
 
     conditions = prepare(runs, {kind: layer -> what it needs of a clip})          once a clip
@@ -12,12 +16,15 @@ A model keeps `runs = make_runs(...)`, and calls
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
 from flax import nnx
 
-from talkverse_jax.core.stack import Stack, fold
+from talkverse_jax.core.stack import Stack, fold, on_device
 from talkverse_jax.models.wan.taps import NO_TAPS, Taps
 from talkverse_jax.ops.names import Remat
 from talkverse_jax.ops.remat import rematerialised
@@ -35,6 +42,7 @@ class Run(nnx.Module):
       make: a layer of each kind.
       axes: of the parameters.
       remat: what a gradient's backward pass finds kept of a layer, and what it computes again.
+      streamed: whether the layers lie in host memory.
     """
 
     def __init__(
@@ -46,22 +54,31 @@ class Run(nnx.Module):
         axes: ParameterAxes,
         remat: Remat,
         rngs: nnx.Rngs,
+        streamed: bool = False,
     ):
         self.pattern = pattern
         self.layout = layout
         self.axes = axes
         self.remat: Remat = remat
         self.kinds = tuple(_kind(paths[0]) for paths in pattern)
-        self.stages = nnx.List([Stack(paths, make[kind], rngs) for kind, paths in zip(self.kinds, pattern)])
+        self.streamed = streamed
+        self.stages = nnx.List([Stack(paths, make[kind], rngs, streamed) for kind, paths in zip(self.kinds, pattern)])
 
     def prepare(self, functions: Mapping[str, Callable[[Any], Any]]) -> tuple[Any, ...]:
-        return tuple(stack.map(self._whole(functions[kind])) for kind, stack in zip(self.kinds, self.stages))
+        def of(stack: Stack, function: Callable[[Any], Any]) -> Any:
+            whole = self._whole(function)
+            return stack.map(lambda layer: whole(on_device(layer)) if self.streamed else whole(layer))
+
+        return tuple(of(stack, functions[kind]) for kind, stack in zip(self.kinds, self.stages))
 
     def __call__(self, x: Any, conditions: tuple[Any, ...], steps: Mapping[str, Callable], taps: Taps) -> Any:
         graphdefs, states = zip(*(nnx.split(stack.layers) for stack in self.stages))
         of_stages = [self._whole(steps[kind]) for kind in self.kinds]
         repeats = len(self.pattern[0])
         taps = taps if repeats == 1 else NO_TAPS
+
+        if self.streamed:
+            return self._stream(x, conditions, list(zip(of_stages, graphdefs, states)), taps)
 
         def once(x: Any, item: tuple[Sequence[nnx.State], tuple[Any, ...]]) -> Any:
             for step, graphdef, state, condition, paths in zip(of_stages, graphdefs, *item, self.pattern):
@@ -70,6 +87,29 @@ class Run(nnx.Module):
             return x
 
         return fold(once, x, (states, conditions), repeats)
+
+    def _stream(self, x: Any, conditions: tuple[Any, ...], stages: Sequence[tuple[Any, Any, Any]], taps: Taps) -> Any:
+        """As `__call__`, where each layer is copied from host memory while the one before it computes."""
+        repeats = len(self.pattern[0])
+
+        def copied(place: int, repeat: Any) -> Any:
+            state = stages[place][2]
+            if repeats > 1:
+                state = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, repeat, keepdims=False), state)
+            return on_device(state)
+
+        def once(carry: tuple[Any, Any], item: tuple[Any, tuple[Any, ...]]) -> tuple[Any, Any]:
+            (x, here), (repeat, own) = carry, item
+            for place, (step, graphdef, _) in enumerate(stages):
+                ends = place + 1 == len(stages)  # behind the last repeat the first layer comes again, and is not used
+                following = copied(0, (repeat + 1) % repeats) if ends else copied(place + 1, repeat)
+                x = step(nnx.merge(graphdef, here), x, own[place])
+                taps.keep(self.pattern[place][0], x)
+                here = following
+            return x, here
+
+        items = (np.arange(repeats) if repeats > 1 else 0, conditions)
+        return fold(once, (x, copied(0, 0)), items, repeats, unroll=2 if len(stages) == 1 else 1)[0]
 
     def _whole(self, step: Callable) -> Callable:
         """`step` with its layer's weights whole, gathered within: a backward pass gathers once more instead of
@@ -95,8 +135,12 @@ def make_runs(
       make, layout, kwargs: of `Run`.
     """
     scan = layout.platform != "cpu" if scan is None else scan
-    patterns = find_patterns(groups, scan, part_at)
-    return nnx.List([Run(pattern, make, layout=layout, **kwargs) for pattern in patterns])
+    resident = len(groups) if layout.resident is None else layout.resident
+    waiting = {path for group in groups[resident:] for path in group}
+    patterns = find_patterns(groups, scan, part_at, resident)
+    return nnx.List(
+        [Run(pattern, make, layout=layout, streamed=pattern[0][0] in waiting, **kwargs) for pattern in patterns]
+    )
 
 
 def prepare(runs: Iterable[Run], functions: Mapping[str, Callable[[Any], Any]]) -> Conditions:
@@ -136,17 +180,19 @@ def whole_weights(axes: ParameterAxes) -> Callable[[Callable], Callable]:
     return of_method
 
 
-def find_patterns(groups: Sequence[Sequence[str]], scan: bool, part_at: int = 0) -> list[Pattern]:
+def find_patterns(groups: Sequence[Sequence[str]], scan: bool, *part_at: int) -> list[Pattern]:
     """All layers in order, in the fewest runs that must be compiled: what repeats is one. Without `scan`, every
     group is a run of its own.
 
     Args:
-      groups, part_at: see `make_runs`.
+      groups: see `make_runs`.
+      part_at: no run holds groups before and from one of these.
     """
     if not scan:
         return [tuple((path,) for path in group) for group in groups]
-    halves = ([path for group in half for path in group] for half in (groups[:part_at], groups[part_at:]))
-    return [pattern for half in halves for pattern in _repeats(half)]
+    ends = sorted({0, *part_at, len(groups)})
+    parts = ([path for group in groups[start:end] for path in group] for start, end in itertools.pairwise(ends))
+    return [pattern for part in parts for pattern in _repeats(part)]
 
 
 def _kind(path: str) -> str:

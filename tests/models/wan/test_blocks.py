@@ -1,10 +1,13 @@
 """Layers in runs, whatever they are: compiled once or one by one, the numbers are those of a plain loop."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import SingleDeviceSharding
 
 from talkverse_jax.core import tree
 from talkverse_jax.models.wan import blocks
@@ -19,11 +22,13 @@ from tests.tiny import TINY, random_module
 class PlainTrunk(nnx.Module):
     """A family of plain blocks: all tokens share a timestep, and nothing stands between blocks."""
 
-    def __init__(self, config, *, rngs, dtype=jnp.float32, param_dtype=jnp.float32, scan=False, remat="none"):
-        self.layout = Layout()
+    def __init__(
+        self, config, *, rngs, dtype=jnp.float32, param_dtype=jnp.float32, scan=False, remat="none", layout=Layout()
+    ):
+        self.layout = layout
         make = {"blocks": lambda rngs: Block(config, Attention(), rngs=rngs, dtype=dtype, param_dtype=param_dtype)}
         groups = [(f"blocks/{i}",) for i in range(config.num_layers)]
-        compiled = dict(layout=self.layout, axes=(), scan=scan, remat=remat, part_at=0)
+        compiled: dict[str, Any] = dict(layout=self.layout, axes=(), scan=scan, remat=remat, part_at=0)
         self.runs = blocks.make_runs(groups, make, rngs=rngs, **compiled)
 
     @blocks.whole_weights(())
@@ -99,6 +104,31 @@ def test_taps_see_the_stream_after_each_layer_that_is_not_repeated(scan, names):
         np.testing.assert_array_equal(taps.values["blocks/2"], out)
 
 
+def _streamed(model, resident: int, scan: bool):
+    """The same model, its blocks from one on in host memory."""
+    other = tree.abstract(PlainTrunk, TINY.trunk, scan=scan, layout=Layout(resident=resident))
+    on_host = tree.paths_on_host(other)
+    device = SingleDeviceSharding(jax.devices()[0])
+    place = {path: device.with_memory_kind("pinned_host") if path in on_host else device for path in _paths(other)}
+    values = {path: jax.device_put(value, place[path]) for path, value in tree.parameters(model).items()}
+    return tree.with_parameters(other, values), on_host
+
+
+def _paths(model):
+    return tree.abstract_parameters(model)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("resident", [0, 1, 2])
+def test_blocks_from_host_memory_compute_what_others_do(scan, resident):
+    model = _model(scan=scan)
+    streamed, on_host = _streamed(model, resident, scan)
+    assert {path.split("/")[1] for path in on_host} == {str(number) for number in range(resident, 3)}
+    kinds = {leaf.sharding.memory_kind for run in streamed.runs[-1:] for leaf in jax.tree.leaves(run)}
+    assert kinds == {"pinned_host"}
+    np.testing.assert_allclose(_call(streamed, *_inputs()), _call(model, *_inputs()), atol=1e-6)
+
+
 GROUPS = [("a/0", "b/0"), ("a/1",), ("a/2", "b/1"), ("a/3",), ("a/4",)]
 
 
@@ -107,7 +137,8 @@ def test_layers_between_blocks_are_part_of_the_pattern():
     assert blocks.find_patterns(GROUPS, scan=True) == [two, (("a/4",),)]
     assert blocks.find_patterns(GROUPS, scan=False) == [tuple((path,) for path in group) for group in GROUPS]
     parted = [(("a/0",),), (("b/0",),), (("a/1", "a/2"),), (("b/1",),), (("a/3", "a/4"),)]
-    assert blocks.find_patterns(GROUPS, scan=True, part_at=1) == parted
+    assert blocks.find_patterns(GROUPS, True, 1) == parted
+    assert blocks.find_patterns(GROUPS, True, 1, 9) == parted
 
 
 class Add(nnx.Module):
@@ -119,7 +150,7 @@ class Add(nnx.Module):
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_each_layer_gets_its_own_condition(scan):
-    compiled = dict(layout=Layout(), axes=(), remat="none", part_at=0)
+    compiled: dict[str, Any] = dict(layout=Layout(), axes=(), remat="none", part_at=0)
     runs = blocks.make_runs(GROUPS, {"a": Add, "b": Add}, scan=scan, rngs=nnx.Rngs(0), **compiled)
     conditions = blocks.prepare(runs, {kind: lambda layer: layer.weight.get_value().sum() for kind in "ab"})
     steps = {

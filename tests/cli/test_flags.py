@@ -149,13 +149,13 @@ def test_a_look_at_some_flags(tmp_path):
             "sample",
             ["--offload_model", "true"],
             ["t5_cpu true", "mesh (more devices)", "size_bucket (smaller sizes)", "infer_frames (fewer)"]
-            + ["vae_dtype bfloat16"],
+            + ["vae_dtype bfloat16", "resident_blocks 0"],
         ),
         (
             "sample",
             ["--batch", "a.jsonl", "--batch_size", "4", "--t5_cpu", "true", "--vae_dtype", "bfloat16"],
             ["offload_model true", "batch_size 1", "mesh (more devices)", "size_bucket (smaller sizes)"]
-            + ["infer_frames (fewer)"],
+            + ["infer_frames (fewer)", "resident_blocks 0"],
         ),
         (
             "train",

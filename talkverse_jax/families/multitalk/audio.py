@@ -29,11 +29,11 @@ class AudioWindows(NamedTuple):
       later: around the frames of each other latent frame.
     """
 
-    first: Float[Array, "R H W layers A"]
-    later: Float[Array, "R H G V layers A"]
+    first: Float[Any, "R H W layers A"]
+    later: Float[Any, "R H G V layers A"]
 
 
-class Speech(NamedTuple):
+class SpokenTokens(NamedTuple):
     """The sound of a clip, as all blocks take it.
 
     Attributes:
@@ -85,7 +85,7 @@ class AudioCrossAttention(nnx.Module):
         self.o = Linear(dim, dim, **linear)
 
     def __call__(
-        self, x: Float[Array, "R L D"], speech: Speech, positions: Float[Array, "R L"] | None, frame: int
+        self, x: Float[Array, "R L D"], speech: SpokenTokens, positions: Float[Array, "R L"] | None, frame: int
     ) -> Float[Array, "R L D"]:
         """What to add to the tokens.
 

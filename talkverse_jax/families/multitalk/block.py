@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from talkverse_jax.families.multitalk.audio import AudioCrossAttention, Speech
+from talkverse_jax.families.multitalk.audio import AudioCrossAttention, SpokenTokens
 from talkverse_jax.families.multitalk.config import MultiTalkConfig
 from talkverse_jax.families.multitalk.speakers import reference_map, speaker_positions
 from talkverse_jax.models.wan.attention import ImageContext, ImageCrossAttention, Projected
@@ -31,7 +31,7 @@ class Scene(NamedTuple):
     """
 
     rope: RopeTables
-    speech: Speech
+    speech: SpokenTokens
     places: Float[Array, "R C P"] | None
     turned: Float[Array, " R"] | None
 

@@ -20,8 +20,9 @@ from talkverse_jax.core.heap import give_back
 from talkverse_jax.diffusion.denoise import denoise
 from talkverse_jax.families.multitalk.audio import AudioWindows
 from talkverse_jax.families.multitalk.colour import correct
+from talkverse_jax.families.multitalk.config import Recipe
 from talkverse_jax.families.multitalk.guidance import guidance, scales
-from talkverse_jax.families.multitalk.model import ClipConditions, MultiTalk
+from talkverse_jax.families.multitalk.model import MultiTalk, MultiTalkConditions
 from talkverse_jax.families.multitalk.motion import Kept, Renoised
 from talkverse_jax.families.multitalk.schedule import make_schedule
 from talkverse_jax.families.multitalk.settings import Settings
@@ -43,13 +44,13 @@ class Noise(NamedTuple):
       known: that noise itself, of the start and of each step, where it is given.
     """
 
-    start: Float[Array | np.ndarray, "F h w C"]
+    start: Float[Any, "F h w C"]
     key: UInt[np.ndarray, " words"]
     known: Float[np.ndarray, "draws F h w C"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class Cast:
     """What one video is made of.
 
     Attributes:
@@ -76,7 +77,7 @@ class Subject:
 
 
 @dataclasses.dataclass(frozen=True)
-class VideoState:
+class MultiTalkState:
     """A video in the making.
 
     Attributes:
@@ -85,7 +86,7 @@ class VideoState:
       seen: the last frames of the clip before; None before the first.
     """
 
-    subject: Subject
+    subject: Cast
     settings: Settings
     clip: int
     seen: Float[np.ndarray, "K H W 3"] | None
@@ -99,17 +100,17 @@ class VideoState:
 class _Begun(NamedTuple):
     """All that a clip is made of, for one video or for several."""
 
-    text: Float[Array | np.ndarray, "B text_len D"]
-    negative_text: Float[Array | np.ndarray, "B text_len D"]
-    image: Float[Array | np.ndarray, "B I E"]
-    known: Float[Array | np.ndarray, "B F h w Y"]
+    text: Float[Any, "B text_len D"]
+    negative_text: Float[Any, "B text_len D"]
+    image: Float[Any, "B I E"]
+    known: Float[Any, "B F h w Y"]
     sound: AudioWindows
-    speakers: Float[Array | np.ndarray, "B Q h w"] | None
-    noise: Float[Array | np.ndarray, "B F h w C"]
-    held: Float[Array | np.ndarray, "B F h w C"]
-    mask: Float[Array | np.ndarray, "B F 1 1 1"]
-    key: UInt[Array | np.ndarray, "B words"]
-    known_noise: Float[Array | np.ndarray, "B draws F h w C"] | None
+    speakers: Float[Any, "B Q h w"] | None
+    noise: Float[Any, "B F h w C"]
+    held: Float[Any, "B F h w C"]
+    mask: Float[Any, "B F 1 1 1"]
+    key: UInt[Any, "B words"]
+    known_noise: Float[Any, "B draws F h w C"] | None
 
     @property
     def conditions(self) -> tuple[Any, ...]:
@@ -117,7 +118,7 @@ class _Begun(NamedTuple):
         return self.text, self.negative_text, self.image, self.known, self.sound, self.speakers
 
 
-class ClipMaker:
+class MultiTalkClips:
     """Clip after clip by a transformer, a VAE and CLIP.
 
     Args:
@@ -126,11 +127,11 @@ class ClipMaker:
 
     def __init__(self, dit: MultiTalk, vae: WanVAE, clip: ClipVision, offload: bool = False):
         self.dit, self.vae, self.clip, self._offload = dit, vae, clip, offload
-        self.recipe = dit.config.recipe
+        self.recipe: Recipe = dit.config.recipe
 
     def advance(
-        self, states: Sequence[VideoState | None], events: Sequence[Events | None]
-    ) -> Iterator[tuple[int, Clip, VideoState]]:
+        self, states: Sequence[MultiTalkState | None], events: Sequence[Events | None]
+    ) -> Iterator[tuple[int, Clip, MultiTalkState]]:
         """One clip of each state: (its place in `states`, the clip, the state after it). They are denoised as one
         batch, and encoded and decoded one after the other. None takes the place of a state that has ended."""
         together = Together(events)
@@ -148,9 +149,9 @@ class ClipMaker:
                 del clip, following
                 give_back()  # or the heap grows by half a megabyte a clip
 
-    def clips(self, subject: Subject, settings: Settings, events: Events | None = None) -> Iterator[Clip]:
+    def clips(self, subject: Cast, settings: Settings, events: Events | None = None) -> Iterator[Clip]:
         """All clips of one video, in order."""
-        state = VideoState(subject, settings, 0, None)
+        state = MultiTalkState(subject, settings, 0, None)
         while not state.is_done:
             [(_, clip, state)] = self.advance([state], [events or Events()])
             yield clip
@@ -180,11 +181,12 @@ class ClipMaker:
             on_step=together.stepped,
         )
 
-    def _begin(self, state: VideoState) -> _Begun:
+    def _begin(self, state: MultiTalkState) -> _Begun:
         """All that the state's clip is made of, with the video first."""
         subject, frames = state.subject, state.settings.frame_num
-        first = state.seen is None or subject.begins(state.clip)
-        seen = subject.picture[None] if first else state.seen
+        first, seen = subject.begins(state.clip), state.seen
+        if first or seen is None:
+            seen = subject.picture[None]
         shown = seen if subject.reference is None else subject.reference(state.clip)[None]
         behind = np.zeros((frames - len(shown), *shown.shape[1:]), np.float32)
         latents = self._encoded(np.concatenate([shown, behind]))
@@ -211,9 +213,13 @@ class ClipMaker:
         )
 
     def _encoded(self, frames: Float[np.ndarray, "k H W 3"]) -> Float[np.ndarray, "1 f h w C"]:
-        return fetch(encode(self.vae, self.vae.layout.put(frames[None])), everywhere=True)
+        found = fetch(encode(self.vae, self.vae.layout.put(frames[None])), everywhere=True)
+        assert found is not None, "every process has it"
+        return found
 
-    def _finish(self, state: VideoState, latents: Float[Array, "1 F h w C"], events: Events) -> tuple[Clip, VideoState]:
+    def _finish(
+        self, state: MultiTalkState, latents: Float[Array, "1 F h w C"], events: Events
+    ) -> tuple[Clip, MultiTalkState]:
         """Decode a clip and bring its colours back; its last frames are what the next one sees."""
         subject, settings = state.subject, state.settings
         with events.phase("decoding"):
@@ -221,10 +227,11 @@ class ClipMaker:
             if settings.color_correction_strength:
                 picture = self.vae.layout.put(subject.picture)
                 frames = corrected(frames, picture, np.float32(settings.color_correction_strength))
-            shown = fetch(frames, everywhere=True)[0]
-        clip = Clip(state.clip, shown, np.asarray(latents)[0])
-        kept = shown[-settings.motion_frames(self.recipe) :].copy()  # or the whole clip would stay in memory
-        return clip, VideoState(subject, settings, state.clip + 1, kept)
+            shown = fetch(frames, everywhere=True)
+            assert shown is not None, "every process has it"
+        clip = Clip(state.clip, shown[0], np.asarray(latents)[0])
+        kept = shown[0, -settings.motion_frames(self.recipe) :].copy()  # or the whole clip would stay in memory
+        return clip, MultiTalkState(subject, settings, state.clip + 1, kept)
 
 
 def known_frames(shape: tuple[int, ...], frames: int, stride: int) -> Float[np.ndarray, "1 F h w stride"]:
@@ -263,7 +270,7 @@ def prepare(
     speakers: Float[Array, "B Q h w"] | None,
     *,
     text_guided: bool,
-) -> ClipConditions:
+) -> MultiTalkConditions:
     """The conditions of a clip for all branches of guidance: of everything, without the words, and without the sound
     too, which is silence of one speaker; or of everything and without the sound."""
     texts = [text, negative_text, negative_text] if text_guided else [text, text]

@@ -55,7 +55,7 @@ def dtypes(machine: Machine) -> dict[str, str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfigs:
+class MultiTalkConfigs:
     """The sizes of all five, by component; a `--config` file holds a table for each.
 
     Raises:

@@ -10,17 +10,16 @@ Shapes: B samples, F latent frames, h w latent grid, C latent channels.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from talkverse_jax.diffusion.guidance import Guidance, Velocity
 from talkverse_jax.families.multitalk.settings import Settings
 
 
-class Scales(NamedTuple):
+class GuidanceScales(NamedTuple):
     """Numbers of guidance; those of APG are not used without it.
 
     Attributes:
@@ -28,10 +27,10 @@ class Scales(NamedTuple):
       longest: of a difference; 0 sets no limit.
     """
 
-    text: Float[Array | np.ndarray, ""] | float
-    audio: Float[Array | np.ndarray, ""] | float
-    momentum: Float[Array | np.ndarray, ""] | float = 0.0
-    longest: Float[Array | np.ndarray, ""] | float = 0.0
+    text: Float[Any, ""] | float
+    audio: Float[Any, ""] | float
+    momentum: Float[Any, ""] | float = 0.0
+    longest: Float[Any, ""] | float = 0.0
 
 
 class Running(NamedTuple):
@@ -41,17 +40,19 @@ class Running(NamedTuple):
     audio: Velocity
 
 
-def _by_both(velocities: Sequence[Velocity], scales: Scales, state: None) -> tuple[Velocity, None]:
+def _by_both(velocities: Sequence[Velocity], scales: GuidanceScales, state: None) -> tuple[Velocity, None]:
     full, wordless, silent = velocities
     return silent + scales.text * (full - wordless) + scales.audio * (wordless - silent), state
 
 
-def _by_sound(velocities: Sequence[Velocity], scales: Scales, state: None) -> tuple[Velocity, None]:
+def _by_sound(velocities: Sequence[Velocity], scales: GuidanceScales, state: None) -> tuple[Velocity, None]:
     full, silent = velocities
     return silent + scales.audio * (full - silent), state
 
 
-def _projected_by_both(velocities: Sequence[Velocity], scales: Scales, state: Running) -> tuple[Velocity, Running]:
+def _projected_by_both(
+    velocities: Sequence[Velocity], scales: GuidanceScales, state: Running
+) -> tuple[Velocity, Running]:
     full, wordless, silent = velocities
     text = full - wordless + scales.momentum * state.text
     audio = wordless - silent + scales.momentum * state.audio
@@ -59,7 +60,9 @@ def _projected_by_both(velocities: Sequence[Velocity], scales: Scales, state: Ru
     return full + (scales.text - 1) * by_text + (scales.audio - 1) * by_sound, Running(text, audio)
 
 
-def _projected_by_sound(velocities: Sequence[Velocity], scales: Scales, state: Running) -> tuple[Velocity, Running]:
+def _projected_by_sound(
+    velocities: Sequence[Velocity], scales: GuidanceScales, state: Running
+) -> tuple[Velocity, Running]:
     full, silent = velocities
     audio = full - silent + scales.momentum * state.audio
     by_sound = _beside(_shortened(audio, scales.longest), full)
@@ -84,10 +87,10 @@ def guidance(text_guided: bool, projected: bool) -> Guidance:
     return PROJECTED_SOUND if projected else SOUND
 
 
-def scales(settings: Settings) -> Scales:
+def scales(settings: Settings) -> GuidanceScales:
     """The numbers that a person set."""
     of_both = settings.sample_text_guide_scale, settings.sample_audio_guide_scale
-    return Scales(*of_both, settings.apg_momentum, settings.apg_norm_threshold)
+    return GuidanceScales(*of_both, settings.apg_momentum, settings.apg_norm_threshold)
 
 
 def _shortened(difference: Velocity, longest: Float[Array, ""] | float) -> Velocity:

@@ -1,6 +1,6 @@
 """MultiTalk: Wan2.1's image-to-video transformer, in which several people speak.
 
-    prepare(text, image, known, sound, ...) -> ClipConditions     once a clip
+    prepare(text, image, known, sound, ...) -> MultiTalkConditions     once a clip
     velocity(latents, timestep, conditions) -> velocity           once a step
 
 Shapes: R rows (videos by branch of guidance), F latent frames, h w latent grid, C latent channels, Y known channels,
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from talkverse_jax.families.multitalk.audio import AudioProjector, AudioWindows, Speech
+from talkverse_jax.families.multitalk.audio import AudioProjector, AudioWindows, SpokenTokens
 from talkverse_jax.families.multitalk.axes import AXES
 from talkverse_jax.families.multitalk.block import Scene, SpeakingBlock
 from talkverse_jax.families.multitalk.config import BLOCK, MultiTalkConfig
@@ -36,7 +36,7 @@ from talkverse_jax.ops.rope import grid_positions, rope_tables
 from talkverse_jax.sharding.layout import Layout, check_divides
 
 
-class ClipConditions(NamedTuple):
+class MultiTalkConditions(NamedTuple):
     """All that a clip's steps share. Made by `MultiTalk.prepare`."""
 
     runs: blocks.Conditions  # text and picture of every block
@@ -95,7 +95,7 @@ class MultiTalk(nnx.Module):
         speakers: Float[Array, "R Q h w"] | None = None,
         alone: Bool[Array, " R"] | None = None,
         taps: Taps = NO_TAPS,
-    ) -> ClipConditions:
+    ) -> MultiTalkConditions:
         """Compute once what every step of a clip needs.
 
         Args:
@@ -115,7 +115,7 @@ class MultiTalk(nnx.Module):
         tables = rope_tables(grid_positions(*map(range, self.patch_embedding.grid(known))), self.config.trunk.head_dim)
         scene = self._scene(tokens.astype(self.dtype), sound.first.shape[1], speakers, alone)
         context = {BLOCK: lambda block: block.cross_attn.contexts(words, picture.astype(self.dtype))}
-        return ClipConditions(
+        return MultiTalkConditions(
             blocks.prepare(self.runs, context), known, scene._replace(rope=padded_rope(tables, self.layout))
         )
 
@@ -123,7 +123,7 @@ class MultiTalk(nnx.Module):
         self,
         latents: Float[Array, "R F h w C"],
         timestep: Float[Array, " R"],
-        conditions: ClipConditions,
+        conditions: MultiTalkConditions,
         taps: Taps = NO_TAPS,
     ) -> Float[Array, "R F h w C"]:
         """The flow's velocity at `latents`, noise minus data, float32; `timestep` is in [0, 1000]."""
@@ -134,7 +134,7 @@ class MultiTalk(nnx.Module):
         self,
         latents: Float[Array, "R F h w C"],
         timestep: Float[Array, " R"],
-        conditions: ClipConditions,
+        conditions: MultiTalkConditions,
         cache: Float[Array, "R L D"] | None,
         taps: Taps = NO_TAPS,
     ) -> tuple[Float[Array, "R F h w C"], Float[Array, "R L D"]]:
@@ -168,7 +168,7 @@ class MultiTalk(nnx.Module):
         """But for the positions in the video."""
         rope: Any = None
         if count == 1:
-            return Scene(rope, Speech(tokens), None, None)
+            return Scene(rope, SpokenTokens(tokens), None, None)
         if speakers is None:
             raise ValueError(f"{count} speakers: give the masks of who is where")
         _, step, across = self.config.trunk.patch_size
@@ -179,7 +179,7 @@ class MultiTalk(nnx.Module):
         middles = jnp.asarray([(low + high) / 2 for low, high in self.config.ranges(count)], jnp.float32)[own]
         turned = 1 - alone.astype(jnp.float32)
         seen = ~alone[:, None] | (own == 0)[None]
-        speech = Speech(tokens, seen, middles[None] * turned[:, None])
+        speech = SpokenTokens(tokens, seen, middles[None] * turned[:, None])
         return Scene(rope, speech, shown.reshape(*shown.shape[:2], -1).astype(jnp.float32), turned)
 
     def _by_branch(self, x: Float[Array, "R ..."]) -> Float[Array, "R ..."]:

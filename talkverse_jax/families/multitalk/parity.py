@@ -9,7 +9,7 @@ import numpy as np
 
 from talkverse_jax.families.multitalk.audio import AudioWindows
 from talkverse_jax.families.multitalk.bundles import MODELS, dit_config
-from talkverse_jax.families.multitalk.clips import ClipMaker, Noise, Subject
+from talkverse_jax.families.multitalk.clips import Cast, MultiTalkClips, Noise
 from talkverse_jax.families.multitalk.config import MultiTalkConfig, Recipe
 from talkverse_jax.families.multitalk.masks import read_masks
 from talkverse_jax.families.multitalk.settings import Settings
@@ -84,7 +84,7 @@ def pipeline_case(bundle: Bundle, mesh: MeshConfig | None, recipe: Recipe) -> Pa
     inputs, config = bundle.group("inputs"), bundle.config
     transformer = dit_config(config["dit"], recipe)
     layouts = MODELS.layouts(mesh, transformer.trunk.num_heads)
-    maker = ClipMaker(
+    maker = MultiTalkClips(
         MODELS.load(bundle, "dit", transformer, layouts, "dit"),
         MODELS.load(bundle, "vae", vae_config(MODELS, config["vae"], {}), layouts, "vae"),
         MODELS.load(bundle, "clip", ClipVisionConfig.from_upstream(config["clip"], str(bundle.path)), layouts, "clip"),
@@ -132,7 +132,7 @@ def _settings(config: Mapping[str, Any]) -> Settings:
 
 def _subject(
     inputs: Arrays, config: Mapping[str, Any], transformer: MultiTalkConfig, timeline: Overlapping, sounds: list[Any]
-) -> Subject:
+) -> Cast:
     """What the clips of a bundle are made of."""
     size = config["height"], config["width"]
     pictures = inputs["source_video"] if "source_video" in inputs else inputs["image"][None]
@@ -163,7 +163,7 @@ def _subject(
     boxes = [",".join(map(str, box)) for box in config.get("bbox", {}).values()]
     masks = read_masks(len(sounds), boxes, (), framing(pictures.shape[1:3], size, "fill"))
     infinite = transformer.recipe == "infinitetalk"
-    return Subject(
+    return Cast(
         picture=picture(0),
         text=text("context"),
         negative_text=text("negative_context"),

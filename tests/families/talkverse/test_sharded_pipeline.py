@@ -191,8 +191,9 @@ def keep_clips_of_part(folder: str, dubbed: bool) -> None:
     clips = two_clips(models, True, dubbed)
     # The second clip once more, by a run that goes on from what process 0 has kept of the first.
     saved = clips[0][1]
-    again = resume.everywhere(saved and Unfinished(1, saved, (8,), 5))
-    assert (again.clip, again.written, again.seed) == (1, (8,), 5) and resume.everywhere(None) is None
+    again = resume.everywhere(saved and Unfinished(1, saved, (8,), (3,), {"base_seed": 5}))
+    assert (again.clip, again.written, again.checksums) == (1, (8,), (3,)) and again.made_from == {"base_seed": 5}
+    assert resume.everywhere(None) is None
     clips += two_clips(models, True, dubbed, again)
     frames, latents = zip(*[(clip.frames, clip.latents) for clip, _ in clips])
     arrays = {"latents": latents} | ({"frames": frames} if frames[0] is not None else {})

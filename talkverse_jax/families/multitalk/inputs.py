@@ -10,7 +10,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.multitalk import input_json
 from talkverse_jax.families.multitalk.components import COMPONENTS
 from talkverse_jax.families.multitalk.masks import read_masks
-from talkverse_jax.families.multitalk.scenes import Scene, find_scenes
+from talkverse_jax.families.multitalk.scenes import SourceScene, find_scenes
 from talkverse_jax.families.multitalk.settings import Files, Settings
 from talkverse_jax.families.multitalk.voices import Excerpt, Mix, Voice, read_voices
 from talkverse_jax.media.buckets import choose
@@ -48,8 +48,8 @@ class MultiTalkInputs:
     track: Mix
     shape: Hashable
     notices: tuple[str, ...]
-    scenes: tuple[Scene, ...] = ()
-    scene: Scene | None = None
+    scenes: tuple[SourceScene, ...] = ()
+    scene: SourceScene | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,7 +69,7 @@ class MultiTalkInputs:
         number = frame if self.scene is None else self.scene.picture(frame)
         return self.video.read(number, 1, self.size)[0]
 
-    def of_scene(self, scene: Scene) -> "MultiTalkInputs":
+    def of_scene(self, scene: SourceScene) -> "MultiTalkInputs":
         """What one of the scenes is made of: its pictures, and its part of what is said."""
         assert self.video is not None
         picture = self.video.read(scene.first, 1, self.size)[0]

@@ -22,8 +22,8 @@ _BLOCK = 100  # pictures that are read at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Scene:
-    """A scene.
+class SourceScene:
+    """A scene of a video that is followed.
 
     Attributes:
       first, stop: pictures of the video, the last one not counted, that lie well inside.
@@ -40,7 +40,7 @@ class Scene:
         return min(self.first + frame, self.stop - 1)
 
 
-def find_scenes(video: SourceVideo, seconds: float) -> tuple[Scene, ...]:
+def find_scenes(video: SourceVideo, seconds: float) -> tuple[SourceScene, ...]:
     """The scenes of a video for so many seconds of sound.
 
     Raises:
@@ -49,7 +49,7 @@ def find_scenes(video: SourceVideo, seconds: float) -> tuple[Scene, ...]:
     return scenes_of(find_cuts(_pictures(video)), video.frames, seconds)
 
 
-def scenes_of(cuts: Sequence[int], frames: int, seconds: float) -> tuple[Scene, ...]:
+def scenes_of(cuts: Sequence[int], frames: int, seconds: float) -> tuple[SourceScene, ...]:
     """The scenes between cuts, with all of the sound: that of a scene too short to be one goes to the one before, or,
     where that is the first, to the one behind; and what is behind the video's end goes to the last.
 
@@ -63,7 +63,7 @@ def scenes_of(cuts: Sequence[int], frames: int, seconds: float) -> tuple[Scene, 
     long = [(start, stop) for start, stop in long if start < seconds * FPS] or [(0, frames)]
     begins = [0.0, *(start / FPS for start, _ in long[1:])]
     return tuple(
-        Scene(*_inside(start, stop), begin, end)
+        SourceScene(*_inside(start, stop), begin, end)
         for (start, stop), begin, end in zip(long, begins, [*begins[1:], seconds])
     )
 

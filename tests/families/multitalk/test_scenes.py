@@ -8,7 +8,7 @@ import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.multitalk import scenes
-from talkverse_jax.families.multitalk.scenes import Scene, find_cuts, scenes_of
+from talkverse_jax.families.multitalk.scenes import SourceScene, find_cuts, scenes_of
 from talkverse_jax.families.multitalk.voices import HEARD
 from tests.families.multitalk.test_inputs import heard, place, read_job, recipe  # noqa: F401
 from tests.videos import read_number, write_video
@@ -17,17 +17,22 @@ from tests.videos import read_number, write_video
 @pytest.mark.parametrize(
     "cuts, frames, seconds, expected",
     [
-        ([], 100, 4.0, [Scene(2, 98, 0.0, 4.0)]),
-        ([50, 75], 100, 4.0, [Scene(2, 48, 0.0, 2.0), Scene(52, 73, 2.0, 3.0), Scene(77, 98, 3.0, 4.0)]),
+        ([], 100, 4.0, [SourceScene(2, 98, 0.0, 4.0)]),
+        (
+            [50, 75],
+            100,
+            4.0,
+            [SourceScene(2, 48, 0.0, 2.0), SourceScene(52, 73, 2.0, 3.0), SourceScene(77, 98, 3.0, 4.0)],
+        ),
         # half a second is no scene: its sound goes to the one before, and those behind keep their own
-        ([50, 62], 100, 4.0, [Scene(2, 48, 0.0, 2.48), Scene(64, 98, 2.48, 4.0)]),
-        ([12, 50], 100, 4.0, [Scene(14, 48, 0.0, 2.0), Scene(52, 98, 2.0, 4.0)]),
-        ([50, 90], 100, 4.0, [Scene(2, 48, 0.0, 2.0), Scene(52, 88, 2.0, 4.0)]),
+        ([50, 62], 100, 4.0, [SourceScene(2, 48, 0.0, 2.48), SourceScene(64, 98, 2.48, 4.0)]),
+        ([12, 50], 100, 4.0, [SourceScene(14, 48, 0.0, 2.0), SourceScene(52, 98, 2.0, 4.0)]),
+        ([50, 90], 100, 4.0, [SourceScene(2, 48, 0.0, 2.0), SourceScene(52, 88, 2.0, 4.0)]),
         # a longer sound goes on with the last scene, a shorter one needs fewer
-        ([50], 100, 9.0, [Scene(2, 48, 0.0, 2.0), Scene(52, 98, 2.0, 9.0)]),
-        ([50], 100, 1.5, [Scene(2, 48, 0.0, 1.5)]),
-        ([0, 50, 50, 100], 100, 4.0, [Scene(2, 48, 0.0, 2.0), Scene(52, 98, 2.0, 4.0)]),
-        ([], 3, 4.0, [Scene(0, 3, 0.0, 4.0)]),
+        ([50], 100, 9.0, [SourceScene(2, 48, 0.0, 2.0), SourceScene(52, 98, 2.0, 9.0)]),
+        ([50], 100, 1.5, [SourceScene(2, 48, 0.0, 1.5)]),
+        ([0, 50, 50, 100], 100, 4.0, [SourceScene(2, 48, 0.0, 2.0), SourceScene(52, 98, 2.0, 4.0)]),
+        ([], 3, 4.0, [SourceScene(0, 3, 0.0, 4.0)]),
     ],
 )
 def test_each_scene_has_its_sound(cuts, frames, seconds, expected):
@@ -46,7 +51,7 @@ def test_all_of_the_sound_goes_with_a_scene_whatever_the_cuts():
 
 
 def test_behind_a_scene_s_end_its_last_picture_stands():
-    assert [Scene(52, 73, 2.0, 3.0).picture(frame) for frame in (0, 20, 21, 500)] == [52, 72, 72, 72]
+    assert [SourceScene(52, 73, 2.0, 3.0).picture(frame) for frame in (0, 20, 21, 500)] == [52, 72, 72, 72]
 
 
 class Jumps:
@@ -94,7 +99,7 @@ def test_what_a_scene_is_made_of(place, recipe, monkeypatch):  # noqa: F811
     monkeypatch.setattr(scenes, "find_cuts", lambda pictures: [15] if len(list(pictures)) == 30 else [])
     write_video(place / "film.mp4", 1.2, size=(64, 64))
     found = read_job(place, "a.wav", "b.wav", image="film.mp4", scene_seg=True)
-    assert found.scenes == (Scene(2, 13, 0.0, 0.6), Scene(17, 28, 0.6, 1.0))
+    assert found.scenes == (SourceScene(2, 13, 0.0, 0.6), SourceScene(17, 28, 0.6, 1.0))
     assert f"{place / 'film.mp4'}: 2 scenes, each made on its own" in found.notices
     second = found.of_scene(found.scenes[1])
     assert [read_number(second.reference(frame)) for frame in (0, 5, 40)] == [17, 22, 27]

@@ -22,7 +22,7 @@ from tests.videos import read_number, write_video
             [50, 75],
             100,
             4.0,
-            [SourceScene(2, 48, 0.0, 2.0), SourceScene(52, 73, 2.0, 3.0), SourceScene(77, 98, 3.0, 4.0)],
+            [SourceScene(2, 48, 0, 2.0), SourceScene(52, 73, 2.0, 3.0), SourceScene(77, 98, 3.0, 4)],
         ),
         # half a second is no scene: its sound goes to the one before, and those behind keep their own
         ([50, 62], 100, 4.0, [SourceScene(2, 48, 0.0, 2.48), SourceScene(64, 98, 2.48, 4.0)]),

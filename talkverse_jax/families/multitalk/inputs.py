@@ -10,8 +10,9 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.multitalk import input_json
 from talkverse_jax.families.multitalk.components import COMPONENTS
 from talkverse_jax.families.multitalk.masks import read_masks
+from talkverse_jax.families.multitalk.scenes import SourceScene, find_scenes
 from talkverse_jax.families.multitalk.settings import Files, Settings
-from talkverse_jax.families.multitalk.voices import Mix, Voice, read_voices
+from talkverse_jax.families.multitalk.voices import Excerpt, Mix, Voice, read_voices
 from talkverse_jax.media.buckets import choose
 from talkverse_jax.media.fit import Framing, framing
 from talkverse_jax.media.image import is_video, read_framed
@@ -33,7 +34,9 @@ class MultiTalkInputs:
       video: None where a picture was given.
       masks: where each person is, and the background, on the grid of latents.
       voices: what each person says, all of one length.
-      track: the voices together.
+      track: the voices together, of the whole video.
+      scenes: of the video, each of which is made on its own; none where all is one.
+      scene: the one that this is of.
       shape: what must be the same to be denoised together.
       notices: lines to show the user: what was done to the files.
     """
@@ -41,10 +44,12 @@ class MultiTalkInputs:
     picture: UInt8[np.ndarray, "H W 3"]
     video: SourceVideo | None
     masks: Bool[np.ndarray, "C h w"]
-    voices: tuple[Voice, ...]
+    voices: tuple[Voice | Excerpt, ...]
     track: Mix
     shape: Hashable
     notices: tuple[str, ...]
+    scenes: tuple[SourceScene, ...] = ()
+    scene: SourceScene | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -61,7 +66,15 @@ class MultiTalkInputs:
         """What is to be seen at a frame: of a video the picture there, or the last one behind its end."""
         if self.video is None:
             return self.picture
-        return self.video.read(frame, 1, self.size)[0]
+        number = frame if self.scene is None else self.scene.picture(frame)
+        return self.video.read(number, 1, self.size)[0]
+
+    def of_scene(self, scene: SourceScene) -> "MultiTalkInputs":
+        """What one of the scenes is made of: its pictures, and its part of what is said."""
+        assert self.video is not None
+        picture = self.video.read(scene.first, 1, self.size)[0]
+        voices = tuple(Excerpt(voice, scene.begin, scene.end) for voice in self.track.voices)
+        return dataclasses.replace(self, picture=picture, voices=voices, scene=scene)
 
 
 def read(job: Job) -> MultiTalkInputs:
@@ -94,10 +107,14 @@ def read(job: Job) -> MultiTalkInputs:
     told.extend(_assumed(files, settings, video))
     masks = read_masks(files.people, files.bbox, files.mask, framed, told.append, walls)
     voices, of_sounds = read_voices(files.audio, settings.audio_type, walls)
+    track = Mix(voices)
+    scenes = find_scenes(video, track.duration) if video and settings.scene_seg else ()
+    if scenes:
+        told.append(f"{files.image}: {len(scenes)} scenes, each made on its own")
     shared = [f.name for f in dataclasses.fields(settings) if f.name not in _OWN and f.metadata["decides"]]
     alike = (settings.shift, settings.is_720, *(getattr(settings, name) for name in shared))
     shape = (framed.frame, files.people, alike)
-    return MultiTalkInputs(picture, video, masks, voices, Mix(voices), shape, (*told, *of_sounds))
+    return MultiTalkInputs(picture, video, masks, voices, track, shape, (*told, *of_sounds), scenes)
 
 
 def _source(job: Job) -> tuple[UInt8[np.ndarray, "H W 3"], SourceVideo, Framing]:

@@ -259,6 +259,8 @@ class Settings:
                 f"{self.audio_window}: give {LEAST_AUDIO_WINDOW} seconds or more, or 0 for one pass",
                 field="audio_window",
             )
+        if self.scene_seg and self.source_frames == "upstream":
+            raise UserError("cuts by the video's clock; leave --source_frames exact", field="scene_seg")
         check_shares(self, "color_correction_strength")
         if not 0 < self.shift < math.inf:
             raise UserError(f"{self.shift}: give a number above 0", field="sample_shift")

@@ -74,6 +74,35 @@ class Voice:
 
 
 @dataclasses.dataclass(frozen=True)
+class Excerpt:
+    """A part of a voice, as the model hears it.
+
+    Attributes:
+      begin, end: in seconds.
+    """
+
+    voice: Voice
+    begin: float
+    end: float
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.end - self.begin
+
+    def mono(self, rate: int) -> Iterator[Float32[np.ndarray, " n"]]:
+        """The samples at `rate` Hz."""
+        drop, left = round(self.begin * rate), round(self.end * rate) - round(self.begin * rate)
+        for block in self.voice.mono(rate):
+            dropped, drop = min(drop, len(block)), max(0, drop - len(block))
+            part = block[dropped : dropped + left]
+            left -= len(part)
+            yield part
+            if not left:
+                return
+
+
+@dataclasses.dataclass(frozen=True)
 class Mix:
     """What the video plays: all voices at once.
 

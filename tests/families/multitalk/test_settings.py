@@ -79,6 +79,10 @@ def test_prompts_are_followed_unless_their_scale_is_one():
         ({"sample_steps": 0}, "--sample_steps 0: give 1 or more"),
         ({"teacache_thresh": -0.1}, "--teacache_thresh -0.1: give 0 or more"),
         ({"apg_momentum": float("nan")}, "--apg_momentum nan: give a number"),
+        (
+            {"scene_seg": True, "source_frames": "upstream"},
+            "--scene_seg cuts by the video's clock; leave",
+        ),
         ({"audio_window": 10}, "--audio_window 10: give 30 seconds or more, or 0 for one pass"),
         ({"base_seed": -2}, "--base_seed -2: give -1 or a number below"),
         ({"prompt": "a" * 10_001}, "--prompt has 10,001 characters"),

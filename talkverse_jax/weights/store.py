@@ -185,7 +185,8 @@ def load_module(
     parameters = load_parameters(
         weights_dir, component, module, dtype_of=lambda _: dtype, layout=layout, with_lora=with_lora
     )
-    lay_over(parameters, opened, component.rules)
+    if opened:
+        lay_over(parameters, opened, component.rules)
     return tree.with_parameters(module, parameters)
 
 

@@ -258,12 +258,16 @@ class Origin:
         adapter = self._adapter(sources)
         whole = self._whole(sources, adapter, component, config)
         file, folders = (whole, [whole.parent]) if whole else self._places(component.name, sources)
+        if not adapter and file is None:
+            adapter = self._beside(folders[0], component.name)
         base = self._layout(folders[0]).read(folders[0]) if file is None else read_one(file)
         copies: dict[str, Path | bytes] = {}
         for small in self.beside:
             copies |= small.read(folders, config, base.tensors)
         found = understand(base, component, config)
-        files = self._trained(component.name, sources, asked, () if whole else adapter, found.tensors, folders[0])
+        if not adapter and not any(map(self._is_new, found.tensors)):
+            adapter = self._beside(folders[0], component.name)
+        files = self._trained(sources, asked, () if whole else adapter)
         first, *more = base.paths
         made = tuple(place for place, copy in copies.items() if isinstance(copy, bytes))
         published = Published(
@@ -316,32 +320,27 @@ class Origin:
     def _is_new(self, name: str) -> bool:
         return any(adapter.is_new(name) for adapter in self.adapters)
 
-    def _trained(
-        self,
-        component: str,
-        sources: Any,
-        asked: Asked,
-        adapter: tuple[Path, ...],
-        base: Mapping[str, Tensor],
-        folder: Path,
-    ) -> tuple[TrainedFile, ...]:
-        """What is laid over the base model: the adapter, unless that holds it already, then what else is given.
+    def _beside(self, folder: Path, component: str) -> tuple[Path, ...]:
+        """The adapter where it was put beside the base model.
 
         Raises:
-          UserError: no adapter is given, and none lies in the base model's folder.
+          UserError: it is not there.
         """
-        over = tuple(getattr(sources, self.lora_flag)) if self.lora_flag else ()
-        if not adapter and self.adapters and not any(map(self._is_new, base)):
-            first, *others = self.adapters
-            if not (folder / first.file).is_file():
-                instead = "".join(f", or {other.title} as --{other.flag}," for other in others)
-                raise UserError(
-                    f"missing; give {first.title} ({first.file}){instead} to convert {component}", field=first.flag
-                )
-            adapter = (folder / first.file,)
+        if not self.adapters:
+            return ()
+        first, *others = self.adapters
+        if not (folder / first.file).is_file():
+            instead = "".join(f", or {other.title} as --{other.flag}," for other in others)
+            raise UserError(
+                f"missing; give {first.title} ({first.file}){instead} to convert {component}", field=first.flag
+            )
+        return (folder / first.file,)
+
+    def _trained(self, sources: Any, asked: Asked, adapter: tuple[Path, ...]) -> tuple[TrainedFile, ...]:
+        """What is laid over the base model: the adapter, then what else is given."""
         if self.lora_flag is None:
             return asked.files(adapter)
-        return (*map(TrainedFile, adapter), *asked.files(over))
+        return (*map(TrainedFile, adapter), *asked.files(getattr(sources, self.lora_flag)))
 
     def _places(self, component: str, sources: Any) -> tuple[Path | None, list[Path]]:
         """The file that a flag names, and the folders in which what a model needs besides may lie."""

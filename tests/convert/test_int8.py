@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.weights import manifest, orbax_io, store
 from talkverse_jax.weights.asked import TrainedFile
 from tests.convert.test_adapters import BASE, BRAIN, FAMILY, ORIGIN, SIZES, TRAINED, Sources
+from tests.convert.test_families import Brain
 
 INT8 = dataclasses.replace(BRAIN, int8=("base/*",))
 QUANTISED = dataclasses.replace(
@@ -29,15 +31,14 @@ DATA = np.random.default_rng(5).integers(-127, 128, BASE["base.weight"].shape, n
 SCALE = np.linspace(0.01, 0.06, len(DATA), dtype=np.float32)[:, None]
 
 
-class Scaled(nnx.Module):
-    """`Brain` whose first layer computes with int8."""
+class Scaled(Brain):
+    """The first layer computes with int8."""
 
-    def __init__(self, config, *, rngs, dtype, param_dtype, layout):
-        self.inner = INT8.model_type(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
-        self.base, self.ears = self.inner.base, self.inner.ears
-        del self.inner
+    def __init__(self, config, **how):
+        super().__init__(config, **how)
         self.base.kernel.set_value(jnp.zeros((config.width, config.width), jnp.int8))
-        self.base.scale = nnx.Param(jnp.zeros(config.width, jnp.float32))
+        scale = nnx.Param(jnp.zeros(config.width, jnp.float32))
+        self.base.scale = scale  # pyright: ignore[reportAttributeAccessIssue]  # as a layer made for int8 has it
 
 
 def _quantised(folder: Path, **changed) -> str:
@@ -50,7 +51,7 @@ def _quantised(folder: Path, **changed) -> str:
     return str(path)
 
 
-def _convert(folder: Path, sources: Sources, dtype: str = "int8", **options) -> dict[str, jax.ShapeDtypeStruct]:
+def _convert(folder: Path, sources: Sources, dtype: Any = "int8", **options) -> dict[str, jax.ShapeDtypeStruct]:
     asked = ConvertOptions(output=str(folder / "w"), dtype=dtype, components=("brain",), **options)
     convert(QUANTISED, asked, sources, SIZES)
     return orbax_io.shapes(folder / "w" / "brain" / store.PARAMETERS)

@@ -380,7 +380,8 @@ class Origin:
 def _with_trained(published: Published, files: tuple[TrainedFile, ...]) -> Published:
     component, base = published.component, published.tensors
     parameters = tree.abstract_parameters(component.abstract(published.config))
-    trained = open_all(files, component, parameters, whole=False)  # what does not fit is in the conversion's report
+    opened = open_all(files, component, parameters, whole=False)  # what does not fit is in the conversion's report
+    trained = tuple(_noticed(each, base) for each in opened)
     whole = {name: tensor for each in trained for name, tensor in each.whole.items()}
     changed = base.keys() & whole.keys() | {name for each in trained for name in each.added}
     return dataclasses.replace(
@@ -391,3 +392,11 @@ def _with_trained(published: Published, files: tuple[TrainedFile, ...]) -> Publi
         trained=trained,
         replaced={name: base[name] for name in base.keys() & changed},
     )
+
+
+def _noticed(trained: TrainedTensors, base: Mapping[str, Tensor]) -> TrainedTensors:
+    """The same, told as what it is where it adds to the base model and changes nothing of it."""
+    if trained.pairs or trained.added or trained.whole.keys() & base.keys():
+        return trained
+    told = f"{Path(trained.file.path).name}: {len(trained.whole)} tensors that the base model lacks"
+    return dataclasses.replace(trained, notice=told)

@@ -62,7 +62,7 @@ def converted(output: Path, name: str, dtype: str = "auto", **files: Path) -> Co
     lines = Lines()
     convert(FAMILY, ConvertOptions(output=str(output), components=(name,), dtype=dtype), sources, SIZES, lines)
     folder = output / name / store.PARAMETERS
-    notes = [line for line in lines.said[:-1] if not line.startswith("talkverse_s2v_5b.safetensors: strength 1")]
+    notes = [line for line in lines.said[:-1] if not line.startswith("talkverse_s2v_5b.safetensors: ")]
     return Converted(orbax_io.read(folder, orbax_io.shapes(folder)), manifest.read(output)[name].kind, notes)
 
 

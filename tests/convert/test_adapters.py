@@ -159,6 +159,10 @@ def test_strengths_are_of_the_lora_files_alone(files):
     )
     published = ORIGIN.open(BRAIN, SIZES.brain, sources, Asked((0.5,)))
     assert [file.file.strength for file in published.trained] == [1, 0.5]
+    assert [file.notice for file in published.trained] == [
+        "ears.safetensors: 2 tensors that the base model lacks",
+        "l.safetensors: strength 0.5: 1 LoRA pairs of rank 2, which count 0.5 times (no alpha in the file)",
+    ]
     with pytest.raises(UserError, match="--lora_strength 1 2: 1 files are given; give one number for each"):
         ORIGIN.open(BRAIN, SIZES.brain, sources, Asked((1, 2)))
 

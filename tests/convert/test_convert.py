@@ -499,7 +499,7 @@ def test_files_that_are_missing_or_bad(own, tmp_path, damage, message):
         (["--output", ""], "--output is empty; give a path"),
         (["--output", "w", "--ckpt_dir", str(CONFIG)], "model_tiny.toml: is a file; give the folder of Wan-AI"),
         (["--output", "w", "--lora_merge", "maybe"], "--lora_merge maybe: give true or false"),
-        (["--output", "w", "--ckpt_dir", ".", "--components", "dit"], "no diffusion_pytorch_model"),
+        (["--output", "w", "--ckpt_dir", ".", "--components", "dit"], "--lora_ckpt missing"),
         (["--output", "w", "--ckpt_dir", ".", "--components", "audio"], "--wav2vec_dir missing"),
         (["--output", "w", "--ckpt_dir", ".", "--config", "none.toml"], "none.toml: no such file"),
     ],

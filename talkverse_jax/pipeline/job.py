@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core import options
-from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.files import open_regular
 from talkverse_jax.core.paths import expanded, on_disk
+from talkverse_jax.pipeline.common_options import check_seed
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.weights import manifest
 
@@ -42,9 +42,8 @@ class Job:
     @classmethod
     def make(cls, family: str, weights: Weights, machine: Machine, files: Any, settings: Any, output: str) -> "Job":
         """The job; where no seed is asked for (-1), one is drawn, here and nowhere else."""
+        check_seed(settings)
         asked = settings.base_seed
-        if not -1 <= asked < 2**32:
-            raise UserError(f"{asked}: give -1 or a number below 2**32", field="base_seed")
         seed = random.SystemRandom().randrange(2**31) if asked == -1 else asked
         return cls(family, weights, machine, files, settings, output, seed)
 

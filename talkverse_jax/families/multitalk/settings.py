@@ -12,6 +12,16 @@ from talkverse_jax.families.multitalk.config import Recipe
 from talkverse_jax.families.multitalk.input_json import read_input_json
 from talkverse_jax.media import buckets
 from talkverse_jax.models.umt5.prompts import check_prompts
+from talkverse_jax.pipeline.common_options import (
+    audio_window_option,
+    check_audio_window,
+    check_logit_normal,
+    check_seed,
+    logit_normal_option,
+    seed_option,
+    text_file_option,
+    vae_file_option,
+)
 
 Mode = Literal["streaming", "clip"]
 AudioType = Literal["para", "add"]
@@ -32,7 +42,6 @@ DEFAULT_NEGATIVE_PROMPT = (
     "crowd behind, going backwards"
 )
 
-LEAST_AUDIO_WINDOW = 30  # seconds
 _MOTION_FRAMES: dict[Recipe, int] = {"multitalk": 25, "infinitetalk": 9}
 
 
@@ -175,14 +184,7 @@ class Settings:
         default=1.0,
         decides=True,
     )
-    audio_window: int = option(
-        f"a longer sound is encoded in overlapping windows of this many seconds ({LEAST_AUDIO_WINDOW} or more); 0: in "
-        "one pass, whose memory grows with the sound",
-        group="video",
-        metavar="N",
-        default=60,
-        decides=True,
-    )
+    audio_window: int = audio_window_option()
     sample_steps: int = option("denoising steps of each clip", group="sampling", metavar="N", default=40, decides=True)
     sample_shift: float | None = option(
         "how far the steps are moved towards strong noise; 1 leaves them even (default: 7, or 11 where --size_bucket "
@@ -238,13 +240,7 @@ class Settings:
         decides=True,
         of="use_teacache",
     )
-    base_seed: int = option(
-        "seed; the same seed gives the same video, -1 draws one and prints it",
-        group="sampling",
-        metavar="N",
-        default=-1,
-        alias="seed",
-    )
+    base_seed: int = seed_option()
 
     def __post_init__(self):
         check_prompts(self, "prompt", "negative_prompt")
@@ -254,11 +250,7 @@ class Settings:
                 raise UserError(f"{value}: give 1 more than a multiple of 4, such as {value // 4 * 4 + 1}", field=name)
         if self.motion_frame is not None:
             self.motion_frames("multitalk")
-        if self.audio_window and self.audio_window < LEAST_AUDIO_WINDOW:
-            raise UserError(
-                f"{self.audio_window}: give {LEAST_AUDIO_WINDOW} seconds or more, or 0 for one pass",
-                field="audio_window",
-            )
+        check_audio_window(self)
         if self.scene_seg and self.source_frames == "upstream":
             raise UserError("cuts by the video's clock; leave --source_frames exact", field="scene_seg")
         check_shares(self, "color_correction_strength")
@@ -267,8 +259,7 @@ class Settings:
         for name in ("sample_text_guide_scale", "sample_audio_guide_scale", "apg_momentum", "apg_norm_threshold"):
             if not math.isfinite(value := getattr(self, name)):
                 raise UserError(f"{value}: give a number", field=name)
-        if not -1 <= self.base_seed < 2**32:
-            raise UserError(f"{self.base_seed}: give -1 or a number below 2**32", field="base_seed")
+        check_seed(self)
 
     @property
     def is_720(self) -> bool:
@@ -340,13 +331,7 @@ class TrainingSettings(WindowSettings):
     both_dropout_prob: float = option(
         "probability that caption and sounds of a sample are left out", group="loss", metavar="X", default=0.05
     )
-    logit_normal: tuple[float, ...] = option(
-        "draw timesteps whose logit is normally distributed, of this mean and deviation, such as 0 1 (Stable Diffusion "
-        "3); a mean above 0 is more noise (default: all timesteps alike)",
-        group="loss",
-        metavar="X",
-        default=(),
-    )
+    logit_normal: tuple[float, ...] = logit_normal_option()
 
     def __post_init__(self):
         super().__post_init__()
@@ -358,9 +343,7 @@ class TrainingSettings(WindowSettings):
                 "together give 1 or less",
                 field="both_dropout_prob",
             )
-        if self.logit_normal and (len(self.logit_normal) != 2 or self.logit_normal[1] <= 0):
-            given = " ".join(map(str, self.logit_normal))
-            raise UserError(f"{given}: give a mean and a deviation above 0, such as 0 1", field="logit_normal")
+        check_logit_normal(self)
 
     @property
     def raised_rate(self) -> float:
@@ -402,13 +385,8 @@ class Sources:
         metavar="FILE",
         default=None,
     )
-    vae_file: str | None = option("likewise the VAE (vae)", group="from", metavar="FILE", default=None)
-    text_file: str | None = option(
-        "likewise UMT5-XXL (text); the tokenizer lies in it, beside it or in --ckpt_dir",
-        group="from",
-        metavar="FILE",
-        default=None,
-    )
+    vae_file: str | None = vae_file_option()
+    text_file: str | None = text_file_option()
     lora_ckpt: tuple[str, ...] = option(
         "LoRA files of any dialect to be added, such as FusionX or lightx2v (dit)",
         group="from",

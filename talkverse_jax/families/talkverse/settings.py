@@ -9,6 +9,16 @@ from talkverse_jax.core.options import check_shares, option
 from talkverse_jax.diffusion.names import SolverName
 from talkverse_jax.media.buckets import Fit
 from talkverse_jax.models.umt5.prompts import check_prompts
+from talkverse_jax.pipeline.common_options import (
+    audio_window_option,
+    check_audio_window,
+    check_logit_normal,
+    check_seed,
+    logit_normal_option,
+    seed_option,
+    text_file_option,
+    vae_file_option,
+)
 
 AudioAlignment = Literal["exact", "upstream"]
 VideoEnd = Literal["hold", "loop"]
@@ -20,8 +30,6 @@ DEFAULT_NEGATIVE_PROMPT = (
     "模糊不清，画质极差，过度激动，双手急速抖动，带字幕，丑陋，肢体残缺，手指多余，手部画得糟糕，面部画得糟糕，"
     "肢体变形，手指粘连，画面静止，背景凌乱，三条腿，背景里人群拥挤，倒退行走"
 )
-
-LEAST_AUDIO_WINDOW = 30  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +106,7 @@ class Settings:
         default="hold",
         decides=True,
     )
-    audio_window: int = option(
-        f"a longer sound is encoded in overlapping windows of this many seconds ({LEAST_AUDIO_WINDOW} or more); 0: in "
-        "one pass, whose memory grows with the sound",
-        group="video",
-        metavar="N",
-        default=60,
-        decides=True,
-    )
+    audio_window: int = audio_window_option()
     head_trim_frames: int = option(
         "frames to cut from the start, with their sound", group="video", metavar="N", default=0, decides=True
     )
@@ -127,13 +128,7 @@ class Settings:
         default=4.5,
         decides=True,
     )
-    base_seed: int = option(
-        "seed; the same seed gives the same video, -1 draws one and prints it",
-        group="sampling",
-        metavar="N",
-        default=-1,
-        alias="seed",
-    )
+    base_seed: int = seed_option()
 
     def __post_init__(self):
         check_prompts(self, "prompt", "negative_prompt")
@@ -145,11 +140,7 @@ class Settings:
             raise UserError(
                 f"{self.dubbing_noise_strength}: give a number from 0.001 to 1", field="dubbing_noise_strength"
             )
-        if self.audio_window and self.audio_window < LEAST_AUDIO_WINDOW:
-            raise UserError(
-                f"{self.audio_window}: give {LEAST_AUDIO_WINDOW} seconds or more, or 0 for one pass",
-                field="audio_window",
-            )
+        check_audio_window(self)
         if self.head_trim_frames < 0:
             raise UserError(f"{self.head_trim_frames}: give 0 or more", field="head_trim_frames")
         if self.sample_steps < 1:
@@ -158,8 +149,7 @@ class Settings:
             raise UserError(f"{self.sample_shift}: give a number above 0", field="sample_shift")
         if not math.isfinite(self.sample_guide_scale):
             raise UserError(f"{self.sample_guide_scale}: give a number, such as 4.5", field="sample_guide_scale")
-        if not -1 <= self.base_seed < 2**32:
-            raise UserError(f"{self.base_seed}: give -1 or a number below 2**32", field="base_seed")
+        check_seed(self)
 
     @property
     def guided(self) -> bool:
@@ -194,13 +184,7 @@ class TrainingSettings(WindowSettings):
     framepack_dropout_prob: float = option(
         "probability that the motion frames of a sample are left out", group="loss", metavar="X", default=0.1
     )
-    logit_normal: tuple[float, ...] = option(
-        "draw timesteps whose logit is normally distributed, of this mean and deviation, such as 0 1 (Stable Diffusion "
-        "3); a mean above 0 is more noise (default: all timesteps alike)",
-        group="loss",
-        metavar="X",
-        default=(),
-    )
+    logit_normal: tuple[float, ...] = logit_normal_option()
     audio_zero_init_lr_scaling: float = option(
         "factor of the learning rate for the frame packer, or with --finetune_all for the audio adapter",
         group="optimizer",
@@ -210,9 +194,7 @@ class TrainingSettings(WindowSettings):
 
     def __post_init__(self):
         check_shares(self, "text_dropout_prob", "audio_dropout_prob", "img_dropout_prob", "framepack_dropout_prob")
-        if self.logit_normal and (len(self.logit_normal) != 2 or self.logit_normal[1] <= 0):
-            given = " ".join(map(str, self.logit_normal))
-            raise UserError(f"{given}: give a mean and a deviation above 0, such as 0 1", field="logit_normal")
+        check_logit_normal(self)
         if not 0 < (value := self.audio_zero_init_lr_scaling) < math.inf:
             raise UserError(f"{value}: give a number above 0", field="audio_zero_init_lr_scaling")
 
@@ -238,13 +220,8 @@ class Sources:
         metavar="FILE",
         default=None,
     )
-    vae_file: str | None = option("likewise the VAE (vae)", group="from", metavar="FILE", default=None)
-    text_file: str | None = option(
-        "likewise UMT5-XXL (text); the tokenizer lies in it, beside it or in --ckpt_dir",
-        group="from",
-        metavar="FILE",
-        default=None,
-    )
+    vae_file: str | None = vae_file_option()
+    text_file: str | None = text_file_option()
     lora_ckpt: tuple[str, ...] = option(
         "the TalkVerse file, talkverse_s2v_5b.safetensors (dit), and LoRA files of any dialect to be added",
         group="from",

@@ -1,0 +1,80 @@
+"""Options that families have in common, each with its check; a family's `settings.py` takes those that it needs.
+Imports no JAX."""
+
+from typing import Any
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import option
+
+_LEAST_AUDIO_WINDOW = 30  # seconds
+
+
+def seed_option() -> Any:
+    """`--base_seed`, which every family has."""
+    return option(
+        "seed; the same seed gives the same video, -1 draws one and prints it",
+        group="sampling",
+        metavar="N",
+        default=-1,
+        alias="seed",
+    )
+
+
+def check_seed(settings: Any) -> None:
+    """Raises UserError unless there is such a seed."""
+    if not -1 <= settings.base_seed < 2**32:
+        raise UserError(f"{settings.base_seed}: give -1 or a number below 2**32", field="base_seed")
+
+
+def audio_window_option() -> Any:
+    """`--audio_window`."""
+    return option(
+        f"a longer sound is encoded in overlapping windows of this many seconds ({_LEAST_AUDIO_WINDOW} or more); 0: in "
+        "one pass, whose memory grows with the sound",
+        group="video",
+        metavar="N",
+        default=60,
+        decides=True,
+    )
+
+
+def check_audio_window(settings: Any) -> None:
+    """Raises UserError where a window has no middle."""
+    if settings.audio_window and settings.audio_window < _LEAST_AUDIO_WINDOW:
+        raise UserError(
+            f"{settings.audio_window}: give {_LEAST_AUDIO_WINDOW} seconds or more, or 0 for one pass",
+            field="audio_window",
+        )
+
+
+def logit_normal_option() -> Any:
+    """`--logit_normal`."""
+    return option(
+        "draw timesteps whose logit is normally distributed, of this mean and deviation, such as 0 1 (Stable Diffusion "
+        "3); a mean above 0 is more noise (default: all timesteps alike)",
+        group="loss",
+        metavar="X",
+        default=(),
+    )
+
+
+def check_logit_normal(settings: Any) -> None:
+    """Raises UserError unless none is given, or a mean and a deviation."""
+    if settings.logit_normal and (len(settings.logit_normal) != 2 or settings.logit_normal[1] <= 0):
+        given = " ".join(map(str, settings.logit_normal))
+        raise UserError(f"{given}: give a mean and a deviation above 0, such as 0 1", field="logit_normal")
+
+
+def vae_file_option() -> Any:
+    """`--vae_file`, behind the option that names one file of the base model."""
+    return option("likewise the VAE (vae)", group="from", metavar="FILE", default=None)
+
+
+def text_file_option() -> Any:
+    """`--text_file`, likewise."""
+    return option(
+        "likewise UMT5-XXL (text); the tokenizer lies in it, beside it or in --ckpt_dir",
+        group="from",
+        metavar="FILE",
+        default=None,
+    )

@@ -105,7 +105,7 @@ def pipeline_case(bundle: Bundle, mesh: MeshConfig | None, recipe: Recipe) -> Pa
         assert clip.frames is not None, "bundles are run by one process"
         video.append(clip.frames[timeline.shown_of(clip.index)])
         taps[f"latents_clip_{clip.index}"] = np.moveaxis(clip.latents, -1, 0)
-    return ParityCase({"video": np.moveaxis(np.concatenate(video), -1, 0)}, taps)
+    return ParityCase({"video": np.moveaxis(np.concatenate(video), -1, 0)}, taps, chained=True)
 
 
 def _settings(config: Mapping[str, Any]) -> Settings:

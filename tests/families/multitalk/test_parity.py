@@ -27,9 +27,9 @@ from tests.conftest import GOLDENS
 )
 def test_goldens(name, limit):
     bundle = Bundle(GOLDENS / "multitalk" / f"{name}.safetensors")
-    found = PARITY_CASES[bundle.component](bundle, None).outputs
+    case = PARITY_CASES[bundle.component](bundle, None)
     for output, reference in bundle.group("outputs").items():
-        result = compare(output, found.get(output), reference, "pipeline" if "pipeline" in bundle.component else "")
+        result = compare(output, case.outputs.get(output), reference, case.chained)
         assert result.passed and result.max_rel < limit, str(result)
 
 

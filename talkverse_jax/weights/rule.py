@@ -73,6 +73,11 @@ def linear(path: str, name: str) -> tuple[Rule, Rule]:
     return Rule(f"{path}/kernel", f"{name}.weight", LINEAR), Rule(f"{path}/bias", f"{name}.bias")
 
 
+def norm(path: str, name: str) -> tuple[Rule, Rule]:
+    """The rules of a norm with scale and bias."""
+    return Rule(f"{path}/scale", f"{name}.weight"), Rule(f"{path}/bias", f"{name}.bias")
+
+
 @functools.cache  # a table is gone through for every parameter
 def _expression(path: str) -> re.Pattern[str]:
     """What matches our paths of a rule, and finds what stands for its stars."""

@@ -13,9 +13,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from talkverse_jax.families.multitalk.config import MultiTalkConfig
-from talkverse_jax.models.wan.layers import enter, layer_norm, leave
+from talkverse_jax.models.wan.layers import enter, leave
 from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.ops.attention import Attention
+from talkverse_jax.ops.norm import layer_norm
 from talkverse_jax.ops.rope import apply_rope, line_tables
 
 _NORM_EPS = 1e-5

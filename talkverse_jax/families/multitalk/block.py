@@ -14,9 +14,9 @@ from talkverse_jax.families.multitalk.config import MultiTalkConfig
 from talkverse_jax.families.multitalk.speakers import reference_map, speaker_positions
 from talkverse_jax.models.wan.attention import ImageContext, ImageCrossAttention, Projected
 from talkverse_jax.models.wan.block import Block
-from talkverse_jax.models.wan.layers import layer_norm
 from talkverse_jax.models.wan.modulation import BlockModulation, modulate
 from talkverse_jax.ops.attention import Attention
+from talkverse_jax.ops.norm import layer_norm
 from talkverse_jax.ops.rope import RopeTables
 
 

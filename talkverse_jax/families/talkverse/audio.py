@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.wan.attention import CrossAttention, KeyValues
-from talkverse_jax.models.wan.layers import layer_norm
 from talkverse_jax.ops.attention import Attention, Segments
+from talkverse_jax.ops.norm import layer_norm
 
 _ADAPTIVE_NORM_EPS = 1e-5
 _STRIDES = (1, 2, 2)  # of the encoder's convolutions

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from talkverse_jax.models.clip.config import MLP_RATIO, ClipVisionConfig
 from talkverse_jax.models.clip.resize import resize
+from talkverse_jax.ops.norm import layer_norm
 from talkverse_jax.sharding.layout import Layout
 
 # Of red, green and blue in [0, 1], over the pictures that CLIP learned from.
@@ -43,7 +44,7 @@ class ClipEmbedding(nnx.Module):
         self.patches = conv(3, config.dim, patch, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.first = nnx.Param(init(rngs.params(), (config.dim,), param_dtype))
         self.positions = nnx.Param(init(rngs.params(), (config.tokens, config.dim), param_dtype))
-        self.norm = _norm(config, rngs=rngs, param_dtype=param_dtype)
+        self.norm = layer_norm(config.dim, config.norm_eps, affine=True, rngs=rngs, param_dtype=param_dtype)
 
     def __call__(self, picture: Float[Array, "B H W 3"]) -> Float[Array, "B T D"]:
         patches = rearrange(self.patches(pixels(picture, self.config)), "b h w d -> b (h w) d")
@@ -90,9 +91,9 @@ class ClipBlock(nnx.Module):
     def __init__(self, config: ClipVisionConfig, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
         kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
         self.layout = layout
-        self.norm1 = _norm(config, rngs=rngs, param_dtype=param_dtype)
+        self.norm1 = layer_norm(config.dim, config.norm_eps, affine=True, rngs=rngs, param_dtype=param_dtype)
         self.attn = ClipAttention(config, **kwargs)
-        self.norm2 = _norm(config, rngs=rngs, param_dtype=param_dtype)
+        self.norm2 = layer_norm(config.dim, config.norm_eps, affine=True, rngs=rngs, param_dtype=param_dtype)
         self.mlp = ClipFeedForward(config, **kwargs)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -124,12 +125,6 @@ class ClipVision(nnx.Module):
         for block in self.blocks:
             x = _run(*nnx.split(block), x)
         return x
-
-
-def _norm(config: ClipVisionConfig, *, rngs: nnx.Rngs, param_dtype) -> nnx.LayerNorm:
-    """Layer norm in float32, with the two-pass variance."""
-    how: dict[str, Any] = dict(epsilon=config.norm_eps, use_fast_variance=False, dtype=jnp.float32)
-    return nnx.LayerNorm(config.dim, **how, param_dtype=param_dtype, rngs=rngs)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -12,10 +12,11 @@ from jaxtyping import Array, Float
 
 from talkverse_jax.models.wan.attention import CrossAttention, KeyValues, SelfAttention
 from talkverse_jax.models.wan.config import WanConfig
-from talkverse_jax.models.wan.layers import enter, layer_norm, leave
+from talkverse_jax.models.wan.layers import enter, leave
 from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.models.wan.modulation import BlockModulation, block_modulation, modulate
 from talkverse_jax.ops.attention import Attention
+from talkverse_jax.ops.norm import layer_norm
 from talkverse_jax.ops.rope import RopeTables
 from talkverse_jax.sharding.layout import Layout
 

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from talkverse_jax.models.wan.config import WanConfig
-from talkverse_jax.models.wan.layers import layer_norm
+from talkverse_jax.ops.norm import layer_norm
 
 MAX_TIMESTEP = 1000
 

@@ -1,6 +1,6 @@
 """The trunk's parameters and their names in Wan's PyTorch files; a family adds its own."""
 
-from talkverse_jax.weights.rule import CONV3D, Rule, TensorLayout, linear
+from talkverse_jax.weights.rule import CONV3D, Rule, TensorLayout, linear, norm
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.")  # in ComfyUI's files
 
@@ -28,8 +28,7 @@ TRUNK: tuple[Rule, ...] = (
     Rule("blocks/*/modulation", "blocks.*.modulation", TensorLayout(squeeze=(0,))),
     *attention("blocks/*/self_attn", "blocks.*.self_attn"),
     *attention("blocks/*/cross_attn", "blocks.*.cross_attn"),
-    Rule("blocks/*/norm3/scale", "blocks.*.norm3.weight"),
-    Rule("blocks/*/norm3/bias", "blocks.*.norm3.bias"),
+    *norm("blocks/*/norm3", "blocks.*.norm3"),
     *linear("blocks/*/ffn/linear_in", "blocks.*.ffn.0"),
     *linear("blocks/*/ffn/linear_out", "blocks.*.ffn.2"),
     *linear("head/linear", "head.head"),
@@ -37,12 +36,10 @@ TRUNK: tuple[Rule, ...] = (
 )
 
 IMAGE: tuple[Rule, ...] = (  # of the image-to-video models of Wan2.1, besides
-    Rule("image_embedding/norm_in/scale", "img_emb.proj.0.weight"),
-    Rule("image_embedding/norm_in/bias", "img_emb.proj.0.bias"),
+    *norm("image_embedding/norm_in", "img_emb.proj.0"),
     *linear("image_embedding/linear_in", "img_emb.proj.1"),
     *linear("image_embedding/linear_out", "img_emb.proj.3"),
-    Rule("image_embedding/norm_out/scale", "img_emb.proj.4.weight"),
-    Rule("image_embedding/norm_out/bias", "img_emb.proj.4.bias"),
+    *norm("image_embedding/norm_out", "img_emb.proj.4"),
     *linear("blocks/*/cross_attn/k_img", "blocks.*.cross_attn.k_img"),
     *linear("blocks/*/cross_attn/v_img", "blocks.*.cross_attn.v_img"),
     Rule("blocks/*/cross_attn/norm_k_img/scale", "blocks.*.cross_attn.norm_k_img.weight"),

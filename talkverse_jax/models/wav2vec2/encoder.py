@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int
 
 from talkverse_jax.models.wav2vec2.axes import AXES
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
-from talkverse_jax.models.wav2vec2.features import layer_norm
 from talkverse_jax.ops.attention.xla import in_query_blocks
+from talkverse_jax.ops.norm import layer_norm
 from talkverse_jax.sharding.layout import Layout
 
 
@@ -99,9 +99,9 @@ class EncoderLayer(nnx.Module):
         width, eps = config.hidden_size, config.layer_norm_eps
         self.layout = layout
         self.stable = config.do_stable_layer_norm
-        self.layer_norm = layer_norm(width, eps, rngs=rngs, param_dtype=param_dtype)
+        self.layer_norm = layer_norm(width, eps, affine=True, rngs=rngs, param_dtype=param_dtype)
         self.attention = Wav2Vec2Attention(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
-        self.final_layer_norm = layer_norm(width, eps, rngs=rngs, param_dtype=param_dtype)
+        self.final_layer_norm = layer_norm(width, eps, affine=True, rngs=rngs, param_dtype=param_dtype)
         self.feed_forward = Wav2Vec2FeedForward(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
 
     def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> Float[Array, "B T D"]:
@@ -124,7 +124,9 @@ class Wav2Vec2Encoder(nnx.Module):
             EncoderLayer(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, layout=layout)
             for _ in range(config.num_hidden_layers)
         )
-        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs, param_dtype=param_dtype)
+        self.layer_norm = layer_norm(
+            config.hidden_size, config.layer_norm_eps, affine=True, rngs=rngs, param_dtype=param_dtype
+        )
 
     def __call__(self, x: Float[Array, "B T D"], frames: Int[Array, " B"]) -> tuple[Float[Array, "B T D"], ...]:
         """The input of the first layer and the outputs of all, the last one normed."""

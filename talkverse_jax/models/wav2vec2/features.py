@@ -3,6 +3,8 @@
 Shapes: B batch, S samples at 16 kHz, T vectors (50 a second), C channels, D width.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange
@@ -11,18 +13,12 @@ from jaxtyping import Array, Float, Int
 
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.moments import Moments
+from talkverse_jax.ops.norm import layer_norm
 
 # Vectors computed at once (10 s). The first convolution's output is 512 channels at 3.2 kHz: 66 MB for 10 s,
 # 3.9 GB for 10 minutes.
 BLOCK = 500
 _EPS = 1e-5  # of the convolutions' norms; no config names it
-
-
-def layer_norm(dim: int, eps: float, *, rngs: nnx.Rngs, param_dtype) -> nnx.LayerNorm:
-    """Layer norm in float32, with the two-pass variance."""
-    return nnx.LayerNorm(
-        dim, epsilon=eps, use_fast_variance=False, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs
-    )
 
 
 class ChannelNorm(nnx.Module):
@@ -56,7 +52,7 @@ class ConvLayer(nnx.Module):
             dtype=dtype,
             param_dtype=param_dtype,
         )
-        norms = {"layer": layer_norm, "group": ChannelNorm}
+        norms = {"layer": partial(layer_norm, affine=True), "group": ChannelNorm}
         self.layer_norm = norms[norm](out_channels, _EPS, rngs=rngs, param_dtype=param_dtype) if norm else None
 
     def __call__(self, x: Float[Array, "B S c"], moments: Moments | None) -> Float[Array, "B s C"]:
@@ -137,7 +133,7 @@ class FeatureProjection(nnx.Module):
 
     def __init__(self, config: Wav2Vec2Config, *, rngs: nnx.Rngs, dtype, param_dtype):
         width = config.conv_dim[-1]
-        self.layer_norm = layer_norm(width, config.layer_norm_eps, rngs=rngs, param_dtype=param_dtype)
+        self.layer_norm = layer_norm(width, config.layer_norm_eps, affine=True, rngs=rngs, param_dtype=param_dtype)
         self.projection = nnx.Linear(width, config.hidden_size, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
 
     def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T D"]:

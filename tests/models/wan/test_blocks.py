@@ -25,15 +25,15 @@ class PlainTrunk(nnx.Module):
     def __init__(
         self, config, *, rngs, dtype=jnp.float32, param_dtype=jnp.float32, scan=False, remat="none", layout=Layout()
     ):
-        self.layout = layout
-        make = {"blocks": lambda rngs: Block(config, Attention(), rngs=rngs, dtype=dtype, param_dtype=param_dtype)}
+        self.layout, self.head_dim = layout, config.head_dim
+        make = {"blocks": lambda rngs: Block(config, Attention(layout), rngs=rngs, dtype=dtype, param_dtype=param_dtype)}
         groups = [(f"blocks/{i}",) for i in range(config.num_layers)]
         compiled: dict[str, Any] = dict(layout=self.layout, axes=(), scan=scan, remat=remat, part_at=0)
         self.runs = blocks.make_runs(groups, make, rngs=rngs, **compiled)
 
     @blocks.whole_weights(())
     def __call__(self, x, time, text, taps=NO_TAPS):
-        rope = rope_tables(grid_positions(range(x.shape[1]), [0], [0]), TINY.trunk.head_dim)
+        rope = rope_tables(grid_positions(range(x.shape[1]), [0], [0]), self.head_dim)
         context = blocks.prepare(self.runs, {"blocks": lambda block: block.cross_attn.key_values(text)})
 
         def run_block(block, x, context):

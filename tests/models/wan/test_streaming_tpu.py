@@ -35,9 +35,7 @@ def compiled(resident: int | None, products: Any = None):
     """A trunk of a few wide blocks, and the bytes of its parameters in the device's memory."""
     devices = topologies.devices(topologies.find("v6e-1"))
     layout = Layout(make_mesh(MeshConfig(), devices, CONFIG.num_heads), resident=resident)
-    model = tree.abstract(
-        PlainTrunk, CONFIG, layout=layout, scan=True, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16
-    )
+    model = tree.abstract(PlainTrunk, CONFIG, layout=layout, scan=True, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16)
     for _, layer in nnx.iter_graph(model):
         if isinstance(layer, Linear) and products:
             layer.quantise(products)

@@ -31,7 +31,7 @@ CONFIG = dataclasses.replace(TINY.trunk, dim=1024, ffn_dim=4096, num_heads=8, nu
 
 
 @functools.cache
-def compiled(resident: int | None, products: Any = None):
+def compiled(resident: int | None, products: Any = None) -> tuple[Any, int]:
     """A trunk of a few wide blocks, and the bytes of its parameters in the device's memory."""
     devices = topologies.devices(topologies.find("v6e-1"))
     layout = Layout(make_mesh(MeshConfig(), devices, CONFIG.num_heads), resident=resident)
@@ -70,9 +70,9 @@ def test_a_block_is_copied_while_another_computes():
 
 def test_memory_is_that_of_a_few_blocks():
     (resident, all_of), (streamed, rest) = compiled(None), compiled(0)
-    assert rest == 0 and all_of > 0
+    assert rest < 0.01 * all_of  # vectors
     saved = resident.memory_analysis().argument_size_in_bytes - streamed.memory_analysis().argument_size_in_bytes
-    assert saved == pytest.approx(all_of, rel=0.02)  # vectors are padded
+    assert saved == pytest.approx(all_of, rel=0.02)
     more = streamed.memory_analysis().temp_size_in_bytes - resident.memory_analysis().temp_size_in_bytes
     assert more < 3.5 * all_of / BLOCKS
 

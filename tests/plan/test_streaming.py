@@ -28,12 +28,12 @@ def test_the_14b_model_of_int8_streamed_to_a_card_of_24_gb():
     none, some = (component_bytes(COMPONENTS["dit"], CONFIG, "bfloat16", Layout(resident=n), True) for n in (0, 10))
     assert none.device + none.host == some.device + some.host == whole.device
     assert some.host == none.host * 30 // 40 and none.buffers == none.host // 20
-    assert (none.host / 1e9, none.device / 1e9) == pytest.approx((18.588, 0.631), rel=1e-3)
+    assert (none.host / 1e9, none.device / 1e9) == pytest.approx((18.562, 0.657), rel=1e-3)
     card = find("RTX4090-1")
     copied, rate = copy_seconds(card, none.host), card.generation.flops
-    assert rate is not None and copied == pytest.approx(0.7435, rel=1e-3)
+    assert rate is not None and copied == pytest.approx(0.7425, rel=1e-3)
     computed = 3 * 40 * block_flops(CONFIG.trunk, 33_000, 512 + 257) / rate
-    assert computed == pytest.approx(30.3, rel=0.02)  # to copy is little beside it
+    assert computed == pytest.approx(30.9, rel=0.01)  # to copy is little beside it
 
 
 def test_an_estimate_counts_the_copies():

@@ -66,16 +66,29 @@ def abstract_parameters(graph: nnx.Module) -> Flat:
 
 
 def is_on_host(graph: nnx.Module) -> Callable[[tuple, Any], bool]:
-    """A filter of NNX for what a module keeps in host memory (`Stack.on_host`)."""
-    stacks = [path for path, node in nnx.iter_graph(graph) if isinstance(node, Stack) and node.on_host]
-    return lambda path, _: any(path[: len(stack)] == stack for stack in stacks)
+    """A filter of NNX for what a module keeps in host memory: of layers that lie there (`Stack.on_host`) all but
+    vectors, which are small, and which XLA:TPU (libtpu 0.0.51) cannot cut out of a stack there."""
+    stacks = {path: node for path, node in nnx.iter_graph(graph) if isinstance(node, Stack) and node.on_host}
+
+    def kept(path: tuple, variable: Any) -> bool:
+        depth = next((depth for depth in range(len(path)) if path[:depth] in stacks), None)
+        if depth is None:
+            return False
+        stacked = len(stacks[path[:depth]].names) > 1
+        return variable.get_value().ndim - stacked > 1
+
+    return kept
 
 
 def paths_on_host(graph: nnx.Module) -> set[str]:
     """The paths of the parameters that a module keeps in host memory."""
-    stacks = [node for _, node in nnx.iter_graph(graph) if isinstance(node, Stack) and node.on_host]
-    prefixes = tuple(f"{name}/" for stack in stacks for name in stack.names)
-    return {path for path in abstract_parameters(graph) if path.startswith(prefixes)}
+    kept, flat = is_on_host(graph), nnx.to_flat_state(nnx.state(graph, nnx.Param))
+    return {
+        name
+        for (path, variable), (names, _) in zip(flat, _entries(graph), strict=True)
+        if kept(path, variable)
+        for name in names
+    }
 
 
 def with_parameters(graph: Model, parameters: Flat) -> Model:

@@ -5,6 +5,7 @@ take.
     programs(configs, settings, machine, size, mesh) -> list[Program]        the same, to be compiled
 """
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
@@ -157,11 +158,41 @@ def shard_bytes(x: jax.ShapeDtypeStruct) -> int:
     return math.prod(shape) * x.dtype.itemsize  # also of random keys
 
 
-def component_bytes(component: Component, config: Any, dtype: str, layout: Layout | None) -> int:
-    """Bytes of a component's parameters on one device, which need not be there; of all without a layout."""
-    total = 0
-    for path, x in tree.abstract_parameters(component.abstract(config, jnp.dtype(dtype))).items():
+class ComponentBytes(NamedTuple):
+    """Where a component's parameters lie; bytes a device.
+
+    Attributes:
+      device: in its memory for good.
+      host: in the host's, copied for each call.
+      buffers: of the copies, two layers at a time.
+    """
+
+    device: int
+    host: int
+    buffers: int
+
+
+def component_bytes(
+    component: Component, config: Any, dtype: str, layout: Layout | None, int8: bool = False
+) -> ComponentBytes:
+    """Of a component that need not be there; all on one device without a layout.
+
+    Args:
+      int8: of kernels that can be.
+    """
+    model = component.abstract(
+        config,
+        jnp.dtype(dtype),
+        layout=Layout(resident=layout.resident if layout else None),
+        int8_products="float" if int8 else None,
+    )
+    waiting, device, layers = tree.paths_on_host(model), 0, collections.Counter()
+    for path, x in tree.abstract_parameters(model).items():
         names = parameter_axes(component.axes, path, len(x.shape))
         parts = layout.fitting_parts(x.shape, names) if layout else 1
-        total += math.prod(x.shape) * jnp.dtype(x.dtype).itemsize // parts
-    return total
+        nbytes = math.prod(x.shape) * jnp.dtype(x.dtype).itemsize // parts
+        if path in waiting:
+            layers["/".join(path.split("/")[:2])] += nbytes
+        else:
+            device += nbytes
+    return ComponentBytes(device, layers.total(), 2 * max(layers.values(), default=0))

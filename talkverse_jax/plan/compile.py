@@ -32,7 +32,8 @@ class Planned:
       complaint: the compiler's own words where the program does not fit.
       model_flops: the models' own, on all devices together.
       cost: of one device.
-      compute, memory, interconnect: times below which it cannot run; None: unknown, or nothing to wait for.
+      compute, memory, interconnect, host: times below which it cannot run, the last for weights that come from the
+        host's memory; None: unknown, or nothing to wait for.
       sha256: of the optimised HLO, without the places in source files.
     """
 
@@ -52,6 +53,7 @@ class Planned:
     compute: float | None
     memory: float | None
     interconnect: float | None
+    host: float | None = None
     complaint: str | None = None
     buffers: tuple[Buffer, ...] = ()
     sha256: str | None = None
@@ -81,7 +83,7 @@ class Planned:
     @property
     def bound(self) -> str | None:
         """What takes longest at best."""
-        times = {name: getattr(self, name) or 0.0 for name in ("compute", "memory", "interconnect")}
+        times = {name: getattr(self, name) or 0.0 for name in ("compute", "memory", "interconnect", "host")}
         return max(times, key=times.__getitem__) if any(times.values()) else None
 
     @property

@@ -8,7 +8,7 @@ import math
 
 from jax.sharding import AbstractMesh
 
-from talkverse_jax.pipeline.programs import component_bytes
+from talkverse_jax.pipeline.programs import ComponentBytes, component_bytes
 from talkverse_jax.plan.compile import Planned, bounds
 from talkverse_jax.plan.hlo_cost import Cost
 from talkverse_jax.plan.sampling import SamplingRun
@@ -22,8 +22,8 @@ def estimate(run: SamplingRun, topology: Topology, sizes: MeshSizes) -> list[Pla
     weights, devices = _weights(run, sizes), math.prod(sizes.shape)
     planned = []
     for work in run.work:
-        share = work.flops / devices
-        cost = Cost(share, share, {}, float(weights[work.component]))
+        share, own = work.flops / devices, weights[work.component]
+        cost = Cost(share, share, {}, float(own.device + own.host))
         planned.append(
             Planned(
                 name=work.name,
@@ -31,25 +31,32 @@ def estimate(run: SamplingRun, topology: Topology, sizes: MeshSizes) -> list[Pla
                 when=work.when,
                 estimated=True,
                 devices=devices,
-                weights=weights[work.component],
+                weights=own.device,
                 inputs=0,
-                temporaries=work.intermediate // devices,
+                temporaries=work.intermediate // devices + own.buffers,
                 outputs=0,
-                beside={name: weights[name] for name in work.beside},
+                beside={name: weights[name].device for name in work.beside},
                 limit=topology.generation.hbm,
                 model_flops=work.flops,
                 cost=cost,
                 **bounds(topology, cost, work.float32)._asdict(),
+                host=copy_seconds(topology, own.host),
             )
         )
     return planned
 
 
-def _weights(run: SamplingRun, sizes: MeshSizes) -> dict[str, int]:
-    """Bytes of each component's parameters on one device; of what is split by pictures each has all."""
+def copy_seconds(topology: Topology, nbytes: float) -> float | None:
+    """Seconds in which a device copies so much from its host; None: unknown, or nothing to wait for."""
+    rate = topology.generation.host_bandwidth
+    return nbytes / rate if rate and nbytes else None
+
+
+def _weights(run: SamplingRun, sizes: MeshSizes) -> dict[str, ComponentBytes]:
+    """Each component's parameters on one device; of what is split by pictures each has all."""
     mesh, found = AbstractMesh(sizes.shape, AXES), {}
     for name, component in run.family.components.items():
         rules, dtype = component.split, run.clip.dtypes[name]
-        layout = Layout(mesh, rules) if rules else None  # pyright: ignore[reportArgumentType]  # sizes alone matter
+        layout = Layout(mesh, rules, run.machine.resident_blocks) if rules else None  # pyright: ignore[reportArgumentType]  # sizes alone matter
         found[name] = component_bytes(component, getattr(run.configs, name), dtype, layout)
     return found

@@ -117,7 +117,8 @@ def report(plan: TopologyPlan) -> str:
     unit = {"gpu": "card", "cpu": "device"}.get(plan.topology.generation.platform, unit)
     lines = [_heading(plan), ""]
     memory = [["GB a " + unit, "weights", "inputs", "temporary", "outputs", "beside", "total", "of", "fits"]]
-    work = [["a " + unit, "TFLOP", "waste", "compute", "memory", "links", "at best", "times"]]
+    streams = any(p.host for p in plan.programs)
+    work = [["a " + unit, "TFLOP", "waste", "compute", "memory", "links", *["host"] * streams, "at best", "times"]]
     for p in plan.programs:
         name = f"~ {p.name}" if p.estimated else p.name
         sizes = (p.weights, p.inputs, p.temporaries, p.outputs, sum(p.beside.values()), p.total)
@@ -125,7 +126,7 @@ def report(plan: TopologyPlan) -> str:
         if p.complaint:  # the compiler gives one figure for everything
             shown[3] = "-"
         memory.append([name, *shown, f"{p.limit / GB:.2f}" if p.limit else "?", "yes" if p.fits else "NO"])
-        times = [_seconds(t) if t else "-" for t in (p.compute, p.memory, p.interconnect, p.best)]
+        times = [_seconds(t) if t else "-" for t in (p.compute, p.memory, p.interconnect, *[p.host] * streams, p.best)]
         waste = "-" if p.estimated else f"{p.waste:.1%}"
         count = f"{p.times} {_WHEN[p.when]}"
         work.append([name, _significant(p.cost.flops / 1e12), waste, *times, count])

@@ -29,6 +29,7 @@ class Generation:
       float32_flops: of float32 products, where the hardware has them; a TPU makes them of bfloat16 ones.
       hbm_bandwidth: bytes a second between a device and its memory.
       link_bandwidth: bytes a second that a chip receives through one of its links.
+      host_bandwidth: bytes a second that a device copies from its host's memory.
       devices_per_chip: devices that share a chip and its links.
     """
 
@@ -39,6 +40,7 @@ class Generation:
     float32_flops: float | None = None
     hbm_bandwidth: float | None = None
     link_bandwidth: float | None = None
+    host_bandwidth: float | None = None
     devices_per_chip: int = 1
 
 
@@ -83,6 +85,7 @@ TPU7X = Generation(
 )
 # NVIDIA's data sheets of the SXM cards (nvidia.com/en-us/data-center/h100, .../h200): rates of bfloat16 and of TF32
 # (what JAX multiplies float32 in) without sparsity; NVLink 900 GB/s in both directions together, through a switch.
+# host_bandwidth: of 1 GiB of pinned memory over PCIe 5.0 x16, measured on an H200 (JAX 0.11.2, 2026-11-27).
 H100 = Generation(
     platform="gpu",
     device_kind="NVIDIA H100 80GB HBM3",
@@ -91,6 +94,18 @@ H100 = Generation(
     float32_flops=494.7e12,
     hbm_bandwidth=3.35e12,
     link_bandwidth=450e9,
+    host_bandwidth=51.9e9,
+)
+# A card of 24 GB: NVIDIA's Ada whitepaper, bfloat16 summed in float32, without sparsity; of PCIe 4.0 x16's 31.5 GB/s
+# four fifths. There are no links from card to card.
+RTX4090 = Generation(
+    platform="gpu",
+    device_kind="NVIDIA GeForce RTX 4090",
+    hbm=int(24e9),
+    flops=165.2e12,
+    float32_flops=82.6e12,
+    hbm_bandwidth=1008e9,
+    host_bandwidth=25e9,
 )
 H200 = dataclasses.replace(H100, device_kind="NVIDIA H200", hbm=int(141e9), hbm_bandwidth=4.8e12)
 CPU = Generation(platform="cpu", device_kind="cpu")
@@ -163,6 +178,7 @@ TOPOLOGIES: dict[str, Topology] = {
         Topology("H100-8", H100, (8,)),
         Topology("H200-1", H200, (1,)),
         Topology("H200-8", H200, (8,)),
+        Topology("RTX4090-1", RTX4090, (1,)),
         Topology("cpu", CPU, (1,)),
     )
 }

@@ -185,7 +185,7 @@ def load_module(
     parameters = load_parameters(
         weights_dir, component, module, dtype_of=lambda _: dtype, layout=layout, with_lora=with_lora
     )
-    if opened:
+    if opened:  # never of int8, whose scales no file has names for
         lay_over(parameters, opened, component.rules)
     return tree.with_parameters(module, parameters)
 

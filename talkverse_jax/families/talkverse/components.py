@@ -36,6 +36,7 @@ COMPONENTS: dict[str, Component] = {
             to_published=diffusers_names.to_published,
             prefixes=PREFIXES,
             widths=WIDTHS,
+            int8=("blocks/*", "audio_injectors/*/attention/*"),
         ),
         vae22(),
         umt5(),

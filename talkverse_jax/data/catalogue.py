@@ -18,6 +18,7 @@ from talkverse_jax.data import masks as roi
 from talkverse_jax.data.batches import WindowShape
 from talkverse_jax.data.identity import Identity
 from talkverse_jax.data.metadata import Row, longest_scene
+from talkverse_jax.data.people import PersonEntry, read_people, sound_files
 from talkverse_jax.data.skipped import Skip
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.media import buckets
@@ -42,6 +43,7 @@ class VideoEntry:
       notes: what is changed or assumed in reading it, a few words each.
       content, keypoints: hashes of what both files hold (see `identity.content`).
       weight: of its samples in the loss.
+      people: who speaks in it; () where it has nothing but its own sound.
     """
 
     video: str
@@ -59,11 +61,13 @@ class VideoEntry:
     content: str = ""
     keypoints: str = ""
     weight: float = 1.0
+    people: tuple[PersonEntry, ...] = ()
 
     @property
     def identity(self) -> Identity:
         """By what its samples are known again; paths have no part in it."""
-        rest = identity.digest(self.scene, self.shape, self.keypoints)
+        spoken = [(person.box, person.content) for person in self.people]
+        rest = identity.digest(self.scene, self.shape, self.keypoints, *spoken)
         return Identity(self.content, identity.digest(self.caption), rest)
 
 
@@ -197,6 +201,8 @@ def _known_or_new(row: Row, rules: VideoRules, known: dict[str, _Look]) -> _Look
     if rules.roi and not files.is_remote(row.video):
         masks = roi.find(row, row.base, rules.roi_dir)
     stamp = (*identity.stamp(row.video), masks, *identity.stamp(masks))
+    for sound in sound_files(row.sounds, row.base):
+        stamp += identity.stamp(sound)
     if look and look.stamp == stamp:
         return look
     if look and look.stamp is None:
@@ -240,6 +246,7 @@ def _look(row: Row, rules: VideoRules) -> VideoEntry:
     kind = rules.lengths.kind(scene[1] - scene[0] + 1)
     if rules.roi and not masks and not rules.detector:
         raise BadSample("no mask file", row.roi_path)
+    people = read_people(row.sounds, row.boxes, row.base)
     return VideoEntry(
         video=row.video,
         name=row.name,
@@ -253,13 +260,14 @@ def _look(row: Row, rules: VideoRules) -> VideoEntry:
         masks=masks,
         stretch=probe.stretch,
         notes=(*probe.notes, *sound_notes),
+        people=people,
     )
 
 
 def _decisive(entry: VideoEntry) -> dict:
     """What older programs knew a sample by; the stretch is in the size."""
     values = asdict(entry)
-    for name in ("stretch", "notes", "content", "keypoints", "weight"):
+    for name in ("stretch", "notes", "content", "keypoints", "weight", "people"):
         del values[name]
     return values
 
@@ -275,6 +283,9 @@ def _key(row: Row) -> str:
     """By which a row is known again, wherever it stands in its file."""
     values = asdict(row)
     del values["dataset"]
+    for name in ("sounds", "boxes"):
+        if not values[name]:
+            del values[name]  # as caches of older programs know it
     if row.video_path:
         del values["where"]
     return identity.digest(values)
@@ -310,6 +321,8 @@ def _text(path: Path) -> str | None:
 def _plain(verdict: VideoEntry | Skip) -> dict[str, Any]:
     values = asdict(verdict)
     values.pop("weight", None)  # is none of the video's
+    if not values.get("people"):
+        values.pop("people", None)
     return values
 
 
@@ -336,7 +349,7 @@ def _header_of_before(rows: Sequence[Row], rules: VideoRules) -> dict[str, Any]:
     plain = [asdict(row) for row in rows]
     [base, *_] = {row.pop("base"): None for row in plain}
     for row in plain:
-        del row["dataset"]
+        del row["dataset"], row["sounds"], row["boxes"]
     return {"rules": _rules(rules) | {"base": base}, "rows": len(rows), "digest": _digest(plain)}
 
 
@@ -348,5 +361,6 @@ def _parse(values: dict) -> VideoEntry | Skip:
     if "reason" in values:
         return Skip(**values)
     fields = {name: tuple(values.get(name, default)) for name, default in _LISTS.items()}
-    known: dict[str, Any] = values | fields | {"shape": WindowShape(*values["shape"])}
+    people = tuple(PersonEntry(sound, tuple(box), content) for sound, box, content in values.get("people", ()))
+    known: dict[str, Any] = values | fields | {"shape": WindowShape(*values["shape"]), "people": people}
     return VideoEntry(**known)

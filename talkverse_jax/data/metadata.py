@@ -13,7 +13,7 @@ from talkverse_jax.data.table import read_table
 from talkverse_jax.media.frame_rate import FPS
 
 REQUIRED = ("video_path", "caption")
-_OTHERS = ("fps", "FPS", "scenes", "roi_path")
+_OTHERS = ("fps", "FPS", "scenes", "roi_path", "sounds", "boxes")
 _MOST_FRAMES = 10**12  # in a scene's numbers; more would be no float
 _TRIM = 4  # frames of the source left out on both sides of a cut
 
@@ -31,6 +31,7 @@ class Row:
       roi_path: the keypoint file, where the row names one.
       base: the folder that the paths are relative to.
       dataset: the number of the file.
+      sounds, boxes: of the people, where the row tells (see `data.people`).
     """
 
     where: str
@@ -42,6 +43,8 @@ class Row:
     roi_path: str = ""
     base: str = ""
     dataset: int = 0
+    sounds: str = ""
+    boxes: str = ""
 
     @property
     def name(self) -> str:
@@ -89,6 +92,8 @@ def _read(path: str, number: int, base: str, reporter: Reporter) -> Iterator[Row
                 roi_path=files.join(base, cells["roi_path"]) if cells.get("roi_path") else "",
                 base=base,
                 dataset=number,
+                sounds=cells.get("sounds", ""),
+                boxes=cells.get("boxes", ""),
             )
 
 

@@ -12,7 +12,9 @@ from talkverse_jax.data import windows
 from talkverse_jax.data.batches import SampleId, WindowShape
 from talkverse_jax.data.catalogue import Catalogue, VideoEntry, VideoRules
 from talkverse_jax.data.ledger import Listed
+from talkverse_jax.data.people import Speaker, speaker
 from talkverse_jax.data.windows import Lengths, Window
+from talkverse_jax.media.fit import framing
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.video_reader import SAMPLES_A_FRAME, open_video
 
@@ -20,7 +22,7 @@ from talkverse_jax.media.video_reader import SAMPLES_A_FRAME, open_video
 class RawSample(NamedTuple):
     """A window of a video. T frames of H x W pixels, of which F latent frames are to be learnt; h w latent grid.
 
-    A batch has the same fields with the samples first: `caption` and `name` as tuples, `id` as uint32 [B, 2],
+    A batch has the same fields with the samples first: `caption`, `name` and `people` as tuples, `id` as uint32 [B, 2],
     `weight` as float32 [B].
 
     Attributes:
@@ -32,6 +34,7 @@ class RawSample(NamedTuple):
       id: of which everything random about the sample is a function.
       name: the video's.
       weight: in the loss: its data set's, or 0 for a sample that cannot be read (all else is zeros then).
+      people: who speaks, where the row has a sound for each; else the waveform is somebody's.
     """
 
     video: UInt8[np.ndarray, "T H W 3"]
@@ -43,6 +46,7 @@ class RawSample(NamedTuple):
     id: SampleId
     name: str
     weight: float
+    people: tuple[Speaker, ...]
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,11 @@ class RawSource:
             [reference] = video.pictures([entry.start + window.reference / FPS], size)
             waveform = video.sound(first, (window.length - 1) * SAMPLES_A_FRAME)
         face, body = self._masks(entry, window, shape, pictures)
-        return RawSample(pictures, reference, waveform, entry.caption, face, body, id, entry.name, entry.weight)
+        framed, cell = framing((entry.height, entry.width), size, "crop"), self.lengths.strides.space
+        people = tuple(
+            speaker(person, window.start / FPS, len(waveform), framed, entry.stretch, cell) for person in entry.people
+        )
+        return RawSample(pictures, reference, waveform, entry.caption, face, body, id, entry.name, entry.weight, people)
 
     def _masks(
         self, entry: VideoEntry, window: Window, shape: WindowShape, pictures: UInt8[np.ndarray, "T H W 3"]
@@ -142,6 +150,7 @@ class RawSource:
             id=id,
             name=self.entries[id.sample].name,
             weight=0.0,
+            people=(),
         )
 
     @staticmethod

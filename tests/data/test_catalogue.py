@@ -193,13 +193,13 @@ def write_as_before(cache, rows, rules, made) -> None:
     plain = [dataclasses.asdict(row) for row in rows]
     base = {row.pop("base") for row in plain}.pop()
     for row in plain:
-        del row["dataset"]
+        del row["dataset"], row["sounds"], row["boxes"]
     lengths = {"num_frames": 16, "motion_frames": 9, "always_motion": False}
     known = {"bucket": "tiny-128", "lengths": lengths, "roi": False, "detector": "", "base": base, "roi_dir": ""}
     digest = hashlib.sha256("".join(map(json.dumps, plain)).encode()).hexdigest()
     lines = [dataclasses.asdict(entry) for entry in (*made.entries, *made.rejected)]
     for line in lines:
-        for name in ("content", "keypoints", "weight"):
+        for name in ("content", "keypoints", "weight", "people"):
             line.pop(name, None)
     header = {"rules": known, "rows": len(rows), "digest": digest}
     cache.write_text("".join(json.dumps(line) + "\n" for line in (header, *lines)))

@@ -297,19 +297,37 @@ class Settings:
 class WindowSettings:
     """What a sample of a video is made of, when it is prepared for training."""
 
-    motion_frame: int = option(
-        "first frames of a window, which are known to the model, 1 more than a multiple of 4",
+    motion_frame: int | None = option(
+        "first frames of a window that are taken over from the clip before, 1 more than a multiple of 4 (default: 25, "
+        "or 9 of InfiniteTalk)",
         group="input",
         metavar="N",
-        default=25,
+        default=None,
+    )
+    first_clip_prob: float = option(
+        "probability that a window is taken for a video's first clip, of which one picture is known",
+        group="input",
+        metavar="X",
+        default=0.25,
+    )
+    speakers: int = option(
+        "most people of a sample; above 1 each needs a sound and a box in the metadata",
+        group="input",
+        metavar="N",
+        default=1,
     )
 
     def __post_init__(self):
-        check_at_least(self, motion_frame=1)
-        if (value := self.motion_frame) % 4 != 1:
+        check_at_least(self, motion_frame=1, speakers=1)
+        check_shares(self, "first_clip_prob")
+        if (value := self.motion_frame) is not None and value % 4 != 1:
             raise UserError(
                 f"{value}: give 1 more than a multiple of 4, such as {value // 4 * 4 + 1}", field="motion_frame"
             )
+
+    def motion_frames(self, recipe: Recipe) -> int:
+        """`motion_frame`, or that of the weights' recipe."""
+        return _MOTION_FRAMES[recipe] if self.motion_frame is None else self.motion_frame
 
 
 @dataclasses.dataclass(frozen=True)

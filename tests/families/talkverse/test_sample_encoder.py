@@ -38,6 +38,7 @@ def window(frames: int, *, samples: int = 2, seed: int = 0) -> RawSample:
         id=np.array([SampleId(3, i) for i in range(samples + 1)], np.uint32),
         name=tuple(map(str, range(samples + 1))),
         weight=np.array([1.0] * samples + [0.0], np.float32),
+        people=((),) * (samples + 1),
     )
     for array in (batch.video, batch.reference, batch.waveform, batch.face, batch.body):
         array[-1] = 0
@@ -132,13 +133,13 @@ def test_sound_without_motion(encoder, alone, alignment, order):
 def test_text_is_encoded_once_a_caption(encoder, alone, monkeypatch):
     raw, batch = alone
     captions = ["a person says 1", "", "a person says 1"]
-    text, told = encoder.text, []
+    text, told = encoder.captions.text, []
 
     def encode(_, prompts, text_len):
         told.extend(prompts)
         return text.encode(prompts, text_len)
 
-    monkeypatch.setattr(encoder, "text", type("Counting", (), {"model": text.model, "encode": encode})())
+    monkeypatch.setattr(encoder.captions, "text", type("Counting", (), {"model": text.model, "encode": encode})())
     again = batch_of(encoder, raw._replace(caption=("new", "", "new")))
     assert told == ["new"]
     np.testing.assert_array_equal(again.text[0], again.text[2])
@@ -151,11 +152,11 @@ def test_text_is_encoded_once_a_caption(encoder, alone, monkeypatch):
 
 def test_few_captions_are_remembered(encoder, alone, monkeypatch):
     raw, batch = alone
-    monkeypatch.setattr("talkverse_jax.families.talkverse.sample_encoder._CAPTIONS", 2)
-    monkeypatch.setattr(encoder, "_captions", OrderedDict())
+    monkeypatch.setattr("talkverse_jax.pipeline.sample_encoding._CAPTIONS", 2)
+    monkeypatch.setattr(encoder.captions, "_known", OrderedDict())
     for number in range(4):
         batch_of(encoder, raw._replace(caption=(f"caption {number}", "", "")))
-        assert len(encoder._captions) == 2
+        assert len(encoder.captions._known) == 2
     again = batch_of(encoder, raw)
     np.testing.assert_array_equal(again.text, batch.text)
 
@@ -185,9 +186,9 @@ def test_text_on_the_cpu_is_the_same(tiny_weights, alone):
 def test_several_devices_share_the_work(tiny_weights, alone, monkeypatch):
     raw, batch = alone
     mesh = make_mesh(MeshConfig(data=-1), jax.devices()[:4], heads=1)
-    monkeypatch.setattr("talkverse_jax.families.talkverse.sample_encoder._local_mesh", lambda: mesh)
+    monkeypatch.setattr("talkverse_jax.families.talkverse.sample_encoder.local_mesh", lambda: mesh)
     encoder = WindowEncoder.load(tiny_weights, WindowSettings(), dtype="float32")
-    assert encoder.vae.layout.mesh.size == encoder.text.model.layout.mesh.size == 4
+    assert encoder.vae.layout.mesh.size == encoder.captions.text.model.layout.mesh.size == 4
     together = batch_of(encoder, raw)
     for name in ("target", "reference", "audio", "text"):
         assert np.abs(getattr(together, name) - getattr(batch, name)).max() < 1e-4

@@ -1,8 +1,9 @@
 """The models of a folder of converted weights on this machine, each loaded when it is first needed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ from talkverse_jax.pipeline.residency import host_device, to_host
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.weights import store
 from talkverse_jax.weights.component import Component
+
+Item = TypeVar("Item")
 
 
 class Models:
@@ -71,6 +74,10 @@ class Models:
                 self._loaded[name] = self._load(name)
         return self._loaded[name]
 
+    def folder_of(self, name: str) -> Path:
+        """Of a component's weights and the files that came with them."""
+        return store.folder_of(self._weights.weights, name)
+
     def drop(self, *names: str) -> None:
         """Let go of models; they are loaded again when they are needed."""
         for name in names:
@@ -88,6 +95,17 @@ class Models:
     def precision(self) -> AbstractContextManager[Any]:
         """Of float32 products, for the length of a block, in the thread that asks."""
         return jax.default_matmul_precision(self._machine.matmul_precision)
+
+    def precise(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The same items; float32 products are of `precision` while each is made."""
+        while True:
+            with self.precision:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
+            del item  # nothing of it is kept while the next one is made
 
     def check_rows(self, rows: int, setting: str, value: Any) -> None:
         """Make sure that the transformer's batch can be split over the mesh.

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import NamedSharding
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.stack import HOST
@@ -138,6 +139,22 @@ def placed_models(
         }
         models[name] = tree.with_parameters(model, parameters)
     return models
+
+
+def placed(made: Any, layout: Layout, axes: Mapping[str, tuple[str | None, ...]]) -> Any:
+    """The shapes of a pytree where `layout` puts its arrays.
+
+    Args:
+      axes: by the name of an array's field, its logical axes behind those of stacked layers.
+    """
+
+    def put(path: Any, x: Any) -> jax.ShapeDtypeStruct:
+        assert layout.mesh is not None
+        own = axes[path[-1].name]
+        spec = layout.fitting_spec(x.shape, (None,) * (x.ndim - len(own)) + own)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(layout.mesh, spec))
+
+    return jax.tree_util.tree_map_with_path(put, made)
 
 
 def array(layout: Layout, *shape: int, axes: tuple[str | None, ...] = (), dtype: Any = jnp.float32) -> Any:

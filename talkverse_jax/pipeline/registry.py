@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # it imports JAX
     from talkverse_jax.pipeline.family import Family
 
 DEFAULT = "talkverse"  # also of weights that an older program converted, which name no family
-_PACKAGES = {DEFAULT: "talkverse_jax.families.talkverse"}
+_PACKAGES = {DEFAULT: "talkverse_jax.families.talkverse", "multitalk": "talkverse_jax.families.multitalk"}
 
 
 def register(name: str, package: str) -> None:

@@ -54,7 +54,8 @@ class Cast:
     """What one video is made of.
 
     Attributes:
-      picture: the first clip's first frame, in [-1, 1], already of the video's size; colours are brought back to it.
+      picture: the first frame of a clip's scene, given the clip's number, in [-1, 1], already of the video's size;
+        colours are brought back to it.
       text, negative_text: hidden states.
       sound: what a clip's latent frames hear, by its number.
       speakers: who is where in the picture; None where there is one speaker.
@@ -65,7 +66,7 @@ class Cast:
       begins: whether a clip begins a scene, and knows nothing of the clip before.
     """
 
-    picture: Float[np.ndarray, "H W 3"]
+    picture: Callable[[int], Float[np.ndarray, "H W 3"]]
     text: Float[np.ndarray, "1 text_len D"]
     negative_text: Float[np.ndarray, "1 text_len D"]
     sound: Callable[[int], AudioWindows]
@@ -186,7 +187,7 @@ class MultiTalkClips:
         subject, frames = state.subject, state.settings.frame_num
         first, seen = subject.begins(state.clip), state.seen
         if first or seen is None:
-            seen = subject.picture[None]
+            seen = subject.picture(state.clip)[None]
         shown = seen if subject.reference is None else subject.reference(state.clip)[None]
         behind = np.zeros((frames - len(shown), *shown.shape[1:]), np.float32)
         latents = self._encoded(np.concatenate([shown, behind]))
@@ -225,7 +226,7 @@ class MultiTalkClips:
         with events.phase("decoding"):
             frames = decode(self.vae, latents)
             if settings.color_correction_strength:
-                picture = self.vae.layout.put(subject.picture)
+                picture = self.vae.layout.put(subject.picture(state.clip))
                 frames = corrected(frames, picture, np.float32(settings.color_correction_strength))
             shown = fetch(frames, everywhere=True)
             assert shown is not None, "every process has it"

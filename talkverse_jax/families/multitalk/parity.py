@@ -164,7 +164,7 @@ def _subject(
     masks = read_masks(len(sounds), boxes, (), framing(pictures.shape[1:3], size, "fill"))
     infinite = transformer.recipe == "infinitetalk"
     return Cast(
-        picture=picture(0),
+        picture=lambda clip: picture(0),
         text=text("context"),
         negative_text=text("negative_context"),
         sound=sound,

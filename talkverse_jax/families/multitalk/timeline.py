@@ -1,11 +1,13 @@
-"""The clips of a video, and what each of them hears.
+"""The clips of a video, and the rows of sound that each of them hears.
 
 A clip shows what the ones before have not: its first frames are the last ones of the clip before. Behind a sound's end
 its hidden states come back in reverse.
 """
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,18 +43,46 @@ class Overlapping(Timeline):
         return slice(known, max(known, min(self.length, self.frames - self.starts[clip])))
 
 
+@dataclasses.dataclass(frozen=True)
+class Joined(Timeline):
+    """The clips of several parts, each part on its own, one behind the other."""
+
+    parts: tuple[Overlapping, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Sequence[Overlapping]) -> "Joined":
+        """All of them."""
+        begins = itertools.accumulate((part.frames for part in parts), initial=0)
+        starts = tuple(begin + start for begin, part in zip(begins, parts) for start in part.starts)
+        frames = sum(part.frames for part in parts)
+        return cls(sum(part.clips for part in parts), starts, frames, parts=tuple(parts))
+
+    def place(self, clip: int) -> tuple[int, int]:
+        """The part that a clip is of, and its number there."""
+        for number, part in enumerate(self.parts):
+            if clip < part.clips:
+                return number, clip
+            clip -= part.clips
+        raise IndexError(clip)
+
+    def shown_of(self, clip: int) -> slice:
+        part, number = self.place(clip)
+        return self.parts[part].shown_of(number)
+
+
 def make_timeline(
-    rows: int, length: int, overlap: int, *, most: int | None = None, one_clip: bool = False
+    frames: int, length: int, overlap: int, *, most: int | None = None, one_clip: bool = False
 ) -> Overlapping:
-    """The clips that show a sound of so many rows, one a frame.
+    """The clips that show a sound.
 
     Args:
+      frames: that it lasts.
       length: frames of a clip.
       overlap: frames that a clip has of the one before.
       most: frames of the video.
       one_clip: no more than one.
     """
-    frames = min(rows, length if one_clip else rows, most or rows)
+    frames = min(frames, length if one_clip else frames, most or frames)
     clips = 1 + max(0, math.ceil((frames - length) / (length - overlap)))
     return _overlapping(clips, frames, length, overlap)
 

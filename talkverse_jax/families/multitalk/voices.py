@@ -90,9 +90,14 @@ class Excerpt:
         """Seconds."""
         return self.end - self.begin
 
+    @property
+    def length(self) -> int:
+        """Samples at 16 kHz."""
+        return self._samples(HEARD)
+
     def mono(self, rate: int) -> Iterator[Float32[np.ndarray, " n"]]:
         """The samples at `rate` Hz."""
-        drop, left = round(self.begin * rate), round(self.end * rate) - round(self.begin * rate)
+        drop, left = round(self.begin * rate), self._samples(rate)
         for block in self.voice.mono(rate):
             dropped, drop = min(drop, len(block)), max(0, drop - len(block))
             part = block[dropped : dropped + left]
@@ -100,6 +105,9 @@ class Excerpt:
             yield part
             if not left:
                 return
+
+    def _samples(self, rate: int) -> int:
+        return round(self.end * rate) - round(self.begin * rate)
 
 
 @dataclasses.dataclass(frozen=True)

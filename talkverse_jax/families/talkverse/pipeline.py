@@ -17,14 +17,14 @@ from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.media.fit import to_unit
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.clip import Clip, Timeline
-from talkverse_jax.pipeline.encoders import AudioEncoder, TextEncoder, load_tokenizer
+from talkverse_jax.pipeline.encoders import AudioEncoder
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.long_sound import WindowedFeatures, sound_features
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.pipeline.models import Models
 from talkverse_jax.pipeline.pipeline import Pipeline, Saved
-from talkverse_jax.weights import store
+from talkverse_jax.pipeline.prompts import encode_prompts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,12 @@ class TalkVersePipeline(Pipeline):
         self.models.check_rows(rows, "sample_guide_scale", settings.sample_guide_scale)
         inputs = inputs or read(job)
         with self.models.precision:
-            text, negative_text, notices = self._encode_prompts(settings, events)
+            prompts = {"prompt": settings.prompt}
+            prompts["negative_prompt"] = settings.negative_prompt if settings.guided else ""  # is not used
+            (text, negative_text), notices = encode_prompts(
+                self.models, prompts, self.configs.dit.trunk.text_len, events
+            )
+            self._drop("text")
             with events.phase("loading"):
                 audio_encoder = AudioEncoder(self.models["audio"])
             with events.phase("encoding"):
@@ -130,12 +135,7 @@ class TalkVersePipeline(Pipeline):
     def advance(
         self, states: list[VideoState | None], events: Sequence[Events | None]
     ) -> Iterator[tuple[int, Clip, VideoState]]:
-        clips = self._clip_maker(Events()).advance(states, events)
-        while True:
-            with self.models.precision:
-                if (made := next(clips, None)) is None:
-                    return
-            yield made
+        return self.models.precise(self._clip_maker(Events()).advance(states, events))
 
     def save(self, state: VideoState) -> Saved | None:
         return self._clip_maker(Events()).save(state)
@@ -144,25 +144,6 @@ class TalkVersePipeline(Pipeline):
         with self.models.precision:
             maker = self._clip_maker(events)
             return maker.restore(encoded.subject(), encoded.job.settings, clip, saved, events)
-
-    def _encode_prompts(self, settings: Settings, events: Events) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """The states of both prompts, and lines for the user."""
-        prompts = {"prompt": settings.prompt}
-        prompts["negative_prompt"] = settings.negative_prompt if settings.guided else ""  # is not used
-        with events.phase("loading"):
-            tokenizer = load_tokenizer(store.folder_of(self.weights.weights, "text") / "tokenizer")
-            encoder = TextEncoder(self.models["text"], tokenizer)
-        with events.phase("encoding"), self.models.device_of("text"):
-            encoded = encoder.encode(list(prompts.values()), self.configs.dit.trunk.text_len)
-            text = np.asarray(encoded.states)
-        notices = [
-            f"{name}: {tokens} tokens, cut to {kept}"
-            for name, tokens, kept in zip(prompts, encoded.tokens, encoded.lengths)
-            if tokens > kept
-        ]
-        del encoder
-        self._drop("text")
-        return text[:1], text[1:], notices
 
     def _drop(self, encoder: str) -> None:
         if not self._keep_encoders:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from talkverse_jax.diffusion.denoise import LoopState, Step, denoising_step
 from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
@@ -15,19 +15,35 @@ from talkverse_jax.families.talkverse import clips
 from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs, dtypes
 from talkverse_jax.families.talkverse.flops import clip_tokens, prepare_flops, step_flops
 from talkverse_jax.families.talkverse.guidance import guidance
-from talkverse_jax.families.talkverse.model import ClipConditions
 from talkverse_jax.families.talkverse.settings import Settings
-from talkverse_jax.models.umt5.flops import text_flops
 from talkverse_jax.models.vae.flops import decode_flops, encode_flops
 from talkverse_jax.models.wav2vec2.flops import audio_flops
-from talkverse_jax.ops.attention.xla import SCORE_BYTES
 from talkverse_jax.pipeline.encoders import SAMPLE_RATE, every_second_state
 from talkverse_jax.pipeline.machine import Machine
+from talkverse_jax.pipeline.model_work import SOUND_SECONDS, denoiser_work, picture_work, sound_work, text_work
 from talkverse_jax.pipeline.placement import component_layouts
-from talkverse_jax.pipeline.programs import Call, ClipWork, Program, Work, array, placed_models, sampling_programs
-from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.pipeline.programs import (
+    Call,
+    ClipWork,
+    Program,
+    Work,
+    array,
+    placed,
+    placed_models,
+    sampling_programs,
+)
 
-SOUND_SECONDS = 60  # of the audio encoder's program
+# Of the parts of `ClipConditions`, the logical axes behind the one of stacked layers.
+_CONDITION_AXES = {
+    "keys": ("batch", None, "heads", None),
+    "values": ("batch", None, "heads", None),
+    "shift": ("batch", None, None),
+    "scale": ("batch", None, None),
+    "clean_tokens": ("batch", None, None),
+    "clean_time": (None, None, None),
+    "cos": ("tokens", None),
+    "sin": ("tokens", None),
+}
 
 
 def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, size: tuple[int, int]) -> ClipWork:
@@ -42,33 +58,23 @@ def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, s
     h, w = height // vae.space_stride, width // vae.space_stride
     latents, rows = dit.latent_frames(frames), dit.trunk.text_len
     models = () if machine.offload_model else ("dit",)
-    float32, item, vae_item = machine.dtype == "float32", *map(_bytes, (machine.dtype, machine.vae_dtype))
 
     def transformer(name: str, flops: Callable[..., int], motion: bool, times: int, when: Any = "clip") -> Work:
         tokens = branches * clip_tokens(dit, latents, h, w, motion)[1]
         own = flops(dit, latents, h, w, motion=motion, branches=branches)
-        widest = tokens * (4 * 4 * dit.trunk.dim + 2 * item * dit.trunk.ffn_dim)
-        return Work(name, own, times, when, "dit", ("vae",), float32, widest)
+        return denoiser_work(name, own, times, trunk=dit.trunk, tokens=tokens, dtype=machine.dtype, when=when)
 
-    def pictures(name: str, flops: int, channels: int) -> Work:
-        widest = 10 * vae.time_stride * (height * width // vae.pixel_patch**2) * 2 * channels * vae_item
-        return Work(name, flops, 1, "clip", "vae", models, machine.vae_dtype == "float32", widest)
-
-    samples, widest = SOUND_SECONDS * SAMPLE_RATE, 2 * rows * (4 * 4 * text.dim + 2 * item * text.dim_ffn)
+    pictures = partial(picture_work, vae=vae, size=size, dtype=machine.vae_dtype, beside=models)
     programs = (
         transformer("step, first clip", step_flops, False, steps, "first"),
         transformer("step", step_flops, True, steps),
         transformer("prepare", prepare_flops, True, 1),
         pictures("decode", decode_flops(vae, dit.motion_latent_frames + latents, h, w), vae.dec_dim),
         pictures("encode", encode_flops(vae, dit.motion_frames, height, width), vae.dim),
-        Work("text encoder", text_flops(text, 2, rows), 1, "video", "text", (), float32, widest),
-        Work("audio encoder", audio_flops(configs.audio, samples), 1, "video", "audio", (), True, 2 * SCORE_BYTES),
+        text_work(text, 2, rows, machine.dtype),
+        sound_work(audio_flops(configs.audio, SOUND_SECONDS * SAMPLE_RATE)),
     )
     return ClipWork(height, width, frames, steps, branches, programs, dtypes(machine))
-
-
-def _bytes(dtype: str) -> int:
-    return jnp.dtype(dtype).itemsize
 
 
 def programs(
@@ -92,7 +98,7 @@ def programs(
         made = prepare.eval_shape(models["dit"], *inputs, motion, guided=settings.guided)
         state = LoopState(SolverState(*[put(1, latents, h, w, channels)] * 4))
         one = Step(put(dtype=jnp.int32), put(), StepCoefficients(put(), put(), put(5), put(3)))
-        arrays = models["dit"], state, one, _placed_conditions(made, layout, mesh), put()
+        arrays = models["dit"], state, one, placed(made, layout, _CONDITION_AXES), put()
         return Call(denoising_step.jitted(platform), arrays, {"guidance": guidance(settings.guided)})
 
     tokens, samples = encoding(2, trunk.text_len, dtype=jnp.int32), encoding(1, SOUND_SECONDS * SAMPLE_RATE)
@@ -107,28 +113,3 @@ def programs(
         "audio encoder": lambda: Call(every_second_state, (*nnx.split(models["audio"]), samples, lengths)),
     }
     return sampling_programs(clip, models, calls)
-
-
-# Of the parts of `ClipConditions`, the logical axes behind the one of stacked layers.
-_CONDITION_AXES = {
-    "keys": ("batch", None, "heads", None),
-    "values": ("batch", None, "heads", None),
-    "shift": ("batch", None, None),
-    "scale": ("batch", None, None),
-    "clean_tokens": ("batch", None, None),
-    "clean_time": (None, None, None),
-    "cos": ("tokens", None),
-    "sin": ("tokens", None),
-}
-
-
-def _placed_conditions(made: ClipConditions, layout: Layout, mesh: Mesh) -> ClipConditions:
-    """The conditions of a clip where `prepare` leaves them."""
-
-    def put(path: Any, x: Any) -> jax.ShapeDtypeStruct:
-        assert layout.mesh is not None
-        axes = _CONDITION_AXES[path[-1].name]
-        spec = layout.fitting_spec(x.shape, (None,) * (x.ndim - len(axes)) + axes)
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
-
-    return jax.tree_util.tree_map_with_path(put, made)

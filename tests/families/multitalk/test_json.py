@@ -11,7 +11,6 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import build
 from talkverse_jax.families.multitalk.input_json import notices, read_input_json
 from talkverse_jax.families.multitalk.settings import Files, Settings
-from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.pipeline.pipeline import Pipeline
@@ -28,11 +27,6 @@ THEIRS = {
     "cond_audio": {"person1": "examples/1.wav", "person2": "examples/2.wav"},
     "bbox": {"person1": [160, 120, 1280, 1080], "person2": [160, 1320, 1280, 2280]},
 }
-
-
-@pytest.fixture(autouse=True)
-def family(monkeypatch):
-    monkeypatch.setitem(registry._PACKAGES, "multitalk", "talkverse_jax.families.multitalk")
 
 
 @pytest.fixture

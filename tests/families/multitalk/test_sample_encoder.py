@@ -100,7 +100,7 @@ def test_the_condition_is_that_of_sampling(encoded, sample):
     maker = MultiTalkClips(dit, encoder.vae, encoder.clip)
     nothing = np.zeros((1, 1), np.float32)
     subject = Cast(
-        picture=video[0],
+        picture=lambda clip: video[0],
         text=nothing[None],
         negative_text=nothing[None],
         sound=lambda clip: AudioWindows(jnp.zeros((1, 5, 2, 16)), jnp.zeros((1, 3, 8, 2, 16))),

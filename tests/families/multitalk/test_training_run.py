@@ -17,10 +17,7 @@ from tests.families.multitalk.tiny import TINY
 from tests.second.places import run
 from tests.videos import write_csv, write_video
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif("multitalk" not in registry.names(), reason="the commands do not know the family yet"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,141 @@
+"""The programs that sampling runs: their work, and what they are compiled for.
+
+Which steps TeaCache skips depends on the weights, so that none is counted as skipped.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from talkverse_jax.diffusion.denoise import LoopState, Step, denoising_step
+from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
+from talkverse_jax.families.multitalk import clips
+from talkverse_jax.families.multitalk.audio import AudioWindows
+from talkverse_jax.families.multitalk.components import COMPONENTS, MultiTalkConfigs, dtypes
+from talkverse_jax.families.multitalk.flops import clip_tokens, prepare_flops, skipped_step_flops, step_flops
+from talkverse_jax.families.multitalk.guidance import guidance, scales
+from talkverse_jax.families.multitalk.motion import Kept, Renoised
+from talkverse_jax.families.multitalk.settings import Settings
+from talkverse_jax.media.frame_rate import FPS
+from talkverse_jax.models.clip.flops import clip_flops
+from talkverse_jax.models.vae.flops import decode_flops, encode_flops
+from talkverse_jax.models.wan.sequence import padded
+from talkverse_jax.models.wav2vec2.flops import audio_flops
+from talkverse_jax.models.wav2vec2.moments import Moments
+from talkverse_jax.pipeline.encoders import SAMPLE_RATE
+from talkverse_jax.pipeline.machine import Machine
+from talkverse_jax.pipeline.model_work import SOUND_SECONDS, denoiser_work, picture_work, sound_work, text_work
+from talkverse_jax.pipeline.placement import component_layouts
+from talkverse_jax.pipeline.programs import (
+    Call,
+    ClipWork,
+    Program,
+    Work,
+    array,
+    placed,
+    placed_models,
+    sampling_programs,
+)
+from talkverse_jax.pipeline.speech import layer_outputs
+
+SPEAKERS = 2  # of the video that is planned; one speaker takes less
+
+# Of the parts of `MultiTalkConditions`, the logical axes behind the one of stacked layers.
+_CONDITION_AXES = {
+    "keys": ("batch", None, "heads", None),
+    "values": ("batch", None, "heads", None),
+    "known": ("batch", None, None, None, None),
+    "cos": ("tokens", None),
+    "sin": ("tokens", None),
+    "tokens": ("batch", None, None, None),
+    "seen": ("batch", None),
+    "positions": ("batch", None),
+    "places": ("batch", None, None),
+    "turned": ("batch",),
+}
+
+
+def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machine, size: tuple[int, int]) -> ClipWork:
+    """What a clip of that size (H, W) and its conditions take."""
+    dit, vae, (height, width) = configs.dit, configs.vae, size
+    frames, steps = settings.frame_num, settings.sample_steps
+    branches = guidance(settings.text_guided, settings.use_apg).branches
+    h, w, latents = height // vae.space_stride, width // vae.space_stride, dit.latent_frames(frames)
+    models = () if machine.offload_model else ("dit",)
+    picture = dict(image=configs.clip.tokens, rows=branches, speakers=SPEAKERS)
+    tokens = branches * clip_tokens(dit, latents, h, w)[0]
+    transformer = partial(denoiser_work, trunk=dit.trunk, tokens=tokens, dtype=machine.dtype, beside=("vae", "clip"))
+    pictures = partial(picture_work, vae=vae, size=size, dtype=machine.vae_dtype, beside=("clip", *models))
+    skipped = transformer("skipped step", skipped_step_flops(dit, latents, h, w, rows=branches), 0)
+    programs = (
+        transformer("step", step_flops(dit, latents, h, w, **picture), steps),
+        *([skipped] if settings.use_teacache else []),
+        transformer("prepare", prepare_flops(dit, latents, **picture), 1),
+        pictures("decode", decode_flops(vae, latents, h, w), vae.dec_dim),
+        pictures("encode", encode_flops(vae, frames, height, width), vae.dim),
+        Work("picture encoder", clip_flops(configs.clip, 1, height, width), 1, "clip", "clip", ("vae", *models), True),
+        text_work(configs.text, 2, dit.trunk.text_len, machine.dtype),
+        sound_work(audio_flops(configs.audio, SOUND_SECONDS * SAMPLE_RATE, SOUND_SECONDS * FPS), SPEAKERS),
+    )
+    return ClipWork(height, width, frames, steps, branches, programs, dtypes(machine))
+
+
+def programs(
+    configs: MultiTalkConfigs, settings: Settings, machine: Machine, size: tuple[int, int], mesh: Mesh
+) -> list[Program]:
+    """The same over the devices of a mesh, to be compiled."""
+    work = sampling_work(configs, settings, machine, size)
+    layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
+    models = placed_models(COMPONENTS, configs, work.dtypes, layouts)
+    dit, vae, (height, width) = configs.dit, configs.vae, size
+    frames, channels, h, w = dit.latent_frames(work.frames), vae.z_dim, *(n // vae.space_stride for n in size)
+    layout, platform = layouts["dit"], layouts["dit"].platform
+    put, of_vae, encoding, hearing = (partial(array, layouts[name]) for name in ("dit", "vae", "text", "audio"))
+    text, key = put(1, dit.trunk.text_len, dit.trunk.text_dim), jax.random.key(0)
+    window = SPEAKERS, dit.audio_window, dit.audio_layers, dit.audio_dim
+    group = SPEAKERS, frames - 1, dit.group_window, dit.audio_layers, dit.audio_dim
+    conditions = (
+        *(text, text, put(1, configs.clip.tokens, dit.image_dim), put(1, frames, h, w, dit.known_channels)),
+        AudioWindows(put(1, *window), put(1, *group)),
+        put(1, SPEAKERS + 1, h, w),
+    )
+    prepare, guided = clips.prepare.jitted(platform), {"text_guided": settings.text_guided}
+    latents, mask = put(1, frames, h, w, channels), put(1, frames, 1, 1, 1)
+
+    def step(skipped: bool) -> Call:
+        made = placed(prepare.eval_shape(models["dit"], *conditions, **guided), layout, _CONDITION_AXES)
+        how = guidance(settings.text_guided, settings.use_apg)
+        state = LoopState(SolverState(*[latents] * 4), jax.tree.map(lambda _: latents, how.start(jnp.zeros(0))))
+        if skipped:
+            shape = work.branches, padded(clip_tokens(dit, frames, h, w)[0], layout), dit.trunk.dim
+            cache = array(layout, *shape, axes=("batch", "stream", None), dtype=machine.dtype)
+            state = state._replace(cache=cache)
+        one = Step(put(dtype=jnp.int32), put(), StepCoefficients(put(), put(), put(5), put(3)))
+        hold = Kept(latents, mask) if dit.recipe == "infinitetalk" else Renoised(latents, mask)
+        keys = jax.ShapeDtypeStruct((1,), key.dtype, sharding=layout.sharding())
+        arrays = models["dit"], state, one, made, jax.tree.map(lambda _: put(), scales(settings)), keys, hold
+        return Call(denoising_step.jitted(platform), arrays, {"guidance": how, "caching": settings.use_teacache})
+
+    def sound() -> Call:
+        config, rows = configs.audio, SOUND_SECONDS * FPS
+        samples = SOUND_SECONDS * SAMPLE_RATE + 2 * config.hop + config.field
+        moments = Moments(hearing(1), *[hearing(1, config.conv_dim[0])] * 2)
+        places = hearing(rows, dtype=jnp.int32), hearing(rows), hearing(1, dtype=jnp.int32)
+        return Call(layer_outputs, (*nnx.split(models["audio"]), hearing(1, samples), moments, *places))
+
+    tokens = encoding(2, dit.trunk.text_len, dtype=jnp.int32)
+    run = jax.jit(lambda model, *x: model(*x))
+    calls = {
+        "step": lambda: step(False),
+        "skipped step": lambda: step(True),
+        "prepare": lambda: Call(prepare, (models["dit"], *conditions), guided),
+        "decode": lambda: Call(clips.decode, (models["vae"], of_vae(1, frames, h, w, channels))),
+        "encode": lambda: Call(clips.encode, (models["vae"], of_vae(1, work.frames, height, width, 3))),
+        "picture encoder": lambda: Call(run, (models["clip"], array(layouts["clip"], 1, height, width, 3))),
+        "text encoder": lambda: Call(run, (models["text"], tokens, tokens)),
+        "audio encoder": sound,
+    }
+    return sampling_programs(work, models, calls)

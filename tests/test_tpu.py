@@ -33,7 +33,7 @@ def step(topology: str, mesh: str | None, size: str, whole: bool):
     settings, machine = sampling_options(FAMILY.name, "sample_480" if size == "640x640" else "sample_720")
     where, configs = topologies.find(topology), FAMILY.real_size() if whole else four_blocks()
     run = SamplingRun(FAMILY, configs, settings, machine, plan.choose_size(FAMILY.sizes(settings), size))
-    made = plan.plan(where, MeshConfig.parse(mesh) if mesh else plan.preset(where), run, wanted=("step",))
+    made = plan.plan(where, MeshConfig.parse(mesh) if mesh else run.default_mesh(where), run, wanted=("step",))
     return made, next(program for program in made.programs if program.name == "step")
 
 

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline.cases import RunCase
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine
@@ -41,7 +42,8 @@ class Family:
       heads: (configs) -> attention heads of the transformer, which a mesh has to divide.
       sizes: (settings) -> the sizes (H, W) that a video can have; that which documentation speaks of comes first.
       sampling_work: (configs, settings, machine, size) -> what a clip costs (see `pipeline.programs`).
-      programs: (configs, settings, machine, size, mesh) -> the same, to be compiled.
+      programs: (configs, settings, machine, size, mesh, int8) -> the same, to be compiled; `int8` as of
+        `placed_models`.
       training: how it is trained.
       parity_cases: how each component of a reference bundle is run (see `pipeline.cases`).
       configs_for: (configs, sources) -> the sizes of what is converted from these files, where which files they are
@@ -58,7 +60,7 @@ class Family:
     heads: Callable[[Any], int]
     sizes: Callable[[Any], tuple[tuple[int, int], ...]]
     sampling_work: Callable[[Any, Any, Machine, tuple[int, int]], ClipWork]
-    programs: Callable[[Any, Any, Machine, tuple[int, int], Mesh], list[Program]]
+    programs: Callable[[Any, Any, Machine, tuple[int, int], Mesh, Products | None], list[Program]]
     training: FamilyTraining
     parity_cases: Mapping[str, RunCase]
     configs_for: Callable[[Any, Any], Any] = lambda configs, sources: configs

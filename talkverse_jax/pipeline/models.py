@@ -14,6 +14,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.pipeline.placement import choose_mesh, component_layouts
+from talkverse_jax.pipeline.programs import component_bytes
 from talkverse_jax.pipeline.residency import host_device, to_host
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.weights import store
@@ -60,9 +61,9 @@ class Models:
         trained = weights.trained_files
         opened = store.check_trained(weights.weights, components[denoiser], trained) if trained else ()
         self.notices = (*said, *(file.notice for file in opened))
-        self.mesh = choose_mesh(machine.mesh, heads, rows) if isinstance(mesh, str) else mesh
-        self.layouts = component_layouts(self.mesh, components.values(), machine.resident_blocks)
         self._is_int8 = store.is_int8(weights.weights, components[denoiser])
+        self.mesh = choose_mesh(machine.mesh, heads, rows, self._denoiser_bytes) if isinstance(mesh, str) else mesh
+        self.layouts = component_layouts(self.mesh, components.values(), machine.resident_blocks)
         if machine.int8_products and not self._is_int8:
             raise UserError(f"true: {weights.weights} is not int8; convert with --dtype int8", field="int8_products")
         Attention(self.layouts[denoiser], machine.attention).check(jnp.dtype(machine.dtype), head_dim)
@@ -127,6 +128,15 @@ class Models:
         """Devices and mesh, for the record."""
         devices = self.mesh.devices.flat if self.mesh else jax.local_devices()[:1]
         return {"devices": [d.device_kind for d in devices], "mesh": dict(self.mesh.shape) if self.mesh else None}
+
+    def _denoiser_bytes(self) -> int:
+        """Of the transformer, as it lies in accelerators' memory."""
+        component, dtype = self._components[self._denoiser], self._dtypes[self._denoiser]
+        config, layout = (
+            store.load_config(self._weights.weights, component),
+            Layout(resident=self._machine.resident_blocks),
+        )
+        return component_bytes(component, config, dtype, layout, self._is_int8).device
 
     def _on_cpu(self, name: str) -> bool:
         return name == self._text and self._machine.t5_cpu

@@ -1,6 +1,6 @@
 """Where a family's models lie: one mesh over the devices, and each model's own layout of it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 from jax.sharding import Mesh
@@ -14,18 +14,34 @@ from talkverse_jax.weights.component import Component
 
 Layouts = dict[str, Layout]  # by component
 
-_SMALL = 20e9  # bytes: an accelerator with less cannot hold the transformer and decode a clip beside it
+_WEIGHTS = 0.5  # of an accelerator's memory at most is the transformer's: a clip is decoded beside it
 
 
-def choose_mesh(asked: str | None, heads: int, branches: int) -> Mesh | None:
+def default_mesh(devices: int, memory: float | None, branches: int, weights: Callable[[], int]) -> MeshConfig:
+    """What so many accelerators do where nobody says: all share the sequence, an equal part of them that of each branch
+    of guidance where they divide so, and each keeps as much of the weights as it has room for.
+
+    Args:
+      memory: bytes of one; None: unknown, but enough.
+      branches: of guidance, of all videos that are denoised together.
+      weights: bytes of the transformer.
+    """
+    data = branches if devices % branches == 0 else 1
+    shares = [n for n in range(1, devices // data + 1) if devices // data % n == 0]
+    if memory and len(shares) > 1:
+        fitting = [n for n in shares if weights() / n <= _WEIGHTS * memory]
+        return MeshConfig(data=data, fsdp=min(fitting, default=shares[-1]), context=-1)
+    return MeshConfig(data=data, context=-1)
+
+
+def choose_mesh(asked: str | None, heads: int, branches: int, weights: Callable[[], int]) -> Mesh | None:
     """The mesh that a run takes.
 
     Args:
-      asked: `data=2,context=-1`, or a file like those of configs/mesh/. None: all accelerators share the
-        sequence, each half of them that of one branch of guidance, and small ones keep half of the weights each;
-        of CPU devices the first is taken.
+      asked: `data=2,context=-1`, or a file like those of configs/mesh/. None: `default_mesh` of all accelerators; of
+        CPU devices the first.
       heads: of the transformer.
-      branches: of guidance, of all videos that are denoised together.
+      branches, weights: as of `default_mesh`.
 
     Returns:
       None where one device is enough of a mesh.
@@ -37,10 +53,8 @@ def choose_mesh(asked: str | None, heads: int, branches: int) -> Mesh | None:
     if asked is None:
         if len(devices) == 1 or devices[0].platform == "cpu" and jax.process_count() == 1:
             return None
-        halves = branches if len(devices) % branches == 0 else 1
-        memory = (devices[0].memory_stats() or {}).get("bytes_limit", _SMALL)
-        shares = 2 if memory < _SMALL and len(devices) % (2 * halves) == 0 else 1
-        config = MeshConfig(data=halves, fsdp=shares, context=-1)
+        memory = (devices[0].memory_stats() or {}).get("bytes_limit")
+        config = default_mesh(len(devices), memory, branches, weights)
     else:
         config = MeshConfig.read(asked)
     mesh = make_mesh(config, devices, heads)

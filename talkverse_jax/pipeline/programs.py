@@ -2,7 +2,7 @@
 take.
 
     sampling_work(configs, settings, machine, size) -> ClipWork              what a clip costs by the models' sizes
-    programs(configs, settings, machine, size, mesh) -> list[Program]        the same, to be compiled
+    programs(configs, settings, machine, size, mesh, int8) -> list[Program]  the same, to be compiled
 """
 
 import collections
@@ -18,6 +18,7 @@ from jax.sharding import NamedSharding
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.stack import HOST
+from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline.clip import FPS
 from talkverse_jax.pipeline.placement import Layouts
 from talkverse_jax.sharding.layout import Layout, on_host, parameter_axes
@@ -126,12 +127,22 @@ def sampling_programs(
 
 
 def placed_models(
-    components: Mapping[str, Component], configs: Any, dtypes: Mapping[str, str], layouts: Layouts
+    components: Mapping[str, Component],
+    configs: Any,
+    dtypes: Mapping[str, str],
+    layouts: Layouts,
+    int8: Products | None = None,
 ) -> dict[str, nnx.Module]:
-    """The models by component, with their parameters' shapes and shardings in place of arrays."""
+    """The models by component, with their parameters' shapes and shardings in place of arrays.
+
+    Args:
+      int8: how layers compute whose kernels are int8, of all that can be; None: none is.
+    """
     models = {}
     for name, component in components.items():
-        model = component.abstract(getattr(configs, name), jnp.dtype(dtypes[name]), layout=layouts[name])
+        model = component.abstract(
+            getattr(configs, name), jnp.dtype(dtypes[name]), layout=layouts[name], int8_products=int8
+        )
         sharding = on_host(layouts[name].parameter_sharding(component.axes), tree.paths_on_host(model))
         parameters = {
             path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(path, x.shape))

@@ -8,7 +8,7 @@ import math
 
 from jax.sharding import AbstractMesh
 
-from talkverse_jax.pipeline.programs import ComponentBytes, component_bytes
+from talkverse_jax.pipeline.programs import ComponentBytes
 from talkverse_jax.plan.compile import Planned, bounds
 from talkverse_jax.plan.hlo_cost import Cost
 from talkverse_jax.plan.sampling import SamplingRun
@@ -56,7 +56,7 @@ def _weights(run: SamplingRun, sizes: MeshSizes) -> dict[str, ComponentBytes]:
     """Each component's parameters on one device; of what is split by pictures each has all."""
     mesh, found = AbstractMesh(sizes.shape, AXES), {}
     for name, component in run.family.components.items():
-        rules, dtype = component.split, run.clip.dtypes[name]
+        rules = component.split
         layout = Layout(mesh, rules, run.machine.resident_blocks) if rules else None  # pyright: ignore[reportArgumentType]  # sizes alone matter
-        found[name] = component_bytes(component, getattr(run.configs, name), dtype, layout)
+        found[name] = run.component_bytes(name, layout)
     return found

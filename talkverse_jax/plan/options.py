@@ -20,7 +20,7 @@ class PlanOptions:
         "TOML file of train's options, to plan training instead", group="plan", metavar="FILE", default=None
     )
     mesh: str | None = option(
-        "as sample and train take it (default: configs/mesh/TOPOLOGY.toml; for training fsdp=-1)",
+        "as sample and train take it (default: as they choose it on that machine)",
         group="plan",
         metavar="AXES",
         default=None,
@@ -39,6 +39,11 @@ class PlanOptions:
     )
     weights: str | None = option(
         "folder of converted weights to take the sizes from instead", group="model", metavar="DIR", default=None
+    )
+    int8: bool = option(
+        "the transformer's kernels are int8, as --dtype int8 converts them (default: as --weights has them)",
+        group="model",
+        default=False,
     )
     family: str | None = option(
         "family of the models (default: that of the config or of --weights)",

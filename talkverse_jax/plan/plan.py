@@ -17,13 +17,14 @@ import jax
 
 import talkverse_jax
 from talkverse_jax.core import presets
-from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import check_apart, write_json
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.media import buckets
+from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
+from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.plan.compile import compile_program
 from talkverse_jax.plan.estimate import estimate
 from talkverse_jax.plan.options import PlanOptions
@@ -34,6 +35,7 @@ from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.topologies import TOPOLOGIES, Topology
+from talkverse_jax.weights import store
 
 _LISTED = 24  # sizes that a person may want to read
 
@@ -57,7 +59,8 @@ def run(options: PlanOptions, reporter: Reporter) -> list[TopologyPlan]:
         mesh = options.mesh or asked.machine.mesh
     else:
         settings, machine = sampling_options(family.name, str(options.config))
-        planned = SamplingRun(family, configs, settings, machine, choose_size(family.sizes(settings), options.size))
+        size, int8 = choose_size(family.sizes(settings), options.size), _int8(family, options, machine)
+        planned = SamplingRun(family, configs, settings, machine, size, int8)
         mesh = options.mesh or machine.mesh
     for name in options.programs:
         if not any(_is_wanted(work.name, (name,)) for work in planned.work):
@@ -65,8 +68,8 @@ def run(options: PlanOptions, reporter: Reporter) -> list[TopologyPlan]:
             raise UserError(f"{name}: no such program; there are {known}", field="programs")
     plans = []
     for topology in TOPOLOGIES.values() if options.topology == "all" else [topologies.find(options.topology)]:
-        default = MeshConfig(fsdp=-1) if options.train else preset(topology)
-        plans.append(plan(topology, MeshConfig.read(mesh) if mesh else default, planned, options.programs, reporter))
+        chosen = MeshConfig.read(mesh) if mesh else planned.default_mesh(topology)
+        plans.append(plan(topology, chosen, planned, options.programs, reporter))
         reporter.say(report(plans[-1]) + "\n")
     if options.json:
         versions = {"talkverse_jax": talkverse_jax.__version__, "jax": jax.__version__, "libtpu": libtpu_version()}
@@ -126,6 +129,14 @@ def _family(options: PlanOptions) -> Family:
     return registry.find(asked or found or registry.DEFAULT)
 
 
+def _int8(family: Family, options: PlanOptions, machine: Machine) -> Products | None:
+    weights = options.weights
+    if machine.int8_products:
+        return "int8"
+    stored = weights and any(each.int8 and store.is_int8(weights, each) for each in family.components.values())
+    return "float" if options.int8 or stored else None
+
+
 def _configs(family: Family, options: PlanOptions) -> Any:
     if options.weights:
         return family.configs_from_weights(options.weights)
@@ -158,15 +169,6 @@ def _nearest(shown: dict[str, tuple[int, int]], asked: str) -> str:
     shape = math.log(int(match[1]) / int(match[2]))
     near = min(shown, key=lambda name: abs(math.log(shown[name][1] / shown[name][0]) - shape))
     return f"; nearest in shape is {near}"
-
-
-def preset(topology: Topology) -> MeshConfig:
-    """The mesh of `configs/mesh/`.
-
-    Raises:
-      UserError: there is no file for the topology.
-    """
-    return load_toml(MeshConfig, presets.find(topology.name, "mesh"))
 
 
 def libtpu_version() -> str | None:

@@ -9,12 +9,17 @@ from jax.sharding import Mesh
 
 from talkverse_jax.core import presets
 from talkverse_jax.core.options import blanks, build, check_known, describe
+from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.machine import Machine, Weights
-from talkverse_jax.pipeline.programs import ClipWork, Program, Work
+from talkverse_jax.pipeline.placement import default_mesh
+from talkverse_jax.pipeline.programs import ClipWork, ComponentBytes, Program, Work, component_bytes
 from talkverse_jax.run.options import BatchOptions, Output
+from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
+from talkverse_jax.sharding.topologies import Topology
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +30,7 @@ class SamplingRun:
       configs: sizes of the models.
       settings: the family's own.
       size: (H, W) in pixels.
+      int8: as of `pipeline.programs.placed_models`.
     """
 
     family: Family
@@ -32,6 +38,7 @@ class SamplingRun:
     settings: Any
     machine: Machine
     size: tuple[int, int]
+    int8: Products | None = None
 
     @functools.cached_property
     def clip(self) -> ClipWork:
@@ -63,9 +70,22 @@ class SamplingRun:
         """What its time is told for."""
         return f"a clip of {self.clip.seconds:.1f} s"
 
+    def default_mesh(self, topology: Topology) -> MeshConfig:
+        """What sampling chooses there."""
+        return default_mesh(topology.devices, topology.generation.hbm, self.clip.branches, self._denoiser_bytes)
+
+    def component_bytes(self, name: str, layout: Layout | None) -> ComponentBytes:
+        """Where a component's parameters lie; all on one device without a layout."""
+        component, int8 = self.family.components[name], self.int8 is not None
+        return component_bytes(component, getattr(self.configs, name), self.clip.dtypes[name], layout, int8)
+
+    def _denoiser_bytes(self) -> int:
+        name = next(work.component for work in self.work if work.name.startswith("step"))
+        return self.component_bytes(name, Layout(resident=self.machine.resident_blocks)).device
+
     def programs(self, mesh: Mesh) -> list[Program]:
         """To be compiled for the devices of a mesh."""
-        return self.family.programs(self.configs, self.settings, self.machine, self.size, mesh)
+        return self.family.programs(self.configs, self.settings, self.machine, self.size, mesh, self.int8)
 
     def as_json(self) -> dict[str, Any]:
         return {name: getattr(self.clip, name) for name in ("height", "width", "frames", "steps", "branches")}

@@ -54,7 +54,7 @@ _PAGE = """\
 # What fits where
 
 Written by `make plan-table`: the sampling step of the published model (5.7 billion parameters, bfloat16, both
-branches of guidance, a clip of 120 frames with motion context) with the presets of `configs/mesh/`, compiled by
+branches of guidance, a clip of 120 frames with motion context) with the meshes that sampling chooses, compiled by
 XLA:TPU for machines that we did not have (jaxlib {jaxlib}, libtpu {libtpu}). Rows with `~` are GPUs, estimated from
 the model's sizes only. `talkverse-jax plan` does the same for one machine, with every program of a
 run; `make test-slow` compiles a row again and compares.
@@ -108,13 +108,13 @@ def row(topology: str, mesh: str | None, size: str) -> list[str]:
     """The cells of one row of the table.
 
     Args:
-      mesh: as `--mesh` takes it; by default the topology's preset.
+      mesh: as `--mesh` takes it; by default the one that sampling chooses.
       size: of `JOBS`.
     """
     where, family = topologies.find(topology), registry.find(registry.DEFAULT)
     settings, machine = sampling_options(family.name, JOBS[size])
     run = SamplingRun(family, family.real_size(), settings, machine, plan.choose_size(family.sizes(settings), size))
-    return _cells(plan.plan(where, MeshConfig.read(mesh) if mesh else plan.preset(where), run, ("step",)))
+    return _cells(plan.plan(where, MeshConfig.read(mesh) if mesh else run.default_mesh(where), run, ("step",)))
 
 
 def _cells(made: TopologyPlan) -> list[str]:

@@ -14,7 +14,9 @@ from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.programs import Call, Program, Work, shard_bytes
 from talkverse_jax.pipeline.training import BatchShape
 from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.rules import TRAINING
+from talkverse_jax.sharding.topologies import Topology
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.setup import abstract_batch, abstract_step, network_settings
 from talkverse_jax.training.step import Sums
@@ -91,6 +93,10 @@ class TrainingRun:
     def unit(self) -> str:
         """What its time is told for."""
         return f"an update of {self.samples} sample{'s' * (self.samples > 1)}"
+
+    def default_mesh(self, topology: Topology) -> MeshConfig:
+        """What training chooses anywhere."""
+        return MeshConfig(fsdp=-1)
 
     def programs(self, mesh: Mesh) -> list[Program]:
         """To be compiled for the devices of a mesh."""

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from talkverse_jax.core import presets
+from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.families.talkverse.family import FAMILY
@@ -74,10 +76,13 @@ def _plan(model, mesh: str, wanted: tuple[str, ...]):
     return tool.plan(find("cpu"), MeshConfig.parse(mesh), run, wanted)
 
 
-def test_every_topology_has_a_preset_that_fits_it():
+def test_the_presets_are_what_sampling_chooses():
+    settings, machine = sampling_options("talkverse", "sample_480")
+    run = SamplingRun(FAMILY, FAMILY.real_size(), settings, machine, (640, 640))
     for topology in TOPOLOGIES.values():
-        sizes = tool.preset(topology).sizes(topology.devices, heads=24)
-        assert sizes.data == (2 if topology.devices > 1 else 1), topology.name
+        if topology.generation.platform != "cpu":
+            preset = load_toml(MeshConfig, presets.find(topology.name, "mesh")).sizes(topology.devices, heads=24)
+            assert run.default_mesh(topology).sizes(topology.devices, heads=24) == preset, topology.name
 
 
 @pytest.mark.parametrize("mesh", ["data=1,context=1,fsdp=-1", "data=2,context=-1"])
@@ -117,7 +122,7 @@ def test_a_plan_of_a_tpu(one_block, tmp_path):
     written = tmp_path / "plan.json"
     options = dict(topology="v6e-8", config=DEMO, model=one_block, programs=("step",), json=written)
     _, lines = _run(**options)
-    assert any("8 devices: data=2 ring=2 ulysses=2" in line for line in lines)
+    assert any("8 devices: ring=4 ulysses=2" in line for line in lines)
     assert any("fits: 0.0 of 33.5 GB (step)" in line for line in lines)
     assert all(len(line) <= 116 for line in lines)
     (made,) = json.loads(written.read_text())["plans"]

@@ -56,7 +56,7 @@ def sampling_work(configs: Configs, settings: Settings, machine: Machine, size: 
 
 
 def programs(
-    configs: Configs, settings: Settings, machine: Machine, size: tuple[int, int], mesh: Mesh
+    configs: Configs, settings: Settings, machine: Machine, size: tuple[int, int], mesh: Mesh, int8=None
 ) -> list[Program]:
     clip = sampling_work(configs, settings, machine, size)
     layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)

@@ -25,6 +25,7 @@ from talkverse_jax.models.vae.flops import decode_flops, encode_flops
 from talkverse_jax.models.wan.sequence import padded
 from talkverse_jax.models.wav2vec2.flops import audio_flops
 from talkverse_jax.models.wav2vec2.moments import Moments
+from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline.encoders import SAMPLE_RATE
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.model_work import SOUND_SECONDS, denoiser_work, picture_work, sound_work, text_work
@@ -84,12 +85,17 @@ def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machin
 
 
 def programs(
-    configs: MultiTalkConfigs, settings: Settings, machine: Machine, size: tuple[int, int], mesh: Mesh
+    configs: MultiTalkConfigs,
+    settings: Settings,
+    machine: Machine,
+    size: tuple[int, int],
+    mesh: Mesh,
+    int8: Products | None = None,
 ) -> list[Program]:
     """The same over the devices of a mesh, to be compiled."""
     work = sampling_work(configs, settings, machine, size)
     layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
-    models = placed_models(COMPONENTS, configs, work.dtypes, layouts)
+    models = placed_models(COMPONENTS, configs, work.dtypes, layouts, int8)
     dit, vae, (height, width) = configs.dit, configs.vae, size
     frames, channels, h, w = dit.latent_frames(work.frames), vae.z_dim, *(n // vae.space_stride for n in size)
     layout, platform = layouts["dit"], layouts["dit"].platform

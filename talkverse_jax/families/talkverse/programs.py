@@ -18,6 +18,7 @@ from talkverse_jax.families.talkverse.guidance import guidance
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.vae.flops import decode_flops, encode_flops
 from talkverse_jax.models.wav2vec2.flops import audio_flops
+from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline.encoders import SAMPLE_RATE, every_second_state
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.model_work import SOUND_SECONDS, denoiser_work, picture_work, sound_work, text_work
@@ -78,12 +79,17 @@ def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, s
 
 
 def programs(
-    configs: ModelConfigs, settings: Settings, machine: Machine, size: tuple[int, int], mesh: Mesh
+    configs: ModelConfigs,
+    settings: Settings,
+    machine: Machine,
+    size: tuple[int, int],
+    mesh: Mesh,
+    int8: Products | None = None,
 ) -> list[Program]:
     """The same over the devices of a mesh, to be compiled."""
     clip = sampling_work(configs, settings, machine, size)
     layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
-    models = placed_models(COMPONENTS, configs, clip.dtypes, layouts)
+    models = placed_models(COMPONENTS, configs, clip.dtypes, layouts, int8)
     dit, trunk, channels = configs.dit, configs.dit.trunk, configs.vae.z_dim
     h, w = (n // configs.vae.space_stride for n in size)
     latents, history = dit.latent_frames(clip.frames), dit.motion_latent_frames

@@ -97,6 +97,12 @@ def test_a_row_of_the_documentation_is_made_again():
 
 @needs_libtpu
 @slow
+def test_a_row_of_another_family_is_made_again():
+    check_row(plan_table.clip_row("v6e-8", "multitalk_720", ("step",)))
+
+
+@needs_libtpu
+@slow
 def test_a_row_of_training_is_made_again():
     check_row(plan_table.update_row("v6e-8", "full", "fsdp=8", 8))
 

@@ -3,8 +3,10 @@
 import dataclasses
 import importlib.metadata
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+from talkverse_jax.core import presets
 from talkverse_jax.core.paths import replacing
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.pipeline import registry
@@ -32,6 +34,12 @@ OTHERS = (
     ("v6e-8", "data=2,tensor=4"),
 )
 
+# Of the other families, by the ends of their presets' names: machines, and programs that are compiled for them.
+CLIPS = {
+    "480": (("v6e-8", "v6e-16", "v5p-8", "tpu7x-8", "H100-1", "H100-8", "H200-1"), ("step", "decode")),
+    "720": (("v6e-8", "v5p-8", "H100-1", "H200-1"), ("step",)),
+}
+
 # Updates of training at 640x640, 193 frames: topology, strategy, mesh, batch.
 UPDATES = (
     ("v5e-16", "lora", "fsdp=8,context=2", 8),
@@ -47,8 +55,15 @@ UPDATES = (
 _UPDATE_HEAD = ["topology", "trained", "mesh", "batch", "GB a device", "fits", "again", "GB received", "bound"]
 _UPDATE_HEAD += ["an update", "device-s a sample"]
 
+_CLIP_INTRO = """\
+The published model in bfloat16 with the settings of its presets, two speakers, clips of 81 frames; on the meshes that
+sampling chooses. The step's own columns are as above; the memory is that of step or decode, whichever takes more."""
+
 _HEAD = ["topology", "mesh", "GB a device", "fits", "waste", "GB received", "bound", "a step", "50 steps"]
 _HEAD += ["device-s"]
+
+_CLIP_HEAD = ["topology", "size", "mesh", "GB a device", "fits", "waste", "GB received", "bound", "a step", "all steps"]
+_CLIP_HEAD += ["decode", "device-s"]
 
 _PAGE = """\
 # What fits where
@@ -81,7 +96,7 @@ The same step on other meshes, at 640x640:
 - **`tensor`** moves the most bytes and saves little here. **A ring alone** (`ulysses=1`) moves the keys and values of
   all tokens to every device.
 
-## Training 640x640, 193 frames
+{clips}## Training 640x640, 193 frames
 
 One update (`gradients` and `update` of `plan --train`, with `configs/train_lora.toml` and `train_full.toml`): bfloat16
 products; float32 parameters, gradients and Adam moments; `remat full`; ROI loss in `full`; no accumulation.
@@ -132,6 +147,45 @@ def _cells(made: TopologyPlan) -> list[str]:
         f"{_three(50 * step.best)} s",
         _three(50 * step.best * made.devices),
     ]
+
+
+def clip_row(topology: str, preset: str, wanted: tuple[str, ...]) -> list[str]:
+    """The cells of one row of a table of another family: see `CLIPS`."""
+    where, family = topologies.find(topology), registry.find(str(presets.read(preset)["family"]))
+    settings, machine = sampling_options(family.name, preset)
+    run = SamplingRun(family, family.real_size(), settings, machine, family.sizes(settings)[0])
+    return _clip_cells(plan.plan(where, run.default_mesh(where), run, wanted))
+
+
+def _clip_cells(made: TopologyPlan) -> list[str]:
+    """As `_cells`, with all steps of a clip and its decode, where that was planned; the memory is the larger one's."""
+    assert isinstance(made.run, SamplingRun)
+    found = {program.name: program for program in made.programs}
+    step, decode, worst = found["step"], found.get("decode"), max(made.programs, key=lambda program: program.total)
+    best, steps = step.best, made.run.clip.steps
+    assert worst.limit and best and (decode is None or decode.best), f"{made.topology.name}: has no data sheet"
+    name, axes, _, _, *counted = _cells(made)
+    height, width = made.run.size
+    return [
+        *(name, f"{width}x{height}", axes, f"{worst.total / GB:.1f} of {worst.limit / GB:.1f}"),
+        "yes" if made.fits else "**no**",
+        *counted[:3],
+        f"{_three(best)} s",
+        f"{_three(steps * best)} s",
+        f"{_three(decode.best)} s" if decode and decode.best else "",
+        _three(steps * best * made.devices),
+    ]
+
+
+def clip_tables(rows: Callable[[str, str, tuple[str, ...]], list[str]] = clip_row) -> str:
+    """A section for each of the other families that has presets of these names."""
+    sections = ""
+    for name in registry.names():
+        found = {preset: each for end, each in CLIPS.items() if presets.is_preset(preset := f"{name}_{end}")}
+        if found:
+            made = [rows(topology, preset, programs) for preset, (tops, programs) in found.items() for topology in tops]
+            sections += f"## {registry.find(name).title}, a clip\n\n{_CLIP_INTRO}\n\n{table(made, _CLIP_HEAD)}\n"
+    return sections
 
 
 def _axes(made: TopologyPlan) -> str:
@@ -188,7 +242,7 @@ def run(options: TableOptions, reporter: Reporter) -> Path:
     updates = table([update_row(*update) for update in UPDATES], _UPDATE_HEAD)
     others = table([row(topology, mesh, "640x640") for topology, mesh in OTHERS])
     versions = dict(jaxlib=importlib.metadata.version("jaxlib"), libtpu=plan.libtpu_version())
-    page = _PAGE.format(**versions, tables=tables, others=others, updates=updates)
+    page = _PAGE.format(**versions, tables=tables, clips=clip_tables(), others=others, updates=updates)
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
     reporter.say(str(path))

@@ -4,6 +4,7 @@ Stacked layers (see stack.py) appear one by one, each under its own name.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -65,9 +66,13 @@ def abstract_parameters(graph: nnx.Module) -> Flat:
     return found
 
 
+_ROWS = 16  # of a layer's matrix, that are worth a place in host memory
+
+
 def is_on_host(graph: nnx.Module) -> Callable[[tuple, Any], bool]:
     """A filter of NNX for what a module keeps in host memory: of layers that lie there (`Stack.on_host`) all but
-    vectors, which are small, and which XLA:TPU (libtpu 0.0.51) cannot cut out of a stack there."""
+    vectors and the few of a modulation, which are small, and which XLA:TPU (libtpu 0.0.52) cannot cut out of a stack
+    there."""
     stacks = {path: node for path, node in nnx.iter_graph(graph) if isinstance(node, Stack) and node.on_host}
 
     def kept(path: tuple, variable: Any) -> bool:
@@ -75,7 +80,7 @@ def is_on_host(graph: nnx.Module) -> Callable[[tuple, Any], bool]:
         if depth is None:
             return False
         stacked = len(stacks[path[:depth]].names) > 1
-        return variable.get_value().ndim - stacked > 1
+        return math.prod(variable.get_value().shape[stacked:-1]) >= _ROWS
 
     return kept
 

@@ -88,6 +88,10 @@ def _of_people(path: str, people: Any) -> dict[str, list[Any]]:
     for number, one in enumerate(people, 1):
         if other := one.keys() - set(_OF_A_PERSON):
             raise UserError(f"{path}: people: person {number}: unknown key {brief(min(other))}; give audio, bbox, mask")
+        if "audio" not in one:
+            raise UserError(
+                f"{path}: people: person {number}: no audio; give a sound, or null for one who says nothing"
+            )
     lists = {name: [one.get(name) for one in people] for name in _OF_A_PERSON}
     return {name: each for name, each in lists.items() if name == "audio" or any(one is not None for one in each)}
 

@@ -114,7 +114,9 @@ def programs(
     def step(skipped: bool) -> Call:
         made = placed(prepare.eval_shape(models["dit"], *conditions, **guided), layout, _CONDITION_AXES)
         how = guidance(settings.text_guided, settings.use_apg)
-        state = LoopState(SolverState(*[latents] * 4), jax.tree.map(lambda _: latents, how.start(jnp.zeros(0))))
+        state = LoopState(
+            SolverState(*[latents] * 4), jax.tree.map(lambda _: latents, jax.eval_shape(how.start, latents))
+        )
         if skipped:
             shape = work.branches, padded(clip_tokens(dit, frames, h, w)[0], layout), dit.trunk.dim
             cache = array(layout, *shape, axes=("batch", "stream", None), dtype=machine.dtype)

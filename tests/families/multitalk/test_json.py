@@ -81,7 +81,7 @@ def test_a_silent_person_and_a_video(repository):
 
 
 def test_our_own_form(repository):
-    people = [{"audio": "1.wav", "bbox": [1, 2, 3, 4]}, {"mask": "mask.png"}]
+    people = [{"audio": "1.wav", "bbox": [1, 2, 3, 4]}, {"audio": None, "mask": "mask.png"}]
     values = {"prompt": "", "image": "two.png", "people": people, "sample_steps": 8}
     made = build(GROUPS, {"input_json": write(values), "prompt": "Mine."}, "here")
     boxes, masks = ("1,2,3,4", "none"), ("none", "examples/mask.png")
@@ -154,6 +154,7 @@ def test_what_it_names_decides_the_video_and_is_not_written_over(repository, mon
         ({"people": [{"audio": "1.wav"}]}, "people: says again what audio is; give it once"),
         ({"people": {}}, "people: {}: give a list such as"),
         ({"people": [{"sound": "1.wav"}]}, "people: person 1: unknown key 'sound'; give audio, bbox, mask"),
+        ({"people": [{"mask": "a.png"}]}, "people: person 1: no audio; give a sound, or null for one who says nothing"),
         ({"bbox": {"person1": [1, 2, 3]}}, "bbox: [1, 2, 3]: give [top, left, bottom, right] in pixels"),
         ({"bbox": [[1, 2, 3, "x"]]}, "bbox: [1, 2, 3, 'x']: give [top, left, bottom, right] in pixels"),
         ({"input_json": "b.json"}, "input_json: a file names no other; give the options themselves"),

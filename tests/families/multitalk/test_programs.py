@@ -53,4 +53,4 @@ def test_blocks_of_the_published_width_compile_for_a_tpu(resident, int8):
     step = next(each for each in plan.plan(find("v6e-1"), MeshConfig(), asked, ("step",)).programs)
     assert step.fits and not step.faults
     blocks = 4 if resident is None else resident
-    assert step.weights / 1e9 == pytest.approx(0.66 + blocks * (0.464 if int8 else 0.928), rel=0.03)
+    assert step.weights / 1e9 == pytest.approx(0.63 + blocks * (0.464 if int8 else 0.928), abs=0.04)

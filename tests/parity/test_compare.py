@@ -117,7 +117,7 @@ def _recipe_of_another_numpy(tensors, meta):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda t, meta: meta.update(component="multitalk_dit"), "component 'multitalk_dit' cannot be run; known"),
+        (lambda t, meta: meta.update(component="lip_sync_dit"), "component 'lip_sync_dit' cannot be run; known"),
         (lambda t, meta: meta.update(component="train_loss"), "lacks 'noise'"),
         (_recipe_of_another_numpy, "the weight recipe gives other numbers"),
         (lambda t, meta: meta.pop("recipe"), "neither weights nor a recipe"),

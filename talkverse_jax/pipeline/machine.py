@@ -60,6 +60,12 @@ class Machine:
         decides=True,
         lowers_memory=(6, "bfloat16"),
     )
+    residual_dtype: Literal["bfloat16", "float32"] = option(
+        "number type of the sum that runs through the transformer's blocks; bfloat16 is what MultiTalk's original has",
+        group="machine",
+        default="float32",
+        decides=True,
+    )
     vae_dtype: Literal["bfloat16", "float32"] = option(
         "number type of the VAE; encoding in bfloat16 spoils long videos",
         group="machine",

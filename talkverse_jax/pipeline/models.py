@@ -145,6 +145,7 @@ class Models:
         how: dict[str, Any] = {"layout": Layout() if self._on_cpu(name) else self.layouts[name]}
         if name == self._denoiser:
             how |= {"trained": self._weights.trained_files, "kernel": self._machine.attention}
+            how["residual_dtype"] = jnp.dtype(self._machine.residual_dtype)
             if self._is_int8:
                 how["int8_products"] = "int8" if self._machine.int8_products else "float"
         module = store.load_module(self._weights.weights, self._components[name], dtype=self._dtypes[name], **how)

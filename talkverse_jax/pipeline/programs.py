@@ -132,17 +132,18 @@ def placed_models(
     dtypes: Mapping[str, str],
     layouts: Layouts,
     int8: Products | None = None,
+    **besides: Mapping[str, Any],
 ) -> dict[str, nnx.Module]:
     """The models by component, with their parameters' shapes and shardings in place of arrays.
 
     Args:
       int8: how layers compute whose kernels are int8, of all that can be; None: none is.
+      besides: what a component's model alone takes, by its name.
     """
     models = {}
     for name, component in components.items():
-        model = component.abstract(
-            getattr(configs, name), jnp.dtype(dtypes[name]), layout=layouts[name], int8_products=int8
-        )
+        how = dict(layout=layouts[name], int8_products=int8, **besides.get(name, {}))
+        model = component.abstract(getattr(configs, name), jnp.dtype(dtypes[name]), **how)
         sharding = on_host(layouts[name].parameter_sharding(component.axes), tree.paths_on_host(model))
         parameters = {
             path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(path, x.shape))

@@ -77,6 +77,11 @@ def test_products_of_int8_need_int8(tiny_weights, int8_weights):
         models(tiny_weights, int8_products=True)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_stream_has_the_dtype_that_was_asked_for(tiny_weights, dtype):
+    assert models(tiny_weights, residual_dtype=dtype)["dit"].residual_dtype == dtype
+
+
 def test_blocks_are_counted():
     with pytest.raises(UserError, match="--resident_blocks -1"):
         dataclasses.replace(Machine(), resident_blocks=-1)

@@ -14,6 +14,7 @@ from talkverse_jax.families.multitalk.config import MultiTalkConfig
 from talkverse_jax.families.multitalk.speakers import reference_map, speaker_positions
 from talkverse_jax.models.wan.attention import ImageContext, ImageCrossAttention, Projected
 from talkverse_jax.models.wan.block import Block
+from talkverse_jax.models.wan.layers import residual
 from talkverse_jax.models.wan.modulation import BlockModulation, modulate
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.norm import layer_norm
@@ -67,10 +68,11 @@ class SpeakingBlock(Block):
         """
         attention, feed_forward = modulation
         projected = self.self_attn.project(modulate(self.norm1(x), attention), scene.rope)
-        x = x + self.self_attn.attend(projected, tokens) * attention.gate
-        x = x + self.cross_attn(self.norm3(x), context)
-        x = x + self.audio_cross_attn(self.norm_x(x), scene.speech, self.positions(projected, scene, tokens), frame)
-        return x + self.ffn(modulate(self.norm2(x), feed_forward)) * feed_forward.gate
+        x = residual(x, self.self_attn.attend(projected, tokens) * attention.gate)
+        x = residual(x, self.cross_attn(self.norm3(x), context))
+        positions = self.positions(projected, scene, tokens)
+        x = residual(x, self.audio_cross_attn(self.norm_x(x), scene.speech, positions, frame))
+        return residual(x, self.ffn(modulate(self.norm2(x), feed_forward)) * feed_forward.gate)
 
     def positions(self, projected: Projected, scene: Scene, tokens: int) -> Float[Array, "R L"] | None:
         """Of the tokens on the speakers' axis."""

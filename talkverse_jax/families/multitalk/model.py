@@ -28,6 +28,7 @@ from talkverse_jax.models.wan.embeddings import (
     TimeEmbedding,
     unpatchify,
 )
+from talkverse_jax.models.wan.layers import residual
 from talkverse_jax.models.wan.sequence import padded_rope, pick_rows, places
 from talkverse_jax.models.wan.taps import NO_TAPS, Taps
 from talkverse_jax.ops.attention import Attention
@@ -48,7 +49,8 @@ class MultiTalk(nnx.Module):
     """The diffusion transformer.
 
     Args:
-      dtype: of matrix products and attention; the residual stream, norms and modulation stay float32.
+      dtype: of matrix products and attention; norms and modulation stay float32.
+      residual_dtype: of the stream between the stages of blocks.
       layout: how all arrays are split over devices.
       kernel: of every attention but that to sound.
       scan: compile blocks of one shape once; by default everywhere but on a CPU (see `models.wan.blocks`).
@@ -63,6 +65,7 @@ class MultiTalk(nnx.Module):
         rngs: nnx.Rngs,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
+        residual_dtype=jnp.float32,
         layout: Layout = Layout(),
         kernel: KernelName = "auto",
         scan: bool | None = None,
@@ -76,7 +79,7 @@ class MultiTalk(nnx.Module):
         make = {BLOCK: lambda rngs: SpeakingBlock(config, attention, rngs=rngs, **dtypes)}
         groups = [(f"{BLOCK}/{number}",) for number in range(trunk.num_layers)]
         compiled: dict[str, Any] = dict(layout=layout, axes=AXES, scan=scan, remat=remat, part_at=part_at)
-        self.config, self.layout, self.dtype = config, layout, dtype
+        self.config, self.layout, self.dtype, self.residual_dtype = config, layout, dtype, residual_dtype
         self.patch_embedding = PatchEmbedding(trunk.patch_size, trunk.in_channels, trunk.dim, rngs=rngs, **dtypes)
         self.text_embedding = TextEmbedding(trunk, rngs=rngs, **dtypes)
         self.image_embedding = ImageEmbedding(config.image_dim, trunk.dim, rngs=rngs, **dtypes)
@@ -144,7 +147,7 @@ class MultiTalk(nnx.Module):
         seen = jnp.concatenate([latents.astype(jnp.float32), conditions.known.astype(jnp.float32)], axis=-1)
         patches = pick_rows(self._by_branch(self.patch_embedding.patches(seen)), places(tokens, self.layout))
         embedded = self.patch_embedding.embed(constrain(patches, "batch", "tokens", None))
-        x = constrain(embedded.astype(jnp.float32), "batch", "stream", None)
+        x = constrain(embedded.astype(self.residual_dtype), "batch", "stream", None)
         time, vectors = map(self._by_branch, self.time_embedding(timestep))
 
         def run(block: SpeakingBlock, x, context):
@@ -152,9 +155,9 @@ class MultiTalk(nnx.Module):
 
         if cache is None:
             after = blocks.through(self.runs, x, conditions.runs, {BLOCK: run}, taps)
-            added = (after - x).astype(self.dtype)
+            added = (after.astype(jnp.float32) - x).astype(self.dtype)
         else:
-            after, added = x + cache.astype(jnp.float32), cache
+            after, added = residual(x, cache.astype(jnp.float32)), cache
         out = self._by_branch(self.head(after, time))[:, :tokens]
         return unpatchify(out, grid, self.patch_embedding.patch), added
 

@@ -95,7 +95,8 @@ def programs(
     """The same over the devices of a mesh, to be compiled."""
     work = sampling_work(configs, settings, machine, size)
     layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
-    models = placed_models(COMPONENTS, configs, work.dtypes, layouts, int8)
+    stream = {"residual_dtype": jnp.dtype(machine.residual_dtype)}
+    models = placed_models(COMPONENTS, configs, work.dtypes, layouts, int8, dit=stream)
     dit, vae, (height, width) = configs.dit, configs.vae, size
     frames, channels, h, w = dit.latent_frames(work.frames), vae.z_dim, *(n // vae.space_stride for n in size)
     layout, platform = layouts["dit"], layouts["dit"].platform

@@ -23,6 +23,7 @@ from talkverse_jax.families.talkverse.sequence import TokenSequence
 from talkverse_jax.models.wan import blocks
 from talkverse_jax.models.wan.block import Block, Head
 from talkverse_jax.models.wan.embeddings import PatchEmbedding, TextEmbedding, TimeEmbedding, unpatchify
+from talkverse_jax.models.wan.layers import residual
 from talkverse_jax.models.wan.sequence import padded_rope
 from talkverse_jax.models.wan.taps import NO_TAPS, Taps
 from talkverse_jax.ops.attention import Attention
@@ -47,7 +48,8 @@ class TalkVerse(nnx.Module):
     """The diffusion transformer.
 
     Args:
-      dtype: of matrix products and attention; the residual stream, norms and modulation stay float32.
+      dtype: of matrix products and attention; norms and modulation stay float32.
+      residual_dtype: of the stream between the stages of blocks.
       layout: how all arrays are split over devices.
       kernel: of every attention.
       scan: compile blocks of one shape once; by default everywhere but on a CPU (see `models.wan.blocks`).
@@ -62,6 +64,7 @@ class TalkVerse(nnx.Module):
         rngs: nnx.Rngs,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
+        residual_dtype=jnp.float32,
         layout: Layout = Layout(),
         kernel: KernelName = "auto",
         scan: bool | None = None,
@@ -76,8 +79,7 @@ class TalkVerse(nnx.Module):
             INJECTOR: lambda rngs: AudioInjector(config, attention, rngs=rngs, **dtypes),
         }
         compiled: dict[str, Any] = dict(layout=layout, axes=AXES, scan=scan, remat=remat, part_at=part_at)
-        self.config = config
-        self.layout = layout
+        self.config, self.layout, self.residual_dtype = config, layout, residual_dtype
         self.patch_embedding = PatchEmbedding(trunk.patch_size, trunk.in_channels, trunk.dim, rngs=rngs, **dtypes)
         self.text_embedding = TextEmbedding(trunk, rngs=rngs, **dtypes)
         self.time_embedding = TimeEmbedding(trunk, rngs=rngs, param_dtype=param_dtype)
@@ -141,7 +143,7 @@ class TalkVerse(nnx.Module):
         embedded = self.patch_embedding.embed(constrain(patches, "batch", "tokens", None))
         taps.keep("patch_embedding", embedded)
         noisy, clean = embedded.astype(jnp.float32) + self._kind(NOISY), sequence.clean_rows(conditions.clean_tokens)
-        x = constrain(sequence.by_kind(noisy, clean), "batch", "stream", None)
+        x = constrain(sequence.by_kind(noisy, clean).astype(self.residual_dtype), "batch", "stream", None)
 
         time, noisy_time = map(self._by_branch, self.time_embedding(timestep))
         clean_time = jnp.broadcast_to(conditions.clean_time, noisy_time.shape)
@@ -153,7 +155,7 @@ class TalkVerse(nnx.Module):
             return block(x, modulation, text, conditions.rope, sequence.tokens)
 
         def inject(injector: AudioInjector, x, audio):
-            return x + sequence.by_kind(injector(x, audio, sequence.frame), 0.0)
+            return residual(x, sequence.by_kind(injector(x, audio, sequence.frame), 0.0))
 
         x = blocks.through(self.runs, x, conditions.runs, {BLOCK: run_block, INJECTOR: inject}, taps)
         patches = self._by_branch(self.head(x, time))[:, : sequence.noisy]

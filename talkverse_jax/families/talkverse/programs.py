@@ -89,7 +89,8 @@ def programs(
     """The same over the devices of a mesh, to be compiled."""
     clip = sampling_work(configs, settings, machine, size)
     layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
-    models = placed_models(COMPONENTS, configs, clip.dtypes, layouts, int8)
+    stream = {"residual_dtype": jnp.dtype(machine.residual_dtype)}
+    models = placed_models(COMPONENTS, configs, clip.dtypes, layouts, int8, dit=stream)
     dit, trunk, channels = configs.dit, configs.dit.trunk, configs.vae.z_dim
     h, w = (n // configs.vae.space_stride for n in size)
     latents, history = dit.latent_frames(clip.frames), dit.motion_latent_frames

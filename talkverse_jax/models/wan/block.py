@@ -1,6 +1,6 @@
 """A Wan block, and the head.
 
-The residual stream stays in float32; matrix products run in the layers' own dtype.
+The residual stream keeps its dtype; matrix products run in the layers' own.
 Shapes: B batch, L tokens, D width, S segments of tokens (1 where all share a timestep).
 """
 
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from talkverse_jax.models.wan.attention import CrossAttention, KeyValues, SelfAttention
 from talkverse_jax.models.wan.config import WanConfig
-from talkverse_jax.models.wan.layers import enter, leave
+from talkverse_jax.models.wan.layers import enter, leave, residual
 from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.models.wan.modulation import BlockModulation, block_modulation, modulate
 from talkverse_jax.ops.attention import Attention
@@ -54,9 +54,9 @@ class Block(nnx.Module):
           tokens: how many of the L there are; those after them are padding.
         """
         attention, feed_forward = modulation
-        x = x + self.self_attn(modulate(self.norm1(x), attention), rope, tokens) * attention.gate
-        x = x + self.cross_attn(self.norm3(x), context)
-        return x + self.ffn(modulate(self.norm2(x), feed_forward)) * feed_forward.gate
+        x = residual(x, self.self_attn(modulate(self.norm1(x), attention), rope, tokens) * attention.gate)
+        x = residual(x, self.cross_attn(self.norm3(x), context))
+        return residual(x, self.ffn(modulate(self.norm2(x), feed_forward)) * feed_forward.gate)
 
     def modulation_at(self, time: Float[Array, "B S 6 D"]) -> BlockModulation:
         """Its vectors [B, S, D], given the timesteps'."""

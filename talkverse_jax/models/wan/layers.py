@@ -1,5 +1,7 @@
 """What the parts of a block share: the way from the residual stream into a stage and back.
 
+The stream is float32, or rounded to bfloat16 after every stage, as MultiTalk's original has it.
+
 Shapes: B batch, L tokens, D width.
 """
 
@@ -18,3 +20,8 @@ def enter(layout: Layout, x: Float[Array, "B L D"], dtype) -> Float[Array, "B L 
 def leave(layout: Layout, update: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
     """From a stage back to the stream: `tensor` devices' parts of the sum are added and shared out again."""
     return layout.constrain(update, "batch", "stream", None).astype(jnp.float32)
+
+
+def residual(x: Float[Array, "B L D"], update: Float[Array, "B L D"] | Float[Array, "B 1 D"]) -> Float[Array, "B L D"]:
+    """The stream after a stage, in its own dtype; the sum is made in float32."""
+    return (x + update).astype(x.dtype)

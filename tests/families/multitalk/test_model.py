@@ -17,6 +17,7 @@ from talkverse_jax.families.multitalk.axes import AXES
 from talkverse_jax.families.multitalk.config import MultiTalkConfig
 from talkverse_jax.families.multitalk.keys import RULES
 from talkverse_jax.families.multitalk.model import MultiTalk
+from talkverse_jax.models.wan.taps import Taps
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
@@ -48,6 +49,21 @@ def test_a_speaker_more_changes_the_video_and_silence_is_heard_alone():
     assert error(one, both) > 1e-3
     alone = call(model, **inputs | {"alone": jnp.array([True])})  # keys of the second masked, rotations zero
     assert error(alone, one) < 1e-6
+
+
+def test_the_stream_may_be_rounded_after_every_stage():
+    """As the original does. A rounding of the last block's result is seen in its tap; a rounding is small."""
+    inputs, kept = random_inputs(), {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        model, taps = random_module(MultiTalk, SMALL), Taps()
+        model.residual_dtype = dtype
+        conditions = model.prepare(*(inputs[name] for name in ("text", "image", "known", "sound", "speakers")))
+        velocity = model.velocity(inputs["latents"], inputs["timestep"], conditions, taps)
+        assert velocity.dtype == jnp.float32
+        kept[dtype] = velocity, taps.values[f"blocks/{SMALL.trunk.num_layers - 1}"]
+    (exact, _), (rounded, stream) = kept.values()
+    assert stream.dtype == jnp.bfloat16
+    assert 1e-4 < error(rounded, exact) < 0.05
 
 
 def test_rows_of_guidance_do_not_touch_each_other():

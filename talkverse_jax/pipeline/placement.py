@@ -29,7 +29,8 @@ def default_mesh(devices: int, memory: float | None, branches: int, weights: Cal
     data = branches if devices % branches == 0 else 1
     shares = [n for n in range(1, devices // data + 1) if devices // data % n == 0]
     if memory and len(shares) > 1:
-        fitting = [n for n in shares if weights() / n <= _WEIGHTS * memory]
+        nbytes = weights()
+        fitting = [n for n in shares if nbytes / n <= _WEIGHTS * memory]
         return MeshConfig(data=data, fsdp=min(fitting, default=shares[-1]), context=-1)
     return MeshConfig(data=data, context=-1)
 

@@ -72,13 +72,14 @@ class SamplingRun:
 
     def default_mesh(self, topology: Topology) -> MeshConfig:
         """What sampling chooses there."""
-        return default_mesh(topology.devices, topology.generation.hbm, self.clip.branches, self._denoiser_bytes)
+        return default_mesh(topology.devices, topology.generation.hbm, self.clip.branches, lambda: self._denoiser_bytes)
 
     def component_bytes(self, name: str, layout: Layout | None) -> ComponentBytes:
         """Where a component's parameters lie; all on one device without a layout."""
         component, int8 = self.family.components[name], self.int8 is not None
         return component_bytes(component, getattr(self.configs, name), self.clip.dtypes[name], layout, int8)
 
+    @functools.cached_property
     def _denoiser_bytes(self) -> int:
         name = next(work.component for work in self.work if work.name.startswith("step"))
         return self.component_bytes(name, Layout(resident=self.machine.resident_blocks)).device

@@ -124,7 +124,7 @@ def test_all_damaged(tmp_path):
 _UNREAD = ("commit_success.txt", "_CHECKPOINT_METADATA")  # Orbax's own notes
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [8, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_bit_that_is_another_one_is_told(tmp_path, capsys, count):
     write(tmp_path, [1]).close()
     files = sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.name not in _UNREAD)

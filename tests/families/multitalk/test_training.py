@@ -176,7 +176,7 @@ def one_update(layout: Layout, strategy: str):
 @pytest.mark.parametrize(
     "mesh, strategy",
     [
-        ("data=2,fsdp=2,context=2", "lora"),
+        pytest.param("data=2,fsdp=2,context=2", "lora", marks=pytest.mark.slow),
         pytest.param("fsdp=2,context=4", "full", marks=pytest.mark.slow),
         pytest.param("data=2,fsdp=2,tensor=2", "full", marks=pytest.mark.slow),
     ],

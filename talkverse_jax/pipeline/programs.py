@@ -142,8 +142,13 @@ def placed_models(
     """
     models = {}
     for name, component in components.items():
-        how = dict(layout=layouts[name], int8_products=int8, **besides.get(name, {}))
-        model = component.abstract(getattr(configs, name), jnp.dtype(dtypes[name]), **how)
+        model = component.abstract(
+            getattr(configs, name),
+            jnp.dtype(dtypes[name]),
+            layout=layouts[name],
+            int8_products=int8,
+            **besides.get(name, {}),
+        )
         sharding = on_host(layouts[name].parameter_sharding(component.axes), tree.paths_on_host(model))
         parameters = {
             path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(path, x.shape))

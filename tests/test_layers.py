@@ -33,8 +33,8 @@ DOORS = {"cli", "serve", "toy"}  # they print and know flags; the toy world's pr
 
 # The family in the tests is called as many other things are; nobody could write its name by mistake.
 FAMILIES = "|".join({*registry.names(), "talkverse", "multitalk", "infinitetalk"} - {"second"})
-# The project is named after its first family: talkverse_jax, talkverse-jax.
-NAMES_A_FAMILY = re.compile(rf"({FAMILIES})(?!(?:.|)jax)", re.IGNORECASE)
+# The project is named after its first family: talkverse_jax, talkverse-jax, and TALKVERSE_API_KEY in the environment.
+NAMES_A_FAMILY = re.compile(rf"({FAMILIES})(?!.?jax|_[A-Z_]+KEY)", re.IGNORECASE)
 REGISTRY = "pipeline/registry.py"
 
 SETTINGS = [f"{registry.settings_of(name).__name__}" for name in registry.names()]
@@ -223,5 +223,5 @@ def test_what_is_wrong_is_seen(tmp_path, monkeypatch, place, line, look, said):
 
 
 def test_the_project_may_be_named():
-    words = ("talkverse_jax.core", "talkverse-jax sample")
+    words = ("talkverse_jax.core", "talkverse-jax sample", "TALKVERSE_API_KEY", "TALKVERSE_TTS_API_KEY")
     assert [word for word in words if NAMES_A_FAMILY.search(word)] == []

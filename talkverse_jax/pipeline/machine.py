@@ -61,7 +61,7 @@ class Machine:
         lowers_memory=(6, "bfloat16"),
     )
     residual_dtype: Literal["bfloat16", "float32"] = option(
-        "number type of the sum that runs through the transformer's blocks; bfloat16 is what MultiTalk's original has",
+        "number type of the sum that runs through the transformer's blocks; bfloat16 rounds it after every one",
         group="machine",
         default="float32",
         decides=True,

@@ -207,8 +207,10 @@ def _says_adobe_rgb(image: Image.Image) -> bool:
     """Whether EXIF does, which is how cameras do: by an interoperability index of R03."""
     if image.mode != "RGB":
         return False
-    exif = image.getexif()
-    return exif.get_ifd(IFD.Interop).get(1) == "R03"
+    try:
+        return image.getexif().get_ifd(IFD.Interop).get(1) == "R03"
+    except KeyError:  # Pillow 12.3, of a picture that has no such part
+        return False
 
 
 def is_video(path: str | Path, walls: Walls = LOCAL) -> bool:

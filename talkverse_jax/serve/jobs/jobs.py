@@ -1,0 +1,310 @@
+"""The jobs as the server's front sees them. Thread-safe; calls are short, and block only for the disk.
+
+folder = jobs.folder(id)                    # bodies and inputs go there
+record = jobs.admit(Submission(...))        # or jobs.refuse(id)
+async for each in jobs.subscribe(record.id, after=0): ...
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import sqlalchemy as sql
+
+from talkverse_jax.media.video_writer import before_file, partial_file
+from talkverse_jax.serve.jobs.database import EVENTS, JOBS, Database, record_of, url_of
+from talkverse_jax.serve.jobs.folders import VARIANTS, VIDEO, Folders
+from talkverse_jax.serve.jobs.hub import Hub, Subscription
+from talkverse_jax.serve.jobs.job import (
+    ENDED,
+    Deleted,
+    Health,
+    JobEvent,
+    JobFailure,
+    Playable,
+    Progress,
+    Record,
+    Refused,
+    Submission,
+    VideoFile,
+    new_id,
+)
+from talkverse_jax.serve.jobs.keys import Keys
+from talkverse_jax.serve.jobs.life import Life, forget_keys, turns
+from talkverse_jax.serve.jobs.room import bytes_coming, bytes_in, check_room
+from talkverse_jax.serve.options import ServeOptions
+
+Row = sql.RowMapping
+
+
+class Maker(Protocol):
+    """Whoever makes the jobs."""
+
+    def changed(self, job: str) -> None:
+        """A job's status has changed: there may be something to do, or to stop."""
+        ...
+
+    def progress(self, job: str) -> Progress | None:
+        """How far a job is that is in work; None of another."""
+        ...
+
+    def health(self) -> tuple[Literal["loading", "ready", "draining"], int]:
+        """State and number of the device."""
+        ...
+
+
+class Jobs:
+    """The jobs of a folder.
+
+    Args:
+      options: with the folder of all files, which this process alone has, and the limits.
+      url: of the database; by default a file in the folder.
+    """
+
+    def __init__(self, options: ServeOptions, url: str | None = None):
+        self.limits = options
+        self.folders = Folders(Path(options.data_dir).absolute())
+        self.database = Database(url or url_of(self.folders.root))
+        self.hub = Hub()
+        self.life = Life(self.database, self.hub, options.keep_hours, self._changed)
+        self._keys = Keys(self.database)
+        self._work: Maker | None = None
+        self._begin = time.monotonic()
+
+    def attach(self, work: Maker) -> None:
+        """Say who makes the jobs."""
+        self._work = work
+
+    # --- admission
+
+    def folder(self, job: str | None = None) -> Path:
+        """A new folder for a request's bodies and inputs, whose name is the job's id.
+
+        Args:
+          job: its id; a new one by default.
+        """
+        return self.folders.new(job or new_id())
+
+    def refuse(self, job: str) -> None:
+        """Remove the folder of a request that is not accepted."""
+        self.folders.refuse(job)
+
+    def check_room(self, owner: str) -> None:
+        """Raises:
+        Refused: queue_full, too_many_jobs, disk_full, quota_exceeded.
+        """
+        check_room(self.database, self.folders.root, self.limits, owner)
+
+    def admit(self, submission: Submission) -> Record:
+        """Accept a job: its files, its settings and its first events are on the disk when this returns.
+
+        Raises:
+          Refused: see `check_room`; the folder is left.
+        """
+        size = bytes_in(submission.folder)
+        more = size + bytes_coming(submission.seconds)
+        check_room(self.database, self.folders.root, self.limits, submission.owner, more=more)
+        self.folders.accept(submission.id)
+        self.life.admit(submission, size)
+        if submission.key is not None:
+            self._keys.release(submission.owner, submission.key)
+        record = self.get(submission.owner, submission.id)
+        assert record is not None, "it was just made"
+        return record
+
+    def reserve(self, owner: str, key: str) -> bool:
+        """Whether a job is known by an idempotency key. If none is, the key is this request's until `admit`, or
+        `release` where it is refused.
+
+        Raises:
+          Refused: idempotency_in_progress.
+        """
+        return self._keys.reserve(owner, key)
+
+    def release(self, owner: str, key: str) -> None:
+        """Give up a key that was reserved."""
+        self._keys.release(owner, key)
+
+    def idempotent(self, owner: str, key: str, digest: str) -> Record | Deleted | None:
+        """The job that a key was first sent for; None where there is none.
+
+        Args:
+          digest: of all fields and bytes of the request.
+
+        Raises:
+          Refused: idempotency_key_reused.
+        """
+        job = self._keys.job_of(owner, key, digest)
+        return None if job is None else self.get(owner, job) or Deleted(job)
+
+    # --- what is there
+
+    def get(self, owner: str, job: str) -> Record | None:
+        """A job of this owner's."""
+        row = self._row(job)
+        return None if row is None or row["owner"] != owner else self._record(row)
+
+    def list(
+        self, owner: str, limit: int, order: str = "desc", after: str | None = None
+    ) -> tuple[Sequence[Record], bool]:
+        """An owner's jobs by admission, and whether there are more.
+
+        Args:
+          order: asc or desc.
+          after: the id of the job before the first.
+
+        Raises:
+          KeyError: there is no such job of this owner's.
+        """
+        place = JOBS.c.number.desc() if order == "desc" else JOBS.c.number.asc()
+        query = sql.select(JOBS).where(JOBS.c.owner == owner).order_by(place).limit(limit + 1)
+        if after is not None:
+            row = self._row(after)
+            if row is None or row["owner"] != owner:
+                raise KeyError(after)
+            query = query.where(JOBS.c.number < row["number"] if order == "desc" else JOBS.c.number > row["number"])
+        with self.database.reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [self._record(row) for row in rows[:limit]], len(rows) > limit
+
+    def events(self, job: str, after: int = 0) -> Sequence[JobEvent]:
+        """The kept events behind a number."""
+        query = sql.select(EVENTS).where(EVENTS.c.job == job, EVENTS.c.number > after).order_by(EVENTS.c.number)
+        with self.database.reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [JobEvent(row["number"], row["kind"], row["data"]) for row in rows]
+
+    def subscribe(self, job: str, after: int = 0) -> Subscription:
+        """The kept events behind a number, then what happens.
+
+        Raises:
+          KeyError: there is no such job.
+        """
+        if self._row(job) is None:
+            raise KeyError(job)
+        return self.hub.subscribe(job, after, lambda: self.events(job, after), lambda: self._progress(job))
+
+    def progress(self, job: str) -> Progress:
+        """How far a job is.
+
+        Raises:
+          KeyError: there is no such job.
+        """
+        found = self._progress(job)
+        if found is None:
+            raise KeyError(job)
+        return found
+
+    def video(self, job: str, variant: str = "video") -> VideoFile | None:
+        """A file of a finished job; None where it is not finished.
+
+        Args:
+          variant: video, thumbnail or spritesheet.
+        """
+        row = self._row(job)
+        if row is None or row["status"] != "completed":
+            return None
+        return VideoFile(path=self.folders.of(job) / VARIANTS[variant], **row["variants"][variant])
+
+    def playable(self, job: str) -> Playable | None:
+        """What can be played by now; None while nothing can. Ask again when a `clip` event, or the last, has come."""
+        row = self._row(job)
+        if row is None:
+            return None
+        video = self.folders.of(job) / VIDEO
+        if row["status"] == "completed":
+            return Playable(video, row["variants"]["video"]["size"], True)
+        for path in (partial_file(video), before_file(video)):
+            if row["playable"] and path.exists() and path.stat().st_size >= row["playable"]:
+                return Playable(path, row["playable"], row["status"] == "failed")
+        return None
+
+    def state(self) -> Health:
+        """The server's state."""
+        count = sql.select(JOBS.c.status, sql.func.count()).where(JOBS.c.status.not_in(ENDED)).group_by(JOBS.c.status)
+        with self.database.reading() as connection:
+            counts = {status: number for status, number in connection.execute(count)}
+        state, device = self._work.health() if self._work else ("loading", 0)
+        uptime = int(time.monotonic() - self._begin)
+        return Health(state, counts.get("queued", 0), counts.get("in_progress", 0), device, uptime)
+
+    # --- the end
+
+    def cancel(self, owner: str, job: str) -> Record | None:
+        """End a job that waits or is in work, at once; its finished clips stay. None where there is no such job.
+
+        Raises:
+          Refused: video_ended.
+        """
+        record = self.get(owner, job)
+        if record is None:
+            return None
+        if not self.life.fail(job, JobFailure("cancelled", "the video was cancelled")):
+            raise Refused(409, "video_ended", "the video has ended; delete it to remove it")
+        return self.get(owner, job)
+
+    def delete(self, owner: str, job: str) -> bool:
+        """Remove a job, whatever its state; whether there was one. The files of one in work go when it has stopped."""
+        row = self._row(job)
+        if row is None or row["owner"] != owner:
+            return False
+        self._remove(row)
+        return True
+
+    def retain(self) -> None:
+        """Remove ended jobs that are too old, or too many of an owner; and forget old keys."""
+        query = sql.select(JOBS).where(JOBS.c.status.in_(ENDED)).order_by(JOBS.c.completed_at.desc())
+        with self.database.reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        kept: dict[str, int] = {}
+        for row in rows:
+            kept[row["owner"]] = kept.get(row["owner"], 0) + 1
+            if row["expires_at"] <= time.time() or kept[row["owner"]] > self.limits.max_jobs:
+                self._remove(row)
+        with self.database.writing() as connection:
+            forget_keys(connection)
+
+    def close(self) -> None:
+        """Have done with the database."""
+        self.database.close()
+
+    # ---
+
+    def _remove(self, row: Row) -> None:
+        in_work = self._work.progress(row["id"]) if self._work else None
+        self.life.remove(row["id"])
+        if in_work is None:
+            self.folders.remove(row["id"])
+
+    def _changed(self, job: str) -> None:
+        if self._work is not None:
+            self._work.changed(job)
+        for each in self.hub.listened():
+            if (progress := self._progress(each)) is not None:
+                self.hub.tell(progress)
+
+    def _row(self, job: str) -> Row | None:
+        with self.database.reading() as connection:
+            return connection.execute(sql.select(JOBS).where(JOBS.c.id == job)).mappings().first()
+
+    def _record(self, row: Row) -> Record:
+        return record_of(row, self.folders.of(row["id"]))
+
+    def _progress(self, job: str) -> Progress | None:
+        row = self._row(job)
+        if row is None:
+            return None
+        if row["status"] == "in_progress" and self._work and (found := self._work.progress(job)) is not None:
+            return found
+        clips, done = row["submission"]["clips"], row["clips_done"]
+        fraction = 1.0 if row["status"] == "completed" else done / clips
+        percent = 100 if row["status"] == "completed" else min(99, int(100 * fraction))
+        return Progress(job, row["status"], self._position(row), clips=clips, fraction=fraction, progress=percent)
+
+    def _position(self, row: Row) -> int | None:
+        if row["status"] != "queued":
+            return None
+        with self.database.reading() as connection:
+            ids: Sequence[Any] = [each.id for each in turns(connection)]
+        return ids.index(row["id"]) + 1 if row["id"] in ids else None

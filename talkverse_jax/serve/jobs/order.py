@@ -1,0 +1,46 @@
+"""Whose turn it is: first in, first out for one owner; of several owners, the one served longest ago; what was put
+back into the queue comes before all."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A job that waits.
+
+    Attributes:
+      number: in the order of admission.
+      put_back: whether it has been in work.
+    """
+
+    id: str
+    owner: str
+    number: int
+    put_back: bool = False
+
+
+def in_order(waiting: Sequence[Waiting], served: Mapping[str, int]) -> list[Waiting]:
+    """The jobs in the order of their turns, as things stand.
+
+    Args:
+      served: when each owner was served last, counted; one who is missing never was.
+    """
+    ordered = sorted((each for each in waiting if each.put_back), key=lambda each: each.number)
+    queues: dict[str, list[Waiting]] = {}
+    for each in sorted(waiting, key=lambda each: each.number, reverse=True):
+        if not each.put_back:
+            queues.setdefault(each.owner, []).append(each)
+    last = dict(served)
+    turn = max(last.values(), default=0)
+    for each in ordered:
+        turn += 1
+        last[each.owner] = turn
+    while queues:
+        owner = min(queues, key=lambda name: (last.get(name, 0), queues[name][-1].number))
+        ordered.append(queues[owner].pop())
+        turn += 1
+        last[owner] = turn
+        if not queues[owner]:
+            del queues[owner]
+    return ordered

@@ -158,6 +158,7 @@ function useModel(model) {
   if (!model.capabilities.dubbing) $("image").accept = "image/png,image/jpeg,image/webp";
   makePresets();
   showDubbing();
+  renderPeople();
 }
 
 function helpFor(control, words) {
@@ -275,9 +276,10 @@ function showCosts() {
     if (!speed) continue;
     const guided = branches(Number($("guidance").value));
     const time = clips * frames * width * height * (speed.step * steps * guided + speed.rest);
-    const made = seconds === null ? `for ${decimals(frames / FPS)} s of video` : "for this sound";
-    cost.textContent = `about ${duration(time)} ${made}`;
+    cost.textContent = `about ${duration(time)}`;
   }
+  const what = seconds === null ? `${decimals(frames / FPS)} s of video` : "this sound";
+  write("cost-help", speed ? `The times are for ${what}, as this machine made earlier videos.` : "");
 }
 
 // ---------------------------------------------------------------------------------------------------------- the inputs
@@ -437,6 +439,10 @@ async function busy(button, work) {
 
 // -------------------------------------------------------------------------------------------- several people in a picture
 
+const BOXES =
+  "Each person has a box on the picture. Draw it with the pointer, or go to it with Tab: arrow keys move it, Shift and " +
+  "arrow keys change its size.";
+
 function renderPeople() {
   const several = page.people.length > 1;
   const texts = soundMode() === "text" && page.people.length === 2;
@@ -446,7 +452,7 @@ function renderPeople() {
     const id = `audio-${person}`;
     const file = make("input", { type: "file", id, accept: "audio/*,video/*" });
     const label = make("label", { htmlFor: id, textContent: `Sound of person ${person}` });
-    const help = make("p", { className: "help", textContent: "None: this person listens." });
+    const help = make("p", { className: "help", textContent: "Without a file this person listens." });
     others.append(make("div", { className: "person" }, label, file, help, make("p", { className: "wrong", id: `${id}-wrong`, hidden: true })));
   }
   if (several) {
@@ -460,8 +466,10 @@ function renderPeople() {
     others.lastChild.append(remove);
   }
   for (const row of others.children) row.hidden = texts;
+  const most = page.model?.capabilities.speakers ?? 1;
+  write("people-help", several ? BOXES : `Up to ${most} people of a picture can speak.`);
   $("turns").hidden = page.people.length !== 2;
-  $("add-person").hidden = page.people.length >= (page.model?.capabilities.speakers ?? 1);
+  $("add-person").hidden = page.people.length >= most;
   renderBoxes();
 }
 
@@ -974,6 +982,7 @@ async function list(after = null) {
   if (page.videos.some((video) => !ended(video))) nextList = setTimeout(list, 4000);
 }
 
+const WHEN = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
 const WORDS = { queued: "waiting", in_progress: "being made", completed: "", failed: "failed" };
 
 function renderVideos() {
@@ -990,7 +999,7 @@ function renderVideos() {
       if (video.status === "completed") row.querySelector("img").src = path(video.id, "content?variant=thumbnail");
     }
     const stopped = video.error?.code === "cancelled" ? "stopped" : WORDS[video.status];
-    const made = new Date(video.created_at * 1000).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
+    const made = new Date(video.created_at * 1000).toLocaleString("en", WHEN);
     const share = video.status === "in_progress" ? `, ${video.progress} %` : "";
     row.querySelector(".facts").textContent = [stopped + share, `${video.seconds} s`, made].filter(Boolean).join(" · ");
     row.classList.toggle("shown", video.id === page.video?.id);

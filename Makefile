@@ -82,10 +82,11 @@ flags: $(VENV)/installed
 plan-table: $(VENV)/installed-dev
 	$(TVJ) plan-table docs/tpu.md
 
-# The program, and the toy model, to be installed where there is no clone.
+# The program, the toy model, and the client alone, to be installed where there is no clone.
 wheels: $(VENV)/installed
-	rm -rf build assets/build
-	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . ./assets
+	rm -rf build assets/build integrations/client/build
+	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . ./assets ./integrations/client
 
 clean:
 	rm -rf $(VENV) outputs build dist *.egg-info assets/build assets/*.egg-info
+	rm -rf integrations/client/build integrations/client/*.egg-info

@@ -13,6 +13,7 @@ PROG = "talkverse-jax"
 # Each command's module, whose `main(argv, prog)` runs it, and what it does.
 COMMANDS = {
     "sample": ("talkverse_jax.cli.sample", "make a talking video, or many"),
+    "client": ("talkverse_jax.cli.client", "have a server make a talking video, and fetch it"),
     "train": ("talkverse_jax.cli.train", "train the transformer on videos"),
     "convert": ("talkverse_jax.cli.convert", "convert the published PyTorch weights"),
     "verify": ("talkverse_jax.cli.verify", "look for damage in converted weights"),

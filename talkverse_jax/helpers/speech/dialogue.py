@@ -46,8 +46,9 @@ def speak(
     *,
     most: int = 1,
     example: Example | None = None,
-) -> list[Utterance]:
-    """A text as each of its people speaks it, all of one length: who does not speak is silent.
+) -> list[Utterance | None]:
+    """A text as each of its people speaks it, all of one length, with silence while another speaks; None of a person
+    who says nothing.
 
     Args:
       voices: of the people, in their order.
@@ -62,9 +63,11 @@ def speak(
         raise UserError(
             "is of another rate than the first speaker's; take voices that go together", field="tts_voice_2"
         )
-    return [
-        Utterance(
-            np.concatenate([each.samples if who == one else np.zeros_like(each.samples) for who, each in said]), rate
-        )
-        for one in range(1 + max(who for who, _ in said))
-    ]
+    return [_of_one(one, said) for one in range(1 + max(who for who, _ in said))]
+
+
+def _of_one(one: int, said: Sequence[tuple[int, Utterance]]) -> Utterance | None:
+    if all(who != one for who, _ in said):
+        return None
+    parts = [each.samples if who == one else np.zeros_like(each.samples) for who, each in said]
+    return Utterance(np.concatenate(parts), said[0][1].rate)

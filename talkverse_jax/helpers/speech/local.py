@@ -130,7 +130,7 @@ class LocalEngine:
 
     def _bytes(self, process: subprocess.Popen[bytes], count: int, until: float) -> bytes:
         assert process.stdout
-        found, view = bytearray(count), memoryview(b"")
+        found = bytearray(count)
         view = memoryview(found)
         while view:
             left = until - time.monotonic()

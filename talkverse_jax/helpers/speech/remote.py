@@ -53,7 +53,8 @@ class RemoteEngine:
     def _listed(self) -> tuple[str, ...] | None:
         """The endpoint's voices, where it tells: vLLM-Omni and others do, OpenAI does not."""
         try:
-            answer = replace(self._endpoint, seconds=_LIST_SECONDS).get("/audio/voices", _MOST_NAMES)
+            quick = replace(self._endpoint, seconds=min(_LIST_SECONDS, self._endpoint.seconds))
+            answer = quick.get("/audio/voices", _MOST_NAMES)
             names = json.loads(answer)["voices"]
         except (UpstreamError, ValueError, LookupError, TypeError, RecursionError):
             return None

@@ -238,6 +238,7 @@ function pictureSize() {
 }
 
 const framesOf = (settings) => settings?.infer_frames ?? settings?.frame_num ?? Number($("infer-frames").value || 80);
+const guidanceOf = (settings) => settings.sample_guide_scale ?? settings.sample_text_guide_scale;
 const branches = (scale) => (scale > 1 ? 2 : 1);
 
 /** Seconds of denoising, and of all else, for a pixel of a clip, as this server took them; null before it made a video. */
@@ -246,7 +247,7 @@ function measured() {
     const { timings, clips, settings, size } = video;
     if (video.status !== "completed" || !timings?.denoising || !clips) return [];
     const amount = clips * framesOf(settings) * pixels(size.split("x").map(Number));
-    const steps = (settings.sample_steps ?? 1) * branches(settings.sample_guide_scale);
+    const steps = (settings.sample_steps ?? 1) * branches(guidanceOf(settings));
     const rest = (timings.encoding ?? 0) + (timings.decoding ?? 0) + (timings.writing ?? 0);
     return [{ step: timings.denoising / amount / steps, rest: rest / amount }];
   });
@@ -658,9 +659,11 @@ function entries() {
   return found.filter(([, value]) => value !== undefined);
 }
 
+/** Whether a video can be asked for now. */
+const canBegin = () => page.model && !page.sending && !["offline", "draining"].includes(state());
+
 function submit() {
-  if (!page.model || page.sending || $("make").disabled || !check()) return;
-  begin(entries());
+  if (canBegin() && check()) begin(entries());
 }
 
 function begin(formEntries) {
@@ -717,7 +720,7 @@ function refused(fault) {
   const speaker = /^speakers\.(\d+)\.audio/.exec(fault.param ?? "");
   const id = speaker ? (speaker[1] === "1" ? "audio" : `audio-${speaker[1]}`) : CONTROLS[(fault.param ?? "").split(/[.[]/)[0]];
   const control = id === "audio" && soundMode() === "record" ? $("record") : id && $(id);
-  if (control && control.offsetParent !== null | $("settings").contains(control)) {
+  if (control && ($("settings").contains(control) || control.checkVisibility())) {
     wrong(control, words);
     focusOn(control);
   } else if (!page.locked) tell(words);
@@ -946,6 +949,7 @@ async function stop() {
   if (sending) {
     page.sending = null;
     sending.xhr.abort();
+    setTimeout(list, 1000); // the server may have had it already
     return render();
   }
   await busy($("cancel"), async () => {
@@ -1167,8 +1171,8 @@ function render() {
   const going = Boolean(sending || (video && !ended(video)));
   write("status", statusText(now));
   write("error", page.problem || (video?.status === "failed" && video.error?.code !== "cancelled" ? video.error.message : ""));
-  $("make").disabled = Boolean(sending) || ["offline", "draining"].includes(now);
-  $("again").disabled = $("make").disabled;
+  // Not `disabled`: the focus would be lost.
+  for (const id of ["make", "again"]) $(id).ariaDisabled = String(!canBegin());
 
   const share = sending ? 100 * sending.share : (video?.progress ?? 0);
   $("work").hidden = !going;
@@ -1180,7 +1184,7 @@ function render() {
   write("eta", !sending && going && video.eta_seconds !== null ? `About ${duration(video.eta_seconds)} left` : "");
   document.title = going ? `${Math.round(share)} % · Make a picture talk` : "Make a picture talk";
 
-  if ($("cancel") === document.activeElement && !going) $("player").focus();
+  const leftAlone = $("cancel") === document.activeElement && !going;
   $("cancel").hidden = !going;
   $("player").hidden = !page.playable;
   $("waiting").hidden = page.playable;
@@ -1190,6 +1194,7 @@ function render() {
   if (done) Object.assign($("download"), { href: path(video.id, "content"), download: `${video.id}.mp4` });
   else $("download").removeAttribute("href");
   $("again").hidden = !video || !ended(video) || !page.inputs;
+  if (leftAlone) [$("player"), $("again"), $("make")].find((control) => !control.hidden).focus();
   write("about", video ? aboutVideo(video) : "");
   const notices = video?.notices ?? [];
   if ($("notices").children.length !== notices.length) {
@@ -1288,7 +1293,7 @@ function listenToControls() {
   });
   $("boxes").addEventListener("pointerdown", drag);
   $("cancel").addEventListener("click", stop);
-  $("again").addEventListener("click", () => page.inputs && begin(page.inputs.filter(([name]) => name !== "seed")));
+  $("again").addEventListener("click", () => canBegin() && begin(page.inputs.filter(([name]) => name !== "seed")));
   $("more").addEventListener("click", () => list(page.videos.at(-1).id));
   if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder) $("sound-record").closest("label").hidden = true;
 }

@@ -921,17 +921,10 @@ function playContent(video) {
   }
   streaming?.abort();
   player.src = url.href;
+  if (at) player.currentTime = at; // it begins there
   const unveil = () => ($("veil").hidden = true);
-  player.addEventListener("error", unveil, { once: true });
-  player.addEventListener(
-    "loadedmetadata",
-    () => {
-      player.addEventListener(at ? "seeked" : "loadeddata", unveil, { once: true });
-      if (at) player.currentTime = Math.min(at, player.duration);
-      if (goes) play();
-    },
-    { once: true },
-  );
+  for (const kind of [at ? "seeked" : "loadeddata", "error"]) player.addEventListener(kind, unveil, { once: true });
+  if (goes) play();
   page.playable = true;
 }
 

@@ -1,8 +1,8 @@
 // The page of the server: one module over the routes that every client has, and nothing from elsewhere.
 //
-// `page` is what is known. `render` writes it into the document and may be called at any time; what a person types stays in
-// the controls. Everything that lasts is the server's: videos, queue and progress. This browser keeps the inputs of
-// the latest videos beside them, so that one can be made again with another seed.
+// `page` is what is known. `render` writes it into the document and may be called at any time; what a person types
+// stays in the controls. Everything that lasts is the server's: videos, queue and progress. This browser keeps the
+// inputs of the latest videos, so that one can be made again with another seed.
 
 const $ = (id) => document.getElementById(id);
 const FPS = 25;
@@ -51,7 +51,7 @@ const CONTROLS = {
   tts_voice_2: "tts-voice-2",
 };
 
-// ---------------------------------------------------------------------------------------------------------- the server
+// -------------------------------------------------------------------------------------------------------- the server
 
 /** What the server refused. */
 class Refusal extends Error {
@@ -128,7 +128,7 @@ async function arrive() {
   render();
 }
 
-// ----------------------------------------------------------------------------------------------------------- the model
+// --------------------------------------------------------------------------------------------------------- the model
 
 function useModel(model) {
   page.model = model;
@@ -171,10 +171,11 @@ function helpFor(control, words) {
 
 async function fillVoices() {
   const { voices } = await json("/v1/audio/voices");
-  for (const id of ["tts-voice", "tts-voice-2"]) $(id).replaceChildren(...voices.map((name) => new Option(name, name)));
+  for (const id of ["tts-voice", "tts-voice-2"])
+    $(id).replaceChildren(...voices.map((name) => new Option(name, name)));
 }
 
-// --------------------------------------------------------------------------------------------- presets and what they cost
+// ---------------------------------------------------------------------------------------- presets and what they cost
 
 let presets = [];
 
@@ -202,7 +203,9 @@ function makePresets() {
     label.append(radio, make("span", {}, make("b", { textContent: preset.name }), preset.size, preset.cost));
     return label;
   });
-  $("presets").querySelector(".choices").replaceChildren(...choices);
+  $("presets")
+    .querySelector(".choices")
+    .replaceChildren(...choices);
   matchPreset();
 }
 
@@ -241,7 +244,7 @@ const framesOf = (settings) => settings?.infer_frames ?? settings?.frame_num ?? 
 const guidanceOf = (settings) => settings.sample_guide_scale ?? settings.sample_text_guide_scale;
 const branches = (scale) => (scale > 1 ? 2 : 1);
 
-/** Seconds of denoising, and of all else, for a pixel of a clip, as this server took them; null before it made a video. */
+/** Seconds of a step, and of all else, for a pixel of a clip, as this server took them; null before its first video. */
 function measured() {
   const found = page.videos.flatMap((video) => {
     const { timings, clips, settings, size } = video;
@@ -283,7 +286,7 @@ function showCosts() {
   write("cost-help", speed ? `The times are for ${what}, as this machine made earlier videos.` : "");
 }
 
-// ---------------------------------------------------------------------------------------------------------- the inputs
+// -------------------------------------------------------------------------------------------------------- the inputs
 
 const soundMode = () => document.querySelector("input[name=sound]:checked").value;
 const sounds = { file: null, record: null, text: null }; // what can be listened to: blobs
@@ -294,7 +297,8 @@ function choosePicture() {
   const before = $("image-preview");
   if (before.src) URL.revokeObjectURL(before.src);
   const preview = make(isVideo() ? "video" : "img", { id: "image-preview" });
-  if (isVideo()) Object.assign(preview, { controls: true, muted: true, playsInline: true, ariaLabel: "The video that you chose" });
+  if (isVideo())
+    Object.assign(preview, { controls: true, muted: true, playsInline: true, ariaLabel: "The video that you chose" });
   else preview.alt = "The picture that you chose";
   const known = () => {
     $("picture").hidden = false;
@@ -309,6 +313,20 @@ function choosePicture() {
   $("drop").classList.toggle("chosen", Boolean(file));
   showDubbing();
   if (!page.video) render();
+}
+
+/** A file that is dropped is taken by the input nearest to it; elsewhere it must not replace the page. */
+function drop(event) {
+  event.preventDefault();
+  const { types, files } = event.dataTransfer;
+  if (!types.includes("Files")) return;
+  const target = event.target.closest("#sound, #form");
+  const input = target?.id === "sound" ? $("audio") : $("image");
+  $("drop").classList.toggle("over", event.type === "dragover" && input === $("image") && Boolean(target));
+  if (event.type !== "drop" || !target || !files.length) return;
+  if (input === $("audio")) $("sound-file").click();
+  input.files = files;
+  for (const kind of ["input", "change"]) input.dispatchEvent(new Event(kind, { bubbles: true }));
 }
 
 function showDubbing() {
@@ -347,7 +365,10 @@ async function record() {
   const pieces = [];
   const begun = Date.now();
   recorder = new MediaRecorder(microphone);
-  const clock = setInterval(() => ($("record-time").textContent = `${Math.floor((Date.now() - begun) / 1000)} s`), 250);
+  const clock = setInterval(
+    () => ($("record-time").textContent = `${Math.floor((Date.now() - begun) / 1000)} s`),
+    250,
+  );
   recorder.ondataavailable = ({ data }) => pieces.push(data);
   recorder.onstop = async () => {
     clearInterval(clock);
@@ -373,7 +394,8 @@ async function wav(recording) {
   await context.close();
   const channels = Array.from({ length: sound.numberOfChannels }, (_, index) => sound.getChannelData(index));
   const view = new DataView(new ArrayBuffer(44 + 2 * sound.length));
-  const text = (at, letters) => [...letters].forEach((letter, index) => view.setUint8(at + index, letter.charCodeAt(0)));
+  const text = (at, letters) =>
+    [...letters].forEach((letter, index) => view.setUint8(at + index, letter.charCodeAt(0)));
   text(0, "RIFF");
   view.setUint32(4, 36 + 2 * sound.length, true);
   text(8, "WAVEfmt ");
@@ -402,7 +424,9 @@ async function listen() {
     const headers = { "Content-Type": "application/json" };
     sounds.text = await (await call("/v1/audio/speech", { method: "POST", headers, body })).blob();
     showSound();
-    $("audio-preview").play().catch(() => {});
+    $("audio-preview")
+      .play()
+      .catch(() => {});
   });
 }
 
@@ -438,11 +462,11 @@ async function busy(button, work) {
   }
 }
 
-// -------------------------------------------------------------------------------------------- several people in a picture
+// --------------------------------------------------------------------------------------- several people in a picture
 
 const BOXES =
-  "Each person has a box on the picture. Draw it with the pointer, or go to it with Tab: arrow keys move it, Shift and " +
-  "arrow keys change its size.";
+  "Each person has a box on the picture. Draw it with the pointer, or go to it with Tab: arrow keys move it, Shift " +
+  "and arrow keys change its size.";
 
 function renderPeople() {
   const several = page.people.length > 1;
@@ -454,7 +478,16 @@ function renderPeople() {
     const file = make("input", { type: "file", id, accept: "audio/*,video/*" });
     const label = make("label", { htmlFor: id, textContent: `Sound of person ${person}` });
     const help = make("p", { className: "help", textContent: "Without a file this person listens." });
-    others.append(make("div", { className: "person" }, label, file, help, make("p", { className: "wrong", id: `${id}-wrong`, hidden: true })));
+    others.append(
+      make(
+        "div",
+        { className: "person" },
+        label,
+        file,
+        help,
+        make("p", { className: "wrong", id: `${id}-wrong`, hidden: true }),
+      ),
+    );
   }
   if (several) {
     const remove = $("remove-person") ?? make("button", { type: "button", id: "remove-person", className: "plain" });
@@ -494,22 +527,39 @@ function renderBoxes() {
     const [top, left, bottom, right] = boxOf(index);
     const box = frame.children[index] ?? newBox(index);
     const percent = (share) => `${Math.round(share * 1000) / 10}%`;
-    Object.assign(box.style, { top: percent(top), left: percent(left), width: percent(right - left), height: percent(bottom - top) });
-    box.ariaLabel = `Box of person ${index + 1}: from ${percent(left)} to ${percent(right)} across, ${percent(top)} to ${percent(bottom)} down`;
+    Object.assign(box.style, {
+      top: percent(top),
+      left: percent(left),
+      width: percent(right - left),
+      height: percent(bottom - top),
+    });
+    const across = `from ${percent(left)} to ${percent(right)} across`;
+    box.ariaLabel = `Box of person ${index + 1}: ${across}, ${percent(top)} to ${percent(bottom)} down`;
   });
 }
 
 function newBox(index) {
-  const box = make("button", { type: "button", className: "box" }, make("b", { textContent: String(index + 1) }), make("i"));
+  const box = make(
+    "button",
+    { type: "button", className: "box" },
+    make("b", { textContent: String(index + 1) }),
+    make("i"),
+  );
   box.dataset.person = index;
   box.setAttribute("aria-describedby", "people-help");
   box.addEventListener("keydown", (event) => {
     const step = 0.02;
-    const [down, across] = { ArrowUp: [-step, 0], ArrowDown: [step, 0], ArrowLeft: [0, -step], ArrowRight: [0, step] }[event.key] ?? [0, 0];
+    const [down, across] = {
+      ArrowUp: [-step, 0],
+      ArrowDown: [step, 0],
+      ArrowLeft: [0, -step],
+      ArrowRight: [0, step],
+    }[event.key] ?? [0, 0];
     if (!down && !across) return;
     event.preventDefault();
     const [top, left, bottom, right] = boxOf(index);
-    if (event.shiftKey) setBox(index, [top, left, Math.max(top + step, bottom + down), Math.max(left + step, right + across)]);
+    if (event.shiftKey)
+      setBox(index, [top, left, Math.max(top + step, bottom + down), Math.max(left + step, right + across)]);
     else moveBox(index, [top, left, bottom, right], down, across);
   });
   $("boxes").append(box);
@@ -584,7 +634,7 @@ function peopleEntries() {
   return entries;
 }
 
-// -------------------------------------------------------------------------------------------------- checking and sending
+// ---------------------------------------------------------------------------------------------- checking and sending
 
 /** Say what is wrong with a control, or with "" that nothing is. */
 function wrong(control, words) {
@@ -626,7 +676,11 @@ function check() {
   say("image", picture ? "" : "Choose a picture of the person.");
   const mode = soundMode();
   const control = { file: "audio", record: "record", text: "tts-text" }[mode];
-  const ask = { file: "Choose a sound file.", record: "Record what is to be said.", text: "Write what is to be spoken." }[mode];
+  const ask = {
+    file: "Choose a sound file.",
+    record: "Record what is to be said.",
+    text: "Write what is to be spoken.",
+  }[mode];
   const has = mode === "text" ? $("tts-text").value.trim() : sounds[mode] || (mode === "file" && isVideo());
   const listens = page.people.length > 1 && mode !== "text" && $("audio-2").files.length;
   say(control, has || listens ? "" : ask);
@@ -641,7 +695,8 @@ function check() {
   const most = page.model?.capabilities.limits?.max_upload_bytes;
   const files = entries().filter(([, value]) => value instanceof Blob);
   const bytes = files.reduce((sum, [, file]) => sum + file.size, 0);
-  if (picture && most && bytes > most) say("image", `The files have ${megabytes(bytes)}; this server takes ${megabytes(most)}.`);
+  if (picture && most && bytes > most)
+    say("image", `The files have ${megabytes(bytes)}; this server takes ${megabytes(most)}.`);
   if (found.length) focusOn(found[0]);
   return !found.length;
 }
@@ -662,13 +717,35 @@ function entries() {
 /** Whether a video can be asked for now. */
 const canBegin = () => page.model && !page.sending && !["offline", "draining"].includes(state());
 
+/** Put into an empty form what a video was made of, so that it can be changed a little. */
+function fillForm(formEntries) {
+  const values = new Map(formEntries);
+  for (const [field, id] of Object.entries(CONTROLS)) {
+    const [control, value] = [$(id), values.get(field)];
+    if (!control || value === undefined || field === "seed") continue;
+    if (value instanceof File) {
+      const files = new DataTransfer();
+      files.items.add(value);
+      control.files = files.files;
+    } else if (control.type === "checkbox") control.checked = value === "true";
+    else control.value = value;
+  }
+  sounds.file = $("audio").files[0] ?? null;
+  if (values.has("tts_text")) $("sound-text").checked = true;
+  choosePicture();
+  showSound();
+  matchPreset();
+}
+
 function submit() {
   if (canBegin() && check()) begin(entries());
 }
 
 function begin(formEntries) {
   tell("");
-  const key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
   leave();
   page.video = null;
   resetPlayer();
@@ -718,7 +795,11 @@ function send(sending) {
 function refused(fault) {
   const words = fault instanceof Refusal ? fault.message : "The server does not answer. Try again in a moment.";
   const speaker = /^speakers\.(\d+)\.audio/.exec(fault.param ?? "");
-  const id = speaker ? (speaker[1] === "1" ? "audio" : `audio-${speaker[1]}`) : CONTROLS[(fault.param ?? "").split(/[.[]/)[0]];
+  const id = speaker
+    ? speaker[1] === "1"
+      ? "audio"
+      : `audio-${speaker[1]}`
+    : CONTROLS[(fault.param ?? "").split(/[.[]/)[0]];
   const control = id === "audio" && soundMode() === "record" ? $("record") : id && $(id);
   if (control && ($("settings").contains(control) || control.checkVisibility())) {
     wrong(control, words);
@@ -732,7 +813,7 @@ function tell(words) {
   render();
 }
 
-// -------------------------------------------------------------------------------------------- a video: following, playing
+// --------------------------------------------------------------------------------------- a video: following, playing
 
 const ended = ({ status }) => status === "completed" || status === "failed";
 const path = (id, route) => `/v1/videos/${id}/${route}`;
@@ -751,7 +832,10 @@ async function show(video) {
   render();
   page.inputs = await inputsOf(video.id);
   if (page.video?.id !== video.id) return;
-  if (page.inputs) paintWaiting(page.inputs);
+  if (page.inputs) {
+    paintWaiting(page.inputs);
+    if (!$("image").files.length && !$("prompt").value) fillForm(page.inputs);
+  }
   render();
 }
 
@@ -830,7 +914,9 @@ function resetPlayer() {
 }
 
 function play() {
-  $("player").play().catch(() => {}); // a browser may want a click first; the controls are there
+  $("player")
+    .play()
+    .catch(() => {}); // a browser may want a click first; the controls are there
 }
 
 /** Play a video from its first clip on, while the others are made. */
@@ -957,7 +1043,7 @@ async function stop() {
   });
 }
 
-// ------------------------------------------------------------------------------------------------------------ my videos
+// --------------------------------------------------------------------------------------------------------- my videos
 
 const rows = new Map(); // list items by id
 let nextList = 0;
@@ -968,7 +1054,9 @@ async function list(after = null) {
     const found = await json(`/v1/videos?limit=20${after ? `&after=${after}` : ""}`);
     const ids = new Set(found.data.map(({ id }) => id));
     const first = found.data.at(-1)?.created_at ?? Infinity;
-    const others = page.videos.filter((video) => !ids.has(video.id) && (after || (found.has_more && video.created_at <= first)));
+    const others = page.videos.filter(
+      (video) => !ids.has(video.id) && (after || (found.has_more && video.created_at <= first)),
+    );
     page.videos = after ? [...others, ...found.data] : [...found.data, ...others];
     if (after || page.videos.length === found.data.length) page.older = found.has_more;
   } catch {
@@ -998,7 +1086,9 @@ function renderVideos() {
     const stopped = video.error?.code === "cancelled" ? "stopped" : WORDS[video.status];
     const made = new Date(video.created_at * 1000).toLocaleString("en", WHEN);
     const share = video.status === "in_progress" ? `, ${video.progress} %` : "";
-    row.querySelector(".facts").textContent = [stopped + share, `${video.seconds} s`, made].filter(Boolean).join(" · ");
+    row.querySelector(".facts").textContent = [stopped + share, `${video.seconds} s`, made]
+      .filter(Boolean)
+      .join(" · ");
     row.classList.toggle("shown", video.id === page.video?.id);
     if ($("jobs").children[index] !== row) $("jobs").insertBefore(row, $("jobs").children[index] ?? null);
   });
@@ -1064,7 +1154,7 @@ function forget(id) {
   render();
 }
 
-// -------------------------------------------------------------------------------------------- inputs that this browser keeps
+// ------------------------------------------------------------------------------------ inputs that this browser keeps
 
 /** Do something with the store of inputs; null where the browser has none, or no room. */
 async function withInputs(mode, act) {
@@ -1087,7 +1177,8 @@ async function withInputs(mode, act) {
   }
 }
 
-const inputsOf = async (id) => (await withInputs("readonly", (store, result) => result(store.get(id))))?.entries ?? null;
+const inputsOf = async (id) =>
+  (await withInputs("readonly", (store, result) => result(store.get(id))))?.entries ?? null;
 const dropInputs = (id) => withInputs("readwrite", (store, result) => result(store.delete(id)));
 const dropAllInputs = () => withInputs("readwrite", (store, result) => result(store.clear()));
 
@@ -1095,11 +1186,12 @@ function keepInputs(id, formEntries) {
   return withInputs("readwrite", async (store, result) => {
     await result(store.put({ id, at: Date.now(), entries: formEntries }));
     const all = await result(store.getAll());
-    for (const old of all.sort((one, other) => other.at - one.at).slice(KEPT_INPUTS)) await result(store.delete(old.id));
+    for (const old of all.sort((one, other) => other.at - one.at).slice(KEPT_INPUTS))
+      await result(store.delete(old.id));
   });
 }
 
-// ------------------------------------------------------------------------------------------------------------ rendering
+// --------------------------------------------------------------------------------------------------------- rendering
 
 function state() {
   const { video } = page;
@@ -1114,13 +1206,15 @@ function state() {
 
 function phase({ phase: name, clip, clips }) {
   const which = clips > 1 && clip ? `clip ${clip} of ${clips}` : "the video";
-  return {
-    loading: "The models are loading",
-    encoding: "Picture, sound and prompt are read",
-    denoising: `Making ${which}`,
-    decoding: `Finishing ${which}`,
-    writing: `Writing ${which}`,
-  }[name] ?? "It begins";
+  return (
+    {
+      loading: "The models are loading",
+      encoding: "Picture, sound and prompt are read",
+      denoising: `Making ${which}`,
+      decoding: `Finishing ${which}`,
+      writing: `Writing ${which}`,
+    }[name] ?? "It begins"
+  );
 }
 
 function statusText(now) {
@@ -1163,7 +1257,10 @@ function render() {
 
   const going = Boolean(sending || (video && !ended(video)));
   write("status", statusText(now));
-  write("error", page.problem || (video?.status === "failed" && video.error?.code !== "cancelled" ? video.error.message : ""));
+  write(
+    "error",
+    page.problem || (video?.status === "failed" && video.error?.code !== "cancelled" ? video.error.message : ""),
+  );
   // Not `disabled`: the focus would be lost.
   for (const id of ["make", "again"]) $(id).ariaDisabled = String(!canBegin());
 
@@ -1173,7 +1270,10 @@ function render() {
   const waits = !sending && video?.status === "queued" && video.queue_position > 1 ? video.queue_position - 1 : 0;
   write("queue-place", waits ? `${waits} ${waits > 1 ? "videos" : "video"} before yours` : "");
   const runs = !sending && video?.status === "in_progress";
-  write("clip-count", runs && video.clip ? `Clip ${video.clip} of ${video.clips}, step ${video.step} of ${video.steps}` : "");
+  write(
+    "clip-count",
+    runs && video.clip ? `Clip ${video.clip} of ${video.clips}, step ${video.step} of ${video.steps}` : "",
+  );
   write("eta", !sending && going && video.eta_seconds !== null ? `About ${duration(video.eta_seconds)} left` : "");
   document.title = going ? `${Math.round(share)} % · Make a picture talk` : "Make a picture talk";
 
@@ -1222,12 +1322,12 @@ function duration(seconds) {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-// ------------------------------------------------------------------------------------------------------------- beginning
+// --------------------------------------------------------------------------------------------------------- beginning
 
 async function signIn(event) {
   event.preventDefault();
   const key = $("api-key");
-  if (!key.value) return wrong(key, "Give the key."), key.focus();
+  if (!key.value) return (wrong(key, "Give the key."), key.focus());
   const body = JSON.stringify({ api_key: key.value });
   try {
     const answer = await fetch("/login", { method: "POST", headers: { "Content-Type": "application/json" }, body });
@@ -1278,17 +1378,20 @@ function listenToControls() {
   });
   $("tts-try").addEventListener("click", listen);
   $("enhance").addEventListener("click", enhance);
-  for (const id of ["steps", "size-bucket", "guidance", "infer-frames", "num-clip"]) $(id).addEventListener("input", matchPreset);
+  for (const id of ["steps", "size-bucket", "guidance", "infer-frames", "num-clip"])
+    $(id).addEventListener("input", matchPreset);
   $("add-person").addEventListener("click", () => {
     page.people.push({ box: null, drawn: false });
     showSound();
     $(`audio-${page.people.length}`).focus();
   });
   $("boxes").addEventListener("pointerdown", drag);
+  for (const kind of ["dragover", "dragleave", "drop"]) addEventListener(kind, drop);
   $("cancel").addEventListener("click", stop);
   $("again").addEventListener("click", () => canBegin() && begin(page.inputs.filter(([name]) => name !== "seed")));
   $("more").addEventListener("click", () => list(page.videos.at(-1).id));
-  if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder) $("sound-record").closest("label").hidden = true;
+  if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder)
+    $("sound-record").closest("label").hidden = true;
 }
 
 listenToControls();

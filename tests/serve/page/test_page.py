@@ -164,6 +164,8 @@ def test_a_reload_and_a_restart_of_the_server_lose_nothing(visit, server):
     page.locator(f"li[data-video-id={made}]").get_by_role("button", name="Open").click()
     visit.wait_for("completed")
     assert page.get_by_role("button", name="Again with another seed").is_visible()
+    assert page.input_value("#prompt") == "A person talks over a restart."  # the form has its inputs again
+    assert page.evaluate("document.getElementById('image').files.length") == 1
 
 
 @pytest.mark.parametrize("visit", [(320, "light")], indirect=True)

@@ -14,6 +14,7 @@ PROG = "talkverse-jax"
 COMMANDS = {
     "sample": ("talkverse_jax.cli.sample", "make a talking video, or many"),
     "client": ("talkverse_jax.cli.client", "have a server make a talking video, and fetch it"),
+    "gradio": ("talkverse_jax.cli.gradio", "show a page of Gradio that makes videos with a server"),
     "train": ("talkverse_jax.cli.train", "train the transformer on videos"),
     "convert": ("talkverse_jax.cli.convert", "convert the published PyTorch weights"),
     "verify": ("talkverse_jax.cli.verify", "look for damage in converted weights"),

@@ -828,6 +828,8 @@ async function show(video) {
   page.video = video;
   page.inputs = null;
   page.problem = "";
+  if (!page.videos.some(({ id }) => id === video.id)) page.videos.unshift(video);
+  renderVideos();
   settle();
   render();
   page.inputs = await inputsOf(video.id);
@@ -923,47 +925,51 @@ function play() {
 async function playStream(video) {
   const Source = window.ManagedMediaSource ?? window.MediaSource;
   const going = new AbortController();
+  const { signal } = going;
   streaming = going;
   if (!Source) return; // the finished video comes in the end
   let source = null;
-  let buffer = null;
   let taken = 0; // bytes
-  while (!going.signal.aborted) {
+  for (let first = true; !signal.aborted; first = false) {
     try {
-      const answer = await fetch(path(video.id, "stream"), { signal: going.signal });
-      if (answer.ok && !answer.headers.has("Content-Length")) {
-        const type = answer.headers.get("Content-Type");
-        if (!source) {
-          if (!Source.isTypeSupported(type)) return;
-          source = await openSource(new Source());
-          buffer = source.addSourceBuffer(type);
-          source.duration = video.num_frames / FPS;
-        }
-        let skip = taken; // a stream begins at the beginning again
-        const reader = answer.body.getReader();
-        for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
-          const bytes = piece.value.subarray(Math.min(skip, piece.value.length));
-          skip -= piece.value.length - bytes.length;
-          if (!bytes.length) continue;
-          await append(buffer, bytes);
-          taken += bytes.length;
-          if (!page.playable) {
-            page.playable = true;
-            render();
-            if (!ended(page.video)) play();
-          }
-        }
+      if (!first) {
+        // It broke off, or ended: the server stops, or the job came to its end.
+        await sleep(500);
+        const { status } = await json(`/v1/videos/${video.id}`, { signal });
+        if (status === "completed") return;
+        if (status === "failed" && source) return void (source.readyState === "open" && source.endOfStream());
       }
-      // It ended: the job did, or the server stops.
-      const now = await json(`/v1/videos/${video.id}`, { signal: going.signal });
-      if (now.status === "failed" && source?.readyState === "open") source.endOfStream();
-      if (ended(now)) return;
+      const answer = await fetch(path(video.id, "stream"), { signal });
+      if (!answer.ok) continue;
+      const type = answer.headers.get("Content-Type");
+      if (!source) {
+        if (!Source.isTypeSupported(type)) return;
+        source = await openSource(new Source());
+        source.addSourceBuffer(type);
+        source.duration = video.num_frames / FPS;
+      }
+      let skip = taken; // a stream begins at the beginning again
+      const reader = answer.body.getReader();
+      for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+        const bytes = piece.value.subarray(Math.min(skip, piece.value.length));
+        skip -= piece.value.length - bytes.length;
+        if (!bytes.length) continue;
+        await append(source.sourceBuffers[0], bytes);
+        taken += bytes.length;
+        if (source.sourceBuffers[0].buffered.length) beginToPlay();
+      }
     } catch (fault) {
-      if (going.signal.aborted || fault.name === "InvalidStateError") return;
+      if (signal.aborted || fault.name === "InvalidStateError") return;
       lookNow();
     }
-    await sleep(1000);
   }
+}
+
+function beginToPlay() {
+  if (page.playable) return;
+  page.playable = true;
+  render();
+  if (!ended(page.video)) play();
 }
 
 async function openSource(source) {
@@ -1104,7 +1110,6 @@ function newRow(video) {
   open.addEventListener("click", async () => {
     show(page.videos.find(({ id }) => id === video.id));
     $("stage").scrollIntoView({ block: "nearest" });
-    renderVideos();
   });
   remove.addEventListener("click", () => askToDelete(video));
   const row = make(

@@ -150,7 +150,7 @@ function useModel(model) {
     if (control.type === "checkbox") control.checked = about.default === true;
     else if (field !== "seed") control.value = about.default ?? "";
     const words = about.description ?? about.help;
-    if (words) helpFor(control, words[0].toUpperCase() + words.slice(1) + (/[.)]$/.test(words) ? "" : "."));
+    if (words) helpFor(control, sentence(words));
   }
   $("people").hidden = !(speakers > 1);
   $("sound-text-choice").hidden = !speech;
@@ -793,7 +793,7 @@ function send(sending) {
 
 /** Tell what was refused: at its control where there is one. */
 function refused(fault) {
-  const words = fault instanceof Refusal ? fault.message : "The server does not answer. Try again in a moment.";
+  let words = fault instanceof Refusal ? fault.message : "The server does not answer. Try again in a moment.";
   const speaker = /^speakers\.(\d+)\.audio/.exec(fault.param ?? "");
   const id = speaker
     ? speaker[1] === "1"
@@ -802,6 +802,8 @@ function refused(fault) {
     : CONTROLS[(fault.param ?? "").split(/[.[]/)[0]];
   const control = id === "audio" && soundMode() === "record" ? $("record") : id && $(id);
   if (control && ($("settings").contains(control) || control.checkVisibility())) {
+    // The field's name, with which the message begins, is the request's; here it stands at the control.
+    if (words.startsWith(`${fault.param}: `)) words = sentence(words.slice(fault.param.length + 2));
     wrong(control, words);
     focusOn(control);
   } else if (!page.locked) tell(words);
@@ -1316,6 +1318,7 @@ function make(name, properties = {}, ...children) {
   return made;
 }
 
+const sentence = (words) => words[0].toUpperCase() + words.slice(1) + (/[.)]$/.test(words) ? "" : ".");
 const brief = (words) => (words.length > 80 ? `${words.slice(0, 79)}…` : words);
 const decimals = (value) => String(Math.round(value * 10) / 10);
 const megabytes = (bytes) => `${Math.ceil(bytes / 1e6)} MB`;

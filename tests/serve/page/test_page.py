@@ -213,7 +213,8 @@ def test_a_sound_is_recorded(visit):
     time.sleep(1.5)
     record.click()
     page.wait_for_selector("#audio-preview:visible")
-    page.wait_for_function("document.getElementById('audio-preview').duration > 1")
+    while not page.evaluate("document.getElementById('audio-preview').duration > 1"):
+        time.sleep(0.1)
     page.fill("#prompt", "A person peeps.")
     page.get_by_role("button", name="Make video").click()
     visit.wait_for("completed")

@@ -162,7 +162,8 @@ class VideoWriter:
             format="mp4",
             options={
                 # delay_moov: with empty_moov the encoder's delay would stay in the sound (23 ms at 44.1 kHz).
-                "movflags": "delay_moov",
+                # default_base_moof: a browser's MediaSource takes no other fragments.
+                "movflags": "delay_moov+default_base_moof",
                 "frag_duration": str(round(_FRAGMENT_SECONDS * 1e6)),
                 "flush_packets": "1",
                 # Packets come in the order they are to be written; FFmpeg must not hold them to sort them.

@@ -28,6 +28,10 @@ from talkverse_jax.sharding.distributed import check_same, from_main, is_main, p
 _ASK_EVERY = 1.0  # seconds between two questions to process 0 whether to stop
 
 
+class NotFinite(UserError):
+    """A clip came out as values that are no numbers."""
+
+
 def make_video(
     pipeline: Pipeline,
     job: Job,
@@ -158,10 +162,10 @@ def write_clip(writer: VideoWriter, clip: Clip, timeline: Timeline, job: Job) ->
     """Append a clip, trimmed and cut to the timeline.
 
     Raises:
-      UserError: it is not finite.
+      NotFinite: it is.
     """
     if not clip.finite:
-        raise UserError(_not_finite(clip.index, job, writer))
+        raise NotFinite(_not_finite(clip.index, job, writer))
     writer.write(timeline.cut(clip).pictures)
 
 

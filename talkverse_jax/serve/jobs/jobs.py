@@ -213,12 +213,13 @@ class Jobs:
         if row is None:
             return None
         video = self.folders.of(job) / VIDEO
-        if row["status"] == "completed":
-            return Playable(video, row["variants"]["video"]["size"], True)
-        for path in (partial_file(video), before_file(video)):
-            if row["playable"] and path.exists() and path.stat().st_size >= row["playable"]:
-                return Playable(path, row["playable"], row["status"] == "failed")
-        return None
+        if row["clips_done"] == row["submission"]["clips"] and video.exists():
+            return Playable(video, video.stat().st_size, True)
+        sizes = {path: path.stat().st_size for path in (partial_file(video), before_file(video)) if path.exists()}
+        if not sizes or not row["playable"]:
+            return None
+        path = max(sizes, key=lambda each: sizes[each])
+        return Playable(path, min(sizes[path], row["playable"]), row["status"] == "failed")
 
     def state(self) -> Health:
         """The server's state."""

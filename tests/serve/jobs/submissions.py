@@ -38,6 +38,7 @@ def admit(jobs: Jobs, owner: str = "anna", **values) -> Record:
 def finish(jobs: Jobs, job: str) -> None:
     """Make a waiting job's video, of no frames."""
     jobs.life.start(job)
+    jobs.life.clip(job, 2, 50, 9)
     variants = {}
     for name, file in (("video", "video.mp4"), ("thumbnail", "thumbnail.webp"), ("spritesheet", "spritesheet.jpg")):
         (jobs.folders.of(job) / file).write_bytes(b"made")

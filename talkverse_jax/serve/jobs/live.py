@@ -1,0 +1,57 @@
+"""How far the job in work is, from what its process tells."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from talkverse_jax.serve.jobs.job import Progress
+
+_MOST = 99  # percent of a job that is not completed
+
+
+class Live:
+    """A job in work.
+
+    Args:
+      done: clips of it that were finished before.
+      pace: seconds a step of the last clip that was made, with all that belongs to a clip; None where none was.
+    """
+
+    def __init__(self, job: str, clips: int, done: int, pace: float | None = None):
+        self._clips, self._done, self.pace = clips, done, pace
+        self._planned = False
+        self._clip_begun = time.monotonic()
+        self._now = Progress(job, "in_progress", clips=clips)
+        self._move(0, 0)
+
+    @property
+    def progress(self) -> Progress:
+        return self._now
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """Take in what the process tells."""
+        match message["say"]:
+            case "phase":
+                clip = min(self._done + 1, self._clips) if self._planned else None
+                self._now = dataclasses.replace(self._now, phase=message["phase"], clip=clip)
+            case "planned":
+                self._planned, self._clip_begun = True, time.monotonic()
+                self._done = max(self._done, message["done"])
+                self._move(0, 0)
+            case "step":
+                self._move(message["step"], message["steps"])
+            case "clip":
+                now, steps = time.monotonic(), self._now.steps
+                if steps:
+                    self.pace = (now - self._clip_begun) / steps
+                self._done, self._clip_begun = message["clip"], now
+                self._move(0, steps)
+
+    def _move(self, step: int, steps: int) -> None:
+        fraction = min(1.0, (self._done + (step / steps if steps else 0)) / self._clips)
+        eta = None
+        if steps and self.pace is not None:
+            eta = round(self.pace * ((self._clips - self._done) * steps - step))
+        percent = min(_MOST, int(100 * fraction))
+        self._now = dataclasses.replace(self._now, step=step, steps=steps, fraction=fraction, progress=percent, eta=eta)

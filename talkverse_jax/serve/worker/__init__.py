@@ -1,0 +1,1 @@
+"""The process that has the models and makes the videos, and the other side of its pipes."""

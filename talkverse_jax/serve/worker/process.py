@@ -1,0 +1,85 @@
+"""The process that makes videos, as the server's front has it: lines of JSON go in and come out. Imports no JAX."""
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from talkverse_jax.pipeline.machine import Machine, Weights
+
+_MAIN = "from talkverse_jax.serve.worker.main import main; main()"
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker needs to begin.
+
+    Attributes:
+      settings: of requests that leave all out: devices are shared by them.
+      pack: videos that are denoised together.
+      modules: to be imported first, of families that are no part of the package.
+      niceness: beside the front's.
+    """
+
+    family: str
+    weights: Weights
+    machine: Machine
+    settings: Any
+    pack: int = 1
+    modules: tuple[str, ...] = ()
+    niceness: int = 10
+
+
+class WorkerProcess:
+    """A worker that runs. It ends when the front does.
+
+    Args:
+      hear: is called with each message, in a thread of its own.
+      died: is called behind the last message, with the exit status.
+    """
+
+    def __init__(self, setup: WorkerSetup, hear: Callable[[dict[str, Any]], None], died: Callable[[int], None]):
+        paths = os.pathsep.join(place or os.getcwd() for place in sys.path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _MAIN],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": paths},
+            start_new_session=True,  # Ctrl-C is the front's, which ends the worker when its clip is done
+        )
+        self._lock = threading.Lock()
+        self._write(pickle.dumps(setup))
+        threading.Thread(target=self._listen, args=(hear, died), name="worker", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Tell it something; a worker that is gone is told nothing."""
+        self._write(json.dumps(message).encode() + b"\n")
+
+    def _write(self, data: bytes) -> None:
+        assert self._process.stdin
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+
+    def _listen(self, hear: Callable[[dict[str, Any]], None], died: Callable[[int], None]) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            with contextlib.suppress(ValueError):  # half a line, of a worker that was killed
+                hear(json.loads(line))
+        died(self._process.wait())
+
+    def kill(self) -> None:
+        """End it, whatever it does; what it has finished is on the disk."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGKILL)

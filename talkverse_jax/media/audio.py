@@ -56,6 +56,10 @@ class SoundFile:
         """Seconds."""
         return self.length / self.rate
 
+    def samples_at(self, rate: int) -> int:
+        """How many samples `mono` gives."""
+        return math.ceil(self.length * rate / self.rate)
+
     def native(self) -> Iterator[Float32[np.ndarray, "n channels"]]:
         """The samples as the output file plays them."""
         left = self.length
@@ -66,7 +70,7 @@ class SoundFile:
 
     def mono(self, rate: int) -> Iterator[Float32[np.ndarray, " n"]]:
         """The samples as the model hears them, at `rate` Hz; together those of `librosa.load(path, sr=rate)`."""
-        left = math.ceil(self.length * rate / self.rate)
+        left = self.samples_at(rate)
         for block in resampled((block.mean(axis=1) for block in self.native()), self.rate, rate):
             yield block[:left]
             left = max(0, left - len(block))

@@ -167,11 +167,7 @@ class AudioEncoder:
         padded = np.zeros((1, room), np.float32)
         padded[0, :samples] = waveform
         states = every_second_state(*nnx.split(self.model), put(padded), put(np.array([samples])))
-        return np.asarray(states[0, : self.rows(samples)])
-
-    def rows(self, samples: int) -> int:
-        """How many rows a sound of so many samples has."""
-        return -(-self.model.config.frames(samples) // 2)
+        return np.asarray(states[0, : self.model.config.rows(samples)])
 
     def measure(self, blocks: Callable[[], Iterable[Float[np.ndarray, " _"]]]) -> "MeasuredSound":
         """What rows need to know of the whole sound.
@@ -203,7 +199,7 @@ class MeasuredSound:
 
     @property
     def rows(self) -> int:
-        return self.encoder.rows(self.samples)
+        return self.encoder.model.config.rows(self.samples)
 
     def encode(
         self, read: Callable[[int, int], Float[np.ndarray, " n"]], first: int, count: int

@@ -14,6 +14,7 @@ from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline.cases import RunCase
+from talkverse_jax.pipeline.clip import Timeline
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.pipeline import Inputs, Pipeline
@@ -39,6 +40,8 @@ class Family:
       load_pipeline: (weights, machine, *, settings=None, pack=1, keep_encoders=False, mesh=) -> Pipeline, where
         `settings` are those that jobs will have, as far as devices are shared by them.
       read: a job's files, read and checked; no model is needed.
+      timeline: (job, inputs) -> its clips and what they show, as the pipeline makes them: arithmetic with the lengths
+        of what was read and the sizes of the weights; raises UserError where nothing would be shown.
       heads: (configs) -> attention heads of the transformer, which a mesh has to divide.
       sizes: (settings) -> the sizes (H, W) that a video can have; that which documentation speaks of comes first.
       sampling_work: (configs, settings, machine, size) -> what a clip costs (see `pipeline.programs`).
@@ -57,6 +60,7 @@ class Family:
     sources: Mapping[str, Origin]
     load_pipeline: Callable[..., Pipeline]
     read: Callable[[Job], Inputs]
+    timeline: Callable[[Job, Any], Timeline]
     heads: Callable[[Any], int]
     sizes: Callable[[Any], tuple[tuple[int, int], ...]]
     sampling_work: Callable[[Any, Any, Machine, tuple[int, int]], ClipWork]

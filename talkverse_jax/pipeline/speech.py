@@ -37,6 +37,11 @@ def is_normalised(folder: Path) -> bool:
     return read_table(folder / PREPROCESSOR).get("do_normalize") is True
 
 
+def speech_rows(samples: int) -> int:
+    """How many rows a sound of so many samples has."""
+    return int(samples / SAMPLE_RATE * FPS)
+
+
 @dataclasses.dataclass(frozen=True)
 class SpeechEncoder:
     """Sound to the outputs of all layers.
@@ -59,10 +64,6 @@ class SpeechEncoder:
         """
         sound = self.measure(lambda: [waveform])
         return sound.encode(lambda start, stop: waveform[start:stop], 0, sound.rows)
-
-    def rows(self, samples: int) -> int:
-        """How many rows a sound of so many samples has."""
-        return int(samples / SAMPLE_RATE * FPS)
 
     def measure(self, blocks: Callable[[], Iterable[Float[np.ndarray, " _"]]]) -> "SpeechSound":
         """What rows need to know of the whole sound: it is heard once, or twice where it is normalised.
@@ -108,7 +109,7 @@ class SpeechSound:
 
     @property
     def rows(self) -> int:
-        return self.encoder.rows(self.samples)
+        return speech_rows(self.samples)
 
     def encode(
         self, read: Callable[[int, int], Float[np.ndarray, " n"]], first: int, count: int

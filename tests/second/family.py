@@ -105,6 +105,7 @@ FAMILY = Family(
     sources=SOURCES,
     load_pipeline=pipeline.SecondPipeline,
     read=pipeline.read,
+    timeline=pipeline.timeline_of,
     heads=lambda configs: configs.net.trunk.num_heads,
     sizes=lambda settings: sizes(BUCKET),
     sampling_work=sampling_work,

@@ -111,6 +111,10 @@ class Overlapping(Timeline):
         return slice(before - self.starts[clip], min(self.length, self.frames - self.starts[clip]))
 
 
+def timeline_of(job: Job, inputs: Inputs) -> Overlapping:
+    return make_timeline(job.settings, inputs.seconds)
+
+
 def make_timeline(settings: Settings, seconds: float) -> Overlapping:
     frames, length = math.ceil(seconds * FPS - 1e-6), settings.clip_frames
     more = math.ceil(max(0, frames - length) / (length - settings.overlap))
@@ -159,7 +163,7 @@ class SecondPipeline(Pipeline):
             text = np.asarray(words.encode([job.settings.scene, ""], self.configs.net.trunk.text_len).states)
             ears = AudioEncoder(self.models["ears"])
             sounds = tuple(sound_features(ears, sound, 0) for sound in inputs.track.sounds)
-        return Encoded(job, inputs, text, sounds, make_timeline(job.settings, inputs.seconds))
+        return Encoded(job, inputs, text, sounds, timeline_of(job, inputs))
 
     def timeline(self, encoded: Encoded) -> Overlapping:
         return encoded.timeline

@@ -7,6 +7,7 @@ from talkverse_jax.families.multitalk.parity import PARITY_CASES
 from talkverse_jax.families.multitalk.pipeline import MultiTalkPipeline
 from talkverse_jax.families.multitalk.programs import programs, sampling_work
 from talkverse_jax.families.multitalk.published import SOURCES, configs_for
+from talkverse_jax.families.multitalk.takes import timeline_of
 from talkverse_jax.families.multitalk.training import TRAINING
 from talkverse_jax.media.buckets import sizes
 from talkverse_jax.pipeline.family import Family
@@ -19,6 +20,7 @@ FAMILY = Family(
     sources=SOURCES,
     load_pipeline=MultiTalkPipeline,
     read=read,
+    timeline=timeline_of,
     heads=lambda configs: configs.dit.trunk.num_heads,
     sizes=lambda settings: sizes(settings.size_bucket, False),
     sampling_work=sampling_work,

@@ -73,8 +73,13 @@ class MultiTalkInputs:
         """What one of the scenes is made of: its pictures, and its part of what is said."""
         assert self.video is not None
         picture = self.video.read(scene.first, 1, self.size)[0]
-        voices = tuple(Excerpt(voice, scene.begin, scene.end) for voice in self.track.voices)
+        voices = tuple(excerpt(voice, scene) for voice in self.track.voices)
         return dataclasses.replace(self, picture=picture, voices=voices, scene=scene)
+
+
+def excerpt(voice: Voice, scene: SourceScene) -> Excerpt:
+    """What is said in a scene."""
+    return Excerpt(voice, scene.begin, scene.end)
 
 
 def read(job: Job) -> MultiTalkInputs:

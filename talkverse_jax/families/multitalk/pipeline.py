@@ -14,7 +14,7 @@ from talkverse_jax.families.multitalk.config import MultiTalkConfig
 from talkverse_jax.families.multitalk.guidance import guidance
 from talkverse_jax.families.multitalk.inputs import MultiTalkInputs, read
 from talkverse_jax.families.multitalk.settings import Settings
-from talkverse_jax.families.multitalk.takes import Take, make_takes
+from talkverse_jax.families.multitalk.takes import Take, make_takes, timeline_of
 from talkverse_jax.families.multitalk.timeline import Joined
 from talkverse_jax.media.fit import to_unit
 from talkverse_jax.pipeline import registry
@@ -117,9 +117,9 @@ class MultiTalkPipeline(Pipeline):
     def encode(self, job: Job, events: Events, inputs: MultiTalkInputs | None = None) -> MultiTalkEncoded:
         settings: Settings = job.settings
         dit, branches = self.configs.dit, guidance(settings.text_guided, settings.use_apg).branches
-        settings.motion_frames(dit.recipe)  # is checked
         self.models.check_rows(branches * self.pack, "sample_text_guide_scale", settings.sample_text_guide_scale)
         inputs = inputs or read(job)
+        timeline = timeline_of(job, inputs)
         prompts = {"prompt": settings.prompt}
         prompts["negative_prompt"] = settings.negative_prompt if settings.text_guided else ""  # is not used
         with self.models.precision:
@@ -128,10 +128,9 @@ class MultiTalkPipeline(Pipeline):
             with events.phase("loading"):
                 encoder = SpeechEncoder(self.models["audio"], is_normalised(self.models.folder_of("audio")))
             with events.phase("encoding"):
-                takes = make_takes(inputs, settings, dit.recipe, encoder)
+                takes = make_takes(inputs, settings, encoder, timeline)
             del encoder
         self._drop("audio")
-        timeline = Joined.of([take.timeline for take in takes])
         return MultiTalkEncoded(job, inputs, text, negative_text, takes, timeline, tuple(notices))
 
     def timeline(self, encoded: MultiTalkEncoded) -> Joined:

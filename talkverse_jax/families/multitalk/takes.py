@@ -12,14 +12,17 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from talkverse_jax.families.multitalk.audio import AudioWindows
+from talkverse_jax.families.multitalk.components import COMPONENTS
 from talkverse_jax.families.multitalk.config import MultiTalkConfig, Recipe
-from talkverse_jax.families.multitalk.inputs import MultiTalkInputs
+from talkverse_jax.families.multitalk.inputs import MultiTalkInputs, excerpt
 from talkverse_jax.families.multitalk.settings import Settings
-from talkverse_jax.families.multitalk.timeline import Overlapping, heard, make_timeline, upstream_timeline
+from talkverse_jax.families.multitalk.timeline import Joined, Overlapping, heard, make_timeline, upstream_timeline
 from talkverse_jax.families.multitalk.voices import HEARD
 from talkverse_jax.media.frame_rate import FPS
+from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.long_sound import sound_features
-from talkverse_jax.pipeline.speech import SpeechEncoder
+from talkverse_jax.pipeline.speech import SpeechEncoder, speech_rows
+from talkverse_jax.weights import store
 
 UPSTREAM_FRAMES = 1000  # where the original ends a video, unless told otherwise
 
@@ -50,45 +53,56 @@ class Take(NamedTuple):
         return AudioWindows(_rows(features, first), _rows(features, later))
 
 
-def make_takes(inputs: MultiTalkInputs, settings: Settings, recipe: Recipe, encoder: SpeechEncoder) -> list[Take]:
-    """The takes of a job. A single one's sound is encoded now (or as it is needed, if it is long); that of several
-    when each is made, and forgotten with it.
+def timeline_of(job: Job, inputs: MultiTalkInputs) -> Joined:
+    """The clips of a job, scene by scene where it has several.
 
     Raises:
-      UserError: a sound is too short, or a clip is all taken over from the one before.
+      UserError: a clip is all taken over from the one before.
     """
+    settings, recipe = job.settings, store.load_config(job.weights.weights, COMPONENTS["dit"]).recipe
+    whole = inputs.track.voices[0]  # all are of one length
+    lengths = [excerpt(whole, scene).length for scene in inputs.scenes] or [inputs.voices[0].length]
     parts, left = [], settings.max_frames or math.inf
-    for part in [inputs.of_scene(scene) for scene in inputs.scenes] or [inputs]:
-        timeline = _timeline(part, settings, recipe, encoder, left)
-        parts.append((part, timeline))
-        left -= timeline.frames
+    for length in lengths:
+        parts.append(_timeline(length, settings, recipe, left))
+        left -= parts[-1].frames
         if left < 1 or settings.mode == "clip":
             break
-
-    def features(number: int) -> Sequence[Features]:
-        return [sound_features(encoder, voice, settings.audio_window) for voice in parts[number][0].voices]
-
-    if len(parts) == 1:
-        now = features(0)
-        [(part, timeline)] = parts
-        return [Take(part, timeline, lambda: now)]
-    one_at_a_time = functools.lru_cache(maxsize=1)(features)
-    return [
-        Take(part, timeline, functools.partial(one_at_a_time, number)) for number, (part, timeline) in enumerate(parts)
-    ]
+    return Joined.of(parts)
 
 
-def _timeline(
-    part: MultiTalkInputs, settings: Settings, recipe: Recipe, encoder: SpeechEncoder, most: float
-) -> Overlapping:
-    samples = part.voices[0].length  # all are of one length
+def _timeline(samples: int, settings: Settings, recipe: Recipe, most: float) -> Overlapping:
+    """Of so many samples at 16 kHz."""
     sizes: Any = dict(length=settings.frame_num, overlap=settings.motion_frames(recipe))
     sizes["one_clip"] = settings.mode == "clip"
     if settings.length == "upstream":
         most = UPSTREAM_FRAMES if settings.max_frames is None else int(most)
-        return upstream_timeline(encoder.rows(samples), **sizes, most=most, recipe=recipe)
+        return upstream_timeline(speech_rows(samples), **sizes, most=most, recipe=recipe)
     frames = samples * FPS // HEARD  # floats, as the encoder's rows are counted, make 28 of 1.16 s
     return make_timeline(frames, **sizes, most=None if math.isinf(most) else int(most))
+
+
+def make_takes(inputs: MultiTalkInputs, settings: Settings, encoder: SpeechEncoder, timeline: Joined) -> list[Take]:
+    """The takes of a job. A single one's sound is encoded now (or as it is needed, if it is long); that of several
+    when each is made, and forgotten with it.
+
+    Raises:
+      UserError: a sound is too short.
+    """
+
+    def features(part: MultiTalkInputs) -> Sequence[Features]:
+        return [sound_features(encoder, voice, settings.audio_window) for voice in part.voices]
+
+    if len(timeline.parts) == 1:
+        [part] = [inputs.of_scene(scene) for scene in inputs.scenes[:1]] or [inputs]
+        now = features(part)
+        return [Take(part, timeline.parts[0], lambda: now)]
+    parts = [inputs.of_scene(scene) for scene, _ in zip(inputs.scenes, timeline.parts)]
+    one_at_a_time = functools.lru_cache(maxsize=1)(lambda number: features(parts[number]))
+    return [
+        Take(part, own, functools.partial(one_at_a_time, number))
+        for number, (part, own) in enumerate(zip(parts, timeline.parts, strict=True))
+    ]
 
 
 def _rows(features: Features, rows: Int[np.ndarray, "..."]) -> Float[np.ndarray, "... layers A"]:

@@ -17,8 +17,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from talkverse_jax.families.talkverse.settings import AudioAlignment, Settings
-from talkverse_jax.media.frame_rate import FPS
-from talkverse_jax.pipeline.clip import Timeline
 
 
 class FeatureRows(Protocol):
@@ -52,32 +50,6 @@ def clips_needed(rows: int, frames: int, alignment: AudioAlignment, lost: int) -
     return max(1, math.ceil((rows + lost) / frames))
 
 
-def frames_in_sound(seconds: float) -> int:
-    """Video frames that cover the sound: the last one may be only partly heard."""
-    return max(1, math.ceil(seconds * FPS - 1e-6))
-
-
 def frames_lost(settings: Settings, time_stride: int) -> int:
     """Frames that the first clip shows less than the others."""
     return 0 if settings.init_first_frame else time_stride - 1
-
-
-def num_clips(settings: Settings, rows: int, lost: int) -> int:
-    """Clips of a sound of `rows` frames, as many as the settings ask for at most."""
-    needed = clips_needed(rows, settings.infer_frames, settings.audio_alignment, lost)
-    return min(needed, settings.num_clip or needed)
-
-
-def make_timeline(settings: Settings, seconds: float, rows: int, lost: int) -> Timeline:
-    """The clips of a sound.
-
-    Args:
-      seconds: its length.
-      rows: that the audio encoder made of it.
-      lost: see `frames_lost`.
-    """
-    wanted = frames_in_sound(seconds)
-    clips = num_clips(settings, wanted if settings.audio_alignment == "exact" else rows, lost)
-    starts = tuple(max(0, clip * settings.infer_frames - lost) for clip in range(clips))
-    frames = min(wanted, clips * settings.infer_frames - lost)
-    return Timeline(clips, starts, frames, settings.head_trim_frames)

@@ -6,6 +6,7 @@ from talkverse_jax.families.talkverse.parity import PARITY_CASES
 from talkverse_jax.families.talkverse.pipeline import TalkVersePipeline
 from talkverse_jax.families.talkverse.programs import programs, sampling_work
 from talkverse_jax.families.talkverse.published import SOURCES
+from talkverse_jax.families.talkverse.timeline import timeline_of
 from talkverse_jax.families.talkverse.training import TRAINING
 from talkverse_jax.media.buckets import sizes
 from talkverse_jax.pipeline.family import Family
@@ -18,6 +19,7 @@ FAMILY = Family(
     sources=SOURCES,
     load_pipeline=TalkVersePipeline,
     read=read,
+    timeline=timeline_of,
     heads=lambda configs: configs.dit.trunk.num_heads,
     sizes=lambda settings: sizes(settings.size_bucket, settings.fit == "exact"),
     sampling_work=sampling_work,

@@ -8,12 +8,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from talkverse_jax.core.errors import UserError
-from talkverse_jax.families.talkverse.alignment import clip_audio, frames_lost, make_timeline
-from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, VideoState, check_frames, seeded_noise
+from talkverse_jax.families.talkverse.alignment import clip_audio
+from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, VideoState, seeded_noise
 from talkverse_jax.families.talkverse.components import COMPONENTS, dtypes
 from talkverse_jax.families.talkverse.inputs import TalkVerseInputs, read
 from talkverse_jax.families.talkverse.settings import Settings
+from talkverse_jax.families.talkverse.timeline import timeline_of
 from talkverse_jax.media.fit import to_unit
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.clip import Clip, Timeline
@@ -96,10 +96,10 @@ class TalkVersePipeline(Pipeline):
 
     def encode(self, job: Job, events: Events, inputs: TalkVerseInputs | None = None) -> TalkVerseEncoded:
         settings: Settings = job.settings
-        check_frames(settings, self.configs.vae)
         rows = (2 if settings.guided else 1) * self.pack
         self.models.check_rows(rows, "sample_guide_scale", settings.sample_guide_scale)
         inputs = inputs or read(job)
+        timeline = timeline_of(job, inputs)
         with self.models.precision:
             prompts = {"prompt": settings.prompt}
             prompts["negative_prompt"] = settings.negative_prompt if settings.guided else ""  # is not used
@@ -113,16 +113,9 @@ class TalkVersePipeline(Pipeline):
                 audio = sound_features(audio_encoder, inputs.track, settings.audio_window)
             del audio_encoder
         self._drop("audio")
-        lost = frames_lost(settings, self.configs.vae.time_stride)
-        timeline = make_timeline(settings, inputs.track.duration, len(audio), lost)
         if settings.num_clip and settings.num_clip > timeline.clips:
             ends = f"the sound ends in clip {timeline.clips}; {timeline.clips} are made"
             notices.append(f"num_clip {settings.num_clip}: {ends}")
-        if timeline.shown < 1:
-            raise UserError(
-                f"{settings.head_trim_frames}: the video has {timeline.frames} frames; trim fewer",
-                field="head_trim_frames",
-            )
         return TalkVerseEncoded(job, inputs, text, negative_text, audio, timeline, tuple(notices))
 
     def timeline(self, encoded: TalkVerseEncoded) -> Timeline:

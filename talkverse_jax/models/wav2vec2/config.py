@@ -107,6 +107,10 @@ class Wav2Vec2Config:
         """Hidden states of so many samples; an int or an integer array."""
         return (samples - self.field) // self.hop + 1
 
+    def rows(self, samples: int) -> int:
+        """How many of these are kept of so many samples: every second one, 25 a second."""
+        return -(-self.frames(samples) // 2)
+
     @classmethod
     def large_xlsr(cls) -> "Wav2Vec2Config":
         """jonatasgrosman/wav2vec2-large-xlsr-53-english."""

@@ -73,6 +73,21 @@ def test_a_video_is_as_long_as_its_longest_sound(loaded, folder):
     assert (record["frames"], record["clips"], record["family"]) == (FRAMES, 3, "multitalk")
 
 
+def test_clips_are_counted_as_the_encoder_makes_rows(loaded, folder, tmp_path):
+    """The family's record knows them before any model is loaded."""
+    family = registry.find("multitalk")
+    for samples in (6_400, 15_999, 16_000, 18_559, 18_560, 18_561, 30_000):
+        soundfile.write(tmp_path / "x.wav", 0.3 * np.sin(np.arange(samples) / 9), 16_000)
+        for length in ("exact", "upstream"):
+            one = job(loaded, folder, audio=[str(tmp_path / "x.wav"), "none"], length=length)
+            encoded = loaded.encode(one, Events())
+            assert family.timeline(one, family.read(one)) == loaded.timeline(encoded)
+            [take] = encoded.takes
+            assert len(take.features()[0]) == int(samples / 640)
+            if length == "exact":
+                assert take.timeline == make_timeline(samples // 640, 13, 5)
+
+
 class StopIn(Events):
     """Asks to stop after so many steps."""
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from talkverse_jax.families.talkverse.alignment import clip_audio, clips_needed, first_row, frames_in_sound
+from talkverse_jax.families.talkverse.alignment import clip_audio, clips_needed, first_row
 
 N = 120
 
@@ -30,8 +30,3 @@ def test_rows_before_the_sound_repeat_its_first_and_rows_after_it_are_zero():
     features = np.arange(1.0, 6.0)[:, None, None] * np.ones((5, 25, 3))
     rows = clip_audio(features, -3, 12)[:, 0, 0]
     np.testing.assert_array_equal(rows, [1, 1, 1, 1, 2, 3, 4, 5, 0, 0, 0, 0])
-
-
-@pytest.mark.parametrize("seconds, frames", [(0.04, 1), (0.041, 2), (1.0, 25), (4.68, 117), (4.7, 118)])
-def test_a_video_covers_its_sound(seconds, frames):
-    assert frames_in_sound(seconds) == frames

@@ -75,6 +75,7 @@ class Net(nnx.Module):
         rngs: nnx.Rngs,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
+        residual_dtype=jnp.float32,
         layout: Layout = Layout(),
         kernel: Any = "auto",
         scan: bool | None = None,
@@ -85,7 +86,7 @@ class Net(nnx.Module):
         make = {BLOCK: lambda rngs: Block(trunk, Attention(layout, kernel), **(kwargs | {"rngs": rngs}))}
         groups = [(f"{BLOCK}/{number}",) for number in range(trunk.num_layers)]
         compiled = dict(layout=layout, axes=AXES, scan=scan, remat=remat, part_at=part_at)
-        self.config, self.layout = config, layout
+        self.config, self.layout, self.residual_dtype = config, layout, residual_dtype
         self.patch_embedding = PatchEmbedding(trunk.patch_size, trunk.in_channels, trunk.dim, **kwargs)
         self.text_embedding = TextEmbedding(trunk, **kwargs)
         self.time_embedding = TimeEmbedding(trunk, rngs=rngs, param_dtype=param_dtype)
@@ -129,7 +130,7 @@ class Net(nnx.Module):
         tokens, place = frames * rows * columns, places(frames * rows * columns, self.layout)
         patches = self.patch_embedding(jnp.concatenate([latents, conditions.known], axis=-1)).astype(jnp.float32)
         x = pick_rows(patches, place) + pick_rows(conditions.sound, place // (rows * columns))
-        x = self.layout.constrain(x, "batch", "stream", None)
+        x = self.layout.constrain(x.astype(self.residual_dtype), "batch", "stream", None)
         time, vectors = self.time_embedding(timestep)
 
         def run(block: Block, x, text):

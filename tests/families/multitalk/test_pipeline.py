@@ -15,6 +15,7 @@ from talkverse_jax.families.multitalk.timeline import heard, make_timeline
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.events import Cancelled, Events
 from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.pipeline.speech import speech_rows
 from talkverse_jax.run.worker import make_clips, make_video
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
@@ -83,7 +84,7 @@ def test_clips_are_counted_as_the_encoder_makes_rows(loaded, folder, tmp_path):
             encoded = loaded.encode(one, Events())
             assert family.timeline(one, family.read(one)) == loaded.timeline(encoded)
             [take] = encoded.takes
-            assert len(take.features()[0]) == int(samples / 640)
+            assert len(take.features()[0]) == speech_rows(samples)
             if length == "exact":
                 assert take.timeline == make_timeline(samples // 640, 13, 5)
 

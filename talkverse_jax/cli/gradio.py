@@ -32,7 +32,7 @@ def groups(family: str) -> Groups:
 def main(argv: Sequence[str] | None, prog: str) -> None:
     options = parse(groups(""), prog, __doc__ or "", argv, config=False)["gradio"]
     try:
-        import gradio  # pyright: ignore[reportMissingImports]  # of an extra that developers need not have
+        from gradio.themes import Soft  # pyright: ignore[reportMissingImports]  # of an extra
 
         from talkverse_jax.client import ApiError, Client
         from talkverse_jax.client.gradio_page import gradio_page
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
         page = gradio_page(Client(options.server))
     except (ApiError, ConnectionError, ValueError) as error:
         raise UserError(str(error), field="server") from None
-    plain = gradio.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    plain = Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     try:
         page.launch(server_name=options.host, server_port=options.port, theme=plain, ssr_mode=False, show_error=True)
     except OSError as error:

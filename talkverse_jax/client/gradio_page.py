@@ -104,16 +104,15 @@ def _settings(known: Mapping[str, Any]) -> dict[str, Any]:
 
 def _control(name: str, told: Mapping[str, Any]) -> Any:
     label, info = _SETTINGS[name]
-    shared = {"label": label, "info": info, "value": told["default"]}
-    least, most = told.get("minimum"), told.get("maximum")
+    shared: dict[str, Any] = {"label": label, "info": info, "value": _NONE.get(name, told["default"])}
+    least, most, whole = told.get("minimum"), told.get("maximum"), told["type"] == "integer"
     if told.get("enum"):
         return gradio.Dropdown(told["enum"], **shared)
-    if told["type"] in ("integer", "number"):
-        whole = told["type"] == "integer"
-        if name not in _NONE and least is not None and most is not None:
-            return gradio.Slider(least, most, step=1 if whole else 0.1, **shared)
-        return gradio.Number(**shared | {"value": _NONE.get(name, told["default"])}, precision=0 if whole else None)
-    return gradio.Textbox(lines=2, **shared)
+    if not whole and told["type"] != "number":
+        return gradio.Textbox(lines=2, **shared)
+    if name in _NONE or least is None or most is None:
+        return gradio.Number(precision=0 if whole else None, **shared)
+    return gradio.Slider(least, most, step=1 if whole else 0.1, **shared)
 
 
 def _make(client: Client, settings: tuple[str, ...], *given: Any) -> Iterator[tuple[Any, ...]]:
@@ -137,7 +136,7 @@ def _make(client: Client, settings: tuple[str, ...], *given: Any) -> Iterator[tu
         video = client.get(video.id)
         if video.status == "failed":
             raise VideoFailed(video)
-        with tempfile.TemporaryDirectory(prefix="talkverse_") as folder:  # Gradio keeps a copy of its own
+        with tempfile.TemporaryDirectory(prefix="talk_") as folder:  # Gradio keeps a copy of its own
             file = client.download(video.id, Path(folder) / "talk.mp4")
             yield _done(video), gradio.Button(visible=False), str(file), None
     except (ApiError, ConnectionError, VideoFailed) as error:
@@ -150,7 +149,7 @@ def _stop(client: Client, id: str | None) -> None:
 
 
 def _speak(client: Client, text: str, voice: str | None) -> str:
-    with tempfile.NamedTemporaryFile(prefix="talkverse_", suffix=".wav", delete=False) as file:
+    with tempfile.NamedTemporaryFile(prefix="talk_", suffix=".wav", delete=False) as file:
         file.write(_asking(client.speak, text, voice))
     return file.name
 

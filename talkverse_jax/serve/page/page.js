@@ -751,7 +751,8 @@ function begin(formEntries) {
   resetPlayer();
   paintWaiting(formEntries);
   send({ entries: formEntries, key, tries: 0, share: 0, xhr: null });
-  if ($("stage").getBoundingClientRect().top > innerHeight * 0.7) $("stage").scrollIntoView({ block: "start" });
+  const { top } = $("stage").getBoundingClientRect();
+  if (top < 0 || top > innerHeight * 0.7) $("stage").scrollIntoView({ block: "start" });
 }
 
 /** Send a video's inputs. A lost connection sends them again under the same key, so that no video is made twice. */

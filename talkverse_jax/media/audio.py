@@ -18,7 +18,7 @@ from talkverse_jax.media.media import open_media
 from talkverse_jax.media.sound_notices import about_choice, about_damage, about_loudness, about_times, seconds
 from talkverse_jax.media.sound_promise import promised_seconds
 from talkverse_jax.media.sound_stream import LONGEST_GAP, SoundStream, silence
-from talkverse_jax.media.walls import LOCAL, Walls
+from talkverse_jax.media.walls import LOCAL, Unusable, Walls
 
 FRAME_SECONDS = 0.04  # one video frame at 25 fps
 
@@ -152,7 +152,7 @@ def _checked(path: str, walls: Walls, since: float | None) -> Generator[tuple, N
         walls.check_seconds(path, _promised(path, container, stream, 0.0), "sound")
         length, peak = _measured(stream, path, walls)
         if not length:
-            raise UserError(f"{path}: no sound could be decoded; give a file with sound in it")
+            raise Unusable(f"{path}: no sound could be decoded; give a file with sound in it")
         rate, start = stream.rate, stream.start or 0.0
         if len(stream.rates) > 1:
             raise UserError(f"{path}: its rate changes on the way {sorted(stream.rates)}; save it as wav")
@@ -170,9 +170,9 @@ def _checked(path: str, walls: Walls, since: float | None) -> Generator[tuple, N
         )
     found, lead = seconds(length / rate), round((begin - start) * rate)
     if length / rate < FRAME_SECONDS:
-        raise UserError(f"{path}: {found} long; one frame needs {FRAME_SECONDS} s, give a longer sound")
+        raise Unusable(f"{path}: {found} long; one frame needs {FRAME_SECONDS} s, give a longer sound")
     if lead >= length:
-        raise UserError(f"{path}: its sound ends before its pictures begin; give another sound")
+        raise Unusable(f"{path}: its sound ends before its pictures begin; give another sound")
     if -lead > LONGEST_GAP * rate:
         raise UserError(f"{path}: its sound begins {seconds(start - begin)} after its pictures; give another sound")
     said = [f"{path}: {notice}" for notice in notices]

@@ -177,12 +177,17 @@ def main() -> None:
 
 
 def _limit(limits: Child) -> None:
-    """No more memory than that beside what the program itself takes, no more time, and no files that are written."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        own = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (own + limits.memory, own + limits.memory))
+    confine(limits.memory)
     until = math.ceil(time.process_time() + limits.seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (until, until + 5))
+
+
+def confine(memory: int) -> None:
+    """Let this process take no more than so many bytes beside what the program itself takes, write no files and open
+    few."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        own = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (own + memory, own + memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))

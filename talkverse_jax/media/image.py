@@ -26,7 +26,7 @@ from talkverse_jax.media.media import open_media
 from talkverse_jax.media.memory import for_pixels
 from talkverse_jax.media.profile import to_srgb
 from talkverse_jax.media.rgb import converter
-from talkverse_jax.media.walls import LOCAL, AboveLimit, Walls
+from talkverse_jax.media.walls import LOCAL, AboveLimit, Unusable, Walls
 
 # A face needs some pixels; anything below is a tracking pixel or an icon.
 SHORTEST_SIDE = 32
@@ -123,7 +123,9 @@ def _picture(path: str, walls: Walls) -> Generator[Any, Framing | None, None]:
             raise UserError(f"{path}: is a video; give a picture ({walls.kinds.such_pictures})") from None
         raise UserError(f"{path}: not a picture that can be read; save it as PNG or JPEG") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: more than {walls.max_pixels // 10**6} million pixels; scale it down first") from None
+        raise AboveLimit(
+            f"{path}: more than {walls.max_pixels / 10**6:g} million pixels; scale it down first"
+        ) from None
     except _DAMAGED as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: damaged or cut short ({why}); save the picture again") from None
@@ -153,12 +155,12 @@ def check_sides(path: str | Path, width: int, height: int, what: str) -> None:
     """Make sure that a picture, or a video's, is no icon and no strip.
 
     Raises:
-      UserError: its short side is too short, or its long side too long for it.
+      Unusable: its short side is too short, or its long side too long for it.
     """
     if min(width, height) < SHORTEST_SIDE:
-        raise UserError(f"{path}: {width}x{height} pixels; the short side needs {SHORTEST_SIDE}, give a larger {what}")
+        raise Unusable(f"{path}: {width}x{height} pixels; the short side needs {SHORTEST_SIDE}, give a larger {what}")
     if max(width, height) > LONGEST * min(width, height):
-        raise UserError(f"{path}: {width}x{height} pixels; one side is over {LONGEST} times the other, cut a part out")
+        raise Unusable(f"{path}: {width}x{height} pixels; one side is over {LONGEST} times the other, cut a part out")
 
 
 def _open(file: io.FileIO, formats: frozenset[str]) -> Image.Image:

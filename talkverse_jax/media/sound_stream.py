@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media.downmix import downmix
 from talkverse_jax.media.media import packets
-from talkverse_jax.media.walls import LOCAL, Walls
+from talkverse_jax.media.walls import LOCAL, Unusable, Walls
 
 # FFmpeg's names of the files whose packets bring their times. In others they are counted, with errors that add up.
 _TIMED = {"mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "nut", "mxf", "rm"}
@@ -55,7 +55,7 @@ class SoundStream:
         UserError: the file has no sound, or none that can be decoded.
         """
         if not container.streams.audio:
-            raise UserError(f"{path}: has no sound; give a file with sound in it (wav, mp3, flac, m4a, mp4)")
+            raise Unusable(f"{path}: has no sound; give a file with sound in it (wav, mp3, flac, m4a, mp4)")
         stream = sound_stream(container)
         if stream is None:
             raise UserError(f"{path}: its sound is of a kind that cannot be decoded; save it as 16-bit wav or mp3")

@@ -16,6 +16,14 @@ class AboveLimit(UserError):
     """A file costs more than is let in."""
 
 
+class TooLong(AboveLimit):
+    """A sound or a video lasts longer than is let in."""
+
+
+class Unusable(UserError):
+    """A file is whole, but there is too little in it, or none of what is needed."""
+
+
 @dataclass(frozen=True)
 class Child:
     """What a process that reads a file may take.
@@ -63,12 +71,10 @@ class Walls:
 
     def check_seconds(self, path: object, seconds: float, what: str) -> None:
         """Raises:
-        AboveLimit: a sound, or a video, is too long.
+        TooLong: a sound, or a video, is.
         """
         if seconds > self.max_seconds:
-            raise AboveLimit(
-                f"{path}: more than {self.max_seconds:g} s; give a shorter {what}{self._or('max_seconds')}"
-            )
+            raise TooLong(f"{path}: more than {self.max_seconds:g} s; give a shorter {what}{self._or('max_seconds')}")
 
     def check_sound(self, path: object, rate: int, channels: int) -> None:
         """Raises:

@@ -1,0 +1,261 @@
+"""From a request for a video to a job on the disk; a request that is refused leaves nothing there."""
+
+import asyncio
+import dataclasses
+import errno
+import hashlib
+import json
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import NO_FILE, build
+from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.job import digest
+from talkverse_jax.serve.http.errors import Fault, refused_option
+from talkverse_jax.serve.http.fields import VideoRequest
+from talkverse_jax.serve.http.forms import Form, remove
+from talkverse_jax.serve.http.helping import Helpers
+from talkverse_jax.serve.http.inputs import JobFiles, Looker, job_files, wanted
+from talkverse_jax.serve.http.machine_walls import machine_walls
+from talkverse_jax.serve.http.setup import Setup
+from talkverse_jax.serve.jobs.job import Deleted, Record, Submission, new_id
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+Translate = Callable[[Form], tuple[Form, tuple[str, ...]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Admitted:
+    """A job that a request made, or made before.
+
+    Attributes:
+      replayed: it was there, by the request's idempotency key.
+    """
+
+    record: Record
+    replayed: bool = False
+
+
+class Admission:
+    """Admits jobs of a server."""
+
+    def __init__(self, setup: Setup, looker: Looker, helpers: Helpers):
+        self._setup, self._looker, self._helpers = setup, looker, helpers
+
+    async def submit(
+        self, request: Request, owner: str, kinds: tuple[str, ...] = (), translate: Translate | None = None
+    ) -> Admitted:
+        """Admit the job of a request, or find the one of its idempotency key.
+
+        Args:
+          kinds: content types; by default both.
+          translate: another program's form into ours, and notices.
+
+        Raises:
+          Fault, Refused: it is not admitted.
+          ClientGone: it ended before its end.
+        """
+        kind = self._setup.bodies.kind(request, *kinds)
+        key = request.headers.get("idempotency-key") if translate is None else None
+        if key is not None and not _KEY.fullmatch(key):
+            raise Fault("invalid_value", "Idempotency-Key: give 1 to 255 visible ASCII characters")
+        jobs, job = self._setup.jobs, new_id()
+        known = key is not None and await asyncio.to_thread(jobs.reserve, owner, key)
+        folder = None
+        try:
+            if not known:
+                await asyncio.to_thread(jobs.check_room, owner)
+            folder = await asyncio.to_thread(jobs.folder, job)
+            bodies = folder / "bodies"
+            await asyncio.to_thread(bodies.mkdir)
+            async with self._setup.bodies.read(request, kind, bodies) as form:
+                form, notices = translate(form) if translate else (form, ())
+                asked = self._setup.fields.read(form)
+                settings = self._checked(asked)
+                inputs = await self._inputs(asked, folder)
+            del form
+            await asyncio.to_thread(remove, bodies)
+            told = _digest(asked, inputs)
+            if key is not None and (found := await asyncio.to_thread(jobs.idempotent, owner, key, told)):
+                if isinstance(found, Deleted):
+                    raise Fault("video_not_found", "the video of this Idempotency-Key was deleted; take a new key")
+                return Admitted(found, replayed=True)
+            submission = await self._submission(job, owner, folder, asked, settings, inputs, notices)
+            submission = dataclasses.replace(submission, key=key, digest=told if key else None)
+            admitted = Admitted(await asyncio.to_thread(jobs.admit, submission))
+            folder = None
+            return admitted
+        except OSError as error:
+            raise _full(error) from None
+        finally:
+            if folder is not None:
+                await asyncio.to_thread(jobs.refuse, job)
+            if key is not None and not known:
+                await asyncio.to_thread(jobs.release, owner, key)
+
+    def _checked(self, asked: VideoRequest) -> dict[str, Any]:
+        """The family's settings that are asked for, as far as they can be checked by themselves."""
+        fields = self._setup.fields
+        if (name := asked.values.get("model")) is not None and name not in self._setup.names:
+            raise Fault("model_not_found", f"there is no such model; give {self._setup.names[0]}", asked.param("model"))
+        settings = fields.settings(asked)
+        groups = {"settings": registry.settings_of(self._setup.family).Settings}
+        try:
+            build(groups, settings, "request")
+        except UserError as error:
+            raise refused_option(error, fields.names | _as_sent(asked, fields.names)) from None
+        return settings
+
+    async def _inputs(self, asked: VideoRequest, folder: Path) -> JobFiles:
+        """The files of a request, all looked at."""
+        files, facts = {}, {}
+        many = self._setup.fields.many_speakers
+        brought, options = wanted(asked, many)
+        for each in brought:
+            files[each.name], facts[each.name] = await self._looker.take(each, folder)
+            if each.name == "image" and files["image"].kind == "picture":
+                self._setup.fields.check_picture(asked)
+        inputs = JobFiles(files, facts, options)
+        if inputs.is_film and len(files) == 1 and "tts_text" not in asked.values:
+            param = files["image"].param
+            if not facts["image"]["has_sound"]:
+                raise Fault("unusable_media", f"{param}: has no sound of its own; give audio_reference", param)
+            since = {"since": facts["image"]["start"]}
+            facts["own sound"] = await self._looker.look(folder, "image", param, "sound", **since)
+        return inputs
+
+    async def _submission(
+        self,
+        job: str,
+        owner: str,
+        folder: Path,
+        asked: VideoRequest,
+        settings: dict[str, Any],
+        inputs: JobFiles,
+        notices: tuple[str, ...],
+    ) -> Submission:
+        """The job, with what the helpers make for it, and what video it will be."""
+        more: dict[str, Any] = {}
+        prompt = original = asked.values["prompt"]
+        if asked.values.get("use_prompt_extend"):
+            better = await self._helpers.enhance(prompt, folder, "image")
+            prompt = settings["prompt"] = better.prompt
+            more["prompt_extend_model"] = better.model
+            more["prompt_extend_target_lang"] = better.lang
+            more["prompt_extend_instruction"] = better.instruction
+        files = job_files(inputs, self._setup.fields.many_speakers)
+        if "tts_text" in asked.values:
+            more |= await self._speak(asked, folder, files, inputs)
+        settings.setdefault("base_seed", random.SystemRandom().randrange(2**31))
+        plan = await self._plan(asked, folder, files, settings)
+        values = asked.values
+        return Submission(
+            id=job,
+            owner=owner,
+            folder=folder,
+            family=self._setup.family,
+            model=self._setup.names[0],
+            files=files,
+            settings=self._effective(settings) | more,
+            inputs=_described(inputs, more),
+            prompt=prompt,
+            original_prompt=original if values.get("use_prompt_extend") else None,
+            size=f"{plan['width']}x{plan['height']}",
+            num_frames=plan["frames"],
+            clips=plan["clips"],
+            seconds=plan["seconds"],
+            user=values.get("user"),
+            notices=(*notices, *plan["notices"]),
+        )
+
+    async def _speak(
+        self, asked: VideoRequest, folder: Path, files: dict[str, Any], inputs: JobFiles
+    ) -> dict[str, Any]:
+        values, many, engine = asked.values, self._setup.fields.many_speakers, self._setup.engine
+        assert engine is not None, "fields of speech are refused without one"
+        names = {name: asked.param(name) for name in ("tts_text", "tts_voice", "tts_speed", "tts_voice_2")}
+        voices = [values.get("tts_voice"), *([values.get("tts_voice_2")] if many else [])]
+        speed = values.get("tts_speed", 1.0)
+        sounds = await self._helpers.speak(values["tts_text"], voices, speed, len(voices), names)
+        made = []
+        for number, sound in enumerate(sounds, 1):
+            made.append(NO_FILE if sound is None else f"speech{number}.wav")
+            if sound is not None:
+                await asyncio.to_thread((folder / made[-1]).write_bytes, sound)
+        files["audio"] = made if many else made[0]
+        first = next(name for name in made if name != NO_FILE)
+        facts = await self._looker.look(folder, first, asked.param("tts_text"), "sound")
+        inputs.facts["speech"] = facts | {"sha256": digest(str(folder / first))}
+        voice = await self._helpers.say(lambda: engine.voice(voices[0]))
+        return {"tts_text": values["tts_text"], "tts_voice": voice, "tts_speed": speed, "tts_engine": engine.name}
+
+    async def _plan(
+        self, asked: VideoRequest, folder: Path, files: dict[str, Any], settings: dict[str, Any]
+    ) -> dict[str, Any]:
+        setup = self._setup
+        weights = str(Path(setup.weights.weights).expanduser().absolute())
+        answer = await self._looker.ask(
+            folder,
+            asked.param("input_reference"),
+            "plan",
+            family=setup.family,
+            weights={"weights": weights},
+            machine=machine_walls(setup.options),
+            files=files,
+            settings=settings,
+        )
+        if (fault := answer.get("fault")) is None:
+            return answer
+        names = setup.fields.names | _as_sent(asked, setup.fields.names)
+        if fault["field"] is None:
+            raise Fault("unusable_media", fault["message"], asked.param("input_reference"))
+        raise refused_option(UserError(fault["message"], field=fault["field"]), names)
+
+    def _effective(self, settings: dict[str, Any]) -> dict[str, Any]:
+        groups = {"settings": registry.settings_of(self._setup.family).Settings}
+        return dataclasses.asdict(build(groups, settings, "request")["settings"])
+
+
+def _as_sent(asked: VideoRequest, names: dict[str, str]) -> dict[str, str]:
+    """The names that the client gave fields, by option."""
+    return {option: asked.params[name] for option, name in names.items() if name in asked.params}
+
+
+def _digest(asked: VideoRequest, inputs: JobFiles) -> str:
+    """Of all fields and bytes."""
+    told = {"fields": asked.values, "files": inputs.digests(), "options": inputs.options}
+    return hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _described(inputs: JobFiles, made: dict[str, Any]) -> dict[str, Any]:
+    """What the video object tells of the inputs."""
+    image, of_image = inputs.files["image"], inputs.facts["image"]
+    told = {"kind": "video" if inputs.is_film else "picture", "sha256": image.sha256, "bytes": image.size}
+    sounds = [name for name in inputs.files if name.startswith("audio")]
+    if sounds:
+        sound, facts = inputs.files[sounds[0]], inputs.facts[sounds[0]]
+        audio = {"source": sound.source, "sha256": sound.sha256}
+    elif made.get("tts_text"):
+        facts = inputs.facts["speech"]
+        audio = {"source": "speech", "sha256": facts["sha256"]}
+    else:
+        facts = inputs.facts["own sound"]
+        audio = {"source": "video", "sha256": image.sha256}
+    return {
+        "image": told | {"width": of_image["width"], "height": of_image["height"]},
+        "audio": audio | {"seconds": round(facts["seconds"], 3), "rate": facts["rate"]},
+    }
+
+
+def _full(error: OSError) -> Exception:
+    """What a client is told of a disk's error."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Fault("disk_full", "the server's disk is full; try again when there is room")
+    return error

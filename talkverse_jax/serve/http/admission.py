@@ -82,7 +82,7 @@ class Admission:
                 inputs = await self._inputs(asked, folder)
             del form
             await asyncio.to_thread(remove, bodies)
-            told = _digest(asked, inputs)
+            told = request_digest(asked, inputs)
             if key is not None and (found := await asyncio.to_thread(jobs.idempotent, owner, key, told)):
                 if isinstance(found, Deleted):
                     raise Fault("video_not_found", "the video of this Idempotency-Key was deleted; take a new key")
@@ -228,9 +228,10 @@ def _as_sent(asked: VideoRequest, names: dict[str, str]) -> dict[str, str]:
     return {option: asked.params[name] for option, name in names.items() if name in asked.params}
 
 
-def _digest(asked: VideoRequest, inputs: JobFiles) -> str:
-    """Of all fields and bytes."""
-    told = {"fields": asked.values, "files": inputs.digests(), "options": inputs.options}
+def request_digest(asked: VideoRequest, inputs: JobFiles) -> str:
+    """A digest of all fields and bytes; the boxes are among the options."""
+    fields = {name: value for name, value in asked.values.items() if name != "bbox"}
+    told = {"fields": fields, "files": inputs.digests(), "options": inputs.options}
     return hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

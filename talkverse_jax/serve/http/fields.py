@@ -261,6 +261,7 @@ class Fields:
                 "minimum": (served.least if served.above is None else served.above) if numeric else None,
                 "maximum": served.most if numeric else None,
                 "enum": choices,
+                "description": option.help if option else None,
             }
         return found
 

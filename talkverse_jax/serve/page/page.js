@@ -149,8 +149,7 @@ function useModel(model) {
     }
     if (control.type === "checkbox") control.checked = about.default === true;
     else if (field !== "seed") control.value = about.default ?? "";
-    const words = about.description ?? about.help;
-    if (words) helpFor(control, sentence(words));
+    if (about.description) helpFor(control, sentence(about.description));
   }
   $("people").hidden = !(speakers > 1);
   $("sound-text-choice").hidden = !speech;
@@ -1212,12 +1211,12 @@ function state() {
   return page.server?.state === "ready" && page.model ? "idle" : "loading";
 }
 
-function phase({ phase: name, clip, clips }) {
+function phase({ phase: name, clip, clips, step, steps }) {
   const which = clips > 1 && clip ? `clip ${clip} of ${clips}` : "the video";
   return (
     {
       loading: "The models are loading",
-      encoding: "Picture, sound and prompt are read",
+      encoding: clip && step >= steps ? "Preparing the next clip" : "Picture, sound and prompt are read",
       denoising: `Making ${which}`,
       decoding: `Finishing ${which}`,
       writing: `Writing ${which}`,

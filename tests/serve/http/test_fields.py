@@ -2,6 +2,9 @@
 
 import pytest
 
+from talkverse_jax.serve.http.admission import request_digest
+from talkverse_jax.serve.http.fields import VideoRequest
+from talkverse_jax.serve.http.inputs import JobFiles
 from tests.serve.http.serving import data_url, fault, picture, sound
 
 PICTURE, SOUND = data_url(picture()), data_url(sound())
@@ -31,6 +34,12 @@ def test_a_form_makes_a_job(clean):
     folder = clean.jobs.get("anonymous", answer.json()["id"]).submission.folder
     assert sorted(path.name for path in folder.iterdir()) == ["audio", "image"]
     assert (folder / "image").read_bytes() == picture()
+
+
+def test_boxes_of_a_form_tell_requests_apart():
+    parts = {"bbox": {"person1": [object()]}}  # not yet read: numbers in files
+    told = [request_digest(VideoRequest(parts), JobFiles({}, {}, {"bbox": [box]})) for box in ("0,0,9,9", "0,0,9,8")]
+    assert told[0] != told[1]
 
 
 def test_a_seed_is_drawn(clean):
@@ -137,6 +146,7 @@ def test_the_model_tells_its_fields(server):
         list(can["size_buckets"]) == ["tiny-128", "fasttalk-480"] and "640x640" in can["size_buckets"]["fasttalk-480"]
     )
     steps = {"type": "integer", "default": 4, "minimum": 1, "maximum": 200, "enum": None}
+    steps["description"] = "denoising steps of each clip"
     assert can["settings"]["num_inference_steps"] == steps
     assert can["settings"]["sample_solver"]["enum"] == ["unipc", "dpm++", "euler"]
     assert can["limits"]["max_sound_seconds"] == 20

@@ -37,6 +37,10 @@ class Given:
         """The same, with values where none was given."""
         return dataclasses.replace(self, values={**values, **self.values})
 
+    def giving(self, values: Mapping[str, Any]) -> "Given":
+        """The same, with other values of some options."""
+        return dataclasses.replace(self, values={**self.values, **values})
+
     def build(self, groups: Groups) -> dict[str, Any]:
         """The dataclasses of some or all groups.
 

@@ -3,19 +3,26 @@
 With --batch the list names the files and the prompts.
 """
 
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from talkverse_jax.cli.families import FamilyChoice, family_named
 from talkverse_jax.cli.flags import Given, read
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import Groups, blanks, describe
+from talkverse_jax.helpers.options import GROUPS as OF_HELP
+from talkverse_jax.helpers.options import HelpOptions
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.pipeline.roles import roles_of
 from talkverse_jax.run.options import BatchOptions, Output
 from talkverse_jax.sharding.process_options import ProcessOptions
 
 _OF_A_JOB = ("files", "settings")
+_NOT_SPOKEN_YET = "the speech"  # stands for its file, while other options are checked
 
 
 def groups(family: str) -> Groups:
@@ -26,6 +33,7 @@ def groups(family: str) -> Groups:
         "choice": FamilyChoice,
         "files": module.Files,
         "settings": module.Settings,
+        **OF_HELP,
         "output": Output,
         "batch": BatchOptions,
         "machine": Machine,
@@ -36,15 +44,15 @@ def groups(family: str) -> Groups:
 def main(argv: Sequence[str] | None, prog: str) -> None:
     family = family_named(argv)
     given = read(groups(family), prog, __doc__ or "", argv)
-    made = given.build({name: cls for name, cls in groups(family).items() if name not in _OF_A_JOB})
+    made = given.build({name: cls for name, cls in groups(family).items() if name not in (*_OF_A_JOB, "help")})
     made["choice"].check(made["weights"].weights)
     if made["batch"].batch is None:
-        _one(made | given.build({name: groups(family)[name] for name in _OF_A_JOB}), family)
+        _one(made, family, given)
     else:
         _many(made, family, given)
 
 
-def _one(made: dict, family: str) -> None:
+def _one(made: dict, family: str, given: Given) -> None:
     from talkverse_jax.cli.progress import TerminalEvents
     from talkverse_jax.core import compile_cache
     from talkverse_jax.media.video_writer import check_output
@@ -53,16 +61,57 @@ def _one(made: dict, family: str) -> None:
     from talkverse_jax.run.worker import make_video
     from talkverse_jax.sharding import distributed
 
-    weights, machine, settings, processes = (made[name] for name in ("weights", "machine", "settings", "processes"))
-    with distributed.session(**processes.session):
+    weights, machine, output = made["weights"], made["machine"], made["output"]
+    with distributed.session(**made["processes"].session), _helped(made, family, given) as (given, helped):
         compile_cache.enable()
-        job = Job.make(family, weights, machine, made["files"], settings, made["output"].output)
+        files, settings = given.build({name: groups(family)[name] for name in _OF_A_JOB}).values()
+        job = Job.make(family, weights, machine, files, settings, output.output, helped)
         pipeline = registry.find(family).load_pipeline(weights, machine, settings=settings)
         try:
             with TerminalEvents() as events:
-                make_video(pipeline, job, events, resume=made["output"].resume)
+                make_video(pipeline, job, events, resume=output.resume)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(left_behind(check_output(job.output))) from None
+
+
+@contextmanager
+def _helped(made: dict, family: str, given: Given) -> Iterator[tuple[Given, dict[str, Any] | None]]:
+    """What was given, with the prompt improved and the text spoken, where that is asked for; and how."""
+    roles = roles_of(family)
+    made = made | {"help": _wish(given.build({"help": HelpOptions})["help"], given, roles.sound)}
+    if not (made["help"].use_prompt_extend or made["help"].tts_text):
+        yield given, None
+        return
+    from talkverse_jax.cli.progress import TerminalReporter
+    from talkverse_jax.helpers.helpers import Helpers, Wish
+    from talkverse_jax.pipeline.job import Job
+    from talkverse_jax.run.helped import helped
+
+    machine, output = made["machine"], made["output"]
+    standing_in = given.giving(roles.sounds([_NOT_SPOKEN_YET]) if made["help"].tts_text else {})
+    files, settings = standing_in.build({name: groups(family)[name] for name in _OF_A_JOB}).values()
+    read = Job.make(family, made["weights"], machine, files, settings, output.output).files_read()
+    read = [(flag, path) for flag, path in read if path != _NOT_SPOKEN_YET]
+    if example := made["help"].tts_prompt_audio:
+        read.append(("--tts_prompt_audio", example))
+    picture, prompt = getattr(files, roles.picture), getattr(settings, roles.prompt)
+    wanted = Wish(picture, prompt, roles.people, **{name: made[name] for name in OF_HELP})
+    helpers = Helpers(machine.walls, TerminalReporter().say)
+    with helped(output.output, wanted, helpers, roles, read, output.resume) as (options, note):
+        yield given.giving(options), note
+
+
+def _wish(wish: HelpOptions, given: Given, sound: str) -> HelpOptions:
+    """Without a text to speak where a flag gives a sound, and the config the text.
+
+    Raises:
+      UserError: both are given in one way.
+    """
+    if not wish.tts_text or not given.values.get(sound) or "tts_text" in given.flags and sound not in given.flags:
+        return wish
+    if "tts_text" not in given.flags and sound in given.flags:
+        return dataclasses.replace(wish, tts_text=None, enable_tts=False, tts_prompt_audio=None, tts_prompt_text=None)
+    raise UserError(f"is given, and --{sound} too; give one of them", field="tts_text")
 
 
 def _many(made: dict, family: str, given: Given) -> None:
@@ -75,17 +124,26 @@ def _many(made: dict, family: str, given: Given) -> None:
 
     from talkverse_jax.cli.progress import TerminalReporter
     from talkverse_jax.core import compile_cache
+    from talkverse_jax.helpers.helpers import Helpers
+    from talkverse_jax.run.batch.helped import ItemHelp
     from talkverse_jax.run.batch.items import Base
+    from talkverse_jax.run.batch.store import open_store
     from talkverse_jax.run.batch.worker import run_batch
 
     of_all = {"settings": registry.settings_of(family).Settings}
-    values = {each.name: given.values[each.name] for each in describe(of_all) if each.name in given.values}
+    values, for_help = (
+        {each.name: given.values[each.name] for each in describe(found) if each.name in given.values}
+        for found in (of_all, OF_HELP)
+    )
     usual = given.having(blanks(of_all)).build(of_all)["settings"]
     compile_cache.enable()
     load = registry.find(family).load_pipeline
     pipeline = load(weights, machine, settings=usual, pack=batch.batch_size, keep_encoders=True)
+    reporter = TerminalReporter()
+    helpers = Helpers(machine.walls, reporter.say)
+    help = ItemHelp(lambda: open_store(batch.output_dir), helpers, for_help, roles_of(family))
     try:
-        failed = run_batch(pipeline, Base(family, weights, machine, values), batch, TerminalReporter())
+        failed = run_batch(pipeline, Base(family, weights, machine, values, help), batch, reporter)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the finished videos are kept; the same command makes the others") from None
     sys.exit(1 if failed else 0)

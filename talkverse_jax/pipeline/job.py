@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Job:
       files, settings: the family's own, see its module `settings`; `settings.base_seed` is what was asked for.
       output: the video file.
       seed: that is used.
+      helped: how its prompt was improved and its sounds spoken, for its record; decides nothing.
     """
 
     family: str
@@ -38,14 +39,24 @@ class Job:
     settings: Any
     output: str
     seed: int
+    helped: Mapping[str, Any] | None = None
 
     @classmethod
-    def make(cls, family: str, weights: Weights, machine: Machine, files: Any, settings: Any, output: str) -> "Job":
+    def make(
+        cls,
+        family: str,
+        weights: Weights,
+        machine: Machine,
+        files: Any,
+        settings: Any,
+        output: str,
+        helped: Mapping[str, Any] | None = None,
+    ) -> "Job":
         """The job; where no seed is asked for (-1), one is drawn, here and nowhere else."""
         check_seed(settings)
         asked = settings.base_seed
         seed = random.SystemRandom().randrange(2**31) if asked == -1 else asked
-        return cls(family, weights, machine, files, settings, output, seed)
+        return cls(family, weights, machine, files, settings, output, seed, helped)
 
     @property
     def any_seed(self) -> bool:

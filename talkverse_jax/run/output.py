@@ -17,7 +17,7 @@ from talkverse_jax.media.video_writer import (
 )
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.run.record import check_record, record_file
-from talkverse_jax.run.resume import state_file
+from talkverse_jax.run.resume import note_file, state_file
 
 _LONGEST_NAME = 255  # bytes
 _REMEDY = "give another --output"
@@ -30,13 +30,23 @@ def check(job: Job) -> Path:
     Raises:
       UserError: it cannot, or would.
     """
-    output = check_output(job.output)
+    output = check_name(job.output)
+    check_apart(files_of(output), job.files_read(), _REMEDY)
+    check_record(record_file(output))
+    return output
+
+
+def check_name(path: str) -> Path:
+    """The path of a video, whose folder is made.
+
+    Raises:
+      UserError: no video can have it.
+    """
+    output = check_output(path)
     if is_unfinished_name(output):
         raise UserError(f"{output}: is the name of an unfinished video; {_REMEDY}")
     if max(len(os.fsencode(path.name)) for path in files_of(output)) > _LONGEST_NAME:
         raise UserError(f"{output}: the names of its unfinished files would be too long; give a shorter name")
-    check_apart(files_of(output), job.files_read(), _REMEDY)
-    check_record(record_file(output))
     return output
 
 
@@ -56,7 +66,7 @@ def files_of(output: Path) -> list[Path]:
     """All files that are written while a video is made."""
     replaced = [record_file(output), state_file(output)]
     scratch = [partial_file(output), before_file(output), finishing_file(output), _lock_file(output)]
-    return [output, *replaced, *map(partial_of, replaced), *scratch]
+    return [output, note_file(output), *replaced, *map(partial_of, replaced), *scratch]
 
 
 def _lock_file(output: Path) -> Path:

@@ -74,6 +74,7 @@ def describe(
         **pipeline.describe(),
         "settings": settings | {"base_seed": job.seed},
         "made_from": job.made_from,
+        **({"helpers": job.helped} if job.helped else {}),
         "size": list(encoded.inputs.size),
         "frames": timeline.shown,
         "clips": timeline.clips,

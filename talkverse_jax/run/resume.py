@@ -55,6 +55,11 @@ def state_file(output: Path) -> Path:
     return output.with_name(f"{output.stem}.partial.npz")
 
 
+def note_file(output: Path) -> Path:
+    """Where it is noted what helpers have made for the video (see `helped`), until it has a record."""
+    return output.with_name(f"{output.stem}.partial.json")
+
+
 def save(output: Path, job: Job, clip: int, saved: Saved, written: Sequence[int], checksums: Sequence[int]) -> None:
     """Note that the clips before number `clip` are on the disk; atomic."""
     meta = {"family": job.family, "made_from": job.made_from, "clip": clip}
@@ -124,7 +129,7 @@ def _is_finished(output: Path, job: Job, say: Callable[[str], None]) -> bool:
     if wrong := fault(output, record.get("frames"), record.get("bytes", 0)):
         say(f"{output}: {wrong}; it is made again")
         return False
-    discard(output)
+    finish(output)
     return True
 
 
@@ -147,6 +152,12 @@ def discard(output: Path) -> None:
     records.discard_prepared(output)
     for file in (finishing_file(output), before_file(output), partial_file(output)):
         clear(file)
+
+
+def finish(output: Path) -> None:
+    """Remove all that a finished video, which has its record, needs no more."""
+    discard(output)
+    clear(note_file(output))
 
 
 def left_behind(output: Path) -> str:

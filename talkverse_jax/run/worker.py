@@ -22,7 +22,7 @@ from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.pipeline import Encoded, Pipeline
 from talkverse_jax.run.output import claimed
 from talkverse_jax.run.record import Timed, describe, place_record, prepare_record
-from talkverse_jax.run.resume import Unfinished, discard, is_finished, load, save
+from talkverse_jax.run.resume import Unfinished, discard, finish, is_finished, load, save
 from talkverse_jax.sharding.distributed import check_same, from_main, is_main, process_count
 
 _ASK_EVERY = 1.0  # seconds between two questions to process 0 whether to stop
@@ -121,7 +121,7 @@ def _clips(
                 prepare_record(output, record | {"bytes": writer.complete()})
                 writer.publish()
                 place_record(output)
-                discard(output)
+                finish(output)
                 events.notice(f"{output}: {_spent(record)}")
 
 

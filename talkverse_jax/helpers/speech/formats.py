@@ -78,4 +78,4 @@ def _at(sound: Utterance, rate: int) -> Float32[np.ndarray, " n"]:
 
 
 def _whole(samples: Float32[np.ndarray, " n"]) -> Int16[np.ndarray, " n"]:
-    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+    return np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)

@@ -14,6 +14,7 @@ from talkverse_jax.core.text import lines, read_text
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.run.batch.helped import ItemHelp
 from talkverse_jax.run.batch.names import check_id
 
 _WINDOWS = re.compile(r"[A-Za-z]:(\\|/(?!/))|\\\\")  # what a path begins with from a drive, or another machine
@@ -28,12 +29,14 @@ class Item:
       job: None where its values cannot be used.
       error: why not.
       trace: where nobody foresaw that.
+      wish: as it was given, where helpers decide what its job is made of.
     """
 
     id: str
     job: Job | None
     error: str | None = None
     trace: str = ""
+    wish: list[Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +45,14 @@ class Base:
 
     Attributes:
       settings: values that hold where an item sets no other, by name.
+      help: what improves prompts and speaks texts, where items may ask for it.
     """
 
     family: str
     weights: Weights
     machine: Machine
     settings: dict[str, Any]
+    help: ItemHelp | None = None
 
 
 def read_list(path: str, base: Base) -> list[Item]:
@@ -62,7 +67,11 @@ def read_list(path: str, base: Base) -> list[Item]:
     """
     rows = _rows(path)
     width = len(str(len(rows) - 1))
-    items = [_item(row, f"{number:0{width}d}", path, base) for number, row in enumerate(rows)]
+    try:
+        items = [_item(row, f"{number:0{width}d}", path, base) for number, row in enumerate(rows)]
+    finally:
+        if base.help is not None:
+            base.help.close()
     ids: set[str] = set()
     for item in items:
         if same_name(item.id) in ids:
@@ -116,6 +125,7 @@ def _made(row: dict[str, Any], name: str, path: str, base: Base) -> Item:
     groups = {"files": module.Files, "settings": module.Settings}
     aliases = {each.alias: each.name for each in options.describe(groups) if each.alias}
     values: dict[str, Any] = {aliases.get(key) or key: value for key, value in row.items() if key != "id"}
+    wish: list[Any] | None = None
     paths = {field.name for field in dataclasses.fields(module.Files) if field.metadata["metavar"] == "FILE"}
     try:
         if twice := [alias for alias, flag in aliases.items() if alias in row and flag in row]:
@@ -124,15 +134,23 @@ def _made(row: dict[str, Any], name: str, path: str, base: Base) -> Item:
         if other := next((key for key in values if key in common), None):
             raise UserError(f"{other}: is the same for the whole batch; give it as --{other}")
         files = {key: _beside(path, value) for key, value in values.items() if key in paths}
-        own = options.expand(groups, values | files)
-        built = options.build(groups, base.settings | own, "item")
-        job = Job.make(base.family, base.weights, base.machine, **built, output=f"{name}.mp4")
-        return Item(name, job.with_seed_of(name))
+        values = base.settings | options.expand(groups, values | files)
+        note = None
+        if base.help is not None:
+            values, wanted = base.help.wanted(values)
+            if wanted is not None:
+                wish = [base.family, *map(dataclasses.asdict, (base.weights, base.machine)), values, wanted.told]
+                options.build(groups, values | base.help.standing_in(wanted), "item")  # before anybody is asked
+                given, note = base.help.give(name, wanted)
+                values |= given
+        built = options.build(groups, values, "item")
+        job = Job.make(base.family, base.weights, base.machine, **built, output=f"{name}.mp4", helped=note)
+        return Item(name, job.with_seed_of(name), wish=wish)
     except UserError as error:
         text = str(error)
         for alias, flag in aliases.items():
             text = text.replace(f"item: {flag}:", f"item: {alias}:") if alias in row else text
-        return Item(name, None, text)
+        return Item(name, None, text, wish=wish)
 
 
 def _beside(path: str, value: Any) -> Any:

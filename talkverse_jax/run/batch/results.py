@@ -12,6 +12,7 @@ from talkverse_jax.core.paths import json_text
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.core.text import is_text
 from talkverse_jax.media import whole
+from talkverse_jax.run.batch import helped
 from talkverse_jax.run.batch.faults import Failure
 from talkverse_jax.run.batch.items import Item
 from talkverse_jax.run.batch.names import folded
@@ -206,7 +207,8 @@ class Results:
         self.store.write(RESULTS, "".join(_json_line(line) for line in lines).encode())
 
     def tidy(self) -> None:
-        """Remove the logs of items that are made by now."""
+        """Remove the logs of items that are made by now, and the notes of their helpers."""
+        helped.tidy(self.store, [name for name, result in self.found.items() if result["state"] == "done"])
         for log in self.store.names(_LOGS):
             name = log.removesuffix(".txt")
             if name in self.found and "log" not in self.found[name]:
@@ -233,6 +235,8 @@ def _json_line(values: dict[str, Any]) -> str:
 
 def _told(item: Item) -> list[Any]:
     """An item without what its files hold, which may be much to read."""
+    if item.wish is not None:
+        return [item.id, *item.wish]
     if (job := item.job) is None:
         return [item.id, item.error]
     groups = [dataclasses.asdict(group) for group in (job.weights, job.machine, job.files, job.settings)]

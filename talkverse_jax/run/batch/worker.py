@@ -228,7 +228,9 @@ class Worker:
             if name in self._results.found:
                 continue
             job = self._results.items[name].job
-            assert job is not None  # or it would be among the plan's errors
+            if job is None:  # another worker's helpers gave what this one's could not
+                self._results.fail(name, Failure(self._results.items[name].error or "cannot be made"))
+                continue
             self._leases.read(lease, name)
             try:
                 inputs = registry.find(job.family).read(job)

@@ -35,7 +35,7 @@ def test_bare_samples():
     samples = np.frombuffer(encode(TONE, "pcm"), "<i2")
     assert len(samples) == 24_000 and abs(samples.max() - 16384) < 20
     loud = Utterance(np.array([2, -2, 0], np.float32), 24_000)
-    assert np.frombuffer(encode(loud, "pcm"), "<i2").tolist() == [32767, -32767, 0]
+    assert np.frombuffer(encode(loud, "pcm"), "<i2").tolist() == [32767, -32768, 0]
 
 
 def test_media_types():

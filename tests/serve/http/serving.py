@@ -70,6 +70,8 @@ def serving(
     server: uvicorn.Server | None = None
     connections = lambda: len(server.server_state.connections) if server else 0  # noqa: E731
     setup = Setup(made["serve"], jobs, family, made["weights"], Machine(), modules=(), connections=connections, **given)
+    if weights == "none":
+        setup.checker.warm = _not  # it would import JAX for nothing
     config = uvicorn.Config(make_app(setup), port=0, http="h11", server_header=False, log_config=None, ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -86,6 +88,10 @@ def serving(
         server.should_exit = True
         thread.join(30)
         jobs.close()
+
+
+async def _not() -> None:
+    pass
 
 
 def picture(width: int = 64, height: int = 64, form: str = "PNG") -> bytes:

@@ -18,6 +18,7 @@ from PIL import Image
 from talkverse_jax.core.options import build
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.serve.http.app import Setup, make_app
+from talkverse_jax.serve.http.protocol import TimedProtocol
 from talkverse_jax.serve.jobs.jobs import Jobs
 from talkverse_jax.serve.options import ServeOptions
 from tests.sounds import tone, wav_bytes
@@ -72,7 +73,9 @@ def serving(
     setup = Setup(made["serve"], jobs, family, made["weights"], Machine(), modules=(), connections=connections, **given)
     if weights == "none":
         setup.checker.warm = _not  # it would import JAX for nothing
-    config = uvicorn.Config(make_app(setup), port=0, http="h11", server_header=False, log_config=None, ws="none")
+    config = uvicorn.Config(
+        make_app(setup), port=0, http=TimedProtocol, server_header=False, log_config=None, ws="none"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -1,83 +1,37 @@
 """Fetching references: from allowed hosts, and from nowhere that a name may lead to."""
 
-import http.server
 import ipaddress
-import threading
 
 import pytest
 
 from talkverse_jax.serve.http.errors import Fault
 from talkverse_jax.serve.http.fetch import Fetcher, is_public
 from talkverse_jax.serve.options import ServeOptions
-from tests.serve.http.serving import data_url, fault, picture, serving, sound
-
-
-class _Files(http.server.BaseHTTPRequestHandler):
-    seen: list[dict[str, str]] = []
-
-    def do_GET(self):
-        self.seen.append(dict(self.headers))
-        if self.path == "/away":
-            self.send_response(302)
-            self.send_header("Location", "/a.png")
-            self.end_headers()
-        elif self.path.startswith("/a.png"):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(picture())
-        elif self.path == "/endless":
-            self.send_response(200)
-            self.end_headers()
-            try:
-                while True:
-                    self.wfile.write(bytes(65536))
-            except OSError:
-                pass
-        else:
-            self.send_error(404, "secret words")
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture(scope="module")
-def files():
-    """The port of a server of files."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Files)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_port
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def fetching(files, tiny_weights, tmp_path_factory):
-    hosts = [f"127.0.0.1:{files}", f"localhost:{files}", "name.invalid"]
-    folder = tmp_path_factory.mktemp("data")
-    with serving(folder, tiny_weights, allowed_url_hosts=hosts, max_upload_bytes=1_000_000) as made:
-        yield made
+from tests.serve.http.files_server import SEEN
+from tests.serve.http.serving import data_url, fault, sound
 
 
 def _ask(server, url: str):
     return server.post({"prompt": "a", "input_reference": {"image_url": url}, "audio_reference": data_url(sound())})
 
 
-def test_a_picture_is_fetched(fetching, files, monkeypatch):
+def test_a_picture_is_fetched(clean, files, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    answer = _ask(fetching, f"http://localhost:{files}/a.png?x=1")
+    answer = _ask(clean, f"http://localhost:{files}/a.png?x=1")
     assert answer.status_code == 200, answer.text
-    assert _Files.seen[-1]["Host"] == f"localhost:{files}" and "Cookie" not in _Files.seen[-1]
-    assert _ask(fetching, f"http://127.0.0.1:{files}/a.png").status_code == 200
+    assert SEEN[-1]["Host"] == f"localhost:{files}" and "Cookie" not in SEEN[-1]
+    assert _ask(clean, f"http://127.0.0.1:{files}/a.png").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/away", "/none", "/endless"])
-def test_what_cannot_be_fetched(fetching, files, path):
-    answer = _ask(fetching, f"http://127.0.0.1:{files}{path}")
+def test_what_cannot_be_fetched(server, files, path):
+    answer = _ask(server, f"http://127.0.0.1:{files}{path}")
     assert fault(answer) == (400, "url_fetch_failed", "input_reference.image_url")
-    assert "secret" not in answer.text and fetching.left() == []
+    assert "secret" not in answer.text and server.left() == []
 
 
-def test_a_name_without_address(fetching):
-    assert fault(_ask(fetching, "http://name.invalid/a"))[:2] == (400, "url_fetch_failed")
+def test_a_name_without_address(server):
+    assert fault(_ask(server, "http://name.invalid/a"))[:2] == (400, "url_fetch_failed")
 
 
 @pytest.mark.parametrize(
@@ -94,8 +48,8 @@ def test_a_name_without_address(fetching):
         "gopher://127.0.0.1:{port}/a",
     ],
 )
-def test_where_nothing_is_fetched_from(fetching, files, url):
-    assert fault(_ask(fetching, url.format(port=files)))[:2] == (400, "url_not_allowed")
+def test_where_nothing_is_fetched_from(server, files, url):
+    assert fault(_ask(server, url.format(port=files)))[:2] == (400, "url_not_allowed")
 
 
 def test_ports_that_go_without_saying():

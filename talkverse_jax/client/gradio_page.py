@@ -19,18 +19,19 @@ import gradio  # pyright: ignore[reportMissingImports]  # of an extra that devel
 
 from talkverse_jax.client import ApiError, Client, Event, Video, VideoFailed
 
-# The settings that the page shows, where the server has them, with what a person reads.
+# The settings that the page shows, where the server has them. What each does is told in the server's own words.
 _SETTINGS = {
-    "size_bucket": ("Size", "larger takes longer"),
-    "num_inference_steps": ("Steps", "of each clip; fewer are faster, more are cleaner"),
-    "guidance_scale": ("Guidance", "how strongly prompt and sound lead; 1 or less turns it off and halves the work"),
-    "audio_guidance_scale": ("Guidance by sound", "how strongly the sound leads"),
-    "sample_solver": ("Solver", None),
-    "num_clip": ("Clips", "at most; 0: as long as the sound"),
-    "seed": ("Seed", "the same one makes the same video; -1: another each time"),
-    "negative_prompt": ("Not to be seen", None),
+    "size_bucket": "Size",
+    "num_inference_steps": "Steps",
+    "guidance_scale": "Guidance",
+    "audio_guidance_scale": "Guidance by sound",
+    "sample_solver": "Solver",
+    "num_clip": "Clips",
+    "seed": "Seed",
+    "negative_prompt": "Not to be seen",
 }
-_NONE = {"num_clip": 0, "seed": -1}  # what a box shows where nothing is asked for: Gradio shows no empty one
+# What a box shows where nothing is asked for, as Gradio shows no empty one, and what that means.
+_NONE = {"num_clip": (0, "0: until the sound ends"), "seed": (-1, "-1: another each time")}
 _CACHE = (3600, 86400)  # seconds between two looks for old files, and their age
 
 
@@ -103,8 +104,9 @@ def _settings(known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _control(name: str, told: Mapping[str, Any]) -> Any:
-    label, info = _SETTINGS[name]
-    shared: dict[str, Any] = {"label": label, "info": info, "value": _NONE.get(name, told["default"])}
+    value, more = _NONE.get(name, (told["default"], None))
+    words = "; ".join(filter(None, (told.get("description"), more)))
+    shared: dict[str, Any] = {"label": _SETTINGS[name], "info": words or None, "value": value}
     least, most, whole = told.get("minimum"), told.get("maximum"), told["type"] == "integer"
     if told.get("enum"):
         return gradio.Dropdown(told["enum"], **shared)
@@ -119,7 +121,8 @@ def _make(client: Client, settings: tuple[str, ...], *given: Any) -> Iterator[tu
     """What the page shows while a video is made: status, the button to stop it, the video, its id."""
     count = len(given) - len(settings)
     *seen, sound, prompt = given[:count]
-    fields = {name: value for name, value in zip(settings, given[count:]) if value not in (None, _NONE.get(name))}
+    asked = dict(zip(settings, given[count:]))
+    fields = {name: value for name, value in asked.items() if name not in _NONE or value != _NONE[name][0]}
     image = next((each for each in seen if each), None)
     if image is None:
         raise gradio.Error("Give a picture.", print_exception=False)

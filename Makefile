@@ -14,7 +14,7 @@ TOY_STEPS := 5000
 # A developer's environment has libtpu, to compile for TPUs: without this JAX looks for one.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo train-toy test test-slow lint flags plan-table wheels clean
+.PHONY: demo demo-serve train-toy test test-slow lint flags plan-table wheels clean
 
 # What a user needs.
 $(VENV)/installed: pyproject.toml
@@ -22,6 +22,11 @@ $(VENV)/installed: pyproject.toml
 	  { echo "error: $(PYTHON) is older than Python 3.11; run: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# What a server needs besides.
+$(VENV)/installed-serve: $(VENV)/installed
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[serve]"
 	@touch $@
 
 # What a developer needs besides: the tests, ruff, pyright, the compiler for TPUs.
@@ -40,6 +45,11 @@ demo: $(VENV)/installed
 	$(TVJ) contact-sheet $(DEMO)/talk.mp4 $(DEMO)/contact_sheet.png \
 	  --title "talkverse_jax demo: the toy model talks"
 	@echo "look at $(DEMO)/contact_sheet.png and $(DEMO)/talk.mp4; more to try: docs/toy.md"
+
+# A server with the toy model, and its page; it prints the address.
+demo-serve: $(VENV)/installed-serve
+	test -f $(DEMO)/weights/manifest.json || $(call convert,assets/toy,$(DEMO)/weights)
+	$(TVJ) serve --config demo --weights $(DEMO)/weights --data_dir $(DEMO)/serve
 
 # Makes the weights of assets/toy from nothing, in two hours on two cores. Interrupted and given again, it goes on.
 train-toy: $(VENV)/installed $(TOY)/vae/Wan2.2_VAE.pth

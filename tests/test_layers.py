@@ -25,7 +25,8 @@ FLOORS = (
     ("pipeline",),
     ("families", "run", "training"),
     ("convert", "plan", "parity", "evaluate"),
-    ("cli", "serve"),
+    ("serve",),
+    ("cli",),
     ("toy",),
 )
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages}

@@ -6,7 +6,7 @@ import difflib
 import re
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from talkverse_jax.core import memory, presets
@@ -80,12 +80,19 @@ def parse(
 
 
 def read(
-    groups: Groups, prog: str, description: str, argv: Sequence[str] | None = None, *, config: bool = True
+    groups: Groups,
+    prog: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+    *,
+    config: bool = True,
+    ignored: Collection[str] = (),
 ) -> Given:
     """Read the values of options without building their dataclasses.
 
     Args:
       config: whether a TOML file may give them too.
+      ignored: other options that the file may have.
 
     Raises:
       UserError: a flag or a key is unknown, or a flag's value is of the wrong type.
@@ -97,6 +104,7 @@ def read(
     given = vars(parser.parse_args(_separated(sys.argv[1:] if argv is None else argv, list(found.values()))))
     file = given.pop("config", None) if config else None
     values = presets.read(file) if file else {}
+    values = {name: value for name, value in values.items() if name not in ignored}
     if file and (other := values.keys() - found.keys()) and presets.is_preset(file):
         raise UserError(f"--config {file}: is a preset of another command ({min(other)} is no option of {prog})")
     check_known(groups, values, str(file))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import sqlalchemy as sql
+from sqlalchemy.exc import OperationalError
 
 from talkverse_jax.media.video_writer import before_file, partial_file
 from talkverse_jax.serve.jobs.database import EVENTS, JOBS, Database, record_of, url_of
@@ -106,7 +107,11 @@ class Jobs:
         more = size + bytes_coming(submission.seconds)
         check_room(self.database, self.folders.root, self.limits, submission.owner, more=more)
         self.folders.accept(submission.id)
-        self.life.admit(submission, size)
+        try:
+            self.life.admit(submission, size)
+        except OperationalError:
+            self.folders.remove(submission.id)
+            raise Refused(507, "disk_full", "the server's disk is full; try again when there is room") from None
         if submission.key is not None:
             self._keys.release(submission.owner, submission.key)
         record = self.get(submission.owner, submission.id)

@@ -41,8 +41,9 @@ class Shop:
 
     Args:
       flow_database: the URL of the workflows' database; by default a file in the jobs' folder.
-      broken: is called when the worker died too often.
-      said: is called when the state changes.
+      broken: is called when nothing can be made: with a line for the person where the models cannot be used, with
+        None when the worker died too often.
+      said: is called with the state when that changes.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Shop:
         jobs: Jobs,
         setup: WorkerSetup,
         *,
-        broken: Callable[[], None],
+        broken: Callable[[str | None], None],
         said: Callable[[str], None] = lambda state: None,
         flow_database: str | None = None,
     ):
@@ -125,10 +126,14 @@ class Shop:
         with self._cond:
             self._closing = self._draining = True
             self._cond.notify_all()
-        if self._worker:
-            self._worker.kill()
+        self.kill()
         if threading.current_thread() is not self._thread:
             self._thread.join(10)
+
+    def kill(self) -> None:
+        """End the worker at once; what it has finished is on the disk."""
+        if self._worker:
+            self._worker.kill()
 
     # --- the thread that takes jobs
 
@@ -137,7 +142,7 @@ class Shop:
             flow = Flow(self._url, self, uuid.uuid4().hex)
         except Exception:
             LOG.exception("the workflows' database cannot be used")
-            self._broken()
+            self._broken(None)
             return
         try:
             while (job := self._next()) is not None:
@@ -318,6 +323,11 @@ class Shop:
                 self._cond.notify_all()
                 self._said("ready")
                 return
+            if message["say"] == "unusable":
+                self._closing = True
+                self._cond.notify_all()
+                self._broken(message["message"])
+                return
             if message.get("request") == self._asked:
                 self._answer = message
                 self._cond.notify_all()
@@ -337,7 +347,7 @@ class Shop:
             now, job = time.monotonic(), self._current
             self._deaths.append(now)
             if len(self._deaths) == _DEATHS and now - self._deaths[0] < _WITHIN:
-                self._broken()
+                self._broken(None)
                 return
         if job is not None:
             self._put_back(job, "worker_died", died=True)

@@ -6,6 +6,7 @@ has none. The pipeline runs in one thread, the one that loaded the models: on a 
 the last digits.
 """
 
+import importlib
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.serve.worker.process import WorkerSetup
 
 _LOST = "the files of this video are gone; send them again"
@@ -29,7 +31,9 @@ def main() -> None:
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
     stopped: set[str] = set()
     threading.Thread(target=_listen, args=(asked, requests, stopped), daemon=True).start()
-    _Worker(setup, said, stopped).run(requests)
+    worker = _Worker(said, stopped)
+    if worker.load(setup):
+        worker.run(requests)
 
 
 def _listen(asked: Any, requests: queue.Queue[dict[str, Any]], stopped: set[str]) -> None:
@@ -42,21 +46,27 @@ def _listen(asked: Any, requests: queue.Queue[dict[str, Any]], stopped: set[str]
 
 
 class _Worker:
-    def __init__(self, setup: WorkerSetup, said: Any, stopped: set[str]):
-        import importlib
+    def __init__(self, said: Any, stopped: set[str]):
+        self._said, self._stopped = said, stopped
+        self._pipeline: Any = None
+        self._making: Any = None
 
+    def load(self, setup: WorkerSetup) -> bool:
+        """Whether the models can be used; if not, the front is told."""
         from talkverse_jax.core import compile_cache
         from talkverse_jax.pipeline import registry
 
-        self._said, self._stopped = said, stopped
         for module in setup.modules:
             importlib.import_module(module)
         compile_cache.enable()
         load = registry.find(setup.family).load_pipeline
-        self._pipeline = load(
-            setup.weights, setup.machine, settings=setup.settings, pack=setup.pack, keep_encoders=True
-        )
-        self._making: Any = None
+        settings, pack = setup.settings, setup.pack
+        try:
+            self._pipeline = load(setup.weights, setup.machine, settings=settings, pack=pack, keep_encoders=True)
+        except UserError as error:
+            self._say({"say": "unusable", "message": str(error)})
+            return False
+        return True
 
     def run(self, requests: queue.Queue[dict[str, Any]]) -> None:
         import jax

@@ -67,7 +67,7 @@ def made(tmp_path, monkeypatch):
     def begin(**options):
         jobs = open_jobs(tmp_path, **options)
         broken = threading.Event()
-        shop = Shop(jobs, SimpleNamespace(), broken=broken.set)
+        shop = Shop(jobs, SimpleNamespace(), broken=lambda why: broken.set())
         opened.append(shop)
         return SimpleNamespace(jobs=jobs, shop=shop, acting=acting, broken=broken)
 

@@ -1,0 +1,84 @@
+"""Serve talking videos over HTTP: OpenAI's video routes, and a page at /.
+
+Options of videos and sampling are the defaults of requests; a config of sample may be given as it is.
+"""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Sequence
+
+from talkverse_jax.cli.families import FamilyChoice, family_named
+from talkverse_jax.cli.flags import read
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.options import Groups, blanks, describe
+from talkverse_jax.helpers.prompt.options import PromptOptions
+from talkverse_jax.helpers.speech.options import SpeechOptions
+from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.run.options import BatchOptions, Output
+from talkverse_jax.serve.options import ServeOptions
+
+_OF_REQUESTS = ("video", "sampling")  # groups of options
+_NEEDED = ("starlette", "uvicorn", "sqlalchemy", "dbos")
+
+
+def groups(family: str) -> Groups:
+    """The options, where a model of that family makes the videos."""
+    return {
+        "weights": Weights,
+        "choice": FamilyChoice,
+        "defaults": _defaults(registry.settings_of(family).Settings),
+        "machine": Machine,
+        "serve": ServeOptions,
+        "prompt": PromptOptions,
+        "speech": SpeechOptions,
+    }
+
+
+def main(argv: Sequence[str] | None, prog: str) -> None:
+    family = family_named(argv)
+    module = registry.settings_of(family)
+    every = groups(family)
+    of_a_job = describe({"files": module.Files, "settings": module.Settings, "output": Output, "batch": BatchOptions})
+    known = {each.name for each in describe(every)}
+    given = read(every, prog, __doc__ or "", argv, ignored=[each.name for each in of_a_job if each.name not in known])
+    made = given.build(every)
+    made["choice"].check(made["weights"].weights)
+    settings = {"settings": module.Settings}
+    usual = given.having(blanks(settings)).build(settings)["settings"]
+    asked = {each.name for each in describe({"defaults": every["defaults"]})} & given.values.keys()
+    _check_packages()
+    from talkverse_jax.serve.command import Service, serve
+
+    service = Service(
+        family=registry.family_of(made["weights"].weights),
+        weights=made["weights"],
+        machine=made["machine"],
+        usual=usual,
+        defaults={name: given.values[name] for name in asked},
+        options=made["serve"],
+        prompt=made["prompt"],
+        speech=made["speech"],
+    )
+    sys.exit(serve(service))
+
+
+def _defaults(settings: type) -> type:
+    """Those of a family's settings that a server has defaults of: not what every request must say, nor the seed."""
+    hints = typing.get_type_hints(settings)
+    fields = [
+        (each.name, hints[each.name], dataclasses.field(default=each.default, metadata=each.metadata))
+        for each in dataclasses.fields(settings)
+        if each.default is not dataclasses.MISSING
+        and each.name != "base_seed"
+        and (each.metadata["group"] in _OF_REQUESTS or each.name == "negative_prompt")
+    ]
+    return dataclasses.make_dataclass("RequestDefaults", fields, frozen=True)
+
+
+def _check_packages() -> None:
+    from importlib.util import find_spec
+
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise UserError(f"serving needs {', '.join(missing)}; run: pip install 'talkverse_jax[serve]'")

@@ -1,0 +1,225 @@
+"""A server from its start to its end: what is checked before it listens, what it prints, how it stops.
+
+Standard output has `talkverse_jax: listening on http://HOST:PORT`, `ready`, `draining` and `stopped`, nothing else; the
+log goes to standard error.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.lock import locked
+from talkverse_jax.core.paths import new_folder
+from talkverse_jax.helpers import speech
+from talkverse_jax.helpers.prompt.enhancer import Enhancer
+from talkverse_jax.helpers.prompt.options import PromptOptions
+from talkverse_jax.helpers.speech.options import SpeechOptions
+from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.serve.http.app import Setup, make_app
+from talkverse_jax.serve.jobs.jobs import Jobs
+from talkverse_jax.serve.options import ServeOptions
+from talkverse_jax.serve.worker.process import WorkerSetup
+from talkverse_jax.weights import manifest
+
+LOG = logging.getLogger("talkverse_jax.serve")
+
+_GRACE = 3  # seconds for connections to end behind a drain
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What is served.
+
+    Attributes:
+      usual: settings of a request that leaves all out.
+      defaults: those of them that were given.
+      modules: imported first by the processes that know models, of families that are no part of the package.
+    """
+
+    family: str
+    weights: Weights
+    machine: Machine
+    usual: Any
+    defaults: Mapping[str, Any]
+    options: ServeOptions
+    prompt: PromptOptions
+    speech: SpeechOptions
+    modules: tuple[str, ...] = ()
+
+
+def serve(service: Service) -> int:
+    """Serve until a signal ends it; the exit code.
+
+    Raises:
+      UserError: what was given cannot be used.
+    """
+    options = service.options
+    manifest.read(service.weights.weights)  # what is wrong with the folder is told at once
+    folder = new_folder(options.data_dir)
+    held = f"--data_dir {options.data_dir}: another server has it; stop that one, or give another folder"
+    with locked(Path(folder, "lock"), held), _listening(options) as listener:
+        _log_to_stderr()
+        return _Server(service, listener).run()
+
+
+@contextlib.contextmanager
+def _listening(options: ServeOptions) -> Iterator[socket.socket]:
+    """A socket at the host and port.
+
+    Raises:
+      UserError: nobody can listen there.
+    """
+    try:
+        [(family, *_, address), *_] = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise UserError(f"{options.host}: no such address ({error.strerror}); give another", field="host") from None
+    try:
+        made = socket.create_server(address[:2], family=family, backlog=1024)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        reason = f"{options.port}: cannot be listened at ({why}); give another, or 0 for any free one"
+        raise UserError(reason, field="port") from None
+    with made:
+        yield made
+
+
+def _log_to_stderr() -> None:
+    """A line of the log for each request and change of a job; of other programs' parts only what is wrong."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for name, level in (("talkverse_jax.serve", logging.INFO), ("uvicorn", logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
+
+
+def _say(text: str) -> None:
+    print(f"talkverse_jax: {text}", flush=True)
+
+
+class _Server:
+    def __init__(self, service: Service, listener: socket.socket):
+        self._service, self._listener = service, listener
+        self._jobs = Jobs(service.options)
+        setup = Setup(
+            options=service.options,
+            jobs=self._jobs,
+            family=service.family,
+            weights=service.weights,
+            machine=service.machine,
+            defaults=service.defaults,
+            enhancer=Enhancer(service.prompt) if service.prompt.prompt_extend_url else None,
+            engine=speech.open(service.speech),
+            connections=lambda: len(self._http.server_state.connections),
+            modules=service.modules,
+        )
+        config = uvicorn.Config(
+            make_app(setup),
+            http="h11",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        self._http = _Http(config)
+        self._shop: Any = None
+        self._status = 0
+        self._why: str | None = None
+        self._told: set[str] = set()
+
+    def run(self) -> int:
+        """Serve; the exit code.
+
+        Raises:
+          UserError: the models cannot be used.
+        """
+        asyncio.run(self._run())
+        self._jobs.close()
+        if self._why is not None:
+            raise UserError(self._why)
+        _say("stopped")
+        return self._status
+
+    async def _run(self) -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        self._stop = lambda: loop.call_soon_threadsafe(stop.set)
+        caught: list[signal.Signals] = []
+        for each in _SIGNALS:
+            loop.add_signal_handler(each, self._signalled, each, caught, stop)
+        serving = asyncio.create_task(self._http.serve(sockets=[self._listener]))
+        while not self._http.started and not serving.done():
+            await asyncio.sleep(0.01)
+        _say(f"listening on {_url(self._listener)}")
+        beginning = asyncio.create_task(asyncio.to_thread(self._begin))
+        await stop.wait()
+        await asyncio.gather(beginning, return_exceptions=True)
+        if caught:
+            _say("draining")
+            await asyncio.to_thread(self._shop.drain, self._service.options.drain_seconds)
+        elif self._shop is not None:
+            await asyncio.to_thread(self._shop.close)
+        self._http.should_exit = True
+        await serving
+
+    def _signalled(self, number: signal.Signals, caught: list[signal.Signals], stop: asyncio.Event) -> None:
+        caught.append(number)
+        if len(caught) > 1:
+            if self._shop is not None:
+                self._shop.kill()
+            os._exit(128 + number)
+        stop.set()
+
+    def _begin(self) -> None:
+        """Start who makes the jobs; it takes a second or two, in which requests are answered."""
+        from talkverse_jax.serve.jobs.shop import Shop
+
+        service = self._service
+        setup = WorkerSetup(
+            family=service.family,
+            weights=service.weights,
+            machine=service.machine,
+            settings=service.usual,
+            modules=service.modules,
+        )
+        try:
+            self._shop = Shop(self._jobs, setup, broken=self._broken, said=self._changed)
+            self._shop.start()
+        except Exception:
+            LOG.exception("the server cannot begin")
+            self._broken(None)
+
+    def _broken(self, why: str | None) -> None:
+        """Nothing can be made: the models cannot be used, as `why` says, or the worker dies and dies."""
+        self._status, self._why = 1, why
+        self._stop()
+
+    def _changed(self, state: str) -> None:
+        if state not in self._told:
+            self._told.add(state)
+            _say(state)
+
+
+class _Http(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the command's."""
+        yield
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

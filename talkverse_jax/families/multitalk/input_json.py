@@ -45,7 +45,7 @@ def _translated(path: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: {brief(values)}: no object; give prompt, image and people by their names")
     if values.get("tts_audio"):
-        raise UserError(f"{path}: tts_audio: speech is not made of text here; give its sounds as cond_audio")
+        raise UserError(f"{path}: tts_audio: give its text as --tts_text, its voices as --tts_voice and --tts_voice_2")
     if "input_json" in values:
         raise UserError(f"{path}: input_json: a file names no other; give the options themselves")
     made = {key: value for key, value in values.items() if key not in (*_THEIRS, "people")}

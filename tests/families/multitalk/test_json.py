@@ -144,7 +144,7 @@ def test_what_it_names_decides_the_video_and_is_not_written_over(repository, mon
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"tts_audio": {"text": "Hi."}}, "tts_audio: speech is not made of text here; give its sounds as cond_audio"),
+        ({"tts_audio": {"text": "Hi."}}, "tts_audio: give its text as --tts_text, its voices as --tts_voice"),
         ({"cond_audio": {}}, "cond_audio: {}: give sounds by the names person1, person2"),
         ({"cond_audio": {"person2": "examples/1.wav"}}, "give sounds by the names person1, person2"),
         ({"cond_audio": "examples/1.wav"}, "give sounds by the names person1, person2"),

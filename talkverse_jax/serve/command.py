@@ -27,6 +27,7 @@ from talkverse_jax.helpers.prompt.options import PromptOptions
 from talkverse_jax.helpers.speech.options import SpeechOptions
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.serve.http.app import Setup, make_app
+from talkverse_jax.serve.http.protocol import TimedProtocol
 from talkverse_jax.serve.jobs.jobs import Jobs
 from talkverse_jax.serve.options import ServeOptions
 from talkverse_jax.serve.worker.process import WorkerSetup
@@ -127,7 +128,7 @@ class _Server:
         )
         config = uvicorn.Config(
             make_app(setup),
-            http="h11",
+            http=TimedProtocol,
             ws="none",
             log_config=None,
             access_log=False,

@@ -47,6 +47,7 @@ class Server:
         port = self.url.rpartition(":")[2]
         self._command = [sys.executable, "-m", "talkverse_jax", "serve", "--weights", weights, "--config", "demo"]
         self._command += ["--port", port, "--data_dir", folder, *flags]
+        self._log = folder.with_suffix(".log")
         self._lines: queue.Queue[str] = queue.Queue()
         self._process: subprocess.Popen | None = None
 
@@ -54,7 +55,9 @@ class Server:
         """Raises:
         AssertionError: it ended, or did not say `until` in time.
         """
-        process = subprocess.Popen(self._command, cwd=ROOT, env=_environ(), stdout=subprocess.PIPE, text=True)
+        with self._log.open("a") as log:
+            pipes = dict(stdout=subprocess.PIPE, stderr=log, text=True)
+            process = subprocess.Popen(self._command, cwd=ROOT, env=_environ(), **pipes)
         self._process = process
         lines = self._lines = queue.Queue()
 
@@ -70,7 +73,7 @@ class Server:
         """Wait for a line that it prints."""
         end = time.monotonic() + _READY
         while words not in (line := self._lines.get(timeout=end - time.monotonic())):
-            assert line, f"the server ended before it said {words!r}"
+            assert line, f"the server ended before it said {words!r}: {self._log.read_text()[-2000:]}"
 
     def ask_to_stop(self) -> None:
         assert self._process is not None

@@ -20,7 +20,7 @@ from talkverse_jax.run.options import BatchOptions, Output
 from talkverse_jax.serve.options import ServeOptions
 
 _OF_REQUESTS = ("video", "sampling")  # groups of options
-_NEEDED = ("starlette", "uvicorn", "sqlalchemy", "dbos")
+_NEEDED = ("starlette", "uvicorn", "python_multipart", "httpx", "prometheus_client", "sqlalchemy", "dbos")
 
 
 def groups(family: str) -> Groups:

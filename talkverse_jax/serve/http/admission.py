@@ -20,7 +20,7 @@ from talkverse_jax.pipeline.job import digest
 from talkverse_jax.serve.http.errors import Fault, refused_option
 from talkverse_jax.serve.http.fields import VideoRequest
 from talkverse_jax.serve.http.forms import Form, remove
-from talkverse_jax.serve.http.helping import Helpers
+from talkverse_jax.serve.http.helping import RequestHelpers
 from talkverse_jax.serve.http.inputs import JobFiles, Looker, job_files, wanted
 from talkverse_jax.serve.http.machine_walls import machine_walls
 from talkverse_jax.serve.http.setup import Setup
@@ -46,7 +46,7 @@ class Admitted:
 class Admission:
     """Admits jobs of a server."""
 
-    def __init__(self, setup: Setup, looker: Looker, helpers: Helpers):
+    def __init__(self, setup: Setup, looker: Looker, helpers: RequestHelpers):
         self._setup, self._looker, self._helpers = setup, looker, helpers
 
     async def submit(

@@ -16,7 +16,7 @@ from talkverse_jax.serve.http.admission import Admission
 from talkverse_jax.serve.http.errors import Fault
 from talkverse_jax.serve.http.front import Front
 from talkverse_jax.serve.http.helper_routes import HelperRoutes
-from talkverse_jax.serve.http.helping import Helpers
+from talkverse_jax.serve.http.helping import RequestHelpers
 from talkverse_jax.serve.http.inputs import Looker
 from talkverse_jax.serve.http.login import Login
 from talkverse_jax.serve.http.metrics import ServerMetrics
@@ -46,7 +46,7 @@ def make_app(setup: Setup) -> ASGIApp:
     """
     options = setup.options
     looker = Looker(setup.references, setup.checker, options.max_image_pixels, options.max_sound_seconds)
-    helpers = Helpers(setup, looker)
+    helpers = RequestHelpers(setup, looker)
     admission, metrics = Admission(setup, looker, helpers), ServerMetrics(setup)
     videos = VideoRoutes(setup, admission)
     table: dict[str, Mapping[str, Handler]] = {

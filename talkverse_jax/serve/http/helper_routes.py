@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from talkverse_jax.serve.http.errors import Fault, said
 from talkverse_jax.serve.http.field_table import LONGEST_PROMPT, LONGEST_SPEECH, Field
 from talkverse_jax.serve.http.forms import JSON
-from talkverse_jax.serve.http.helping import Helpers
+from talkverse_jax.serve.http.helping import RequestHelpers
 from talkverse_jax.serve.http.inputs import Looker, WantedFile
 from talkverse_jax.serve.http.router import Handler
 from talkverse_jax.serve.http.scratch import checked, scratch_form
@@ -40,7 +40,7 @@ _OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 class HelperRoutes:
     """The routes of the helpers."""
 
-    def __init__(self, setup: Setup, looker: Looker, helpers: Helpers):
+    def __init__(self, setup: Setup, looker: Looker, helpers: RequestHelpers):
         self._setup, self._looker, self._helpers = setup, looker, helpers
 
     def table(self) -> dict[str, dict[str, Handler]]:

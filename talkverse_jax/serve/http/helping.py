@@ -36,7 +36,7 @@ async def helped(work: Awaitable[T], what: str, names: dict[str, str]) -> T:
         raise refused_option(error, names) from None
 
 
-class Helpers:
+class RequestHelpers:
     """The helpers of a server."""
 
     def __init__(self, setup: Setup, looker: Looker):

@@ -8,7 +8,7 @@ from talkverse_jax.serve.http.blocking import Blocking
 from talkverse_jax.serve.http.errors import Fault
 from talkverse_jax.serve.http.field_table import LONGEST_PROMPT, Field
 from talkverse_jax.serve.http.forms import MULTIPART, Form
-from talkverse_jax.serve.http.helping import Helpers
+from talkverse_jax.serve.http.helping import RequestHelpers
 from talkverse_jax.serve.http.inputs import Looker, WantedFile
 from talkverse_jax.serve.http.original import stream_of, translated
 from talkverse_jax.serve.http.router import Handler
@@ -26,7 +26,9 @@ _ENHANCE = (
 class OriginalRoutes:
     """`/infer`, `/enhance` and the address of a finished video."""
 
-    def __init__(self, setup: Setup, admission: Admission, looker: Looker, helpers: Helpers, videos: VideoRoutes):
+    def __init__(
+        self, setup: Setup, admission: Admission, looker: Looker, helpers: RequestHelpers, videos: VideoRoutes
+    ):
         self._setup, self._admission, self._looker, self._helpers = setup, admission, looker, helpers
         self._videos = videos
         self._blocking = Blocking(setup)

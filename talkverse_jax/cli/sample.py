@@ -83,7 +83,7 @@ def _helped(made: dict, family: str, given: Given) -> Iterator[tuple[Given, dict
         yield given, None
         return
     from talkverse_jax.cli.progress import TerminalReporter
-    from talkverse_jax.helpers.helpers import Helpers, Wish
+    from talkverse_jax.helpers.video_help import VideoHelp, Wish
     from talkverse_jax.pipeline.job import Job
     from talkverse_jax.run.helped import helped
 
@@ -96,7 +96,7 @@ def _helped(made: dict, family: str, given: Given) -> Iterator[tuple[Given, dict
         read.append(("--tts_prompt_audio", example))
     picture, prompt = getattr(files, roles.picture), getattr(settings, roles.prompt)
     wanted = Wish(picture, prompt, roles.people, **{name: made[name] for name in OF_HELP})
-    helpers = Helpers(machine.walls, TerminalReporter().say)
+    helpers = VideoHelp(machine.walls, TerminalReporter().say)
     with helped(output.output, wanted, helpers, roles, read, output.resume) as (options, note):
         yield given.giving(options), note
 
@@ -124,7 +124,7 @@ def _many(made: dict, family: str, given: Given) -> None:
 
     from talkverse_jax.cli.progress import TerminalReporter
     from talkverse_jax.core import compile_cache
-    from talkverse_jax.helpers.helpers import Helpers
+    from talkverse_jax.helpers.video_help import VideoHelp
     from talkverse_jax.run.batch.helped import ItemHelp
     from talkverse_jax.run.batch.items import Base
     from talkverse_jax.run.batch.store import open_store
@@ -140,7 +140,7 @@ def _many(made: dict, family: str, given: Given) -> None:
     load = registry.find(family).load_pipeline
     pipeline = load(weights, machine, settings=usual, pack=batch.batch_size, keep_encoders=True)
     reporter = TerminalReporter()
-    helpers = Helpers(machine.walls, reporter.say)
+    helpers = VideoHelp(machine.walls, reporter.say)
     help = ItemHelp(lambda: open_store(batch.output_dir), helpers, for_help, roles_of(family))
     try:
         failed = run_batch(pipeline, Base(family, weights, machine, values, help), batch, reporter)

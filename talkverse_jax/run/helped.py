@@ -15,7 +15,7 @@ from typing import Any
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.lock import locked
 from talkverse_jax.core.paths import check_apart, is_plain, partial_of, replacing, write_json
-from talkverse_jax.helpers.helpers import Helpers, Wish, differing
+from talkverse_jax.helpers.video_help import VideoHelp, Wish, differing
 from talkverse_jax.pipeline.roles import Roles
 from talkverse_jax.run.output import check_name
 from talkverse_jax.run.record import check_record, read_record, record_file
@@ -28,7 +28,7 @@ _REMEDY = "give another --output"
 
 @contextmanager
 def helped(
-    video: str, wanted: Wish, helpers: Helpers, roles: Roles, read: Iterable[tuple[str, str | Path]], resume: bool
+    video: str, wanted: Wish, helpers: VideoHelp, roles: Roles, read: Iterable[tuple[str, str | Path]], resume: bool
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The options that helpers give a video, by name, and the note of how they were made. Until the block ends no other
     run for that video gets help.
@@ -87,7 +87,7 @@ def _notes(output: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         yield record_file(output), note
 
 
-def _made(output: Path, wanted: Wish, helpers: Helpers, read: Iterable[tuple[str, str | Path]]) -> dict[str, Any]:
+def _made(output: Path, wanted: Wish, helpers: VideoHelp, read: Iterable[tuple[str, str | Path]]) -> dict[str, Any]:
     files = [speech_file(output, one) for one in range(wanted.people)] if wanted.help.tts_text else []
     written = [note_file(output), *files]
     check_apart([*written, *map(partial_of, written)], read, _REMEDY)

@@ -18,7 +18,7 @@ from talkverse_jax.core import options
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import json_text
 from talkverse_jax.helpers.errors import UpstreamError
-from talkverse_jax.helpers.helpers import Helpers, Wish, differing
+from talkverse_jax.helpers.video_help import VideoHelp, Wish, differing
 from talkverse_jax.helpers.options import GROUPS, OF_A_VIDEO
 from talkverse_jax.pipeline.roles import Roles
 from talkverse_jax.run.batch.store import Store
@@ -32,7 +32,7 @@ _MOST_FAILURES = 3  # one after the other, of endpoints; then nobody is asked an
 class ItemHelp:
     """Gives items help."""
 
-    def __init__(self, store: Callable[[], Store], helpers: Helpers, usual: Mapping[str, Any], roles: Roles):
+    def __init__(self, store: Callable[[], Store], helpers: VideoHelp, usual: Mapping[str, Any], roles: Roles):
         """
         Args:
           store: opens the batch's folder.

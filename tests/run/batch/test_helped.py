@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from talkverse_jax.helpers.helpers import Helpers
+from talkverse_jax.helpers.video_help import VideoHelp
 from talkverse_jax.media.walls import LOCAL
 from talkverse_jax.pipeline.roles import roles_of
 from talkverse_jax.run.batch.helped import ItemHelp, tidy
@@ -41,7 +41,7 @@ def base(server):
     usual |= {"prompt_extend_url": server.url, "prompt_extend_model": "seer"}
 
     def made(folder, **more):
-        help = ItemHelp(lambda: open_store(str(folder)), Helpers(LOCAL), usual | more, roles_of("talkverse"))
+        help = ItemHelp(lambda: open_store(str(folder)), VideoHelp(LOCAL), usual | more, roles_of("talkverse"))
         pipeline = DrawnPipeline()
         return Base("talkverse", pipeline.weights, pipeline.machine, {"size_bucket": "tiny-128"}, help)
 
@@ -107,15 +107,15 @@ def test_workers_agree_on_what_the_first_was_given(base, server, tmp_path):
 def test_one_that_comes_second_takes_the_note_of_the_first(base, server, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     path = listed(tmp_path, {"id": "ann", "use_prompt_extend": True})
-    ask = Helpers.help
+    ask = VideoHelp.help
 
     def overtaken(self, wish):
-        monkeypatch.setattr(Helpers, "help", ask)
+        monkeypatch.setattr(VideoHelp, "help", ask)
         [item] = read_list(path, base(folder))
         Path(folder / ".helped/ann.json").write_text(json.dumps(item.job.helped | {"prompt": "The first."}))
         return ask(self, wish)
 
-    monkeypatch.setattr(Helpers, "help", overtaken)
+    monkeypatch.setattr(VideoHelp, "help", overtaken)
     [item] = read_list(path, base(folder))
     assert item.job and item.job.settings.prompt == "The first."
 

@@ -75,7 +75,7 @@ class Helped:
     sounds: tuple[bytes | None, ...]
 
 
-class Helpers:
+class VideoHelp:
     """The helpers of a command, each opened when it is first needed; those that are open end with the block."""
 
     def __init__(self, walls: Walls, say: Callable[[str], None] = lambda line: None):
@@ -88,7 +88,7 @@ class Helpers:
         self._engine: Engine | None = None
         self._opened: SpeechOptions | None = None
 
-    def __enter__(self) -> "Helpers":
+    def __enter__(self) -> "VideoHelp":
         return self
 
     def __exit__(self, *_: Any) -> None:

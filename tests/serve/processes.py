@@ -61,6 +61,10 @@ class ServerProcess:
         assert not worker or not os.path.exists(f"/proc/{worker}"), "the worker outlived its server"
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         return self._process.poll() is None
 

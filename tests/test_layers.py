@@ -1,6 +1,7 @@
 """The house of docs/architecture.md: walk every file and look who imports whom, who names a family, who prints."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def _place(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
+@functools.cache
 def _parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 

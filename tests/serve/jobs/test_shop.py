@@ -158,7 +158,7 @@ def test_a_deleted_job_goes_when_it_has_stopped(made):
     _until(lambda: it.acting.asked)
     assert it.jobs.delete("anna", job)
     _until(lambda: not it.jobs.folders.of(job).exists())
-    assert os.listdir(it.jobs.folders.gone) == []
+    _until(lambda: os.listdir(it.jobs.folders.gone) == [])
 
 
 def test_a_full_disk_pauses(made, monkeypatch):

@@ -18,8 +18,8 @@ from talkverse_jax.core import options
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import json_text
 from talkverse_jax.helpers.errors import UpstreamError
-from talkverse_jax.helpers.video_help import VideoHelp, Wish, differing
 from talkverse_jax.helpers.options import GROUPS, OF_A_VIDEO
+from talkverse_jax.helpers.video_help import VideoHelp, Wish, differing
 from talkverse_jax.pipeline.roles import Roles
 from talkverse_jax.run.batch.store import Store
 

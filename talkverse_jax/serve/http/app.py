@@ -6,6 +6,7 @@ app = make_app(Setup(options, jobs, family, weights, machine, defaults))
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +32,7 @@ from talkverse_jax.serve.jobs.job import Refused
 __all__ = ["Setup", "make_app"]
 
 _SAFE = ("GET", "HEAD")
+_THREADS = 32
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, If-Range",
@@ -120,7 +122,8 @@ class App:
 
 @contextlib.asynccontextmanager
 async def _running(setup: Setup) -> AsyncIterator[None]:
-    """Has a process ready that looks at files."""
+    """Has a process ready that looks at files, and threads enough for the disk and the database."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "http"))
     warming = asyncio.create_task(setup.checker.warm())
     try:
         yield

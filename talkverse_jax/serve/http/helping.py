@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.helpers.errors import UpstreamError, UpstreamTimeout
+from talkverse_jax.serve.http.aside import Aside
 from talkverse_jax.serve.http.errors import Fault, refused_option
 from talkverse_jax.serve.http.inputs import Looker
 from talkverse_jax.serve.http.setup import Setup
 
 T = TypeVar("T")
+
+_AT_ONCE = 8
 
 
 async def helped(work: Awaitable[T], what: str, names: dict[str, str]) -> T:
@@ -40,10 +43,15 @@ class RequestHelpers:
     """The helpers of a server."""
 
     def __init__(self, setup: Setup, looker: Looker):
-        self._setup, self._looker = setup, looker
+        self._setup, self._looker, self._aside = setup, looker, Aside(_AT_ONCE)
 
-    async def enhance(self, prompt: str, folder: Path, name: str | None, lang: str | None = None) -> Any:
+    async def enhance(
+        self, prompt: str, folder: Path, name: str | None, lang: str | None = None, param: str = "input_reference"
+    ) -> Any:
         """A better prompt, by the picture of that name in the folder.
+
+        Args:
+          param: the picture's field.
 
         Raises:
           Fault: the picture cannot be read, or there is no prompt.
@@ -52,9 +60,9 @@ class RequestHelpers:
         if enhancer is None:
             raise Fault("not_enabled", "prompts are not improved here (--prompt_extend_url)")
         if name is not None:
-            shown = await self._looker.look(folder, name, "input_reference", "shown")
+            shown = await self._looker.look(folder, name, param, "shown")
             picture = await asyncio.to_thread(_pixels, shown)
-        work = asyncio.to_thread(enhancer.enhance, prompt, picture, lang)  # pyright: ignore[reportArgumentType]  # checked
+        work = self._aside.run(enhancer.enhance, prompt, picture, lang)
         return await helped(work, "improving the prompt", {})
 
     async def speak(
@@ -80,7 +88,7 @@ class RequestHelpers:
                 raise _too_long(self._setup)
             return [each and encode(each, "wav") for each in spoken]
 
-        return await helped(asyncio.to_thread(made), "making speech", names)
+        return await helped(self._aside.run(made), "making speech", names)
 
     async def say(self, work: Callable[[], T]) -> T:
         """What an engine makes, in a thread.
@@ -89,7 +97,7 @@ class RequestHelpers:
           Fault: it made nothing.
         """
         names = {"tts_voice": "voice", "tts_text": "input", "tts_speed": "speed"}
-        return await helped(asyncio.to_thread(work), "making speech", names)
+        return await helped(self._aside.run(work), "making speech", names)
 
 
 def _too_long(setup: Setup) -> Fault:

@@ -71,6 +71,6 @@ class OriginalRoutes:
                 given = WantedFile("image", values["image"], "image", ("picture", "film"))
                 await self._looker.take(given, folder)
                 name = "image"
-            better = await self._helpers.enhance(values["user_prompt"], folder, name)
+            better = await self._helpers.enhance(values["user_prompt"], folder, name, param="image")
         told = {"visual_caption": better.prompt, "audio_caption": "", "combined": better.prompt}
         return JSONResponse(told, headers=NO_STORE)

@@ -13,7 +13,7 @@ def video_object(record: Record, progress: Progress | None) -> dict[str, Any]:
       progress: how far the job is; None of one that is gone meanwhile.
     """
     job, running = record.submission, record.status == "in_progress"
-    now = progress or Progress(record.id, record.status)
+    now = progress or Progress(record.id, record.status, progress=100 * record.clips_done // job.clips)
     failure = record.failure
     error = None if failure is None else {"code": failure.code, "message": failure.message, "param": failure.param}
     percent = 100 if record.status == "completed" else min(99, now.progress)

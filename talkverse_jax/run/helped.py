@@ -6,6 +6,7 @@ again. It is written first, so that a sound that stands there is known to be our
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -99,10 +100,12 @@ def _made(output: Path, wanted: Wish, helpers: VideoHelp, read: Iterable[tuple[s
         made = helpers.help(wanted)
     with naming(note_file(output)):
         write_json(note_file(output), made.note)
-    for file, sound in zip(files, made.sounds):
+    for file, sound in itertools.zip_longest(files, made.sounds):
         if sound:
             with replacing(file) as partial:
                 partial.write_bytes(sound)
+        else:  # of an older run with more speakers
+            file.unlink(missing_ok=True)
     return made.note
 
 

@@ -146,3 +146,24 @@ def test_where_no_engine_is(sample):
         sample("--tts_text", "Hi.", "--tts_engine", "none", speech=False)
     with pytest.raises(UserError, match="--tts_prompt_audio piper imitates no voices; give --tts_engine openai"):
         sample("--tts_text", "Hi.", "--tts_prompt_audio", str(ROOT / "assets/speech.flac"), speech=False)
+
+
+def test_two_people(sample, server, monkeypatch):
+    """The job of a family of several people: who says nothing has no sound."""
+    family = dataclasses.replace(registry.find("multitalk"), load_pipeline=lambda *args, **options: Drawn())
+    jobs = []
+    monkeypatch.setattr(registry, "find", lambda name: family)
+    monkeypatch.setattr(registry, "family_of", lambda weights: "multitalk")
+    monkeypatch.setattr("talkverse_jax.run.worker.make_video", lambda pipeline, job, *args, **options: jobs.append(job))
+    flags = ("--size_bucket", "multitalk-tiny", "--tts_voice", "ash", "--tts_voice_2", "sage")
+    with pytest.raises(FileNotFoundError):  # no record, as no video was made
+        sample(*flags, "--tts_text", "(s1) Hi. (s2) Hello.")
+    assert [Path(each).name for each in jobs[0].files.audio] == ["talk.speech.wav", "talk.speech_2.wav"]
+    assert Path("talk.speech.wav").stat().st_size == Path("talk.speech_2.wav").stat().st_size == 2 * 2 * 24_000 + 44
+    spoken = [each.body for each in server.asked if each.path.endswith("/speech")]
+    assert [(each["voice"], each["input"]) for each in spoken] == [("ash", "Hi."), ("sage", "Hello.")]
+    assert jobs[0].helped["tts_voice"] == ["ash", "sage"] and len(set(jobs[0].helped["sounds"])) == 2
+    with pytest.raises(FileNotFoundError):
+        sample(*flags, "--tts_text", "(s2) Hello.")
+    assert jobs[1].files.audio[0] == "none" and Path(jobs[1].files.audio[1]).name == "talk.speech_2.wav"
+    assert jobs[1].helped["sounds"][0] is None and not Path("talk.speech.wav").exists()

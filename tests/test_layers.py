@@ -142,6 +142,8 @@ def test_only_doors_print_and_know_flags():
         "talkverse_jax.helpers.speech.options",
         "talkverse_jax.pipeline.machine",
         "talkverse_jax.run.options",
+        "talkverse_jax.serve.http.app",
+        "talkverse_jax.serve.options",
         "talkverse_jax.training.options",
         *SETTINGS,
     ],

@@ -1,5 +1,6 @@
 """What a request is refused with: a status, a code, and the headers that belong to them."""
 
+import errno
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -117,6 +118,13 @@ def _headers(status: int, code: str, retry_after: float | None) -> dict[str, str
     if status == 408:
         made["Connection"] = "close"
     return made
+
+
+def of_disk(error: OSError) -> Exception:
+    """What a client is told of a disk's error; itself where that is no matter of the client's."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Fault("disk_full", "the server's disk is full; try again when there is room")
+    return error
 
 
 def said(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from talkverse_jax.serve.http.errors import Fault, said
+from talkverse_jax.serve.http.errors import Fault, of_disk, said
 from talkverse_jax.serve.http.field_table import Field
 from talkverse_jax.serve.http.forms import Form
 from talkverse_jax.serve.http.setup import Setup
@@ -31,6 +31,8 @@ async def scratch_form(setup: Setup, request: Request, *kinds: str) -> AsyncIter
         await asyncio.to_thread(bodies.mkdir)
         async with setup.bodies.read(request, kind, bodies) as form:
             yield form, folder
+    except OSError as error:
+        raise of_disk(error) from None
     finally:
         await asyncio.to_thread(setup.jobs.refuse, name)
 

@@ -178,20 +178,26 @@ async function fillVoices() {
 
 let presets = [];
 
-/** Fast, good and best: good is what the server has as its defaults. */
+// Steps of the presets `fast`, `good` and `best`, which the command line has too.
+const STEPS = [12, 25, 50];
+
+/** Fast, good and best; what the server has as its defaults is one of them. */
 function makePresets() {
   const { settings, size_buckets: buckets } = page.model.capabilities;
   const usual = settings.num_inference_steps?.default ?? 1;
-  const most = settings.num_inference_steps?.maximum ?? usual;
   const bucket = settings.size_bucket?.default ?? Object.keys(buckets)[0];
   const byPixels = Object.keys(buckets).sort((one, other) => pixels(sizeOf(one)) - pixels(sizeOf(other)));
-  presets = [
-    // Models that were distilled for a few steps need those.
-    { name: "Fast", steps: Math.max(Math.min(usual, 4), Math.round(usual * 0.5)), bucket: byPixels[0] },
-    { name: "Good", steps: usual, bucket },
-    { name: "Best", steps: Math.min(most, Math.ceil(usual * 1.6)), bucket: byPixels.at(-1) },
-  ];
-  if (presets[0].steps === usual && presets[0].bucket === bucket) presets.shift();
+  // Models that were distilled for a few steps need about those.
+  const few = usual < STEPS[0];
+  const ladder = few ? [Math.max(Math.min(usual, 4), Math.round(usual / 2)), usual, 2 * usual] : [...STEPS];
+  const far = (steps) => Math.abs(Math.log(steps / usual));
+  const own = few ? 1 : ladder.reduce((best, steps, index) => (far(steps) < far(ladder[best]) ? index : best), 0);
+  ladder[own] = usual;
+  const all = ["Fast", "Good", "Best"].map((name, index) => {
+    const fitting = index === 2 ? byPixels.at(-1) : byPixels[0];
+    return { name, steps: ladder[index], bucket: index === own ? bucket : fitting };
+  });
+  presets = all.filter((preset, index) => index === own || preset.steps !== usual || preset.bucket !== bucket);
   const choices = presets.map((preset) => {
     const radio = make("input", { type: "radio", name: "preset", id: `preset-${preset.name.toLowerCase()}` });
     radio.addEventListener("change", () => usePreset(preset));
@@ -243,19 +249,19 @@ const framesOf = (settings) => settings?.infer_frames ?? settings?.frame_num ?? 
 const guidanceOf = (settings) => settings.sample_guide_scale ?? settings.sample_text_guide_scale;
 const branches = (scale) => (scale > 1 ? 2 : 1);
 
-/** Seconds of a step, and of all else, for a pixel of a clip, as this server took them; null before its first video. */
-function measured() {
-  const found = page.videos.flatMap((video) => {
-    const { timings, clips, settings, size } = video;
-    if (video.status !== "completed" || !timings?.denoising || !clips) return [];
-    const amount = clips * framesOf(settings) * pixels(size.split("x").map(Number));
-    const steps = (settings.sample_steps ?? 1) * branches(guidanceOf(settings));
-    const rest = (timings.encoding ?? 0) + (timings.decoding ?? 0) + (timings.writing ?? 0);
-    return [{ step: timings.denoising / amount / steps, rest: rest / amount }];
-  });
+/**
+ * Seconds of a step, and of all else, for a pixel of a clip, as this server took them for a video of about so many
+ * clips (a first clip is cheaper than those that go on from it); null before its first video.
+ */
+function measured(count) {
+  const found = page.videos.filter(({ status, timings }) => status === "completed" && timings?.denoising);
   if (!found.length) return null;
-  // The quickest: others compiled first, or shared the machine.
-  return { step: Math.min(...found.map((one) => one.step)), rest: Math.min(...found.map((one) => one.rest)) };
+  const far = ({ clips }) => Math.abs(Math.log(clips / count));
+  const { timings, clips, settings, size } = found.reduce((best, video) => (far(video) < far(best) ? video : best));
+  const amount = clips * framesOf(settings) * pixels(size.split("x").map(Number));
+  const steps = (settings.sample_steps ?? 1) * branches(guidanceOf(settings));
+  const rest = (timings.encoding ?? 0) + (timings.decoding ?? 0) + (timings.writing ?? 0);
+  return { step: timings.denoising / amount / steps, rest: rest / amount };
 }
 
 /** Seconds of the sound that is chosen; null where it is not known. */
@@ -268,18 +274,17 @@ function soundSeconds() {
 }
 
 function showCosts() {
-  const speed = measured();
   const seconds = soundSeconds();
   const frames = framesOf(null);
   let clips = Math.ceil(((seconds ?? frames / FPS) * FPS) / frames);
   if ($("num-clip").value) clips = Math.min(clips, Number($("num-clip").value));
+  const speed = measured(clips);
   for (const { steps, bucket, size, cost } of presets) {
     const [width, height] = sizeOf(bucket);
     size.textContent = `${steps} steps · ${width}×${height}`;
-    if (!speed) continue;
-    const guided = branches(Number($("guidance").value));
-    const time = clips * frames * width * height * (speed.step * steps * guided + speed.rest);
-    cost.textContent = `about ${duration(time)}`;
+    const passes = steps * branches(Number($("guidance").value));
+    const amount = clips * frames * width * height;
+    cost.textContent = speed ? `about ${duration(amount * (speed.step * passes + speed.rest))}` : "";
   }
   const what = seconds === null ? `${decimals(frames / FPS)} s of video` : "this sound";
   write("cost-help", speed ? `The times are for ${what}, as this machine made earlier videos.` : "");

@@ -190,7 +190,7 @@ def test_by_keyboard_alone(visit):
 
     page.evaluate("document.activeElement.blur()")
     order = []
-    for id in ("image", "sound-file", "audio", "prompt", "preset-good", "make"):
+    for id in ("image", "sound-file", "audio", "prompt", "preset-fast", "make"):
         go_to(id)
         order.append(page.evaluate("document.activeElement.getBoundingClientRect().top + scrollY"))
     assert order == sorted(order)

@@ -114,6 +114,7 @@ class _Server:
     def __init__(self, service: Service, listener: socket.socket):
         self._service, self._listener = service, listener
         self._jobs = Jobs(service.options)
+        self._jobs.recover()
         setup = Setup(
             options=service.options,
             jobs=self._jobs,

@@ -73,6 +73,16 @@ class Jobs:
         self._work: Maker | None = None
         self._begin = time.monotonic()
 
+    def recover(self) -> None:
+        """Put back what a killed server had in work, and remove what it left of requests and of jobs that were being
+        removed; before any request is served."""
+        with self.database.reading() as connection:
+            rows = connection.execute(sql.select(JOBS.c.id, JOBS.c.status)).all()
+        self.folders.tidy({job for job, _ in rows})
+        for job, status in rows:
+            if status == "in_progress":
+                self.life.requeue(job, "restart")
+
     def attach(self, work: Maker) -> None:
         """Say who makes the jobs."""
         self._work = work

@@ -74,15 +74,8 @@ class Shop:
     # --- from outside
 
     def start(self) -> None:
-        """Put back what a killed process had in work, start a worker, and begin."""
-        jobs = self._jobs
-        with jobs.database.reading() as connection:
-            rows = connection.execute(sql.select(JOBS.c.id, JOBS.c.status)).all()
-        jobs.folders.tidy({job for job, _ in rows})
-        for job, status in rows:
-            if status == "in_progress":
-                jobs.life.requeue(job, "restart")
-        jobs.attach(self)
+        """Start a worker, and begin; behind `Jobs.recover`."""
+        self._jobs.attach(self)
         self._start_worker()
         self._thread.start()
 

@@ -155,3 +155,18 @@ def test_positions_follow_the_turns(jobs):
     jobs.life.start(anna[0])
     assert [jobs.progress(job).queue_position for job in (*anna, otto)] == [None, 2, 3, 1]
     assert (jobs.state().queue_length, jobs.state().running) == (3, 1)
+
+
+def test_a_killed_server_leaves_nothing_but_jobs(jobs, tmp_path):
+    works, waits = admit(jobs).id, admit(jobs).id
+    jobs.life.start(works)
+    submission(jobs)  # a request that was being checked
+    (jobs.folders.jobs / "video_of_no_row").mkdir()
+    (jobs.folders.gone / "video_half_removed").mkdir()
+    again = open_jobs(tmp_path / "data")
+    again.recover()
+    assert [again.get("anna", job).status for job in (works, waits)] == ["queued", "queued"]
+    assert again.get("anna", works).attempt == 1
+    assert again.events(works)[-1].data == {"reason": "restart"}
+    assert sorted(path.name for path in jobs.folders.jobs.iterdir()) == sorted([works, waits])
+    assert not list(jobs.folders.uploads.iterdir()) and not list(jobs.folders.gone.iterdir())

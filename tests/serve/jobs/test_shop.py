@@ -66,6 +66,7 @@ def made(tmp_path, monkeypatch):
 
     def begin(**options):
         jobs = open_jobs(tmp_path, **options)
+        jobs.recover()
         broken = threading.Event()
         shop = Shop(jobs, SimpleNamespace(), broken=lambda why: broken.set())
         opened.append(shop)

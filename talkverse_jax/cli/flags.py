@@ -189,12 +189,15 @@ def _argument(each: Option) -> dict[str, Any]:
 
 
 def help_of(each: Option) -> str:
-    """Its help with the default, or that it is required."""
+    """Its help with what numbers may be, and the default, or that it is required."""
+    told = [each.bounds] if each.bounds else []
     if each.required:
-        return f"{each.help} (required)"
-    if each.default is None or each.default == ():
-        return each.help
-    return f"{each.help} (default: {shown(each.default)})"
+        told.append("required")
+    elif each.default is not None and each.default != ():
+        told.append(f"default: {shown(each.default)}")
+    elif told and each.help.endswith(")"):  # it says what happens by default
+        return each.help.replace(" (default: ", f" ({each.bounds}; default: ")
+    return f"{each.help} ({'; '.join(told)})" if told else each.help
 
 
 def shown(value: Any) -> str:

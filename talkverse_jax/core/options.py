@@ -39,6 +39,9 @@ def option(
     metavar: str | None = None,
     decides: bool = False,
     positional: bool = False,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
     alias: str | None = None,
     of: str | None = None,
     beside: str | None = None,
@@ -52,6 +55,8 @@ def option(
       metavar: what help shows for the value; FILE and DIR are paths, a LIST is separated by commas.
       decides: the value changes a video beyond rounding. Of a FILE its contents count.
       positional: a command takes it without a flag.
+      least, most: the smallest and the largest number that may be given; `check_bounds` checks them.
+      above: in place of `least`, what a number must be larger than.
       alias: a short name in the lists of batches.
       of: the option that this one belongs to: where that one is not given, or off, it decides nothing.
       beside: the name of a file that belongs to those that the option names, where it lies in their folder.
@@ -59,6 +64,7 @@ def option(
       expands: of an option that names a file which gives others: they, from its path (see `expand`).
     """
     metadata = {"help": help, "group": group, "metavar": metavar, "decides": decides, "positional": positional}
+    metadata |= {"least": least, "most": most, "above": above}
     more = {"alias": alias, "of": of, "beside": beside, "lowers_memory": lowers_memory, "expands": expands}
     return dataclasses.field(default=default, metadata=metadata | more)
 
@@ -84,6 +90,9 @@ class Option:
     metavar: str | None
     decides: bool
     positional: bool
+    least: float | None
+    most: float | None
+    above: float | None
     alias: str | None
     of: str | None
     beside: str | None
@@ -98,6 +107,11 @@ class Option:
     def choices(self) -> tuple[str, ...]:
         """What a Literal allows."""
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is typing.Literal else ()
+
+    @property
+    def bounds(self) -> str:
+        """Which numbers may be given, such as `1 or more`; empty where all may."""
+        return _bounds(self.least, self.most, self.above)
 
     @property
     def many(self) -> bool:
@@ -251,6 +265,8 @@ def schema(groups: Groups) -> dict[str, Any]:
 
 def _property(each: Option) -> dict[str, Any]:
     made = _json_type(each.kind)
+    bounds = {"minimum": each.least, "maximum": each.most, "exclusiveMinimum": each.above}
+    made |= {name: bound for name, bound in bounds.items() if bound is not None}
     others = [{"enum": list(each.words)}] if each.words else []
     others += [{"type": "null"}] if each.nullable else []
     if others:
@@ -267,6 +283,35 @@ def _json_type(kind: Any) -> dict[str, Any]:
     if typing.get_origin(kind) is tuple:
         return {"type": "array", "items": _json_type(typing.get_args(kind)[0])}
     return {"type": _JSON_TYPES[kind]}
+
+
+def _bounds(least: float | None, most: float | None, above: float | None) -> str:
+    if least is not None:
+        return f"{least:.15g} or more" if most is None else f"{least:.15g} to {most:.15g}"
+    parts = ([] if above is None else [f"above {above:.15g}"]) + ([] if most is None else [f"at most {most:.15g}"])
+    return ", ".join(parts)
+
+
+def check_bounds(options: Any) -> None:
+    """Check that all numbers of the options are finite and within the bounds of their definition.
+
+    Raises:
+      UserError: one is not.
+    """
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            continue
+        least, most, above = (field.metadata[name] for name in ("least", "most", "above"))
+        low, high = (
+            (least is None or value >= least) and (above is None or value > above),
+            most is None or value <= most,
+        )
+        if not (math.isfinite(value) and low and high):
+            words = _bounds(least, most, above)
+            if least is None or most is not None:
+                words = f"a number {'' if least is None else 'from '}{words}".rstrip()
+            raise UserError(f"{value}: give {words}", field=field.name)
 
 
 def check_at_least(options: Any, **least: float) -> None:

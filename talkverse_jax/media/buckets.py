@@ -3,7 +3,9 @@ name them."""
 
 import difflib
 import math
-from typing import Literal
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from talkverse_jax.core.errors import UserError
 
@@ -63,6 +65,11 @@ BUCKETS: dict[str, dict[float, tuple[int, int]]] = {
 # Of each bucket the size (H, W) that documentation speaks of.
 _TYPICAL = {"fasttalk-480": (640, 640), "fasttalk-720": (704, 1280), "tiny-128": (128, 128)}
 
+AUTO = "auto"  # a size by the picture's shape
+OPENAI_SIZES = ("1280x720", "720x1280", "1792x1024", "1024x1792")  # which its clients offer
+
+_LISTED = 24  # sizes that a person may want to read
+
 # What sides of exact sizes are multiples of: 16 pixels a latent of the VAE, 2 latents a token.
 _STEP = 32
 
@@ -99,6 +106,26 @@ def _between(known: list[tuple[int, int]], area: int) -> list[tuple[int, int]]:
     return [(h, w) for h in sides for w in sides if h * w <= area < (h + _STEP) * (w + _STEP)]
 
 
+def frame_size(settings: Any, height: int, width: int, exact: bool = False) -> tuple[int, int]:
+    """The size (H, W) of the video of a picture, by the settings `size_bucket` and `size`.
+
+    Raises:
+      UserError: as of `size_asked`.
+    """
+    asked = size_asked(settings.size_bucket, settings.size, exact)
+    return asked or (choose_exact if exact else choose)(settings.size_bucket, height, width)
+
+
+def frame_sizes(settings: Any, exact: bool = False) -> tuple[tuple[int, int], ...]:
+    """All sizes (H, W) that a video can have by these settings; that which documentation speaks of comes first.
+
+    Raises:
+      UserError: as of `size_asked`.
+    """
+    asked = size_asked(settings.size_bucket, settings.size, exact)
+    return (asked,) if asked else sizes(settings.size_bucket, exact)
+
+
 def choose(bucket: str, height: int, width: int) -> tuple[int, int]:
     """The size (H, W) of the named bucket whose key is closest to the picture's H/W.
 
@@ -117,6 +144,42 @@ def choose_exact(bucket: str, height: int, width: int) -> tuple[int, int]:
     """
     lost = lambda size: abs(math.log(size[0] * width / (size[1] * height)))  # noqa: E731
     return min(sizes(bucket, exact=True), key=lambda size: (lost(size), -math.prod(size)))
+
+
+def size_asked(bucket: str, size: str, exact: bool = False) -> tuple[int, int] | None:
+    """The size (H, W) that a person asks for; None where the picture's shape decides.
+
+    Args:
+      size: `auto`; `WIDTHxHEIGHT` of one of `sizes`; or one of `OPENAI_SIZES`, for that of them which is closest in
+        shape.
+
+    Raises:
+      UserError: no bucket has that name, or it has no such size.
+    """
+    if size == AUTO:
+        return None
+    shown = {f"{width}x{height}": (height, width) for height, width in sizes(bucket, exact)}
+    if size in OPENAI_SIZES and size not in shown:
+        width, height = map(int, size.split("x"))
+        return (choose_exact if exact else choose)(bucket, height, width)
+    return named_size(shown, size)
+
+
+def named_size(shown: Mapping[str, tuple[int, int]], asked: str) -> tuple[int, int]:
+    """The size (H, W) of a name, `WIDTHxHEIGHT`.
+
+    Raises:
+      UserError: there is none; the nearest in shape is named.
+    """
+    if asked in shown:
+        return shown[asked]
+    there = ", ".join(shown) if len(shown) <= _LISTED else f"{len(shown)} others"
+    near = ""
+    if match := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", asked):
+        shape = math.log(int(match[1]) / int(match[2]))
+        near = min(shown, key=lambda name: abs(math.log(shown[name][1] / shown[name][0]) - shape))
+        near = f"; nearest in shape is {near}"
+    raise UserError(f"{asked}: there are {there}{near}", field="size")
 
 
 def _bucket(name: str) -> dict[float, tuple[int, int]]:

@@ -5,7 +5,8 @@ Shapes: n frames, H W pixels.
 
 import dataclasses
 import itertools
-from typing import Any
+import math
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -70,6 +71,24 @@ class Timeline:
         start = self.starts[clip]
         end = self.starts[clip + 1] if clip + 1 < self.clips else self.frames
         return slice(max(0, self.trim - start), max(0, min(end, self.frames) - start))
+
+    def ended(self, seconds: float | None, clips: int | None) -> Self:
+        """The same, ended after so many seconds of video, rounded up to a frame, and after so many clips; clips that
+        show nothing of that are left out, and the others show what they did."""
+        count, frames = min(self.clips, clips or self.clips), self.frames
+        if count < self.clips:
+            frames = self._end(count - 1)
+        if seconds is not None and (last := self.trim + max(1, math.ceil(seconds * FPS - 1e-6))) < frames:
+            count, frames = next(clip for clip in range(count) if self._end(clip) >= last) + 1, last
+        return self if (count, frames) == (self.clips, self.frames) else self._first(count, frames)
+
+    def _end(self, clip: int) -> int:
+        """Frames until a clip's last one, before the trim."""
+        return self.starts[clip] + self.shown_of(clip).stop
+
+    def _first(self, clips: int, frames: int) -> Self:
+        """So many clips and frames of it."""
+        return dataclasses.replace(self, clips=clips, starts=self.starts[:clips], frames=frames)
 
     def cut(self, clip: Clip) -> Clip:
         """The clip with the frames that the video shows."""

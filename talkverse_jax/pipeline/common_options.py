@@ -5,6 +5,7 @@ from typing import Any
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import option
+from talkverse_jax.media.buckets import size_asked
 
 _LEAST_AUDIO_WINDOW = 30  # seconds
 
@@ -17,6 +18,8 @@ def seed_option() -> Any:
         metavar="N",
         default=-1,
         alias="seed",
+        least=-1,
+        most=2**32 - 1,
     )
 
 
@@ -24,6 +27,59 @@ def check_seed(settings: Any) -> None:
     """Raises UserError unless there is such a seed."""
     if not -1 <= settings.base_seed < 2**32:
         raise UserError(f"{settings.base_seed}: give -1 or a number below 2**32", field="base_seed")
+
+
+def size_option() -> Any:
+    """`--size`, beside `--size_bucket`; see `media.buckets.size_asked`."""
+    return option(
+        "one of --size_bucket's sizes; 1280x720, 720x1280, 1792x1024 and 1024x1792 stand for the one closest in shape; "
+        "auto: the one closest to the picture's shape",
+        group="video",
+        metavar="WIDTHxHEIGHT",
+        default="auto",
+        decides=True,
+    )
+
+
+def check_size(settings: Any, exact: bool = False) -> None:
+    """Raises UserError where the bucket has no such size.
+
+    Args:
+      exact: as of `media.buckets.sizes`.
+    """
+    size_asked(settings.size_bucket, settings.size, exact)
+
+
+def seconds_option() -> Any:
+    """`--seconds`; see `Timeline.ended`."""
+    return option(
+        "end the video here at the latest, on the next frame (25 a second); what is shown stays as it is (default: "
+        "with the sound)",
+        group="video",
+        metavar="X",
+        default=None,
+        decides=True,
+        above=0,
+    )
+
+
+def num_clip_option() -> Any:
+    """`--num_clip`; see `Timeline.ended`."""
+    return option(
+        "most clips of the video (default: until the sound ends)",
+        group="video",
+        metavar="N",
+        default=None,
+        decides=True,
+        least=1,
+    )
+
+
+def about_clips(settings: Any, clips: int) -> list[str]:
+    """A line for the person where the sound has no more than these clips, and more were asked for."""
+    if settings.seconds is not None or (settings.num_clip or 0) <= clips:
+        return []
+    return [f"num_clip {settings.num_clip}: the sound ends in clip {clips}; {clips} are made"]
 
 
 def audio_window_option() -> Any:

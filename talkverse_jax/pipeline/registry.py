@@ -2,9 +2,10 @@
 
 A family is a package. Its module `settings` says what a person may set (`Files`, `Settings` with a `base_seed`,
 `Sources`, `WindowSettings` and `TrainingSettings` with a `raised_rate`), which of it makes the person of a picture say
-a sound (`of_person`), and registers buckets of sizes of its own; it imports no JAX. Its module
-`family` holds the record `FAMILY`, with the models; its package `original`, where it has one, runs the program that it
-was written after.
+a sound (`of_person`), and what a request over HTTP means (`REQUEST`, see `pipeline.request`: by it a server knows which
+option a field is, and the files of the people of a picture); it registers buckets of sizes of its own, and imports no
+JAX. Its module `family` holds the record `FAMILY`, with the models; its package `original`, where it has one, runs the
+program that it was written after.
 """
 
 import importlib

@@ -8,8 +8,6 @@ models' sizes.
 """
 
 import importlib.metadata
-import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +34,6 @@ from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.topologies import TOPOLOGIES, Topology
 from talkverse_jax.weights import store
-
-_LISTED = 24  # sizes that a person may want to read
 
 
 def run(options: PlanOptions, reporter: Reporter) -> list[TopologyPlan]:
@@ -154,21 +150,7 @@ def choose_size(sizes: tuple[tuple[int, int], ...], asked: str | None) -> tuple[
       UserError: it is none of the sizes.
     """
     shown = {f"{width}x{height}": (height, width) for height, width in sizes}
-    if asked is None:
-        return sizes[0]
-    if asked not in shown:
-        there = ", ".join(shown) if len(shown) <= _LISTED else f"{len(shown)} others"
-        raise UserError(f"{asked}: there are {there}{_nearest(shown, asked)}", field="size")
-    return shown[asked]
-
-
-def _nearest(shown: dict[str, tuple[int, int]], asked: str) -> str:
-    """The size that a picture of what was asked for would have, as a remark."""
-    if not (match := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", asked)):
-        return ""
-    shape = math.log(int(match[1]) / int(match[2]))
-    near = min(shown, key=lambda name: abs(math.log(shown[name][1] / shown[name][0]) - shape))
-    return f"; nearest in shape is {near}"
+    return sizes[0] if asked is None else buckets.named_size(shown, asked)
 
 
 def libtpu_version() -> str | None:

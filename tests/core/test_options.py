@@ -6,8 +6,19 @@ from typing import Literal
 
 import pytest
 
+from talkverse_jax.cli.flags import help_of
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import build, check_at_least, check_shares, defaults, describe, expand, option, schema
+from talkverse_jax.core.options import (
+    build,
+    check_at_least,
+    check_bounds,
+    check_shares,
+    defaults,
+    describe,
+    expand,
+    option,
+    schema,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +103,48 @@ def test_the_schema():
     assert properties["rate"]["anyOf"] == [{"type": "number"}, {"type": "null"}]
     assert properties["mode"] == {"enum": ["x", "y"], "description": "the mode", "default": "x"}
     assert json.loads(json.dumps(made)) == made
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounded:
+    count: int | None = option("a count", group="g", default=None, least=1)
+    share: float = option("a share", group="g", default=0.5, least=0.001, most=1)
+    length: float | None = option("a length (default: all)", group="g", default=None, above=0)
+    most: float = option("at most", group="g", default=0, most=4)
+    any: float = option("any number", group="g", default=0.0)
+    yes: bool = option("a switch", group="g", default=True)
+
+    def __post_init__(self):
+        check_bounds(self)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"count": 0}, "count: 0: give 1 or more"),
+        ({"share": 0.0}, "share: 0.0: give a number from 0.001 to 1"),
+        ({"share": 1.1}, "share: 1.1: give a number from 0.001 to 1"),
+        ({"length": 0}, "length: 0.0: give a number above 0"),
+        ({"most": 5}, "most: 5.0: give a number at most 4"),
+    ],
+)
+def test_numbers_keep_their_bounds(values, message):
+    with pytest.raises(UserError, match=f"^here: {message}$"):
+        build({"all": Bounded}, values, "here")
+    with pytest.raises(UserError, match="--any inf: give a number$"):
+        Bounded(any=float("inf"))
+    assert build({"all": Bounded}, {"count": 1, "share": 1, "length": 0.1, "most": -9}, "here")["all"].length == 0.1
+
+
+def test_bounds_are_told():
+    told = {each.name: each for each in describe({"all": Bounded})}
+    assert [each.bounds for each in told.values()] == ["1 or more", "0.001 to 1", "above 0", "at most 4", "", ""]
+    assert help_of(told["length"]) == "a length (above 0; default: all)"
+    assert help_of(told["share"]) == "a share (0.001 to 1; default: 0.5)"
+    found = schema({"all": Bounded})["properties"]
+    assert found["count"]["anyOf"][0] == {"type": "integer", "minimum": 1}
+    assert (found["share"]["minimum"], found["share"]["maximum"]) == (0.001, 1)
+    assert found["length"]["anyOf"][0] == {"type": "number", "exclusiveMinimum": 0}
 
 
 def test_an_option_gives_others_from_its_file():

@@ -4,7 +4,7 @@ import pytest
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.media import buckets
-from talkverse_jax.media.buckets import BUCKETS, choose, choose_exact, sizes
+from talkverse_jax.media.buckets import BUCKETS, OPENAI_SIZES, choose, choose_exact, frame_sizes, size_asked, sizes
 
 
 def test_the_closest_key_is_chosen():
@@ -80,3 +80,29 @@ def test_an_unknown_bucket():
     with pytest.raises(UserError, match=r"fastalk-480: no such bucket; did you mean fasttalk-480\?") as error:
         choose("fastalk-480", 1, 1)
     assert all(name in str(error.value) for name in BUCKETS)
+
+
+def test_a_size_that_is_asked_for():
+    assert size_asked("fasttalk-480", "auto") is None
+    assert size_asked("fasttalk-480", "832x448") == (448, 832) if (448, 832) in sizes("fasttalk-480") else True
+    assert size_asked("fasttalk-720", "1280x704") == (704, 1280)
+    assert size_asked("fasttalk-480", "832x480", exact=True) == (480, 832)
+    wanted = {"1280x720": (704, 1280), "720x1280": (1280, 704), "1792x1024": (704, 1280), "1024x1792": (1280, 704)}
+    assert {size: size_asked("fasttalk-720", size) for size in OPENAI_SIZES} == wanted
+    for size in OPENAI_SIZES:  # one that is close in shape, whatever the bucket
+        height, width = size_asked("tiny-128", size)
+        assert (height > width) == (size[:3] in ("720", "102"))
+
+
+@pytest.mark.parametrize("size", ["640x480", "x", "AUTO", "704x1280x3", "0x0", "", "1280X704"])
+def test_other_sizes_name_those_that_there_are(size):
+    with pytest.raises(UserError, match="--size .*there are 128x128, 160x128, 128x160") as error:
+        size_asked("tiny-128", size)
+    assert error.value.field == "size"
+
+
+def test_a_size_that_is_asked_for_is_the_only_one():
+    class Asked:
+        size_bucket, size = "tiny-128", "160x128"
+
+    assert frame_sizes(Asked) == ((128, 160),)

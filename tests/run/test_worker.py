@@ -99,6 +99,8 @@ def test_the_seed_decides_the_video_and_everything_else_changes_it(arguments, ma
     np.testing.assert_array_equal(video(), whole)
     first = video(num_clip=1)
     np.testing.assert_array_equal(first, whole[:5])
+    part = video(num_clip=3, seconds=0.39)  # another encoding of the same pictures
+    assert len(part) == 10 and np.abs(part - whole[:10]).mean() < 2
     changes = {
         "seed": {"base_seed": 4},
         "sound": {"audio": ROOT / "assets/speech_other.flac"},

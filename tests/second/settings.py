@@ -6,6 +6,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option
 from talkverse_jax.diffusion.names import SolverName
 from talkverse_jax.media import buckets
+from talkverse_jax.pipeline.request import RequestTable
 
 BUCKET = "second-32"
 buckets.register(BUCKET, {1.0: (32, 32), 0.67: (32, 48)})
@@ -14,6 +15,17 @@ buckets.register(BUCKET, {1.0: (32, 32), 0.67: (32, 48)})
 def of_person(picture: str, sound: str, caption: str) -> dict[str, object]:
     """The options of a video in which the person of a picture says a sound."""
     return {"portrait": picture, "sounds": [sound, sound], "scene": caption}
+
+
+REQUEST = RequestTable(
+    lambda image, people: {"portrait": image, "sounds": [person.sound for person in people]},
+    own_names={
+        "prompt": "scene",
+        "sample_solver": "solver",
+        "num_inference_steps": "steps",
+        "guidance_scale": "text_scale",
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)

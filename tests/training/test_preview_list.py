@@ -44,7 +44,7 @@ def test_guidance_of_its_own(tmp_path):
         ([{"id": "../x"}], "line 1: id .*: no name for files"),
         ([{"guidance": "no"}], "line 1: guidance .*: give with, without, both"),
         ([{"sample_step": 3}], "line 1: unknown key .*; did you mean 'sample_steps'"),
-        ([{"sample_steps": 0}], "line 1: sample_steps: 0: give at least 1"),
+        ([{"sample_steps": 0}], "line 1: sample_steps: 0: give 1 or more"),
         ([{"id": "a"}, {"id": "a"}], "two previews have the id 'a'"),
         ([{"guidance": []}], "line 1: guidance .*: give with, without, both"),
         ([""], "no previews in it"),

@@ -9,7 +9,7 @@ from talkverse_jax.families.multitalk.programs import programs, sampling_work
 from talkverse_jax.families.multitalk.published import SOURCES, configs_for
 from talkverse_jax.families.multitalk.takes import timeline_of
 from talkverse_jax.families.multitalk.training import TRAINING
-from talkverse_jax.media.buckets import sizes
+from talkverse_jax.media.buckets import frame_sizes
 from talkverse_jax.pipeline.family import Family
 
 FAMILY = Family(
@@ -22,7 +22,7 @@ FAMILY = Family(
     read=read,
     timeline=timeline_of,
     heads=lambda configs: configs.dit.trunk.num_heads,
-    sizes=lambda settings: sizes(settings.size_bucket, False),
+    sizes=frame_sizes,
     sampling_work=sampling_work,
     programs=programs,
     training=TRAINING,

@@ -13,7 +13,7 @@ from talkverse_jax.families.multitalk.masks import read_masks
 from talkverse_jax.families.multitalk.scenes import SourceScene, find_scenes
 from talkverse_jax.families.multitalk.settings import Files, Settings
 from talkverse_jax.families.multitalk.voices import Excerpt, Mix, Voice, read_voices
-from talkverse_jax.media.buckets import choose
+from talkverse_jax.media.buckets import frame_size
 from talkverse_jax.media.fit import Framing, framing
 from talkverse_jax.media.image import is_video, read_framed
 from talkverse_jax.media.source_video import SourceVideo
@@ -22,7 +22,7 @@ from talkverse_jax.weights import store
 
 # Settings that videos may have each its own and be denoised together all the same.
 _OWN = {"prompt", "negative_prompt", "audio_type", "size_bucket", "mode", "max_frames", "length", "source_frames"}
-_OWN |= {"scene_seg", "audio_window", "sample_shift"}
+_OWN |= {"scene_seg", "audio_window", "sample_shift", "size", "num_clip", "seconds"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _source(job: Job) -> tuple[UInt8[np.ndarray, "H W 3"], SourceVideo, Framing]
 
 def _framing(settings: Settings, height: int, width: int) -> Framing:
     """How pictures of that size become those of the video."""
-    return framing((height, width), choose(settings.size_bucket, height, width), "fill")
+    return framing((height, width), frame_size(settings, height, width), "fill")
 
 
 def _assumed(files: Files, settings: Settings, video: SourceVideo | None) -> list[str]:

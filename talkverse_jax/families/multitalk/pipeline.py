@@ -19,6 +19,7 @@ from talkverse_jax.families.multitalk.timeline import Joined
 from talkverse_jax.media.fit import to_unit
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.clip import Clip
+from talkverse_jax.pipeline.common_options import about_clips
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine, Weights
@@ -131,6 +132,7 @@ class MultiTalkPipeline(Pipeline):
                 takes = make_takes(inputs, settings, encoder, timeline)
             del encoder
         self._drop("audio")
+        notices.extend(about_clips(settings, timeline.clips))
         return MultiTalkEncoded(job, inputs, text, negative_text, takes, timeline, tuple(notices))
 
     def timeline(self, encoded: MultiTalkEncoded) -> Joined:

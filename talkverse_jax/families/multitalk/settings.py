@@ -3,10 +3,11 @@ JAX."""
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import NO_FILE, check_at_least, check_shares, option
+from talkverse_jax.core.options import NO_FILE, check_bounds, option
 from talkverse_jax.families.multitalk.boxes import check_people
 from talkverse_jax.families.multitalk.config import Recipe
 from talkverse_jax.families.multitalk.input_json import read_input_json
@@ -16,12 +17,16 @@ from talkverse_jax.pipeline.common_options import (
     audio_window_option,
     check_audio_window,
     check_logit_normal,
-    check_seed,
+    check_size,
     logit_normal_option,
+    num_clip_option,
+    seconds_option,
     seed_option,
+    size_option,
     text_file_option,
     vae_file_option,
 )
+from talkverse_jax.pipeline.request import RequestTable, SpeakerFiles
 
 Mode = Literal["streaming", "clip"]
 AudioType = Literal["para", "add"]
@@ -99,6 +104,29 @@ def of_person(picture: str, sound: str, caption: str) -> dict[str, object]:
     return {"image": picture, "audio": [sound], "prompt": caption}
 
 
+def of_request(image: str, people: Sequence[SpeakerFiles]) -> dict[str, object]:
+    """The options of a video that is asked for by a request."""
+    lists = {
+        "audio": [person.sound or NO_FILE for person in people],
+        "mask": [person.mask or NO_FILE for person in people],
+        "bbox": [person.bbox or NO_FILE for person in people],
+    }
+    given = {name: values for name, values in lists.items() if name == "audio" or set(values) != {NO_FILE}}
+    return {"image": image, **given}
+
+
+# Besides, the field `audio_type` is the option of that name, and a video as picture is followed (InfiniteTalk).
+REQUEST = RequestTable(
+    of_request,
+    own_names={
+        "guidance_scale": "sample_text_guide_scale",
+        "audio_guidance_scale": "sample_audio_guide_scale",
+        "motion_frames": "motion_frame",
+    },
+    most_people="speakers",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How a video is made."""
@@ -118,6 +146,7 @@ class Settings:
         group="input",
         metavar="N",
         default=2,
+        least=1,
     )
     size_bucket: str = option(
         "table of sizes (multitalk-480, multitalk-720, multitalk-tiny); the video takes the one closest to the "
@@ -129,6 +158,7 @@ class Settings:
         alias="bucket",
         lowers_memory=(5, "(smaller sizes)"),
     )
+    size: str = size_option()
     mode: Mode = option(
         "streaming: clip after clip, until the sound ends; clip: one clip",
         group="video",
@@ -141,6 +171,7 @@ class Settings:
         metavar="N",
         default=81,
         decides=True,
+        least=5,
         lowers_memory=(7, "(fewer)"),
     )
     motion_frame: int | None = option(
@@ -150,13 +181,17 @@ class Settings:
         metavar="N",
         default=None,
         decides=True,
+        least=1,
     )
+    num_clip: int | None = num_clip_option()
+    seconds: float | None = seconds_option()
     max_frames: int | None = option(
         "most frames of the video (default: until the sound ends; the original stops at 1000)",
         group="video",
         metavar="N",
         default=None,
         decides=True,
+        least=1,
     )
     length: Way = option(
         "exact: the video is as long as the sound; upstream: as the original does, 3 frames shorter (MultiTalk)",
@@ -178,14 +213,18 @@ class Settings:
         decides=True,
     )
     color_correction_strength: float = option(
-        "how far the colours of every clip are brought back to the picture's, from 0 (not) to 1",
+        "how far the colours of every clip are brought back to the picture's; 0: not at all",
         group="video",
         metavar="X",
         default=1.0,
         decides=True,
+        least=0,
+        most=1,
     )
     audio_window: int = audio_window_option()
-    sample_steps: int = option("denoising steps of each clip", group="sampling", metavar="N", default=40, decides=True)
+    sample_steps: int = option(
+        "denoising steps of each clip", group="sampling", metavar="N", default=40, decides=True, least=1
+    )
     sample_shift: float | None = option(
         "how far the steps are moved towards strong noise; 1 leaves them even (default: 7, or 11 where --size_bucket "
         "is multitalk-720)",
@@ -193,6 +232,7 @@ class Settings:
         metavar="X",
         default=None,
         decides=True,
+        above=0,
     )
     sample_text_guide_scale: float = option(
         "how strongly the prompt guides the video; 1 turns that off and saves a third of the work",
@@ -238,13 +278,14 @@ class Settings:
         metavar="X",
         default=0.2,
         decides=True,
+        least=0,
         of="use_teacache",
     )
     base_seed: int = seed_option()
 
     def __post_init__(self):
         check_prompts(self, "prompt", "negative_prompt")
-        check_at_least(self, speakers=1, frame_num=5, motion_frame=1, max_frames=1, sample_steps=1, teacache_thresh=0)
+        check_bounds(self)
         for name in ("frame_num", "motion_frame"):
             if (value := getattr(self, name)) is not None and value % 4 != 1:
                 raise UserError(f"{value}: give 1 more than a multiple of 4, such as {value // 4 * 4 + 1}", field=name)
@@ -253,13 +294,7 @@ class Settings:
         check_audio_window(self)
         if self.scene_seg and self.source_frames == "upstream":
             raise UserError("cuts by the video's clock; leave --source_frames exact", field="scene_seg")
-        check_shares(self, "color_correction_strength")
-        if not 0 < self.shift < math.inf:
-            raise UserError(f"{self.shift}: give a number above 0", field="sample_shift")
-        for name in ("sample_text_guide_scale", "sample_audio_guide_scale", "apg_momentum", "apg_norm_threshold"):
-            if not math.isfinite(value := getattr(self, name)):
-                raise UserError(f"{value}: give a number", field=name)
-        check_seed(self)
+        check_size(self)
 
     @property
     def is_720(self) -> bool:
@@ -303,23 +338,26 @@ class WindowSettings:
         group="input",
         metavar="N",
         default=None,
+        least=1,
     )
     first_clip_prob: float = option(
         "probability that a window is taken for a video's first clip, of which one picture is known",
         group="input",
         metavar="X",
         default=0.25,
+        least=0,
+        most=1,
     )
     speakers: int = option(
         "most people of a sample; above 1 each needs a sound and a box in the metadata",
         group="input",
         metavar="N",
         default=1,
+        least=1,
     )
 
     def __post_init__(self):
-        check_at_least(self, motion_frame=1, speakers=1)
-        check_shares(self, "first_clip_prob")
+        check_bounds(self)
         if (value := self.motion_frame) is not None and value % 4 != 1:
             raise UserError(
                 f"{value}: give 1 more than a multiple of 4, such as {value // 4 * 4 + 1}", field="motion_frame"
@@ -339,22 +377,30 @@ class TrainingSettings(WindowSettings):
         group="loss",
         metavar="X",
         default=0.1,
+        least=0,
+        most=1,
     )
     audio_dropout_prob: float = option(
         "probability that the sounds of a sample are left out, but not its caption",
         group="loss",
         metavar="X",
         default=0.1,
+        least=0,
+        most=1,
     )
     both_dropout_prob: float = option(
-        "probability that caption and sounds of a sample are left out", group="loss", metavar="X", default=0.05
+        "probability that caption and sounds of a sample are left out",
+        group="loss",
+        metavar="X",
+        default=0.05,
+        least=0,
+        most=1,
     )
     logit_normal: tuple[float, ...] = logit_normal_option()
 
     def __post_init__(self):
         super().__post_init__()
         names = ("text_dropout_prob", "audio_dropout_prob", "both_dropout_prob")
-        check_shares(self, *names)
         if (total := sum(getattr(self, name) for name in names)) > 1:
             raise UserError(
                 f"{self.both_dropout_prob}: with --text_dropout_prob and --audio_dropout_prob it makes {total:g}; "

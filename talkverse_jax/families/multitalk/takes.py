@@ -68,7 +68,7 @@ def timeline_of(job: Job, inputs: MultiTalkInputs) -> Joined:
         left -= parts[-1].frames
         if left < 1 or settings.mode == "clip":
             break
-    return Joined.of(parts)
+    return Joined.of(parts).ended(settings.seconds, settings.num_clip)
 
 
 def _timeline(samples: int, settings: Settings, recipe: Recipe, most: float) -> Overlapping:

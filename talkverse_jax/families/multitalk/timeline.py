@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Int
@@ -50,12 +50,20 @@ class Joined(Timeline):
     parts: tuple[Overlapping, ...] = ()
 
     @classmethod
-    def of(cls, parts: Sequence[Overlapping]) -> "Joined":
+    def of(cls, parts: Sequence[Overlapping]) -> Self:
         """All of them."""
         begins = itertools.accumulate((part.frames for part in parts), initial=0)
         starts = tuple(begin + start for begin, part in zip(begins, parts) for start in part.starts)
         frames = sum(part.frames for part in parts)
         return cls(sum(part.clips for part in parts), starts, frames, parts=tuple(parts))
+
+    def _first(self, clips: int, frames: int) -> Self:
+        parts = []
+        for part in self.parts:
+            if clips > 0 and frames > 0:
+                parts.append(part._first(min(clips, part.clips), min(frames, part.frames)))
+            clips, frames = clips - part.clips, frames - part.frames
+        return self.of(parts)
 
     def place(self, clip: int) -> tuple[int, int]:
         """The part that a clip is of, and its number there."""

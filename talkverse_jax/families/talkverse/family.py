@@ -8,7 +8,7 @@ from talkverse_jax.families.talkverse.programs import programs, sampling_work
 from talkverse_jax.families.talkverse.published import SOURCES
 from talkverse_jax.families.talkverse.timeline import timeline_of
 from talkverse_jax.families.talkverse.training import TRAINING
-from talkverse_jax.media.buckets import sizes
+from talkverse_jax.media.buckets import frame_sizes
 from talkverse_jax.pipeline.family import Family
 
 FAMILY = Family(
@@ -21,7 +21,7 @@ FAMILY = Family(
     read=read,
     timeline=timeline_of,
     heads=lambda configs: configs.dit.trunk.num_heads,
-    sizes=lambda settings: sizes(settings.size_bucket, settings.fit == "exact"),
+    sizes=lambda settings: frame_sizes(settings, settings.fit == "exact"),
     sampling_work=sampling_work,
     programs=programs,
     training=TRAINING,

@@ -11,7 +11,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.clips import Dubbing
 from talkverse_jax.families.talkverse.settings import Files, Settings
 from talkverse_jax.media.audio import SoundFile, open_sound
-from talkverse_jax.media.buckets import choose, choose_exact
+from talkverse_jax.media.buckets import frame_size
 from talkverse_jax.media.fit import Framing, framing, to_unit
 from talkverse_jax.media.image import is_video, read_framed
 from talkverse_jax.media.media import same_file
@@ -20,7 +20,8 @@ from talkverse_jax.media.walls import Walls
 from talkverse_jax.pipeline.job import Job
 
 # Settings that videos may have each its own and be denoised together all the same.
-_OWN = {"prompt", "negative_prompt", "size_bucket", "fit", "num_clip", "video_end", "audio_window", "head_trim_frames"}
+_OWN = {"prompt", "negative_prompt", "size_bucket", "size", "fit", "num_clip", "seconds", "video_end", "audio_window"}
+_OWN |= {"head_trim_frames"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def read(job: Job) -> TalkVerseInputs:
 
 def _framing(settings: Settings, height: int, width: int) -> Framing:
     """How pictures of that size become those of the video."""
-    size = (choose_exact if settings.fit == "exact" else choose)(settings.size_bucket, height, width)
+    size = frame_size(settings, height, width, settings.fit == "exact")
     return framing((height, width), size, settings.fit)
 
 

@@ -17,6 +17,7 @@ from talkverse_jax.families.talkverse.timeline import timeline_of
 from talkverse_jax.media.fit import to_unit
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.clip import Clip, Timeline
+from talkverse_jax.pipeline.common_options import about_clips
 from talkverse_jax.pipeline.encoders import AudioEncoder
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
@@ -113,9 +114,7 @@ class TalkVersePipeline(Pipeline):
                 audio = sound_features(audio_encoder, inputs.track, settings.audio_window)
             del audio_encoder
         self._drop("audio")
-        if settings.num_clip and settings.num_clip > timeline.clips:
-            ends = f"the sound ends in clip {timeline.clips}; {timeline.clips} are made"
-            notices.append(f"num_clip {settings.num_clip}: {ends}")
+        notices.extend(about_clips(settings, timeline.clips))
         return TalkVerseEncoded(job, inputs, text, negative_text, audio, timeline, tuple(notices))
 
     def timeline(self, encoded: TalkVerseEncoded) -> Timeline:

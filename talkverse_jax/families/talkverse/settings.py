@@ -1,11 +1,10 @@
 """What a person may set of TalkVerse; names follow the original where it has them. Imports no JAX."""
 
 import dataclasses
-import math
+from collections.abc import Sequence
 from typing import Literal
 
-from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import check_shares, option
+from talkverse_jax.core.options import check_bounds, option
 from talkverse_jax.diffusion.names import SolverName
 from talkverse_jax.media.buckets import Fit
 from talkverse_jax.models.umt5.prompts import check_prompts
@@ -13,12 +12,16 @@ from talkverse_jax.pipeline.common_options import (
     audio_window_option,
     check_audio_window,
     check_logit_normal,
-    check_seed,
+    check_size,
     logit_normal_option,
+    num_clip_option,
+    seconds_option,
     seed_option,
+    size_option,
     text_file_option,
     vae_file_option,
 )
+from talkverse_jax.pipeline.request import RequestTable, SpeakerFiles
 
 AudioAlignment = Literal["exact", "upstream"]
 VideoEnd = Literal["hold", "loop"]
@@ -51,6 +54,15 @@ def of_person(picture: str, sound: str, caption: str) -> dict[str, str]:
     return {"image": picture, "audio": sound, "prompt": caption}
 
 
+def of_request(image: str, people: Sequence[SpeakerFiles]) -> dict[str, str]:
+    """The options of a video that is asked for by a request; without people a video to dub keeps its sound."""
+    sound = people[0].sound if people else None
+    return {"image": image} if sound is None else {"image": image, "audio": sound}
+
+
+REQUEST = RequestTable(of_request, motion_frames=73)
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How a video is made."""
@@ -68,6 +80,7 @@ class Settings:
         alias="bucket",
         lowers_memory=(5, "(smaller sizes)"),
     )
+    size: str = size_option()
     fit: Fit = option(
         "pad: as the original does, with black bars where the size is longer than the picture; crop: as training does, "
         "without bars; exact: a size of the picture's own shape and the bucket's area",
@@ -81,11 +94,11 @@ class Settings:
         metavar="N",
         default=120,
         decides=True,
+        least=4,
         lowers_memory=(7, "(fewer)"),
     )
-    num_clip: int | None = option(
-        "clips to make (default: until the sound ends)", group="video", metavar="N", default=None, decides=True
-    )
+    num_clip: int | None = num_clip_option()
+    seconds: float | None = seconds_option()
     init_first_frame: bool = option("begin with the picture itself", group="video", default=False, decides=True)
     audio_alignment: AudioAlignment = option(
         "exact: every frame shows its own sound; upstream: as the original does (later clips 3 frames ahead)",
@@ -94,11 +107,13 @@ class Settings:
         decides=True,
     )
     dubbing_noise_strength: float = option(
-        "noise over the frames of a video to dub, from 0.001 to 1; at 1 nothing of them is left but the reference",
+        "noise over the frames of a video to dub; at 1 nothing of them is left but the reference",
         group="video",
         metavar="X",
         default=0.95,
         decides=True,
+        least=0.001,
+        most=1,
     )
     video_end: VideoEnd = option(
         "when a video to dub is shorter than the sound: hold its last frame, or show the video again (loop)",
@@ -108,18 +123,21 @@ class Settings:
     )
     audio_window: int = audio_window_option()
     head_trim_frames: int = option(
-        "frames to cut from the start, with their sound", group="video", metavar="N", default=0, decides=True
+        "frames to cut from the start, with their sound", group="video", metavar="N", default=0, decides=True, least=0
     )
     sample_solver: SolverName = option(
         "how the noise is taken away: UniPC, DPM-Solver++ or Euler", group="sampling", default="unipc", decides=True
     )
-    sample_steps: int = option("denoising steps of each clip", group="sampling", metavar="N", default=50, decides=True)
+    sample_steps: int = option(
+        "denoising steps of each clip", group="sampling", metavar="N", default=50, decides=True, least=1
+    )
     sample_shift: float = option(
         "how far the steps are moved towards strong noise; 1 leaves them even",
         group="sampling",
         metavar="X",
         default=5.0,
         decides=True,
+        above=0,
     )
     sample_guide_scale: float = option(
         "how strongly prompt and sound guide the video; 1 or less turns guidance off and halves the work",
@@ -132,24 +150,9 @@ class Settings:
 
     def __post_init__(self):
         check_prompts(self, "prompt", "negative_prompt")
-        if self.infer_frames < 1:
-            raise UserError(f"{self.infer_frames}: give at least 1 frame", field="infer_frames")
-        if self.num_clip is not None and self.num_clip < 1:
-            raise UserError(f"{self.num_clip}: give at least 1, or leave it out", field="num_clip")
-        if not 0.001 <= self.dubbing_noise_strength <= 1:
-            raise UserError(
-                f"{self.dubbing_noise_strength}: give a number from 0.001 to 1", field="dubbing_noise_strength"
-            )
+        check_bounds(self)
         check_audio_window(self)
-        if self.head_trim_frames < 0:
-            raise UserError(f"{self.head_trim_frames}: give 0 or more", field="head_trim_frames")
-        if self.sample_steps < 1:
-            raise UserError(f"{self.sample_steps}: give at least 1", field="sample_steps")
-        if not 0 < self.sample_shift < math.inf:
-            raise UserError(f"{self.sample_shift}: give a number above 0", field="sample_shift")
-        if not math.isfinite(self.sample_guide_scale):
-            raise UserError(f"{self.sample_guide_scale}: give a number, such as 4.5", field="sample_guide_scale")
-        check_seed(self)
+        check_size(self, self.fit == "exact")
 
     @property
     def guided(self) -> bool:
@@ -173,16 +176,36 @@ class TrainingSettings(WindowSettings):
     """How the model is trained."""
 
     text_dropout_prob: float = option(
-        "probability that the caption of a sample is left out", group="loss", metavar="X", default=0.1
+        "probability that the caption of a sample is left out",
+        group="loss",
+        metavar="X",
+        default=0.1,
+        least=0,
+        most=1,
     )
     audio_dropout_prob: float = option(
-        "probability that the sound of a sample is left out", group="loss", metavar="X", default=0.1
+        "probability that the sound of a sample is left out",
+        group="loss",
+        metavar="X",
+        default=0.1,
+        least=0,
+        most=1,
     )
     img_dropout_prob: float = option(
-        "probability that the picture of a sample is left out", group="loss", metavar="X", default=0.1
+        "probability that the picture of a sample is left out",
+        group="loss",
+        metavar="X",
+        default=0.1,
+        least=0,
+        most=1,
     )
     framepack_dropout_prob: float = option(
-        "probability that the motion frames of a sample are left out", group="loss", metavar="X", default=0.1
+        "probability that the motion frames of a sample are left out",
+        group="loss",
+        metavar="X",
+        default=0.1,
+        least=0,
+        most=1,
     )
     logit_normal: tuple[float, ...] = logit_normal_option()
     audio_zero_init_lr_scaling: float = option(
@@ -190,13 +213,12 @@ class TrainingSettings(WindowSettings):
         group="optimizer",
         metavar="X",
         default=10.0,
+        above=0,
     )
 
     def __post_init__(self):
-        check_shares(self, "text_dropout_prob", "audio_dropout_prob", "img_dropout_prob", "framepack_dropout_prob")
+        check_bounds(self)
         check_logit_normal(self)
-        if not 0 < (value := self.audio_zero_init_lr_scaling) < math.inf:
-            raise UserError(f"{value}: give a number above 0", field="audio_zero_init_lr_scaling")
 
     @property
     def raised_rate(self) -> float:

@@ -24,12 +24,9 @@ def timeline_of(job: Job, inputs: TalkVerseInputs) -> Timeline:
     settings, weights = job.settings, job.weights.weights
     vae, audio = (store.load_config(weights, COMPONENTS[name]) for name in ("vae", "audio"))
     check_frames(settings, vae)
-    timeline = make_timeline(
-        settings,
-        inputs.track.duration,
-        audio.rows(inputs.track.samples_at(SAMPLE_RATE)),
-        frames_lost(settings, vae.time_stride),
-    )
+    rows, lost = audio.rows(inputs.track.samples_at(SAMPLE_RATE)), frames_lost(settings, vae.time_stride)
+    whole = make_timeline(settings, inputs.track.duration, rows, lost)
+    timeline = whole.ended(settings.seconds, settings.num_clip)
     if timeline.shown < 1:
         raise UserError(
             f"{settings.head_trim_frames}: the video has {timeline.frames} frames; trim fewer", field="head_trim_frames"
@@ -38,7 +35,7 @@ def timeline_of(job: Job, inputs: TalkVerseInputs) -> Timeline:
 
 
 def make_timeline(settings: Settings, seconds: float, rows: int, lost: int) -> Timeline:
-    """The clips of a sound, as many as the settings ask for at most.
+    """The clips of a whole sound.
 
     Args:
       seconds: its length.
@@ -48,7 +45,6 @@ def make_timeline(settings: Settings, seconds: float, rows: int, lost: int) -> T
     wanted, length = frames_in_sound(seconds), settings.infer_frames
     heard = wanted if settings.audio_alignment == "exact" else rows
     clips = clips_needed(heard, length, settings.audio_alignment, lost)
-    clips = min(clips, settings.num_clip or clips)
     starts = tuple(max(0, clip * length - lost) for clip in range(clips))
     return Timeline(clips, starts, min(wanted, clips * length - lost), settings.head_trim_frames)
 

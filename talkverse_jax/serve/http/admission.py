@@ -14,14 +14,14 @@ from typing import Any
 from starlette.requests import Request
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import NO_FILE, build
+from talkverse_jax.core.options import build
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.job import digest
 from talkverse_jax.serve.http.errors import Fault, refused_option
 from talkverse_jax.serve.http.fields import VideoRequest
 from talkverse_jax.serve.http.forms import Form, remove
 from talkverse_jax.serve.http.helping import RequestHelpers
-from talkverse_jax.serve.http.inputs import JobFiles, Looker, job_files, wanted
+from talkverse_jax.serve.http.inputs import JobFiles, Looker, speaking, wanted
 from talkverse_jax.serve.http.machine_walls import machine_walls
 from talkverse_jax.serve.http.setup import Setup
 from talkverse_jax.serve.jobs.job import Deleted, Record, Submission, new_id
@@ -116,13 +116,12 @@ class Admission:
     async def _inputs(self, asked: VideoRequest, folder: Path) -> JobFiles:
         """The files of a request, all looked at."""
         files, facts = {}, {}
-        many = self._setup.fields.many_speakers
-        brought, options = wanted(asked, many)
+        brought, people = wanted(asked)
         for each in brought:
             files[each.name], facts[each.name] = await self._looker.take(each, folder)
             if each.name == "image" and files["image"].kind == "picture":
                 self._setup.fields.check_picture(asked)
-        inputs = JobFiles(files, facts, options)
+        inputs = JobFiles(files, facts, people)
         if inputs.is_film and len(files) == 1 and "tts_text" not in asked.values:
             param = files["image"].param
             if not facts["image"]["has_sound"]:
@@ -150,9 +149,12 @@ class Admission:
             more["prompt_extend_model"] = better.model
             more["prompt_extend_target_lang"] = better.lang
             more["prompt_extend_instruction"] = better.instruction
-        files = job_files(inputs, self._setup.fields.many_speakers)
+        people = inputs.people
         if "tts_text" in asked.values:
-            more |= await self._speak(asked, folder, files, inputs)
+            sounds, spoken = await self._speak(asked, folder, inputs)
+            people = speaking(sounds, [person.bbox for person in people])
+            more |= spoken
+        files = self._setup.fields.table.files("image", people)
         settings.setdefault("base_seed", random.SystemRandom().randrange(2**31))
         plan = await self._plan(asked, folder, files, settings)
         values = asked.values
@@ -176,25 +178,25 @@ class Admission:
         )
 
     async def _speak(
-        self, asked: VideoRequest, folder: Path, files: dict[str, Any], inputs: JobFiles
-    ) -> dict[str, Any]:
+        self, asked: VideoRequest, folder: Path, inputs: JobFiles
+    ) -> tuple[list[str | None], dict[str, Any]]:
+        """The files of what each person says, made of a text, and how they were made."""
         values, many, engine = asked.values, self._setup.fields.many_speakers, self._setup.engine
         assert engine is not None, "fields of speech are refused without one"
         names = {name: asked.param(name) for name in ("tts_text", "tts_voice", "tts_speed", "tts_voice_2")}
         voices = [values.get("tts_voice"), *([values.get("tts_voice_2")] if many else [])]
         speed = values.get("tts_speed", 1.0)
         sounds = await self._helpers.speak(values["tts_text"], voices, speed, len(voices), names)
-        made = []
-        for number, sound in enumerate(sounds, 1):
-            made.append(NO_FILE if sound is None else f"speech{number}.wav")
-            if sound is not None:
-                await asyncio.to_thread((folder / made[-1]).write_bytes, sound)
-        files["audio"] = made if many else made[0]
-        first = next(name for name in made if name != NO_FILE)
+        made = [None if sound is None else f"speech{number}.wav" for number, sound in enumerate(sounds, 1)]
+        for name, sound in zip(made, sounds):
+            if name is not None and sound is not None:
+                await asyncio.to_thread((folder / name).write_bytes, sound)
+        first = next(filter(None, made))
         facts = await self._looker.look(folder, first, asked.param("tts_text"), "sound")
         inputs.facts["speech"] = facts | {"sha256": digest(str(folder / first))}
         voice = await self._helpers.say(lambda: engine.voice(voices[0]))
-        return {"tts_text": values["tts_text"], "tts_voice": voice, "tts_speed": speed, "tts_engine": engine.name}
+        told = {"tts_text": values["tts_text"], "tts_voice": voice, "tts_speed": speed, "tts_engine": engine.name}
+        return made, told
 
     async def _plan(
         self, asked: VideoRequest, folder: Path, files: dict[str, Any], settings: dict[str, Any]
@@ -229,9 +231,10 @@ def _as_sent(asked: VideoRequest, names: dict[str, str]) -> dict[str, str]:
 
 
 def request_digest(asked: VideoRequest, inputs: JobFiles) -> str:
-    """A digest of all fields and bytes; the boxes are among the options."""
+    """A digest of all fields and bytes; the boxes are those of the people."""
     fields = {name: value for name, value in asked.values.items() if name != "bbox"}
-    told = {"fields": fields, "files": inputs.digests(), "options": inputs.options}
+    people = [dataclasses.astuple(person) for person in inputs.people]
+    told = {"fields": fields, "files": inputs.digests(), "people": people}
     return hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

@@ -17,7 +17,8 @@ class Field:
     Attributes:
       kind: of its value; "seconds" is a number, or a text of one.
       aliases: other names.
-      options: names that the option has in the families' `Settings`; the first that there is, is taken.
+      setting: whether it is an option of the model's `Settings` and nothing else; its family says which
+        (`pipeline.request`).
       least, most: of a number; `above` is below all that may be given. Of a string, characters.
       multiple: of what a number is one.
     """
@@ -25,7 +26,7 @@ class Field:
     name: str
     kind: FieldKind
     aliases: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
+    setting: bool = False
     least: float | None = None
     most: float | None = None
     above: float | None = None
@@ -34,7 +35,7 @@ class Field:
 
 # In the order in which values are checked.
 FIELDS = (
-    Field("prompt", "string", options=("prompt",), least=1, most=LONGEST_PROMPT),
+    Field("prompt", "string", setting=True, least=1, most=LONGEST_PROMPT),
     Field("model", "string", least=1),
     Field("input_reference", "reference", aliases=("image_reference", "video_reference", "reference_url")),
     Field("audio_reference", "reference"),
@@ -43,38 +44,38 @@ FIELDS = (
     Field("tts_speed", "number", least=0.25, most=4),
     Field("speakers", "object"),
     Field("audio_reference_2", "reference"),
-    Field("audio_type", "string", options=("audio_type",)),
+    Field("audio_type", "string", setting=True),
     Field("bbox", "object"),
     Field("tts_voice_2", "string", least=1, most=256),
     Field("seconds", "seconds", above=0),
     Field("num_frames", "integer", least=1),
-    Field("num_clip", "integer", options=("num_clip",), least=1),
+    Field("num_clip", "integer", setting=True, least=1),
     Field("fps", "number", least=25, most=25),
     Field("size", "string"),
     Field("width", "integer", least=1),
     Field("height", "integer", least=1),
-    Field("size_bucket", "string", options=("size_bucket",)),
-    Field("num_inference_steps", "integer", ("sample_steps",), ("sample_steps",), least=1, most=200),
+    Field("size_bucket", "string", setting=True),
+    Field("num_inference_steps", "integer", ("sample_steps",), True, least=1, most=200),
     Field(
         "guidance_scale",
         "number",
         ("sample_guide_scale",),
-        ("sample_guide_scale", "sample_text_guide_scale"),
+        True,
         least=0,
         most=20,
     ),
-    Field("audio_guidance_scale", "number", options=("sample_audio_guide_scale",), least=0, most=20),
-    Field("flow_shift", "number", ("sample_shift",), ("sample_shift",), above=0, most=100),
-    Field("sample_solver", "string", options=("sample_solver",)),
+    Field("audio_guidance_scale", "number", setting=True, least=0, most=20),
+    Field("flow_shift", "number", ("sample_shift",), True, above=0, most=100),
+    Field("sample_solver", "string", setting=True),
     Field("seed", "integer", ("base_seed",), least=-1, most=2**32 - 1),
-    Field("negative_prompt", "string", options=("negative_prompt",), least=0, most=LONGEST_PROMPT),
-    Field("infer_frames", "integer", options=("infer_frames",), least=4, most=240, multiple=4),
-    Field("motion_frames", "integer", options=("motion_frame",), least=1),
-    Field("init_first_frame", "boolean", options=("init_first_frame",)),
-    Field("head_trim_frames", "integer", options=("head_trim_frames",), least=0),
-    Field("audio_alignment", "string", options=("audio_alignment",)),
-    Field("dubbing_noise_strength", "number", options=("dubbing_noise_strength",), least=0.001, most=1),
-    Field("video_end", "string", options=("video_end",)),
+    Field("negative_prompt", "string", setting=True, least=0, most=LONGEST_PROMPT),
+    Field("infer_frames", "integer", setting=True, least=4, most=240, multiple=4),
+    Field("motion_frames", "integer", setting=True, least=1),
+    Field("init_first_frame", "boolean", setting=True),
+    Field("head_trim_frames", "integer", setting=True, least=0),
+    Field("audio_alignment", "string", setting=True),
+    Field("dubbing_noise_strength", "number", setting=True, least=0.001, most=1),
+    Field("video_end", "string", setting=True),
     Field("use_prompt_extend", "boolean"),
     Field("user", "string", least=0, most=256),
 )

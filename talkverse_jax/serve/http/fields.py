@@ -8,6 +8,7 @@ from typing import Any
 from talkverse_jax.core.options import Option, describe
 from talkverse_jax.media import buckets
 from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.request import RequestTable, SpeakerFiles
 from talkverse_jax.serve.http.errors import Fault, said
 from talkverse_jax.serve.http.field_table import (
     FIELDS,
@@ -25,6 +26,7 @@ from talkverse_jax.serve.options import ServeOptions
 
 FPS = 25
 _LIMITS = ("seconds", "num_frames")  # which become the option for the video's length
+_NAMED = SpeakerFiles("audio_reference", "speakers", "bbox")  # whose files are the fields that name them
 _OF_SIZE = ("size", "width", "height")
 # What OpenAI's models offer; each means the size of the bucket that is closest in shape.
 _OPENAI_SIZES = {"1280x720", "720x1280", "1792x1024", "1024x1792"}
@@ -60,10 +62,9 @@ class Fields:
     def __init__(self, family: str, defaults: Mapping[str, Any], options: ServeOptions, *, speaks: bool, extends: bool):
         module = registry.settings_of(family)
         settings = {each.name: each for each in describe({"settings": module.Settings})}
-        files = {each.name: each for each in describe({"files": module.Files})}
         self._settings, self._defaults = settings, defaults
-        self.many_speakers = files["audio"].many
-        self._motion = getattr(module, "MOTION_FRAMES", None)
+        self.table: RequestTable = module.REQUEST
+        self.many_speakers = self.table.most_people is not None
         usual = defaults.get("size_bucket", settings["size_bucket"].default)
         self.buckets = options.buckets(usual)
         self._options = options
@@ -73,19 +74,15 @@ class Fields:
             self._lacking |= {*OF_TWO_SPEAKERS, "speakers"}
         if not extends:
             self._lacking.add("use_prompt_extend")
-        optional = [each for each in FIELDS if each.options and self._option(each) is None]
+        optional = [each for each in FIELDS if each.setting and self._option(each) is None]
         self._lacking |= {each.name for each in optional if each.name != "motion_frames"}
-        if self._length_option is None:
+        if "seconds" not in settings:
             self._lacking |= set(_LIMITS)
         if "size" not in settings:
             self._lacking |= set(_OF_SIZE)
 
     def _option(self, each: Field) -> Option | None:
-        return next((self._settings[name] for name in each.options if name in self._settings), None)
-
-    @property
-    def _length_option(self) -> str | None:
-        return next((name for name in ("seconds", "max_frames") if name in self._settings), None)
+        return self._settings.get(self.table.option(each.name)) if each.setting else None
 
     def _served(self, each: Field) -> Field:
         """The field with what the server's own options say."""
@@ -96,8 +93,9 @@ class Fields:
     @property
     def names(self) -> dict[str, str]:
         """The fields by option, for messages."""
-        found = {"seconds": "seconds", "max_frames": "num_frames", "size": "size", "base_seed": "seed"}
-        found |= {"image": "input_reference", "audio": "audio_reference", "bbox": "bbox", "mask": "speakers"}
+        found = {self.table.option(name): name for name in ("seconds", "size", "seed")}
+        for option, value in self.table.files("input_reference", [_NAMED]).items():
+            found[option] = value if isinstance(value, str) else value[0]
         return found | {option.name: each.name for each in FIELDS if (option := self._option(each))}
 
     def has(self, name: str) -> bool:
@@ -174,8 +172,8 @@ class Fields:
             raise Fault("invalid_value", f"{param}: {said(value)}: give {', '.join(option.choices)}", param)
         if each.name == "size_bucket" and value not in self.buckets:
             raise Fault("invalid_value", f"{param}: {said(value)}: give {', '.join(self.buckets)}", param)
-        if each.name == "motion_frames" and option is None and value != self._motion:
-            raise Fault("unsupported_parameter", f"{param}: this model has {self._motion} always", param)
+        if each.name == "motion_frames" and option is None and value != (always := self.table.motion_frames):
+            raise Fault("unsupported_parameter", f"{param}: this model has {always} always", param)
         asked.values[each.name] = value
 
     def _check_together(self, asked: VideoRequest) -> None:
@@ -230,10 +228,8 @@ class Fields:
         if "size" in asked.values:
             made["size"] = asked.values["size"]
         limits = [asked.values[name] / (1 if name == "seconds" else FPS) for name in _LIMITS if name in asked.values]
-        if limits and self._length_option == "seconds":
+        if limits:
             made["seconds"] = min(limits)
-        elif limits:
-            made["max_frames"] = max(1, -int(-min(limits) * FPS // 1))
         if (seed := asked.values.get("seed", -1)) != -1:
             made["base_seed"] = seed
         return made
@@ -268,9 +264,9 @@ class Fields:
     @property
     def speakers(self) -> int:
         """How many people a video may have."""
-        if not self.many_speakers:
+        if (name := self.table.most_people) is None:
             return 1
-        return self._defaults.get("speakers", self._settings["speakers"].default)
+        return self._defaults.get(name, self._settings[name].default)
 
 
 def sizes_of(bucket: str) -> list[str]:

@@ -1,11 +1,12 @@
 """The files of a request for a video: taken out of it, looked at, and named as the job has them."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from talkverse_jax.core.options import NO_FILE
+from talkverse_jax.pipeline.request import SpeakerFiles
 from talkverse_jax.serve.http.checker import Checker, CheckFailed
 from talkverse_jax.serve.http.errors import Fault, said
 from talkverse_jax.serve.http.field_table import Field
@@ -54,12 +55,12 @@ class JobFiles:
     Attributes:
       files: by name of our copy.
       facts: what a look at each told.
-      options: the family's `Files` but for the names of `files`: the boxes.
+      people: of the picture, in their order, by the names of `files`.
     """
 
     files: dict[str, Reference]
     facts: dict[str, dict[str, Any]]
-    options: dict[str, Any]
+    people: tuple[SpeakerFiles, ...]
 
     @property
     def is_film(self) -> bool:
@@ -70,11 +71,8 @@ class JobFiles:
         return {name: each.sha256 for name, each in self.files.items()}
 
 
-def wanted(asked: VideoRequest, many: bool) -> tuple[list[WantedFile], dict[str, Any]]:
-    """The files that a request brings, in the order of its fields, and the boxes of its speakers.
-
-    Args:
-      many: the model has several speakers.
+def wanted(asked: VideoRequest) -> tuple[list[WantedFile], tuple[SpeakerFiles, ...]]:
+    """The files that a request brings, in the order of its fields, and the people of its picture.
 
     Raises:
       Fault: the speakers are none.
@@ -82,26 +80,20 @@ def wanted(asked: VideoRequest, many: bool) -> tuple[list[WantedFile], dict[str,
     param = asked.param("input_reference")
     kinds = _PICTURES.get(param, ("picture", "film"))
     found = [WantedFile("image", asked.files["input_reference"], param, kinds)]
-    options: dict[str, Any] = {}
+    if "speakers" in asked.files:
+        files, people = _speakers(asked.files["speakers"])
+        return [*found, *files], people
+    sounds = []
     for field, name in (("audio_reference", "audio"), ("audio_reference_2", "audio2")):
         if field in asked.files:
             found.append(WantedFile(name, asked.files[field], asked.param(field), _SOUNDS, "sound"))
-    if "speakers" in asked.files:
-        found += _speakers(asked.files["speakers"], options)
-    elif many and "bbox" in asked.values:
-        options["bbox"] = _boxes(asked.values["bbox"])
-    return found, options
+            sounds.append(name)
+    return found, speaking(sounds, _boxes(asked.values.get("bbox", {})))
 
 
-def job_files(inputs: JobFiles, many: bool) -> dict[str, Any]:
-    """The family's `Files` by option."""
-    found: dict[str, Any] = {"image": "image"} | inputs.options
-    sounds = [name for name in inputs.files if name.startswith("audio")]
-    if many:
-        found.setdefault("audio", sounds)
-    elif sounds:
-        found["audio"] = "audio"
-    return found
+def speaking(sounds: Sequence[str | None], boxes: Sequence[str | None]) -> tuple[SpeakerFiles, ...]:
+    """The people who say these sounds, and those of further boxes, who say nothing."""
+    return tuple(SpeakerFiles(sound, bbox=box) for sound, box in itertools.zip_longest(sounds, boxes))
 
 
 def _boxes(given: Mapping[str, Any]) -> list[str]:
@@ -112,8 +104,8 @@ def _boxes(given: Mapping[str, Any]) -> list[str]:
     return [box_of(given[name], f"bbox.{name}") for name in people]
 
 
-def _speakers(given: Any, options: dict[str, Any]) -> list[WantedFile]:
-    """The files of `{"1": {"audio", "mask", "bbox"}, "2": ...}`; all lists are in their order."""
+def _speakers(given: Any) -> tuple[list[WantedFile], tuple[SpeakerFiles, ...]]:
+    """The files of `{"1": {"audio", "mask", "bbox"}, "2": ...}`, and the people in their order."""
     if isinstance(given, Part):
         given = value_of(Field("speakers", "object"), given, "speakers")
     if not isinstance(given, dict):
@@ -122,7 +114,7 @@ def _speakers(given: Any, options: dict[str, Any]) -> list[WantedFile]:
     if not names or len(names) > _MOST_SPEAKERS or set(names) != given.keys():
         raise Fault("invalid_value", f"speakers: give an object keyed 1 to at most {_MOST_SPEAKERS}", "speakers")
     found: list[WantedFile] = []
-    lists: dict[str, list[str]] = {name: [] for name in _OF_A_SPEAKER}
+    people = []
     for number in names:
         param = f"speakers.{number}"
         person = given[number]
@@ -134,20 +126,16 @@ def _speakers(given: Any, options: dict[str, Any]) -> list[WantedFile]:
             if name not in _OF_A_SPEAKER:
                 inside = said(f"{param}.{name}")
                 raise Fault("unknown_parameter", f"{inside}: give audio, mask, bbox", inside)
+        files: dict[str, str | None] = dict.fromkeys(_FILES_OF_A_SPEAKER)
         for name, kinds in _FILES_OF_A_SPEAKER.items():
-            if (value := person.get(name)) is None:
-                lists[name].append(NO_FILE)
-                continue
-            lists[name].append(f"{name}{number}")
-            read_as: Kind | None = "sound" if name == "audio" else None
-            found.append(WantedFile(f"{name}{number}", value, f"{param}.{name}", kinds, read_as))
+            if (value := person.get(name)) is not None:
+                files[name] = f"{name}{number}"
+                read_as: Kind | None = "sound" if name == "audio" else None
+                found.append(WantedFile(f"{name}{number}", value, f"{param}.{name}", kinds, read_as))
         box = person.get("bbox")
-        lists["bbox"].append(NO_FILE if box is None else box_of(box, f"{param}.bbox"))
-    options["audio"] = lists["audio"]
-    for name in ("mask", "bbox"):
-        if any(value != NO_FILE for value in lists[name]):
-            options[name] = lists[name]
-    return found
+        box = None if box is None else box_of(box, f"{param}.bbox")
+        people.append(SpeakerFiles(files["audio"], files["mask"], box))
+    return found, tuple(people)
 
 
 class Looker:

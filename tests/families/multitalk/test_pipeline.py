@@ -89,6 +89,19 @@ def test_clips_are_counted_as_the_encoder_makes_rows(loaded, folder, tmp_path):
                 assert take.timeline == make_timeline(samples // 640, 13, 5)
 
 
+def test_a_video_that_ends_early_begins_as_the_whole(loaded, folder):
+    """Of the last clip a part is shown, and no further one made."""
+    whole = pictures(loaded, job(loaded, folder))
+    for ends, frames, clips in (
+        ({"seconds": 0.6}, 15, 2),
+        ({"num_clip": 1}, 13, 1),
+        ({"seconds": 0.5, "num_clip": 2}, 13, 1),
+    ):
+        part = pictures(loaded, one := job(loaded, folder, **ends))
+        np.testing.assert_array_equal(part, whole[:frames])
+        assert loaded.timeline(loaded.encode(one, Events())).clips == clips
+
+
 class StopIn(Events):
     """Asks to stop after so many steps."""
 

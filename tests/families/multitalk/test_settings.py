@@ -74,6 +74,8 @@ def test_prompts_are_followed_unless_their_scale_is_one():
         ({"motion_frame": 26}, "--motion_frame 26: give 1 more than a multiple of 4, such as 25"),
         ({"motion_frame": 81}, "--motion_frame 81: give fewer than --frame_num 81"),
         ({"max_frames": 0}, "--max_frames 0: give 1 or more"),
+        ({"seconds": 0.0}, "--seconds 0.0: give a number above 0"),
+        ({"size": "640x480"}, "--size 640x480: there are 640x640, "),
         ({"color_correction_strength": 1.1}, "--color_correction_strength 1.1: give a number from 0 to 1"),
         ({"sample_shift": 0.0}, "--sample_shift 0.0: give a number above 0"),
         ({"sample_steps": 0}, "--sample_steps 0: give 1 or more"),
@@ -84,7 +86,7 @@ def test_prompts_are_followed_unless_their_scale_is_one():
             "--scene_seg cuts by the video's clock; leave",
         ),
         ({"audio_window": 10}, "--audio_window 10: give 30 seconds or more, or 0 for one pass"),
-        ({"base_seed": -2}, "--base_seed -2: give -1 or a number below"),
+        ({"base_seed": -2}, "--base_seed -2: give a number from -1 to 4294967295"),
         ({"prompt": "a" * 10_001}, "--prompt has 10,001 characters"),
     ],
 )

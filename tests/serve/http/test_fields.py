@@ -2,6 +2,7 @@
 
 import pytest
 
+from talkverse_jax.pipeline.request import SpeakerFiles
 from talkverse_jax.serve.http.admission import request_digest
 from talkverse_jax.serve.http.fields import VideoRequest
 from talkverse_jax.serve.http.inputs import JobFiles
@@ -38,7 +39,8 @@ def test_a_form_makes_a_job(clean):
 
 def test_boxes_of_a_form_tell_requests_apart():
     parts = {"bbox": {"person1": [object()]}}  # not yet read: numbers in files
-    told = [request_digest(VideoRequest(parts), JobFiles({}, {}, {"bbox": [box]})) for box in ("0,0,9,9", "0,0,9,8")]
+    people = [SpeakerFiles("audio", bbox=box) for box in ("0,0,9,9", "0,0,9,8")]
+    told = [request_digest(VideoRequest(parts), JobFiles({}, {}, (person,))) for person in people]
     assert told[0] != told[1]
 
 

@@ -5,7 +5,7 @@ import pytest
 from talkverse_jax.serve.http.errors import Fault
 from talkverse_jax.serve.http.fields import Fields
 from talkverse_jax.serve.http.forms import Form
-from talkverse_jax.serve.http.inputs import JobFiles, job_files, wanted
+from talkverse_jax.serve.http.inputs import speaking, wanted
 from talkverse_jax.serve.options import ServeOptions
 
 USUAL = {"prompt": "They talk.", "input_reference": "I"}
@@ -18,22 +18,22 @@ def fields():
 
 def _wanted(fields, **given):
     asked = fields.read(Form(USUAL | given))
-    found, options = wanted(asked, many=True)
-    return [(each.name, each.given, each.param) for each in found], options, asked
+    found, people = wanted(asked)
+    files = fields.table.files("image", people)
+    return [(each.name, each.given, each.param) for each in found], files, asked
 
 
 def test_two_speakers(fields):
     boxes = {"person1": [0, 0, 10, 10], "person2": [0, 10, 10, 20]}
-    found, options, asked = _wanted(
+    found, made, asked = _wanted(
         fields, audio_reference="A", audio_reference_2="B", bbox=boxes, audio_type="add", audio_guidance_scale=3
     )
     files = [("audio", "A", "audio_reference"), ("audio2", "B", "audio_reference_2")]
     assert found == [("image", "I", "input_reference"), *files]
-    assert options == {"bbox": ["0,0,10,10", "0,10,10,20"]}
+    assert made == {"image": "image", "audio": ["audio", "audio2"], "bbox": ["0,0,10,10", "0,10,10,20"]}
     settings = fields.settings(asked)
     assert settings["audio_type"] == "add" and settings["sample_audio_guide_scale"] == 3
-    made = JobFiles(dict.fromkeys(("image", "audio", "audio2")), {}, options)
-    assert job_files(made, many=True) == {"image": "image", "audio": ["audio", "audio2"]} | options
+    assert [person.sound for person in speaking(["a", None], ["1,1,2,2"])] == ["a", None]
 
 
 def test_any_number_of_speakers(fields):
@@ -42,10 +42,11 @@ def test_any_number_of_speakers(fields):
         "2": {"mask": "M"},
         "3": {"audio": "C", "bbox": [1, 1, 9, 9]},
     }
-    found, options, _ = _wanted(fields, speakers=speakers)
+    found, made, _ = _wanted(fields, speakers=speakers)
     assert [name for name, *_ in found] == ["image", "audio1", "mask2", "audio3"]
     assert found[-1] == ("audio3", "C", "speakers.3.audio")
-    assert options == {
+    assert made == {
+        "image": "image",
         "audio": ["audio1", "none", "audio3"],
         "mask": ["none", "mask2", "none"],
         "bbox": ["0,0,9,9", "none", "1,1,9,9"],
@@ -79,5 +80,6 @@ def test_speakers_that_are_none(fields, given, expected):
 
 def test_the_model_tells_of_speakers(fields):
     can = fields.capabilities()
+    assert fields.names["mask"] == "speakers" and fields.names["sample_text_guide_scale"] == "guidance_scale"
     assert fields.speakers == 2 and can["audio_type"]["enum"] == ["para", "add"]
     assert can["guidance_scale"]["default"] == 5.0 and can["motion_frames"]["type"] == "integer"

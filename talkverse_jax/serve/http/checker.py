@@ -73,7 +73,7 @@ class Checker:
             stderr=asyncio.subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"},
             limit=_LONGEST,
-            start_new_session=True,  # Ctrl-C is its parent's; it ends with its input
+            process_group=0,  # Ctrl-C is its parent's; it ends with its input. Its niceness counts in the same session
         )
         try:
             await self._exchange(process, b"", _START)

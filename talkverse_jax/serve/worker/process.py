@@ -52,7 +52,9 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": paths},
-            start_new_session=True,  # Ctrl-C is the front's, which ends the worker when its clip is done
+            # Ctrl-C is the front's, which ends the worker when its clip is done. In a session of its own its niceness
+            # would say nothing beside the front's: Linux shares processors among sessions first (sched_autogroup).
+            process_group=0,
         )
         self._lock = threading.Lock()
         self._write(pickle.dumps(setup))

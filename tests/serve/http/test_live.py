@@ -1,12 +1,14 @@
 """Events and fragments as they come."""
 
 import json
+import socket
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from talkverse_jax.serve.http import events
 from talkverse_jax.serve.http.stream import codecs_of
 from talkverse_jax.serve.jobs.job import JobFailure
 from tests.serve.http.finished import complete, completed, waiting, write_partial
@@ -120,3 +122,18 @@ def test_fragments_of_a_job_that_fails(clean):
 
 def test_codecs():
     assert codecs_of(b"...") == "avc1" and codecs_of(b"avcC\x01\x42\xc0\x1e") == "avc1.42c01e"
+
+
+def test_who_does_not_read_is_left(clean, monkeypatch, caplog):
+    monkeypatch.setattr(events, "_UNREAD", 0.3)
+    job = waiting(clean.jobs)
+    clean.jobs.life.start(job)
+    write_partial(clean.jobs, job, bytes(30_000_000))
+    clean.jobs.life.clip(job, 1, 60, 30_000_000)
+    with socket.create_connection(("127.0.0.1", int(clean.url.rpartition(":")[2])), timeout=10) as slow:
+        slow.sendall(f"GET /v1/videos/{job}/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        time.sleep(1)
+        total = 0
+        while piece := slow.recv(1 << 20):
+            total += len(piece)
+    assert 0 < total < 30_000_000 and "failed" not in caplog.text

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import errno
 import hashlib
 import json
 import random
@@ -17,7 +16,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import build
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.job import digest
-from talkverse_jax.serve.http.errors import Fault, refused_option
+from talkverse_jax.serve.http.errors import Fault, of_disk, refused_option
 from talkverse_jax.serve.http.fields import VideoRequest
 from talkverse_jax.serve.http.forms import Form, remove
 from talkverse_jax.serve.http.helping import RequestHelpers
@@ -93,7 +92,7 @@ class Admission:
             folder = None
             return admitted
         except OSError as error:
-            raise _full(error) from None
+            raise of_disk(error) from None
         finally:
             if folder is not None:
                 await asyncio.to_thread(jobs.refuse, job)
@@ -256,10 +255,3 @@ def _described(inputs: JobFiles, made: dict[str, Any]) -> dict[str, Any]:
         "image": told | {"width": of_image["width"], "height": of_image["height"]},
         "audio": audio | {"seconds": round(facts["seconds"], 3), "rate": facts["rate"]},
     }
-
-
-def _full(error: OSError) -> Exception:
-    """What a client is told of a disk's error."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Fault("disk_full", "the server's disk is full; try again when there is room")
-    return error

@@ -28,8 +28,6 @@ FPS = 25
 _LIMITS = ("seconds", "num_frames")  # which become the option for the video's length
 _NAMED = SpeakerFiles("audio_reference", "speakers", "bbox")  # whose files are the fields that name them
 _OF_SIZE = ("size", "width", "height")
-# What OpenAI's models offer; each means the size of the bucket that is closest in shape.
-_OPENAI_SIZES = {"1280x720", "720x1280", "1792x1024", "1024x1792"}
 
 
 @dataclass(frozen=True)
@@ -191,20 +189,19 @@ class Fields:
 
     def _settle_size(self, asked: VideoRequest) -> None:
         """Have `size` and `size_bucket` say which size of which table is meant."""
-        size, param = asked.values.pop("size").lower(), asked.param("size")
+        size, param = asked.values["size"].lower(), asked.param("size")
         usual = asked.values.get("size_bucket", self.buckets[0])
-        if size == "auto":
+        if size == buckets.AUTO:
+            asked.values["size"] = size
             return
         for bucket in dict.fromkeys((usual, *self.buckets)):
             if size in sizes_of(bucket):
                 asked.values.update(size=size, size_bucket=bucket)
                 return
-        if size not in _OPENAI_SIZES:
+        if size not in buckets.OPENAI_SIZES:
             such = ", ".join(sizes_of(usual))
             raise Fault("invalid_value", f"{param}: {said(size)}: give auto, or one of {such}", param)
-        width, height = map(int, size.split("x"))
-        rows, columns = buckets.choose(usual, height, width)
-        asked.values.update(size=f"{columns}x{rows}", size_bucket=usual)
+        asked.values.update(size=size, size_bucket=usual)
 
     def check_picture(self, asked: VideoRequest) -> None:
         """Raises:
@@ -225,8 +222,8 @@ class Fields:
             option = self._option(each)
             if option is not None and each.name in asked.values:
                 made[option.name] = asked.values[each.name]
-        if "size" in asked.values:
-            made["size"] = asked.values["size"]
+        if "size" in asked.values or "size_bucket" in asked.values:
+            made["size"] = asked.values.get("size", buckets.AUTO)  # the server's own may be none of that table's
         limits = [asked.values[name] / (1 if name == "seconds" else FPS) for name in _LIMITS if name in asked.values]
         if limits:
             made["seconds"] = min(limits)
@@ -249,7 +246,7 @@ class Fields:
             if each.name == "size_bucket":
                 choices, default = list(self.buckets), self.buckets[0]
             if each.name == "size":
-                default = "auto"
+                default = self._defaults.get("size", buckets.AUTO)
             numeric = each.kind in ("integer", "number", "seconds")
             found[each.name] = {
                 "type": JSON_TYPES.get(each.kind, each.kind),

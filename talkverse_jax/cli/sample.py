@@ -4,10 +4,11 @@ With --batch the list names the files and the prompts.
 """
 
 import dataclasses
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from talkverse_jax.cli.families import FamilyChoice, family_named
 from talkverse_jax.cli.flags import Given, read
@@ -18,8 +19,11 @@ from talkverse_jax.helpers.options import HelpOptions
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.pipeline.roles import roles_of
-from talkverse_jax.run.options import BatchOptions, Output
+from talkverse_jax.run.options import BatchOptions, EngineOptions, Output
 from talkverse_jax.sharding.process_options import ProcessOptions
+
+if TYPE_CHECKING:
+    from talkverse_jax.run.batch.items import Base
 
 _OF_A_JOB = ("files", "settings")
 _NOT_SPOKEN_YET = "the speech"  # stands for its file, while other options are checked
@@ -36,6 +40,7 @@ def groups(family: str) -> Groups:
         **OF_HELP,
         "output": Output,
         "batch": BatchOptions,
+        "engine": EngineOptions,
         "machine": Machine,
         "processes": ProcessOptions,
     }
@@ -47,9 +52,11 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     made = given.build({name: cls for name, cls in groups(family).items() if name not in (*_OF_A_JOB, "help")})
     made["choice"].check(made["weights"].weights)
     if made["batch"].batch is None:
+        if made["engine"].engine == "ray":
+            raise UserError("ray is for --batch", field="engine")
         _one(made, family, given)
     else:
-        _many(made, family, given)
+        _many(made, family, given, sys.argv[1:] if argv is None else argv)
 
 
 def _one(made: dict, family: str, given: Given) -> None:
@@ -114,21 +121,15 @@ def _wish(wish: HelpOptions, given: Given, sound: str) -> HelpOptions:
     raise UserError(f"is given, and --{sound} too; give one of them", field="tts_text")
 
 
-def _many(made: dict, family: str, given: Given) -> None:
-    """Be one of a batch's workers, which are processes of their own, also where others could be met."""
-    weights, machine, batch = made["weights"], made["machine"], made["batch"]
+def _many(made: dict, family: str, given: Given, argv: Sequence[str]) -> None:
+    """Be one of a batch's workers, which are processes of their own, also where others could be met; or place them."""
+    weights, machine, batch, engine = (made[name] for name in ("weights", "machine", "batch", "engine"))
     if any(value is not None for value in made["processes"].place):
         raise UserError("starts workers that are independent; start each without --coordinator_address", field="batch")
     if made["output"].resume:
         raise UserError("is for single videos; a batch given again makes what is missing", field="resume")
 
-    from talkverse_jax.cli.progress import TerminalReporter
-    from talkverse_jax.core import compile_cache
-    from talkverse_jax.helpers.video_help import VideoHelp
-    from talkverse_jax.run.batch.helped import ItemHelp
     from talkverse_jax.run.batch.items import Base
-    from talkverse_jax.run.batch.store import open_store
-    from talkverse_jax.run.batch.worker import run_batch
 
     of_all = {"settings": registry.settings_of(family).Settings}
     values, for_help = (
@@ -136,14 +137,39 @@ def _many(made: dict, family: str, given: Given) -> None:
         for found in (of_all, OF_HELP)
     )
     usual = given.having(blanks(of_all)).build(of_all)["settings"]
-    compile_cache.enable()
-    load = registry.find(family).load_pipeline
-    pipeline = load(weights, machine, settings=usual, pack=batch.batch_size, keep_encoders=True)
-    reporter = TerminalReporter()
-    helpers = VideoHelp(machine.walls, reporter.say)
-    help = ItemHelp(lambda: open_store(batch.output_dir), helpers, for_help, roles_of(family))
+    base = Base(family, weights, machine, values)
     try:
-        failed = run_batch(pipeline, Base(family, weights, machine, values, help), batch, reporter)
+        code = _by_ray(base, batch, engine, argv) if engine.engine == "ray" else _worker(base, batch, usual, for_help)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the finished videos are kept; the same command makes the others") from None
-    sys.exit(1 if failed else 0)
+    sys.exit(code)
+
+
+def _worker(base: "Base", batch: BatchOptions, usual: Any, for_help: dict[str, Any]) -> int:
+    from talkverse_jax.cli.progress import TerminalReporter
+    from talkverse_jax.core import compile_cache
+    from talkverse_jax.helpers.video_help import VideoHelp
+    from talkverse_jax.run.batch.helped import ItemHelp
+    from talkverse_jax.run.batch.store import open_store
+    from talkverse_jax.run.batch.worker import run_batch
+
+    assert batch.output_dir  # what BatchOptions sees to
+    folder = batch.output_dir
+    compile_cache.enable()
+    load = registry.find(base.family).load_pipeline
+    pipeline = load(base.weights, base.machine, settings=usual, pack=batch.batch_size, keep_encoders=True)
+    reporter = TerminalReporter()
+    helpers = VideoHelp(base.machine.walls, reporter.say)
+    help = ItemHelp(lambda: open_store(folder), helpers, for_help, roles_of(base.family))
+    return 1 if run_batch(pipeline, dataclasses.replace(base, help=help), batch, reporter) else 0
+
+
+def _by_ray(base: "Base", batch: BatchOptions, engine: EngineOptions, argv: Sequence[str]) -> int:
+    """Run the same command, without the engine, on the hosts of a cluster."""
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("ray is missing; type: pip install 'talkverse_jax[ray]'")
+
+    from talkverse_jax.cli.progress import TerminalReporter
+    from talkverse_jax.run.cluster.engine import run_on_hosts
+
+    return run_on_hosts(["talkverse_jax", "sample", *argv, "--engine", "none"], base, batch, engine, TerminalReporter())

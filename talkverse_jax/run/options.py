@@ -1,9 +1,10 @@
 """What a run of jobs can be told, whatever the family. Imports no JAX."""
 
 import dataclasses
+from typing import Literal
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import option
+from talkverse_jax.core.options import check_bounds, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,3 +56,42 @@ class BatchOptions:
             raise UserError("is for --batch; a single video takes --output", field="output_dir")
         if self.batch is not None and not self.output_dir:
             raise UserError("needs --output_dir, where the videos go", field="batch")
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineOptions:
+    """Who places a batch's workers."""
+
+    engine: Literal["ray", "none"] | None = option(
+        "ray: it places workers of the batch on the hosts of a cluster, and starts dead ones again (docs/launch.md); "
+        "none (the default): this process is one worker",
+        group="batch",
+        default=None,
+    )
+    ray_address: str | None = option(
+        "HOST:PORT of Ray's head (default: RAY_ADDRESS, or the cluster of this host; else this host alone)",
+        group="batch",
+        metavar="ADDRESS",
+        default=None,
+    )
+    workers: int = option(
+        "workers that Ray places on each host; they share out its GPUs, or its CPUs where no host has accelerators",
+        group="batch",
+        metavar="N",
+        default=1,
+        least=1,
+    )
+    hosts: int | None = option(
+        "hosts that Ray gives workers at most, and for which a cluster that scales is asked (default: all there are)",
+        group="batch",
+        metavar="N",
+        default=None,
+        least=1,
+    )
+
+    def __post_init__(self):
+        check_bounds(self)
+        given = {"ray_address": self.ray_address, "hosts": self.hosts, "workers": self.workers != 1 or None}
+        for name, value in given.items():
+            if value is not None and self.engine is None:
+                raise UserError("is for --engine ray", field=name)

@@ -171,7 +171,8 @@ class _Server:
         await asyncio.gather(beginning, return_exceptions=True)
         if caught:
             _say("draining")
-            await asyncio.to_thread(self._shop.drain, self._service.options.drain_seconds)
+            if self._shop is not None:
+                await asyncio.to_thread(self._shop.drain, self._service.options.drain_seconds)
         elif self._shop is not None:
             await asyncio.to_thread(self._shop.close)
         self._http.should_exit = True

@@ -31,7 +31,8 @@ _DEATHS, _WITHIN = 5, 600.0  # so many deaths of the worker in so many seconds: 
 _LOOK_EVERY = 1.0  # seconds, for room on the disk
 _ROOM_AGAIN = 1 << 20  # bytes more than there were when it was full
 _RETAIN_EVERY = 600.0  # seconds
-_LEAVE_WITHIN = 5.0  # seconds for a worker to come to the end of a step
+_END_WITHIN = 3.0  # seconds for the thread that takes jobs
+_LEAVE_WITHIN = 4.0  # seconds for a worker to come to the end of a step
 
 Result = TypeVar("Result")
 
@@ -121,7 +122,7 @@ class Shop:
             self._cond.notify_all()
         self.kill()
         if threading.current_thread() is not self._thread:
-            self._thread.join(10)
+            self._thread.join(_END_WITHIN)
 
     def kill(self) -> None:
         """End the worker at once; what it has finished is on the disk."""

@@ -60,9 +60,8 @@ class _Worker:
             importlib.import_module(module)
         compile_cache.enable()
         load = registry.find(setup.family).load_pipeline
-        settings, pack = setup.settings, setup.pack
         try:
-            self._pipeline = load(setup.weights, setup.machine, settings=settings, pack=pack, keep_encoders=True)
+            self._pipeline = load(setup.weights, setup.machine, settings=setup.settings, keep_encoders=True)
         except UserError as error:
             self._say({"say": "unusable", "message": str(error)})
             return False

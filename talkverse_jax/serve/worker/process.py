@@ -23,7 +23,6 @@ class WorkerSetup:
 
     Attributes:
       settings: of requests that leave all out: devices are shared by them.
-      pack: videos that are denoised together.
       modules: to be imported first, of families that are no part of the package.
       niceness: beside the front's.
     """
@@ -32,7 +31,6 @@ class WorkerSetup:
     weights: Weights
     machine: Machine
     settings: Any
-    pack: int = 1
     modules: tuple[str, ...] = ()
     niceness: int = 10
 

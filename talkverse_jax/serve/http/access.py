@@ -120,5 +120,5 @@ def check_own_page(origins: Origins, request: Request) -> None:
     Fault: a cookie was sent, but not by a page of ours.
     """
     host, origin = request.headers.get("host"), request.headers.get("origin")
-    if origin is None or not origins.is_own(host, origin, request.scope["scheme"]):
+    if origin is None or not origins.is_page_of_ours(host, origin, request.scope["scheme"]):
         raise Fault("forbidden_origin", "a cookie is taken from a page of this server only; send the API key")

@@ -1,12 +1,14 @@
 """Figures for Prometheus. They tell of all owners' jobs in sum, so they are for those who may call at all."""
 
 import asyncio
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
+import talkverse_jax
 from talkverse_jax.serve.http.front import Exchange
 from talkverse_jax.serve.http.router import Handler
 from talkverse_jax.serve.http.setup import Setup
@@ -19,18 +21,16 @@ class ServerMetrics:
 
     def __init__(self, setup: Setup):
         self._setup, self._registry = setup, CollectorRegistry()
-        registry = self._registry
-        self._requests = Counter(
-            "http_requests", "Answered requests.", ["method", "route", "status"], registry=registry
-        )
-        self._sent = Counter("http_sent_bytes", "Bytes of answers.", registry=registry)
+        own: Any = {"registry": self._registry, "namespace": talkverse_jax.__name__}
+        self._requests = Counter("http_requests", "Answered requests.", ["method", "route", "status"], **own)
+        self._sent = Counter("http_sent_bytes", "Bytes of answers.", **own)
         self._seconds = Histogram(
-            "http_request_seconds", "How long requests took.", ["method", "route"], buckets=_BUCKETS, registry=registry
+            "http_request_seconds", "How long requests took.", ["method", "route"], buckets=_BUCKETS, **own
         )
-        self._queued = Gauge("jobs_queued", "Jobs that wait.", registry=registry)
-        self._running = Gauge("jobs_running", "Jobs in work.", registry=registry)
-        self._ready = Gauge("ready", "1 when models are loaded and jobs are made.", registry=registry)
-        self._connections = Gauge("connections", "Open connections.", registry=registry)
+        self._queued = Gauge("jobs_queued", "Jobs that wait.", **own)
+        self._running = Gauge("jobs_running", "Jobs in work.", **own)
+        self._ready = Gauge("ready", "1 when models are loaded and jobs are made.", **own)
+        self._connections = Gauge("connections", "Open connections.", **own)
 
     def table(self) -> dict[str, dict[str, Handler]]:
         """None where strangers could read them."""

@@ -42,6 +42,10 @@ class Origins:
         """Whether a page of this server calls it."""
         return _plain_origin(origin) == _plain_origin(f"{scheme}://{host}")
 
+    def is_page_of_ours(self, host: str | None, origin: str, scheme: str) -> bool:
+        """As `is_own`, also behind a proxy that speaks HTTPS, where the owner has listed that origin of our name."""
+        return self.is_own(host, origin, scheme) or (self.is_allowed(origin) and self.is_own(host, origin, "https"))
+
     def is_allowed(self, origin: str | None) -> bool:
         """Whether a page of another server may."""
         return origin is not None and _plain_origin(origin) in self._origins

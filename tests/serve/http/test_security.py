@@ -77,6 +77,13 @@ def test_pages(origin, may):
     assert raised.value.code == "forbidden_origin"
 
 
+def test_a_page_behind_a_proxy():
+    origins = Origins(ServeOptions(allowed_origins=("https://talk.example", "https://page.example")))
+    assert origins.is_page_of_ours("talk.example", "https://talk.example", "http")
+    assert not origins.is_page_of_ours("talk.example", "https://page.example", "http")
+    assert not Origins(ServeOptions()).is_page_of_ours("talk.example", "https://talk.example", "http")
+
+
 def test_names_and_pages_come_before_all_else(server):
     for path in ("/health", "/nothing", "/v1/videos"):
         for headers, code in (({"Host": "evil.example"}, "forbidden_host"), ({"Origin": "null"}, "forbidden_origin")):
@@ -134,7 +141,9 @@ def test_keys(locked):
         assert fault(answer) == (401, "invalid_api_key", None) and answer.headers["www-authenticate"] == "Bearer"
     for key in ("first", "second", "third"):
         assert locked.client.get("/v1/videos", headers={"Authorization": f"Bearer {key}"}).status_code == 200
-    assert "jobs_queued" in locked.client.get("/metrics", headers=KEYS).text
+    figures = locked.client.get("/metrics", headers=KEYS).text
+    assert "talkverse_jax_jobs_queued 0.0" in figures
+    assert 'talkverse_jax_http_requests_total{method="GET",route="/health",status="200"}' in figures
     assert fault(locked.client.get("/v1/videos?api_key=first"))[0] == 401
 
 

@@ -81,7 +81,7 @@ class _Worker:
 
     def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         from talkverse_jax.pipeline.events import Cancelled
-        from talkverse_jax.serve.worker.making import failure_of, missing_input
+        from talkverse_jax.serve.worker.making import failure_of, missing_input, paths_of
 
         job, folder = message["job"], Path(message["folder"])
         if job in self._stopped:
@@ -94,7 +94,8 @@ class _Worker:
             return {"say": "stopped"}
         except Exception as error:
             self._leave(job)
-            if (name := missing_input(folder, message["files"])) is not None:
+            paths = paths_of(self._pipeline.family, message["files"])
+            if (name := missing_input(folder, paths)) is not None:
                 return {"say": "failed", "code": "input_lost", "message": _LOST, "param": name, "trace": ""}
             return failure_of(error, folder)
 

@@ -48,7 +48,7 @@ class Making:
 
     Args:
       folder: with its files; the video goes there.
-      files, settings: by option; paths relative to the folder.
+      files, settings: by option; paths are relative to the folder.
       stopping: whether to leave it.
     """
 
@@ -68,7 +68,8 @@ class Making:
         module = registry.settings_of(pipeline.family)
         known = {each.name for each in options.describe({"settings": module.Settings})}
         values = {name: value for name, value in settings.items() if name in known}
-        values |= {name: _inside(folder, value) for name, value in files.items()}
+        paths = {name: _inside(folder, value) for name, value in paths_of(pipeline.family, files).items()}
+        values |= {**files, **paths}
         self._made = pipeline.job(output=str(self._output), **values)
         self._events = _Told(job, say, stopping)
         self._clips: Iterator[Clip] | None = None
@@ -161,6 +162,12 @@ class Making:
         return Done(0, ())
 
 
+def paths_of(family: str, files: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a family's files, the options that are paths; others, such as boxes, say what is where in a picture."""
+    known = options.describe({"files": registry.settings_of(family).Files})
+    return {each.name: files[each.name] for each in known if each.is_path and each.name in files}
+
+
 def _inside(folder: Path, value: Any) -> Any:
     """A file's path, or several, from a path relative to the folder."""
     if isinstance(value, str):
@@ -218,7 +225,7 @@ def failure_of(error: Exception, folder: Path) -> dict[str, Any]:
 
 
 def missing_input(folder: Path, files: Mapping[str, Any]) -> str | None:
-    """The option of a file that is gone."""
+    """The option of a file that is gone, of those that are paths."""
     for name, value in files.items():
         for path in (value,) if isinstance(value, str) else value or ():
             if path != options.NO_FILE and not (folder / path).is_file():

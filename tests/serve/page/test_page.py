@@ -4,10 +4,13 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.families.multitalk.tiny import write_weights
 from tests.serve.page.visit import Server, Visit, browser, convert_toy
+from tests.sounds import tone, wav_bytes
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +28,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def server(chromium, weights, tmp_path_factory) -> Iterator[Server]:
-    made = Server(weights, tmp_path_factory.mktemp("server") / "data")
+    made = Server(weights, tmp_path_factory.mktemp("server") / "data", "--config", "demo")
     try:
         made.start()
         yield made
@@ -224,8 +227,51 @@ def test_a_sound_is_recorded(visit):
     assert 1 < visit.player()["duration"] < 4
 
 
+def _tone(pitch: float) -> Any:
+    """A sound file of half a second."""
+    content = wav_bytes((tone(0.5, 16_000, pitch) * 32767).astype("<i2").tobytes(), 16_000, 1, 16)
+    return {"name": "a.wav", "mimeType": "audio/wav", "buffer": content}
+
+
+def test_two_people_have_a_sound_and_a_box_each(chromium, tmp_path):
+    write_weights(tmp_path)
+    of_clips = ["--frame_num", "13", "--motion_frame", "5", "--size_bucket", "multitalk-tiny", "--sample_steps", "2"]
+    server = Server(tmp_path / "multitalk", tmp_path / "data", *of_clips, "--dtype", "float32")
+    try:
+        server.start()
+        visit = Visit(chromium, server.url)
+        page = visit.page
+        visit.wait_for("idle")
+        visit.fill("Two people talk.")
+        page.set_input_files("#audio", _tone(220))
+        page.get_by_role("button", name="Add a person").click()
+        page.get_by_label("Sound of person 2").set_input_files(_tone(330))
+        page.get_by_label("They speak").select_option("one after the other")
+
+        boxes = page.locator(".box")
+        first, second = (box.get_attribute("aria-label") for box in boxes.all())
+        boxes.nth(1).focus()
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("Shift+ArrowLeft")
+        assert boxes.nth(1).get_attribute("aria-label") not in (first, second)
+        corner = boxes.nth(0).locator("i").bounding_box()
+        page.mouse.move(corner["x"] + 10, corner["y"] + 10)
+        page.mouse.down()
+        page.mouse.move(corner["x"] - 20, corner["y"] - 30, steps=3)
+        page.mouse.up()
+        assert boxes.nth(0).get_attribute("aria-label") != first
+        visit.check()
+
+        page.get_by_role("button", name="Make video").click()
+        visit.wait_for("completed")
+        assert 0.9 < visit.player()["duration"] < 1.2  # one after the other
+        visit.close()
+    finally:
+        server.stop()
+
+
 def test_a_key_is_asked_for(chromium, weights, tmp_path):
-    server = Server(weights, tmp_path / "data", "--api_key", "a-long-secret")
+    server = Server(weights, tmp_path / "data", "--config", "demo", "--api_key", "a-long-secret")
     try:
         server.start("listening")
         visit = Visit(chromium, server.url, 320)

@@ -40,12 +40,16 @@ def _environ() -> dict[str, str]:
 
 
 class Server:
-    """`talkverse-jax serve` with the demo's settings; it can be stopped and started again at the same place."""
+    """`talkverse-jax serve`; it can be stopped and started again at the same place.
+
+    Args:
+      folder: for its jobs.
+    """
 
     def __init__(self, weights: Path, folder: Path, *flags: str):
         self.url = f"http://{free_address()}"
         port = self.url.rpartition(":")[2]
-        self._command = [sys.executable, "-m", "talkverse_jax", "serve", "--weights", weights, "--config", "demo"]
+        self._command = [sys.executable, "-m", "talkverse_jax", "serve", "--weights", weights]
         self._command += ["--port", port, "--data_dir", folder, *flags]
         self._log = folder.with_suffix(".log")
         self._lines: queue.Queue[str] = queue.Queue()

@@ -145,8 +145,8 @@ class Shop:
                     if clips is not None and job not in self._running:
                         self._running.add(job)
                         flow.run(job, clips)
-                except Exception:  # such as a database on a full disk
-                    LOG.exception("%s: cannot begin", job)
+                except Exception as error:  # such as a database on a full disk
+                    LOG.error("%s: cannot begin (%s)", job, error)
                     self._running.discard(job)
                     self._put_back(job, "disk_full")
         finally:
@@ -239,13 +239,14 @@ class Shop:
         status = self._row(job)
         with self._cond:
             self._running.discard(job)
+        if status == "in_progress" and not self._closing:  # its workflow could not be recorded
+            self._put_back(job, "disk_full")
+        with self._cond:
             if self._current == job:
                 self._current = self._live = None
             self._cond.notify_all()
         if status is None:
             self._jobs.folders.remove(job)
-        elif status == "in_progress" and not self._closing:  # its workflow could not be recorded
-            self._surely(self._jobs.life.requeue, job, "disk_full")
         LOG.info("%s %s", job, status or "deleted")
 
     def _is_my_turn(self, job: str) -> bool:
@@ -291,13 +292,14 @@ class Shop:
             failure = JobFailure(answer["code"], answer["message"], answer["param"])
             self._surely(self._jobs.life.fail, job, failure)
         elif answer["say"] == "disk_full":
-            with self._cond:
-                self._full = shutil.disk_usage(self._jobs.folders.root).free
             self._put_back(job, "disk_full")
         elif answer["say"] == "stopped" and self._draining:
             self._put_back(job, "drain")
 
     def _put_back(self, job: str, reason: Requeue, *, died: bool = False) -> None:
+        if reason == "disk_full":
+            with self._cond:
+                self._full = shutil.disk_usage(self._jobs.folders.root).free
         self._surely(self._jobs.life.requeue, job, reason, died=died)
         LOG.info("%s queued again: %s", job, reason)
         with self._cond:

@@ -6,6 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from talkverse_jax.serve.jobs import shop as shop_module
 from talkverse_jax.serve.jobs.folders import VARIANTS
@@ -194,3 +195,25 @@ def test_a_drained_job_goes_on_in_the_next_server(made):
     kinds = _kinds(other.jobs, job)
     assert kinds == ["queued", "started", "clip", "requeued", "started", "clip", "notice", "completed"]
     assert other.jobs.events(job)[3].data == {"reason": "drain"}
+
+
+def test_a_database_on_a_full_disk_pauses(made, monkeypatch):
+    it = made()
+    job, free, tried = admit(it.jobs).id, [0], []
+    start = it.jobs.life.start
+
+    def full(job):
+        tried.append(job)
+        if not free[0]:
+            raise OperationalError("update", {}, Exception("database or disk is full"))
+        return start(job)
+
+    monkeypatch.setattr(it.jobs.life, "start", full)
+    monkeypatch.setattr(shop_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[0]))
+    it.shop.start()
+    _until(lambda: tried)
+    time.sleep(0.3)
+    assert len(tried) == 1
+    free[0] = 2 << 20
+    _until(_ended(it.jobs, job))
+    assert _kinds(it.jobs, job)[-1] == "completed"

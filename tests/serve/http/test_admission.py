@@ -109,7 +109,9 @@ def _later(server, then) -> threading.Thread:
     """Do something with the one job, as soon as there is one."""
 
     def work() -> None:
+        end = time.monotonic() + 60
         while not (found := server.jobs.list("anonymous", 1)[0]):
+            assert time.monotonic() < end
             time.sleep(0.02)
         then(found[0].id)
 

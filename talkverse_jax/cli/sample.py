@@ -122,10 +122,15 @@ def _wish(wish: HelpOptions, given: Given, sound: str) -> HelpOptions:
 
 
 def _many(made: dict, family: str, given: Given, argv: Sequence[str]) -> None:
-    """Be one of a batch's workers, which are processes of their own, also where others could be met; or place them."""
+    """Be one of a batch's workers, which are processes of their own, also where others could be met, unless they are
+    one worker together; or place them."""
     weights, machine, batch, engine = (made[name] for name in ("weights", "machine", "batch", "engine"))
-    if any(value is not None for value in made["processes"].place):
-        raise UserError("starts workers that are independent; start each without --coordinator_address", field="batch")
+    processes: ProcessOptions = made["processes"]
+    if any(value is not None for value in processes.place) and not batch.together:
+        raise UserError(
+            "starts workers that are independent; start each without --coordinator_address, or give --together",
+            field="batch",
+        )
     if made["output"].resume:
         raise UserError("is for single videos; a batch given again makes what is missing", field="resume")
 
@@ -139,7 +144,15 @@ def _many(made: dict, family: str, given: Given, argv: Sequence[str]) -> None:
     usual = given.having(blanks(of_all)).build(of_all)["settings"]
     base = Base(family, weights, machine, values)
     try:
-        code = _by_ray(base, batch, engine, argv) if engine.engine == "ray" else _worker(base, batch, usual, for_help)
+        if engine.engine == "ray":
+            code = _by_ray(base, batch, engine, argv)
+        elif batch.together:
+            from talkverse_jax.sharding import distributed
+
+            with distributed.session(**processes.session):
+                code = _worker(base, batch, usual, for_help)
+        else:
+            code = _worker(base, batch, usual, for_help)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the finished videos are kept; the same command makes the others") from None
     sys.exit(code)
@@ -151,7 +164,9 @@ def _worker(base: "Base", batch: BatchOptions, usual: Any, for_help: dict[str, A
     from talkverse_jax.helpers.video_help import VideoHelp
     from talkverse_jax.run.batch.helped import ItemHelp
     from talkverse_jax.run.batch.store import open_store
+    from talkverse_jax.run.batch.together import run_together
     from talkverse_jax.run.batch.worker import run_batch
+    from talkverse_jax.sharding.distributed import process_count
 
     assert batch.output_dir  # what BatchOptions sees to
     folder = batch.output_dir
@@ -161,7 +176,9 @@ def _worker(base: "Base", batch: BatchOptions, usual: Any, for_help: dict[str, A
     reporter = TerminalReporter()
     helpers = VideoHelp(base.machine.walls, reporter.say)
     help = ItemHelp(lambda: open_store(folder), helpers, for_help, roles_of(base.family))
-    return 1 if run_batch(pipeline, dataclasses.replace(base, help=help), batch, reporter) else 0
+    base = dataclasses.replace(base, help=help)
+    run = run_together if process_count() > 1 else run_batch
+    return 1 if run(pipeline, base, batch, reporter) else 0
 
 
 def _by_ray(base: "Base", batch: BatchOptions, engine: EngineOptions, argv: Sequence[str]) -> int:

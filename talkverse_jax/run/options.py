@@ -47,11 +47,18 @@ class BatchOptions:
         metavar="S",
         default=120,
     )
+    together: bool = option(
+        "processes that run together (docs/launch.md) are one worker of the batch; otherwise each is one itself",
+        group="batch",
+        default=False,
+    )
 
     def __post_init__(self):
         for name, least in (("batch_size", 1), ("lease_timeout", 2)):
             if (value := getattr(self, name)) < least:
                 raise UserError(f"{value}: give {least} or more", field=name)
+        if self.together and self.batch is None:
+            raise UserError("is for --batch; a single video takes all processes that there are", field="together")
         if self.output_dir is not None and self.batch is None:
             raise UserError("is for --batch; a single video takes --output", field="output_dir")
         if self.batch is not None and not self.output_dir:

@@ -250,13 +250,17 @@ def barrier(name: str, timeout: float | None = MEETING_TIMEOUT, among: Sequence[
     if runtime().client is None:
         return
     _meetings[name] = _meetings.get(name, 0) + 1
-    milliseconds = int(1000 * (7 * 86400 if timeout is None else timeout))
     try:
-        runtime().client.wait_at_barrier(f"{_STORE}{name}/{_meetings[name]}", milliseconds, among)
+        runtime().client.wait_at_barrier(f"{_STORE}{name}/{_meetings[name]}", _milliseconds(timeout), among)
     except jax.errors.JaxRuntimeError as error:
         if "DEADLINE_EXCEEDED" not in str(error):
             raise
         raise TimeoutError(f"barrier {name!r}: not every process came within {timeout} s") from None
+
+
+def _milliseconds(timeout: float | None) -> int:
+    """Of seconds; None: as long as anything lives."""
+    return int(1000 * (7 * 86400 if timeout is None else timeout))
 
 
 def _meet(program: str, devices: np.ndarray, timeout: int) -> None:
@@ -277,8 +281,12 @@ def _meet(program: str, devices: np.ndarray, timeout: int) -> None:
         ) from None
 
 
-def from_main(name: str, value: str) -> str:
-    """Process 0's `value`, in every process: what is drawn or looked up must be the same in all of them."""
+def from_main(name: str, value: str, timeout: float | None = MEETING_TIMEOUT) -> str:
+    """Process 0's `value`, in every process: what is drawn or looked up must be the same in all of them.
+
+    Args:
+      timeout: seconds for which the others wait for it; None: as long as they live.
+    """
     if runtime().client is None:
         return value
     _meetings[name] = _meetings.get(name, 0) + 1
@@ -286,7 +294,7 @@ def from_main(name: str, value: str) -> str:
     if is_main():
         runtime().client.key_value_set(key, value)
         return value
-    return runtime().client.blocking_key_value_get(key, 1000 * MEETING_TIMEOUT)
+    return runtime().client.blocking_key_value_get(key, _milliseconds(timeout))
 
 
 def check_same(name: str, value: str) -> None:

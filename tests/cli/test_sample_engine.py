@@ -66,6 +66,13 @@ def test_a_single_video_needs_no_engine(here):
         main.run(["sample", "--weights", str(WEIGHTS), *files, "--engine", "ray"])
 
 
+def test_processes_that_meet_are_one_worker_only_together(here):
+    with pytest.raises(UserError, match="start each without --coordinator_address, or give --together"):
+        main.run([*BATCH, "--num_processes", "1"])
+    with pytest.raises(UserError, match="--together is for --batch"):
+        main.run(["sample", "--weights", str(WEIGHTS), "--together"])
+
+
 def test_without_ray_the_line_to_type_is_told(here, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"ray is missing; type: pip install 'talkverse_jax\[ray\]'"):

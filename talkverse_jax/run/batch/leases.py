@@ -93,9 +93,11 @@ class Leases:
         self._thread.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        if kind and not issubclass(kind, Exception | KeyboardInterrupt | SystemExit | GeneratorExit):
+            return  # as if the worker had died
         for lease in list(self._held.values()):
             try:
                 self.give_back(lease, "stopped")

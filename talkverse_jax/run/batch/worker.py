@@ -39,6 +39,7 @@ from talkverse_jax.run.batch.store import open_store
 from talkverse_jax.run.options import BatchOptions
 from talkverse_jax.run.record import Timed, describe
 from talkverse_jax.run.worker import open_writer, write_clip
+from talkverse_jax.sharding.distributed import process_count
 
 MOST_TRIES = 10  # of a pack by workers that died
 MOST_SHORT = 3  # of a pack, and packs running, for which memory was short
@@ -166,7 +167,7 @@ class Worker:
         shown = len(results.found)
         bar = self._reporter.bar(len(results.items), "videos", "video", done=shown)
         with self._own_folder(), bar as progress, ThreadPoolExecutor(1, "prepare") as pool:
-            for ready in self._prepared(pool):
+            for ready in self._prepared(pool) if process_count() == 1 else self._one_by_one():
                 for name in self._make(ready):
                     clips += results.found[name].get("clips", 0)
                     seconds += results.found[name].get("video_seconds", 0.0)
@@ -197,6 +198,14 @@ class Worker:
                     return
                 time.sleep(_LOOK_EVERY)
             waiting = following
+
+    def _one_by_one(self) -> Iterator[_Ready]:
+        """Packs to make, where several processes must do all in one order (see `together`)."""
+        while (lease := self._claim()) or not self._results.complete:
+            if lease:
+                yield self._prepare(*lease)
+            else:
+                time.sleep(_LOOK_EVERY)
 
     def _claim(self) -> tuple[Lease, tuple[str, ...]] | None:
         """A pack that is not done and that nobody works at; last those for which memory was short."""

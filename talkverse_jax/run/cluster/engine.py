@@ -144,7 +144,8 @@ class Keeper:
     def _fill(self, seat: Seat, post: _Post) -> None:
         now = time.monotonic()
         if post.worker is None and post.closed is None and now >= post.since:
-            post.worker, post.since, post.told = self._hosts.begin(seat, self._arguments, self._environ), now, False
+            arguments = [*self._arguments, *(("--together", "true") if len(seat.nodes) > 1 else ())]
+            post.worker, post.since, post.told = self._hosts.begin(seat, arguments, self._environ), now, False
         elif post.worker and post.worker.waits and not post.told and now - post.since > _LONG:
             taken = " and ".join(f"{amount:g} {kind}" for kind, amount in seat.takes)
             self._reporter.say(f"{seat.name}: waits until {taken} of it are free")

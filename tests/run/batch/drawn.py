@@ -1,12 +1,13 @@
 """A pipeline without models, which draws: for what happens around a pipeline. As a program it is a worker of a batch.
 
-python -m tests.run.batch.drawn LIST FOLDER LEASE_TIMEOUT SECONDS_A_CLIP
+python -m tests.run.batch.drawn LIST FOLDER LEASE_TIMEOUT SECONDS_A_CLIP [--together true]
 """
 
 import dataclasses
 import math
 import sys
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +18,10 @@ from talkverse_jax.pipeline.clip import Clip, Timeline
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.pipeline.pipeline import Pipeline
 from talkverse_jax.run.batch.items import Base
+from talkverse_jax.run.batch.together import run_together
 from talkverse_jax.run.batch.worker import run_batch
 from talkverse_jax.run.options import BatchOptions
+from talkverse_jax.sharding.distributed import session
 from tests.processes import ROOT
 
 WEIGHTS = str(ROOT / "tests/fixtures/before/weights")  # whose manifest is noted
@@ -94,19 +97,27 @@ class Said(Reporter):
         self.lines.append(text)
 
 
-def make(pipeline: DrawnPipeline, path: str, folder: str, reporter: Reporter, lease_timeout: int = 60) -> int:
+def make(
+    pipeline: DrawnPipeline, path: str, folder: str, reporter: Reporter, lease_timeout: int = 60, run=run_batch
+) -> int:
     """The videos of a list, of 128 pixels; how many failed."""
     base = Base("talkverse", pipeline.weights, pipeline.machine, {"size_bucket": "tiny-128"})
-    return run_batch(pipeline, base, BatchOptions(path, folder, pipeline.pack, lease_timeout), reporter)
+    return run(pipeline, base, BatchOptions(path, folder, pipeline.pack, lease_timeout), reporter)
 
 
 def main() -> None:
     from talkverse_jax.cli.command import run_command
     from talkverse_jax.cli.progress import TerminalReporter
 
-    path, folder, timeout, pace = sys.argv[1:]
+    path, folder, timeout, pace, *together = sys.argv[1:]
     pipeline = DrawnPipeline(pace=float(pace))
-    run_command(lambda: sys.exit(make(pipeline, path, folder, TerminalReporter(), int(timeout)) and 1))
+    how, run = (session(), run_together) if together else (nullcontext(), run_batch)
+
+    def work() -> int:
+        with how:
+            return make(pipeline, path, folder, TerminalReporter(), int(timeout), run)
+
+    run_command(lambda: sys.exit(work() and 1))
 
 
 if __name__ == "__main__":

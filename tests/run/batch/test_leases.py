@@ -18,6 +18,7 @@ import pytest
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.run.batch.leases import Leases, Tries
 from talkverse_jax.run.batch.store import open_store
+from talkverse_jax.run.batch.together import ProcessesPart
 
 
 @pytest.fixture(params=["disk", "bucket"])
@@ -134,6 +135,13 @@ def test_what_ends_in_order_is_given_back_at_once_and_counts_for_nothing(store):
         assert lease.attempt == 1 and lease.before == Tries()
         second.give_back(lease, "memory")
     assert Leases(store, "work", 3600.0).take("a", 1).before == Tries(memory=1)
+
+
+def test_an_end_of_all_processes_counts_as_a_death(store):
+    with pytest.raises(ProcessesPart), Leases(store, "work", 3600.0) as leases:
+        leases.take("a", None)
+        raise ProcessesPart
+    assert "ended" not in json.loads(store.read("work/a.0"))
 
 
 def test_a_lease_tells_whose_files_were_being_read(store):

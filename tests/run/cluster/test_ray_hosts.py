@@ -11,7 +11,7 @@ import pytest
 from talkverse_jax.run.batch.store import open_store
 from talkverse_jax.run.cluster.engine import BatchFolder, Keeper
 from talkverse_jax.run.options import EngineOptions
-from tests.processes import ROOT
+from tests.processes import ROOT, free_address
 from tests.run.batch.drawn import DrawnPipeline, Said, make
 from tests.run.batch.test_disturbed import good_items, videos
 
@@ -69,3 +69,32 @@ def test_a_node_that_goes_costs_nothing_but_time(cluster, tmp_path):
     assert text.count(f"{COUNT} videos, 0 of them done before") == 2  # both worked
     assert "is gone" in text or "died" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_a_slice_of_two_hosts_is_one_worker(cluster, tmp_path):
+    """Its chips are made up, and its processes are told of each other as those of CPUs are."""
+    from talkverse_jax.run.cluster.ray_hosts import RayHosts
+
+    (tmp_path / "list.json").write_text(json.dumps(good_items(tmp_path)[:4]))
+    calm, out, said, address = tmp_path / "calm", tmp_path / "out", Said(), free_address()
+    assert make(DrawnPipeline(), str(tmp_path / "list.json"), str(calm), Said()) == 0
+    for number in range(2):
+        where = {"COORDINATOR_ADDRESS": address, "NUM_PROCESSES": "2", "PROCESS_ID": str(number)}
+        of_slice = {"slice-name": "pod", "worker-id": str(number), "topology": "2x4"}
+        cluster.add_node(
+            num_cpus=1,
+            resources={"TPU": 4, "pod": 1} | ({} if number else {"TPU-v5litepod-8-head": 1}),
+            labels={f"ray.io/tpu-{key}": value for key, value in of_slice.items()},
+            env_vars={f"JAX_{key}": value for key, value in where.items()},
+        )
+    hosts = RayHosts(cluster.address)
+    worker = ["tests.run.batch.drawn", str(tmp_path / "list.json"), str(out), "10", "0"]
+    folder = BatchFolder(open_store(str(out)), [f"good-{n}" for n in range(4)])
+    try:
+        assert Keeper(hosts, folder, worker, EngineOptions(engine="ray"), said).run() == 0
+    finally:
+        hosts.close()
+    assert videos(out) == videos(calm) and len(videos(out)) == 4
+    text = "\n".join(said.lines)
+    assert text.count("pod: 4 videos, 0 of them done before") == 1, text

@@ -104,17 +104,24 @@ def _wait(server: ServerProcess, jobs: int) -> None:
         time.sleep(0.5)
 
 
+def _wait_for_work(server: ServerProcess) -> None:
+    """Until a job is in work, if one is soon."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end and "in_progress" not in _statuses(server):
+        time.sleep(0.1)
+
+
 def _disturb(folder: Path, weights: Path, jobs: int, kills: int, full: int) -> tuple[list[str], ServerProcess]:
     """The ids of the jobs, and a server that is not killed any more."""
     dice, ids, worker_kills = random.Random(5), {}, 0
     server = ServerProcess(folder, weights, *_FLAGS, *_OF_SERVER)
     for turn in range(kills + full):
-        begin = time.monotonic()
-        wait = dice.uniform(0.2, 9)
         with contextlib.suppress(httpx.HTTPError):
             for number in range(jobs * turn // (kills + full), jobs * (turn + 1) // (kills + full)):
                 ids[number] = _submit(server, number)
-        time.sleep(max(0.0, wait - (time.monotonic() - begin)))
+            if dice.random() < 0.7:  # the others are killed while they begin
+                _wait_for_work(server)
+        time.sleep(dice.uniform(0, 5))
         if turn % (kills // full if full else kills + 1) == 1 and full:
             _fill(folder)
         elif dice.random() < 0.5 and worker_kills < 4 and server.kill_worker():

@@ -130,7 +130,7 @@ def test_a_text_and_a_sound(sample, tmp_path):
         (("--enable_tts", "true"), "--enable_tts needs --tts_text"),
         (("--tts_prompt_text", "Hi."), "--tts_prompt_text needs --tts_prompt_audio"),
         (("--tts_text", "(s1) Hi. (s2) Hi."), r"--tts_text has words of \(s2\); the model has one speaker"),
-        (("--tts_text", "Hi.", "--sample_steps", "0"), "--sample_steps 0: give at least 1"),
+        (("--tts_text", "Hi.", "--sample_steps", "0"), "--sample_steps 0: give 1 or more"),
         (("--tts_text", "Hi.", "--tts_prompt_audio", "no.wav"), "no.wav: no such file"),
         (("--prompt_extend_method", "local_qwen"), "start an OpenAI-compatible server and give --prompt_extend_url"),
     ],

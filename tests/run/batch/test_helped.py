@@ -138,7 +138,7 @@ def test_faults_stay_in_their_items(base, server, tmp_path):
     assert said.pop("a") == "item: tts_text: is given, and audio too; give one of them"
     assert said.pop("b") == "item: tts_speed: 9.0: give 0.25 to 4"
     assert "has words of (s2); the model has one speaker" in said.pop("c")
-    assert said.pop("d") == "item: sample_steps: 0: give at least 1"
+    assert said.pop("d") == "item: sample_steps: 0: give 1 or more"
     assert "answered with status 500" in said.pop("e")
     assert "unknown key 'tts_engine'" in said.pop("f")
     assert said == {"g": None}

@@ -66,6 +66,7 @@ def test_converted_weights_name_no_family(left):
     assert configs.dit.trunk.num_layers == 2
 
 
+@pytest.mark.slow
 def test_a_video_goes_on(left):
     said = go_on(left, "sample.py", flags_of(left / "partial"), resume="true")
     assert "goes on at clip 2" in said
@@ -100,6 +101,7 @@ def test_a_batch_goes_on(left):
         alike(left / "batch/out" / name, left / "batch/finished" / name, kept=0)
 
 
+@pytest.mark.slow
 def test_a_training_run_goes_on(left):
     from safetensors.numpy import load_file
 

@@ -117,7 +117,11 @@ def test_an_interrupted_video_is_removed(server):
     happens = Answer(body=event("progress", STEP).encode(), headers=stream().headers, stays_open=60)
     server.will(told(), happens, {"deleted": True})
     command = [sys.executable, "-m", "talkverse_jax", "client", *words(server)]
-    process = subprocess.Popen(command, env={"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of who ignores it ignores it too
+    try:
+        process = subprocess.Popen(command, env={"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stderr is not None and process.stderr.readline().startswith("denoising")
     process.send_signal(signal.SIGINT)
     began = time.monotonic()

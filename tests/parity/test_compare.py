@@ -139,7 +139,7 @@ def test_files_that_are_no_bundles(capsys, tmp_path):
     assert "without a `bundle` entry" in run(capsys, tmp_path / "plain.safetensors")[1]
 
 
-@pytest.mark.parametrize("name", ["pipeline_3_clips", "pipeline_dubbing"])
+@pytest.mark.parametrize("name", ["pipeline_3_clips", pytest.param("pipeline_dubbing", marks=pytest.mark.slow)])
 def test_three_clips(golden, name):
     """The bundle holds every fourth pixel of the video; `latents_clip_i` whole."""
     bundle = golden(name)

@@ -150,6 +150,7 @@ def test_processes_share_the_work(prepared, tiny_weights, data, tmp_path):
     assert (tmp_path / "index.jsonl").read_text() == (prepared / "index.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(prepared, tiny_weights, data, tmp_path):
     command = [sys.executable, "-m", "talkverse_jax", "prepare", *arguments(make_flags(tiny_weights, data, tmp_path))]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -53,6 +53,7 @@ def test_pairs_and_a_trained_file(tiny_pairs_apart, tiny_checkpoint, mesh):
     check(tiny_pairs_apart, tiny_checkpoint["lora_ckpt"], mesh)
 
 
+@pytest.mark.slow
 def test_pairs_and_a_trained_file_in_two_processes(tiny_pairs_apart, tiny_checkpoint):
     own = [tiny_pairs_apart, tiny_checkpoint["lora_ckpt"], "fsdp=4,tensor=2"]
     address = free_address()

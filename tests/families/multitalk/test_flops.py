@@ -49,7 +49,8 @@ def test_a_skipped_step_as_compiled():
     assert found == pytest.approx(expected, rel=0.02)  # but for what blocks are told of the time
 
 
-@pytest.mark.parametrize("strategy, blocks", [pytest.param("full", 3, marks=pytest.mark.slow), ("moderate", 1)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy, blocks", [("full", 3), ("moderate", 1)])
 def test_a_batch_of_training_as_compiled(strategy, blocks):
     step, states = begin(strategy, loss=PLAIN)
     gradients, _ = step.programs("cpu")

@@ -9,6 +9,7 @@ from typing import Any
 from talkverse_jax.core import memory
 
 _LONGEST_SHOWN = 200  # characters
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # of an `OSError`: the disk, or a person's share of it, is full
 _OF_XLA = ("JaxRuntimeError", "XlaRuntimeError")  # by name: what imports this file need not import JAX
 _REMEDIES = {
     errno.ENOSPC: "make room or choose another place",
@@ -66,6 +67,20 @@ def naming(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it was raised for, also where that is not to be shown."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error came of a full disk, however it was told."""
+    return any(isinstance(cause, OSError) and cause.errno in NO_ROOM for cause in causes(error))
 
 
 def out_of_memory(error: BaseException | None) -> bool:

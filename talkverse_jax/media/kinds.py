@@ -6,7 +6,7 @@ concat scripts), or run another program (PostScript). So a file's reader is name
 
 import re
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 KindsName = Literal["all", "web"]
 
@@ -106,6 +106,15 @@ def mark_of(head: bytes) -> Mark | None:
     """How a file of these first bytes begins; None where it has no known mark."""
     found = _MARKS_AT_ONCE.match(head)
     return _MARKS[found.lastindex - 1] if found and found.lastindex else None
+
+
+def first_bytes(file: BinaryIO) -> tuple[bytes, int]:
+    """The bytes by which an open file is told, and the length of the ID3 tag before them."""
+    head = file.read(HEAD)
+    if tag := behind_tag(head):
+        file.seek(tag)
+        head = file.read(HEAD)
+    return head, tag
 
 
 def behind_tag(head: bytes) -> int:

@@ -16,7 +16,7 @@ from av.stream import Disposition
 from talkverse_jax.core import files
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import expanded
-from talkverse_jax.media.kinds import HEAD, UNMARKED, behind_tag, mark_of
+from talkverse_jax.media.kinds import UNMARKED, first_bytes, mark_of
 from talkverse_jax.media.walls import LOCAL, Walls
 from talkverse_jax.media.wav import as_ffmpeg_reads
 
@@ -86,10 +86,7 @@ def _reader(file: Any, path: str | Path, what: str, walls: Walls, allowed: froze
     """How FFmpeg is told who reads the file: the one that its first bytes tell; or, of those without a mark, that of
     the allowed ones which knows it.
     """
-    head = file.read(HEAD)
-    if tag := behind_tag(head):
-        file.seek(tag)
-        head = file.read(HEAD)
+    head, _ = first_bytes(file)
     file.seek(0)
     mark = mark_of(head)
     if mark is None:

@@ -6,13 +6,13 @@ failed for it. Out of memory is either: see `worker`.
 
 import errno
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from talkverse_jax.core.errors import UserError, out_of_memory, remedy_of
+from talkverse_jax.core.errors import NO_ROOM, UserError, causes, out_of_memory, remedy_of
 
 _AGAIN = "the same command makes what is missing"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE}
+_FULL = {*NO_ROOM, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO}  # a source's or the output's
 _REMEDIES = {
     errno.EFBIG: "raise the limit of a file's length (ulimit -f) or choose another place",
@@ -53,7 +53,7 @@ def of_machine(error: BaseException, write: Callable[[], None] | None = None) ->
     """
     if isinstance(error, MachineFault):
         return error
-    for cause in _causes(error) if write or not isinstance(error, UserError) else ():
+    for cause in causes(error) if write or not isinstance(error, UserError) else ():
         number = getattr(cause, "errno", None)
         if number in _FULL or (number in _REFUSED and write and (cause is error or _fails(write))):
             where = getattr(cause, "filename", None)
@@ -83,12 +83,3 @@ def line(error: BaseException) -> str:
     """An error as one line for people."""
     text = " ".join(str(error).partition("\n")[0].split())
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".rstrip(": ")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and what it was raised for, also where that is not to be shown."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__

@@ -1,13 +1,12 @@
 """What a request is refused with: a status, a code, and the headers that belong to them."""
 
-import errno
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse
 
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.errors import NO_ROOM, UserError
 from talkverse_jax.serve.jobs.job import Refused
 
 STATUS = {
@@ -122,7 +121,7 @@ def _headers(status: int, code: str, retry_after: float | None) -> dict[str, str
 
 def of_disk(error: OSError) -> Exception:
     """What a client is told of a disk's error; itself where that is no matter of the client's."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_ROOM:
         return Fault("disk_full", "the server's disk is full; try again when there is room")
     return error
 

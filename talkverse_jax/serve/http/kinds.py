@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from talkverse_jax.media.kinds import HEAD, KINDS, behind_tag, mark_of
+from talkverse_jax.media.kinds import KINDS, first_bytes, mark_of
 
 Kind = Literal["picture", "film", "sound"]
 
@@ -14,12 +14,7 @@ _FILMS = {"mov", "matroska"}  # which may hold a sound alone too
 def kind_of(path: Path) -> Kind | None:
     """What a file is; None of what is not let in. A film may turn out to be a sound."""
     with path.open("rb") as file:
-        head = file.read(HEAD)
-        if tag := behind_tag(head):
-            file.seek(tag)
-            head = file.read(HEAD)
-            if not head:
-                return None
+        head, tag = first_bytes(file)
     mark = mark_of(head)
     if mark is None:
         return "sound" if _is_mp3(head) else None

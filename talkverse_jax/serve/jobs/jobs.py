@@ -155,9 +155,14 @@ class Jobs:
 
     # --- what is there
 
+    def row(self, job: str) -> Row | None:
+        """A job's row in the tables; None of one that is gone."""
+        with self.database.reading() as connection:
+            return connection.execute(sql.select(JOBS).where(JOBS.c.id == job)).mappings().first()
+
     def get(self, owner: str, job: str) -> Record | None:
         """A job of this owner's."""
-        row = self._row(job)
+        row = self.row(job)
         return None if row is None or row["owner"] != owner else self._record(row)
 
     def list(
@@ -175,7 +180,7 @@ class Jobs:
         place = JOBS.c.number.desc() if order == "desc" else JOBS.c.number.asc()
         query = sql.select(JOBS).where(JOBS.c.owner == owner).order_by(place).limit(limit + 1)
         if after is not None:
-            row = self._row(after)
+            row = self.row(after)
             if row is None or row["owner"] != owner:
                 raise KeyError(after)
             query = query.where(JOBS.c.number < row["number"] if order == "desc" else JOBS.c.number > row["number"])
@@ -196,7 +201,7 @@ class Jobs:
         Raises:
           KeyError: there is no such job.
         """
-        if self._row(job) is None:
+        if self.row(job) is None:
             raise KeyError(job)
         return self.hub.subscribe(job, after, lambda: self.events(job, after), lambda: self._progress(job))
 
@@ -217,14 +222,14 @@ class Jobs:
         Args:
           variant: video, thumbnail or spritesheet.
         """
-        row = self._row(job)
+        row = self.row(job)
         if row is None or row["status"] != "completed":
             return None
         return VideoFile(path=self.folders.of(job) / VARIANTS[variant], **row["variants"][variant])
 
     def playable(self, job: str) -> Playable | None:
         """What can be played by now; None while nothing can. Ask again when a `clip` event, or the last, has come."""
-        row = self._row(job)
+        row = self.row(job)
         if row is None:
             return None
         video = self.folders.of(job) / VIDEO
@@ -262,7 +267,7 @@ class Jobs:
 
     def delete(self, owner: str, job: str) -> bool:
         """Remove a job, whatever its state; whether there was one. The files of one in work go when it has stopped."""
-        row = self._row(job)
+        row = self.row(job)
         if row is None or row["owner"] != owner:
             return False
         self._remove(row)
@@ -300,15 +305,11 @@ class Jobs:
             if (progress := self._progress(each)) is not None:
                 self.hub.tell(progress)
 
-    def _row(self, job: str) -> Row | None:
-        with self.database.reading() as connection:
-            return connection.execute(sql.select(JOBS).where(JOBS.c.id == job)).mappings().first()
-
     def _record(self, row: Row) -> Record:
         return record_of(row, self.folders.of(row["id"]))
 
     def _progress(self, job: str) -> Progress | None:
-        row = self._row(job)
+        row = self.row(job)
         if row is None:
             return None
         if row["status"] == "in_progress" and self._work and (found := self._work.progress(job)) is not None:

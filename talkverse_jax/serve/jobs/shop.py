@@ -82,7 +82,7 @@ class Shop:
 
     def changed(self, job: str) -> None:
         with self._cond:
-            ended = job == self._current and self._row(job) in (None, *ENDED)
+            ended = job == self._current and self._status(job) in (None, *ENDED)
             if ended and self._worker:
                 self._worker.send({"do": "stop", "job": job})
             self._cond.notify_all()
@@ -184,8 +184,7 @@ class Shop:
 
     def _turn(self, job: str) -> int | None:
         """Give a job its turn; its number of clips, or None where it has gone meanwhile."""
-        with self._jobs.database.reading() as connection:
-            row = connection.execute(sql.select(JOBS).where(JOBS.c.id == job)).mappings().first()
+        row = self._jobs.row(job)
         if row is None:
             return None
         clips = row["submission"]["clips"]
@@ -194,7 +193,7 @@ class Shop:
         if not self._jobs.life.start(job):
             with self._cond:
                 self._current = self._live = None
-            if self._row(job) is None:
+            if self._status(job) is None:
                 self._jobs.folders.remove(job)
             return None
         LOG.info("%s in_progress", job)
@@ -206,7 +205,7 @@ class Shop:
 
     def make_clip(self, job: str, clip: int) -> bool:
         while self._is_my_turn(job):
-            row = self._whole(job)
+            row = self._jobs.row(job)
             if row is None or row["status"] in ENDED:
                 return False
             if row["clips_done"] >= clip:
@@ -222,7 +221,7 @@ class Shop:
 
     def finish(self, job: str) -> bool:
         while self._is_my_turn(job):
-            row = self._whole(job)
+            row = self._jobs.row(job)
             if row is None or row["status"] in ENDED:
                 return False
             answer = self._ask({"do": "finish"}, job, row)
@@ -236,7 +235,7 @@ class Shop:
         return False
 
     def left(self, job: str) -> None:
-        status = self._row(job)
+        status = self._status(job)
         with self._cond:
             self._running.discard(job)
         if status == "in_progress" and not self._closing:  # its workflow could not be recorded
@@ -259,7 +258,7 @@ class Shop:
             while self._current != job:
                 if self._closing:
                     raise Leaving
-                if self._row(job) in (None, *ENDED):
+                if self._status(job) in (None, *ENDED):
                     return False
                 self._cond.wait(_LOOK_EVERY)
         return True
@@ -373,11 +372,7 @@ class Shop:
                     raise Leaving from None
                 time.sleep(_LOOK_EVERY)
 
-    def _row(self, job: str) -> str | None:
+    def _status(self, job: str) -> str | None:
         """A job's status; None of one that is gone."""
         with self._jobs.database.reading() as connection:
             return connection.scalar(sql.select(JOBS.c.status).where(JOBS.c.id == job))
-
-    def _whole(self, job: str) -> Any:
-        with self._jobs.database.reading() as connection:
-            return connection.execute(sql.select(JOBS).where(JOBS.c.id == job)).mappings().first()

@@ -1,6 +1,5 @@
 """A job of the server in the process that makes it: clip after clip, and why it failed."""
 
-import errno
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core import options
-from talkverse_jax.core.errors import UserError, out_of_memory
+from talkverse_jax.core.errors import UserError, disk_is_full, out_of_memory
 from talkverse_jax.media.fragments import playable_bytes
 from talkverse_jax.media.video_writer import before_file, partial_file
 from talkverse_jax.pipeline import registry
@@ -25,7 +24,6 @@ from talkverse_jax.serve.worker.previews import make_variants
 
 Say = Callable[[dict[str, Any]], None]
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _WRITING = "writing"  # a phase that is not left in the middle
 _MOST = 500  # characters of a message
 
@@ -196,15 +194,6 @@ class _Told(Events):
 
     def cancelled(self) -> bool:
         return self._stopping()
-
-
-def disk_is_full(error: BaseException | None) -> bool:
-    """Whether an error came of a full disk, however it was told."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def failure_of(error: Exception, folder: Path) -> dict[str, Any]:

@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.errors import UserError, disk_is_full
 from talkverse_jax.run.worker import NotFinite
-from talkverse_jax.serve.worker.making import disk_is_full, failure_of, missing_input
+from talkverse_jax.serve.worker.making import failure_of, missing_input
 
 
 def _full() -> UserError:

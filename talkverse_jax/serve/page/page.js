@@ -818,6 +818,7 @@ function refused(fault) {
 function tell(words) {
   page.problem = words;
   render();
+  if (words) $("error").scrollIntoView({ block: "nearest" });
 }
 
 // --------------------------------------------------------------------------------------- a video: following, playing

@@ -3,27 +3,15 @@
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.families.multitalk.tiny import write_weights
-from tests.serve.page.visit import Server, Visit, browser, convert_toy
+from tests.serve.page.visit import Server, Visit
 from tests.sounds import tone, wav_bytes
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    return convert_toy(tmp_path_factory.mktemp("toy") / "weights")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +51,7 @@ def _plays_on(visit: Visit) -> list[float]:
 def test_from_picture_and_text_to_a_playing_video(visit):
     page = visit.page
     visit.check()
+    assert page.get_by_role("button", name="Improve prompt").count() == 0  # this server has it off
     page.set_input_files("#image", "assets/face.png")
     page.get_by_role("radio", name="From text").check()
     page.get_by_label("Text to speak").fill("Good morning, dear friends. It is a fine day to talk about the weather.")

@@ -268,7 +268,7 @@ def _run(output: Path, family: str, plan: _Conversion, reporter: Reporter) -> No
 
 
 def _write_small_files(folder: Path, published: Published) -> None:
-    write_json(folder / store.CONFIG, to_dict(published.config))
+    write_json(folder / manifest.CONFIG, to_dict(published.config))
     for place, source in published.copies.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         if isinstance(source, bytes):

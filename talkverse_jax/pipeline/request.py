@@ -44,11 +44,13 @@ class RequestTable:
       files: (picture or video, people in their order) -> the options of the family's `Files`; no people where a video
         to dub has its own sound.
       own_names: options of fields that are called otherwise here than in other families.
+      takes_video: whether a video can be given in place of the picture, of the folder of the weights. Imports no JAX.
       most_people: the option that limits them; None where there can be one only.
       motion_frames: frames of the clip before that a clip sees, where no option says it.
     """
 
     files: Callable[[str, Sequence[SpeakerFiles]], dict[str, Any]]
+    takes_video: Callable[[str], bool] = lambda weights: False
     own_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     most_people: str | None = None
     motion_frames: int | None = None

@@ -16,7 +16,7 @@ from talkverse_jax.core.config import from_dict, to_dict
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import write_json
 
-FILE = "manifest.json"
+FILE, CONFIG = "manifest.json", "config.json"
 PUBLISHED = "published"  # the kind of files that are as they were published
 _FORMAT = 1
 
@@ -127,6 +127,19 @@ def comparable(components: Any) -> Any:
         digests = sorted(file if isinstance(file, str) else file["sha256"] for file in files)
         found[name] = {"dtype": entry["dtype"], "lora": entry["lora"], "sources": digests}
     return found
+
+
+def sizes(folder: str | Path, component: str) -> dict[str, Any]:
+    """A component's config as plain values, of any component that is there.
+
+    Raises:
+      UserError: it is not, or is damaged.
+    """
+    path = Path(folder) / component / CONFIG
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not JSON ({error}); {conversion(folder, component)}") from None
 
 
 def check_ours(folder: str | Path) -> None:

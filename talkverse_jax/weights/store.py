@@ -38,7 +38,7 @@ from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.rule import find_rule
 from talkverse_jax.weights.trained import TrainedTensors, lay_over, open_all
 
-CONFIG, PARAMETERS, LORA, REPLACED = "config.json", "parameters", "lora", "replaced"
+PARAMETERS, LORA, REPLACED = "parameters", "lora", "replaced"
 HEADERS = "published.json"
 _FILES, _CHECKSUMS = "files.json", "checksums"
 _SMALL = 1024**2  # bytes; to sum so many costs nothing
@@ -140,13 +140,8 @@ def _holds_chunks(file: str) -> bool:
 
 def load_config(weights_dir: str | Path, component: Component) -> Any:
     """The sizes of a converted component."""
-    path = folder_of(weights_dir, component.name) / CONFIG
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        again = manifest.conversion(weights_dir, component.name)
-        raise UserError(f"{path}: not JSON ({error}); {again}") from None
-    return from_dict(component.config_type, values, str(path))
+    path = folder_of(weights_dir, component.name) / manifest.CONFIG
+    return from_dict(component.config_type, manifest.sizes(weights_dir, component.name), str(path))
 
 
 def load_module(

@@ -1,5 +1,7 @@
 """What each family makes of a request's fields and files."""
 
+import json
+
 import pytest
 
 from talkverse_jax.core.options import build, describe
@@ -27,6 +29,7 @@ def test_fields_are_options(family):
     [
         ("talkverse", [], {"image": "a.png"}),
         ("talkverse", [SpeakerFiles("ann.wav")], {"image": "a.png", "audio": "ann.wav"}),
+        ("multitalk", [], {"image": "a.png", "audio": ["a.png"]}),
         ("multitalk", [SpeakerFiles("ann.wav")], {"image": "a.png", "audio": ["ann.wav"]}),
         ("multitalk", [SpeakerFiles("ann.wav"), SpeakerFiles(None)], {"image": "a.png", "audio": ["ann.wav", "none"]}),
         (
@@ -46,3 +49,11 @@ def test_people_are_files(family, people, files):
     module = registry.settings_of(family)
     assert module.REQUEST.files("a.png", people) == files
     build({"files": module.Files}, files, "request")
+
+
+@pytest.mark.parametrize("recipe", ["multitalk", "infinitetalk"])
+def test_who_takes_a_video(tmp_path, recipe):
+    (tmp_path / "dit").mkdir()
+    (tmp_path / "dit" / "config.json").write_text(json.dumps({"recipe": recipe}))
+    assert registry.settings_of("talkverse").REQUEST.takes_video(str(tmp_path))
+    assert registry.settings_of("multitalk").REQUEST.takes_video(str(tmp_path)) == (recipe == "infinitetalk")

@@ -49,7 +49,7 @@ def wide_weights(tmp_path_factory) -> Path:
     leaves = tree.abstract_parameters(component.abstract(CONFIG))
     with store.staging(folder, "dit") as staged:
         orbax_io.write(staged / store.PARAMETERS, {path: repeated(leaf.shape) for path, leaf in leaves.items()})
-        write_json(staged / store.CONFIG, to_dict(CONFIG))
+        write_json(staged / manifest.CONFIG, to_dict(CONFIG))
         size = 2 * sum(leaf.size for leaf in leaves.values())
         store.commit(folder, "dit", manifest.Entry("bfloat16", size, (), None, "test"), "talkverse")
     return folder

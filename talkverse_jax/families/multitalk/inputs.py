@@ -111,7 +111,8 @@ def read(job: Job) -> MultiTalkInputs:
         told.extend(input_json.notices(files.input_json))
     told.extend(_assumed(files, settings, video))
     masks = read_masks(files.people, files.bbox, files.mask, framed, told.append, walls)
-    voices, of_sounds = read_voices(files.audio, settings.audio_type, walls)
+    own = (files.image, video.start) if video else None
+    voices, of_sounds = read_voices(files.audio, settings.audio_type, walls, own)
     track = Mix(voices)
     scenes = find_scenes(video, track.duration) if video and settings.scene_seg else ()
     if scenes:

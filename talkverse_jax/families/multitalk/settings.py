@@ -27,6 +27,7 @@ from talkverse_jax.pipeline.common_options import (
     vae_file_option,
 )
 from talkverse_jax.pipeline.request import RequestTable, SpeakerFiles
+from talkverse_jax.weights import manifest
 
 Mode = Literal["streaming", "clip"]
 AudioType = Literal["para", "add"]
@@ -105,7 +106,9 @@ def of_person(picture: str, sound: str, caption: str) -> dict[str, object]:
 
 
 def of_request(image: str, people: Sequence[SpeakerFiles]) -> dict[str, object]:
-    """The options of a video that is asked for by a request."""
+    """The options of a video that is asked for by a request; without people a video has its own sound."""
+    if not people:
+        return {"image": image, "audio": [image]}
     lists = {
         "audio": [person.sound or NO_FILE for person in people],
         "mask": [person.mask or NO_FILE for person in people],
@@ -115,9 +118,19 @@ def of_request(image: str, people: Sequence[SpeakerFiles]) -> dict[str, object]:
     return {"image": image, **given}
 
 
-# Besides, the field `audio_type` is the option of that name, and a video as picture is followed (InfiniteTalk).
+def follows_video(weights: str) -> bool:
+    """Whether the motion of a video given as picture is kept: by InfiniteTalk's weights.
+
+    Raises:
+      UserError: the weights cannot be read.
+    """
+    return manifest.sizes(weights, "dit").get("recipe") == "infinitetalk"
+
+
+# Besides, the field `audio_type` is the option of that name.
 REQUEST = RequestTable(
     of_request,
+    takes_video=follows_video,
     own_names={
         "guidance_scale": "sample_text_guide_scale",
         "audio_guidance_scale": "sample_audio_guide_scale",

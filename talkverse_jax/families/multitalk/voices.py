@@ -17,6 +17,7 @@ from talkverse_jax.core.options import NO_FILE
 from talkverse_jax.families.multitalk.settings import AudioType
 from talkverse_jax.media.audio import SoundFile, open_sound, resampled
 from talkverse_jax.media.loudness import gain, loudness
+from talkverse_jax.media.media import same_file
 from talkverse_jax.media.sound_notices import seconds
 from talkverse_jax.media.sound_stream import silence
 from talkverse_jax.media.walls import LOCAL, Walls
@@ -154,7 +155,7 @@ class Mix:
 
 
 def read_voices(
-    paths: Sequence[str], audio_type: AudioType, walls: Walls = LOCAL
+    paths: Sequence[str], audio_type: AudioType, walls: Walls = LOCAL, film: tuple[str, float] | None = None
 ) -> tuple[tuple[Voice, ...], list[str]]:
     """What each person says, all of one length, and lines to show the user.
 
@@ -163,11 +164,14 @@ def read_voices(
     Args:
       paths: of the people in their order; `NO_FILE` of one who says nothing. One names a file.
       audio_type: "para": all begin together; "add": one follows the other.
+      film: the video that is followed, and the second of its clock when its first picture is shown: there it begins
+        as a sound, too.
 
     Raises:
       UserError: a sound cannot be used.
     """
-    sounds = [None if path == NO_FILE else open_sound(path, walls=walls) for path in paths]
+    since = {path: film[1] for path in paths if film and path != NO_FILE and same_file(path, film[0])}
+    sounds = [None if path == NO_FILE else open_sound(path, since.get(path), walls) for path in paths]
     levels = [_levels(sound) if sound else (1.0, 0.0) for sound in sounds]
     lengths = [math.ceil(sound.length * HEARD / sound.rate) if sound else 0 for sound in sounds]
     total = sum(lengths) if audio_type == "add" else max(lengths)

@@ -60,7 +60,7 @@ def of_request(image: str, people: Sequence[SpeakerFiles]) -> dict[str, str]:
     return {"image": image} if sound is None else {"image": image, "audio": sound}
 
 
-REQUEST = RequestTable(of_request, motion_frames=73)
+REQUEST = RequestTable(of_request, takes_video=lambda weights: True, motion_frames=73)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Admission:
     async def _inputs(self, asked: VideoRequest, folder: Path) -> JobFiles:
         """The files of a request, all looked at."""
         files, facts = {}, {}
-        brought, people = wanted(asked)
+        brought, people = wanted(asked, self._setup.fields.dubs)
         for each in brought:
             files[each.name], facts[each.name] = await self._looker.take(each, folder)
             if each.name == "image" and files["image"].kind == "picture":

@@ -44,7 +44,7 @@ def make_app(setup: Setup) -> ASGIApp:
     """The app of a server.
 
     Raises:
-      UserError: keys cannot be read, or are needed and missing.
+      UserError: keys cannot be read, or are needed and missing; or weights cannot be read.
     """
     options = setup.options
     looker = Looker(setup.references, setup.checker, options.max_image_pixels, options.max_sound_seconds)
@@ -68,7 +68,7 @@ class App:
 
     def __init__(self, setup: Setup, router: Router):
         self._setup, self._router = setup, router
-        _ = setup.access  # what is wrong with keys is told at once
+        _ = setup.access, setup.fields  # what is wrong with keys and weights is told at once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -8,6 +8,7 @@ FieldKind = Literal["string", "integer", "number", "boolean", "seconds", "refere
 
 LONGEST_PROMPT = 32_000  # characters
 LONGEST_SPEECH = 4096
+ONLY_PICTURES, ONLY_VIDEOS = "image_reference", "video_reference"  # names of `input_reference`
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Field:
 FIELDS = (
     Field("prompt", "string", setting=True, least=1, most=LONGEST_PROMPT),
     Field("model", "string", least=1),
-    Field("input_reference", "reference", aliases=("image_reference", "video_reference", "reference_url")),
+    Field("input_reference", "reference", aliases=(ONLY_PICTURES, ONLY_VIDEOS, "reference_url")),
     Field("audio_reference", "reference"),
     Field("tts_text", "string", least=1, most=LONGEST_SPEECH),
     Field("tts_voice", "string", least=1, most=256),

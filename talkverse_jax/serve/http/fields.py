@@ -18,6 +18,7 @@ from talkverse_jax.serve.http.field_table import (
     OF_OTHERS_BEGIN,
     OF_SPEECH,
     OF_TWO_SPEAKERS,
+    ONLY_VIDEOS,
     Field,
 )
 from talkverse_jax.serve.http.forms import Form
@@ -54,14 +55,24 @@ class Fields:
     Args:
       family: of its models.
       defaults: of requests, by the options of the family's `Settings`.
-      speaks, extends: whether it makes speech, and improves prompts.
+      speaks, extends, dubs: whether it makes speech, improves prompts, and takes a video in place of a picture.
     """
 
-    def __init__(self, family: str, defaults: Mapping[str, Any], options: ServeOptions, *, speaks: bool, extends: bool):
+    def __init__(
+        self,
+        family: str,
+        defaults: Mapping[str, Any],
+        options: ServeOptions,
+        *,
+        speaks: bool,
+        extends: bool,
+        dubs: bool,
+    ):
         module = registry.settings_of(family)
         settings = {each.name: each for each in describe({"settings": module.Settings})}
         self._settings, self._defaults = settings, defaults
         self.table: RequestTable = module.REQUEST
+        self.dubs = dubs
         self.many_speakers = self.table.most_people is not None
         usual = defaults.get("size_bucket", settings["size_bucket"].default)
         self.buckets = options.buckets(usual)
@@ -70,6 +81,8 @@ class Fields:
         self._lacking: set[str] = set() if speaks else set(OF_SPEECH)
         if not self.many_speakers:
             self._lacking |= {*OF_TWO_SPEAKERS, "speakers"}
+        if not dubs:
+            self._lacking.update(OF_DUBBING, [ONLY_VIDEOS])
         if not extends:
             self._lacking.add("use_prompt_extend")
         optional = [each for each in FIELDS if each.setting and self._option(each) is None]
@@ -129,7 +142,8 @@ class Fields:
     def _check_names(self, form: Form) -> None:
         for name in form.values:
             each = self._known.get(name)
-            if name in OF_OTHERS or name.startswith(OF_OTHERS_BEGIN) or (each and each.name in self._lacking):
+            lacking = name in self._lacking or (each is not None and each.name in self._lacking)
+            if lacking or name in OF_OTHERS or name.startswith(OF_OTHERS_BEGIN):
                 raise Fault("unsupported_parameter", f"{said(name)}: this model or server does not have it", said(name))
             if each is None:
                 near = difflib.get_close_matches(name, self._known, n=1)

@@ -9,14 +9,14 @@ from typing import Any
 from talkverse_jax.pipeline.request import SpeakerFiles
 from talkverse_jax.serve.http.checker import Checker, CheckFailed
 from talkverse_jax.serve.http.errors import Fault, said
-from talkverse_jax.serve.http.field_table import Field
+from talkverse_jax.serve.http.field_table import ONLY_PICTURES, ONLY_VIDEOS, Field
 from talkverse_jax.serve.http.fields import VideoRequest
 from talkverse_jax.serve.http.kinds import Kind
 from talkverse_jax.serve.http.multipart import Part
 from talkverse_jax.serve.http.references import Reference, References
 from talkverse_jax.serve.http.values import box_of, value_of
 
-_PICTURES: dict[str, tuple[Kind, ...]] = {"image_reference": ("picture",), "video_reference": ("film",)}
+_PICTURES: dict[str, tuple[Kind, ...]] = {ONLY_PICTURES: ("picture",), ONLY_VIDEOS: ("film",)}
 _SOUNDS: tuple[Kind, ...] = ("sound", "film")
 _MOST_SPEAKERS = 16
 _OF_A_SPEAKER = ("audio", "mask", "bbox")
@@ -71,14 +71,17 @@ class JobFiles:
         return {name: each.sha256 for name, each in self.files.items()}
 
 
-def wanted(asked: VideoRequest) -> tuple[list[WantedFile], tuple[SpeakerFiles, ...]]:
+def wanted(asked: VideoRequest, dubs: bool) -> tuple[list[WantedFile], tuple[SpeakerFiles, ...]]:
     """The files that a request brings, in the order of its fields, and the people of its picture.
+
+    Args:
+      dubs: whether a video can be given in place of the picture.
 
     Raises:
       Fault: the speakers are none.
     """
     param = asked.param("input_reference")
-    kinds = _PICTURES.get(param, ("picture", "film"))
+    kinds = _PICTURES.get(param, ("picture", "film") if dubs else ("picture",))
     found = [WantedFile("image", asked.files["input_reference"], param, kinds)]
     if "speakers" in asked.files:
         files, people = _speakers(asked.files["speakers"])

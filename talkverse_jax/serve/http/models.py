@@ -27,7 +27,7 @@ def model_object(setup: Setup, created: int) -> dict[str, Any]:
         "owned_by": _OWNER,
         "capabilities": {
             "speakers": fields.speakers,
-            "dubbing": fields.has("dubbing_noise_strength"),
+            "dubbing": fields.dubs,
             "size_buckets": {name: sizes_of(name) for name in fields.buckets},
             "settings": fields.capabilities(),
             "limits": {name: values[name] for name in limits},

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from talkverse_jax.pipeline import registry
 from talkverse_jax.serve.http.access import Access, read_keys
 from talkverse_jax.serve.http.checker import Checker
 from talkverse_jax.serve.http.fetch import Fetcher
@@ -73,7 +74,8 @@ class Setup:
     @cached_property
     def fields(self) -> Fields:
         speaks, extends = self.engine is not None, self.enhancer is not None
-        return Fields(self.family, self.defaults, self.options, speaks=speaks, extends=extends)
+        dubs = registry.settings_of(self.family).REQUEST.takes_video(self.weights.weights)
+        return Fields(self.family, self.defaults, self.options, speaks=speaks, extends=extends, dubs=dubs)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

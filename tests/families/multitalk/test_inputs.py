@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -192,6 +193,16 @@ def test_infinitetalk_follows_a_video(place, recipe, way, numbers):
     assert found.size == (64, 64) and found.masks.shape == (3, 8, 8)
     np.testing.assert_array_equal(found.reference(0), found.picture)
     assert [read_number(found.reference(frame)) for frame in (0, 10, 24, 72)] == numbers
+
+
+def test_a_video_says_what_it_said(place, recipe):
+    """Its own sound begins with its first picture, which is shown late here."""
+    recipe("infinitetalk")
+    write_video(place / "film.mp4", 1.0, size=(64, 64), video_start=0.4)
+    found = read_job(place, "film.mp4", image="film.mp4")
+    assert found.seconds == pytest.approx(1.0, abs=0.05)
+    copy = shutil.copy(place / "film.mp4", place / "copy.mp4")
+    assert read_job(place, copy.name, image="film.mp4").seconds == pytest.approx(1.4, abs=0.05)
 
 
 def test_multitalk_takes_no_video(place, recipe):

@@ -13,12 +13,16 @@ USUAL = {"prompt": "They talk.", "input_reference": "I"}
 
 @pytest.fixture(scope="module")
 def fields():
-    return Fields("multitalk", {"size_bucket": "multitalk-tiny"}, ServeOptions(), speaks=True, extends=False)
+    return Fields("multitalk", {"size_bucket": "multitalk-tiny"}, ServeOptions(), speaks=True, extends=False, dubs=True)
+
+
+def _asked(fields, **given):
+    asked = fields.read(Form(USUAL | given))
+    return *wanted(asked, fields.dubs), asked
 
 
 def _wanted(fields, **given):
-    asked = fields.read(Form(USUAL | given))
-    found, people = wanted(asked)
+    found, people, asked = _asked(fields, **given)
     files = fields.table.files("image", people)
     return [(each.name, each.given, each.param) for each in found], files, asked
 
@@ -76,6 +80,16 @@ def test_speakers_that_are_none(fields, given, expected):
     with pytest.raises(Fault) as raised:
         _wanted(fields, **given)
     assert (raised.value.code, raised.value.param) == expected
+
+
+def test_a_model_that_takes_no_video():
+    usual = {"size_bucket": "multitalk-tiny"}
+    fields = Fields("multitalk", usual, ServeOptions(), speaks=False, extends=False, dubs=False)
+    [image, *_], _, _ = _asked(fields, audio_reference="A")
+    assert image.allowed == ("picture",)
+    with pytest.raises(Fault) as raised:
+        fields.read(Form({"prompt": "They talk.", "video_reference": "I", "audio_reference": "A"}))
+    assert (raised.value.code, raised.value.param) == ("unsupported_parameter", "video_reference")
 
 
 def test_the_model_tells_of_speakers(fields):

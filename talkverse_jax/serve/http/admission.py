@@ -7,6 +7,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from talkverse_jax.serve.http.errors import Fault, of_disk, refused_option
 from talkverse_jax.serve.http.fields import VideoRequest
 from talkverse_jax.serve.http.forms import Form, remove
 from talkverse_jax.serve.http.helping import RequestHelpers
-from talkverse_jax.serve.http.inputs import JobFiles, Looker, speaking, wanted
+from talkverse_jax.serve.http.inputs import OWN_SOUND, JobFiles, Looker, speaking, wanted
+from talkverse_jax.serve.http.inputs_object import inputs_object
 from talkverse_jax.serve.http.machine_walls import machine_walls
 from talkverse_jax.serve.http.setup import Setup
 from talkverse_jax.serve.jobs.job import Deleted, Record, Submission, new_id
@@ -126,7 +128,7 @@ class Admission:
             if not facts["image"]["has_sound"]:
                 raise Fault("unusable_media", f"{param}: has no sound of its own; give audio_reference", param)
             since = {"since": facts["image"]["start"]}
-            facts["own sound"] = await self._looker.look(folder, "image", param, "sound", **since)
+            facts[OWN_SOUND] = await self._looker.look(folder, "image", param, "sound", **since)
         return inputs
 
     async def _submission(
@@ -165,7 +167,7 @@ class Admission:
             model=self._setup.names[0],
             files=files,
             settings=self._effective(settings) | more,
-            inputs=_described(inputs, more),
+            inputs=inputs_object(inputs, people),
             prompt=prompt,
             original_prompt=original if values.get("use_prompt_extend") else None,
             size=f"{plan['width']}x{plan['height']}",
@@ -190,11 +192,11 @@ class Admission:
         for name, sound in zip(made, sounds):
             if name is not None and sound is not None:
                 await asyncio.to_thread((folder / name).write_bytes, sound)
-        first = next(filter(None, made))
-        facts = await self._looker.look(folder, first, asked.param("tts_text"), "sound")
-        inputs.facts["speech"] = facts | {"sha256": digest(str(folder / first))}
-        voice = await self._helpers.say(lambda: engine.voice(voices[0]))
-        told = {"tts_text": values["tts_text"], "tts_voice": voice, "tts_speed": speed, "tts_engine": engine.name}
+                facts = await self._looker.look(folder, name, asked.param("tts_text"), "sound")
+                inputs.facts[name] = facts | {"sha256": digest(str(folder / name))}
+        told = {"tts_text": values["tts_text"], "tts_speed": speed, "tts_engine": engine.name}
+        for name, voice in zip(("tts_voice", "tts_voice_2"), voices[: len(made)]):
+            told[name] = await self._helpers.say(partial(engine.voice, voice))
         return made, told
 
     async def _plan(
@@ -235,23 +237,3 @@ def request_digest(asked: VideoRequest, inputs: JobFiles) -> str:
     people = [dataclasses.astuple(person) for person in inputs.people]
     told = {"fields": fields, "files": inputs.digests(), "people": people}
     return hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def _described(inputs: JobFiles, made: dict[str, Any]) -> dict[str, Any]:
-    """What the video object tells of the inputs."""
-    image, of_image = inputs.files["image"], inputs.facts["image"]
-    told = {"kind": "video" if inputs.is_film else "picture", "sha256": image.sha256, "bytes": image.size}
-    sounds = [name for name in inputs.files if name.startswith("audio")]
-    if sounds:
-        sound, facts = inputs.files[sounds[0]], inputs.facts[sounds[0]]
-        audio = {"source": sound.source, "sha256": sound.sha256}
-    elif made.get("tts_text"):
-        facts = inputs.facts["speech"]
-        audio = {"source": "speech", "sha256": facts["sha256"]}
-    else:
-        facts = inputs.facts["own sound"]
-        audio = {"source": "video", "sha256": image.sha256}
-    return {
-        "image": told | {"width": of_image["width"], "height": of_image["height"]},
-        "audio": audio | {"seconds": round(facts["seconds"], 3), "rate": facts["rate"]},
-    }

@@ -18,6 +18,7 @@ from talkverse_jax.serve.http.values import box_of, value_of
 
 _PICTURES: dict[str, tuple[Kind, ...]] = {ONLY_PICTURES: ("picture",), ONLY_VIDEOS: ("film",)}
 _SOUNDS: tuple[Kind, ...] = ("sound", "film")
+OWN_SOUND = "own sound"  # of a video, among the facts
 _MOST_SPEAKERS = 16
 _OF_A_SPEAKER = ("audio", "mask", "bbox")
 _FILES_OF_A_SPEAKER: dict[str, tuple[Kind, ...]] = {"audio": _SOUNDS, "mask": ("picture",)}

@@ -8,6 +8,7 @@ from typing import Any
 from talkverse_jax.serve.jobs.job import Progress
 
 _MOST = 99  # percent of a job that is not completed
+_PHASES = ("loading", "encoding", "denoising", "decoding", "writing")  # of a clip, as they are told
 
 
 class Live:
@@ -20,7 +21,7 @@ class Live:
 
     def __init__(self, job: str, clips: int, done: int, pace: float | None = None):
         self._clips, self._done, self.pace = clips, done, pace
-        self._planned = False
+        self._planned, self._phase = False, _PHASES[0]
         self._clip_begun = time.monotonic()
         self._now = Progress(job, "in_progress", clips=clips)
         self._move(0, 0)
@@ -32,9 +33,11 @@ class Live:
     def hear(self, message: Mapping[str, Any]) -> None:
         """Take in what the process tells."""
         match message["say"]:
-            case "phase":
+            case "phase" if message["phase"] in _PHASES:
+                # A pipeline goes to and fro: it loads a model behind another's encoding, or encodes the end of a clip.
+                self._phase = max(self._phase, message["phase"], key=_PHASES.index)
                 clip = min(self._done + 1, self._clips) if self._planned else None
-                self._now = dataclasses.replace(self._now, phase=message["phase"], clip=clip)
+                self._now = dataclasses.replace(self._now, phase=self._phase, clip=clip)
             case "planned":
                 self._planned, self._clip_begun = True, time.monotonic()
                 self._done = max(self._done, message["done"])
@@ -45,7 +48,7 @@ class Live:
                 now, steps = time.monotonic(), self._now.steps
                 if steps:
                     self.pace = (now - self._clip_begun) / steps
-                self._done, self._clip_begun = message["clip"], now
+                self._done, self._clip_begun, self._phase = message["clip"], now, _PHASES[0]
                 self._move(0, steps)
 
     def _move(self, step: int, steps: int) -> None:

@@ -1217,12 +1217,12 @@ function state() {
   return page.server?.state === "ready" && page.model ? "idle" : "loading";
 }
 
-function phase({ phase: name, clip, clips, step, steps }) {
+function phase({ phase: name, clip, clips }) {
   const which = clips > 1 && clip ? `clip ${clip} of ${clips}` : "the video";
   return (
     {
       loading: "The models are loading",
-      encoding: clip && step >= steps ? "Preparing the next clip" : "Picture, sound and prompt are read",
+      encoding: clip > 1 ? "Preparing the next clip" : "Picture, sound and prompt are read",
       denoising: `Making ${which}`,
       decoding: `Finishing ${which}`,
       writing: `Writing ${which}`,

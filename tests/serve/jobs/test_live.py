@@ -23,6 +23,23 @@ def test_a_job_is_followed_from_step_to_step():
     assert now.eta == 0 and live.pace is not None
 
 
+def test_the_phases_of_a_clip_come_in_their_order():
+    live = Live("x", clips=2, done=0)
+    told = []
+
+    def hear(*messages):
+        for message in messages:
+            live.hear({"say": "phase", "phase": message} if isinstance(message, str) else message)
+            told.append(live.progress.phase)
+
+    hear("loading", "encoding", "loading", "encoding", {"say": "planned", "done": 0}, "encoding", "loading")
+    hear("denoising", "decoding", "encoding", "thinking", "writing")
+    hear({"say": "clip", "clip": 1}, "encoding", "denoising", "decoding", "writing")
+    changes = [phase for phase, before in zip(told, [None, *told]) if phase != before]
+    clip = ["encoding", "denoising", "decoding", "writing"]
+    assert changes == ["loading", *clip, *clip]
+
+
 def test_it_goes_on_behind_the_finished_clips():
     live = Live("x", clips=4, done=2, pace=0.5)
     now = _hear(live, ("planned", {"done": 2}), ("step", {"step": 4, "steps": 10}))

@@ -1,17 +1,38 @@
-"""A video in place of the picture, for the two kinds of weights of a family of which only one takes it."""
+"""A model of several people, whole: what is told of each, and of whose weights only some take a video."""
 
 import pytest
 
 from tests.families.multitalk.tiny import write_weights
-from tests.serve.http.serving import fault, picture, serving, sound
+from tests.serve.http.serving import data_url, fault, picture, serving, sound
 from tests.videos import write_video
+
+pytestmark = pytest.mark.slow
 
 USUAL = {"size_bucket": "multitalk-tiny", "frame_num": 13, "motion_frame": 5, "sample_steps": 2}
 
 
-@pytest.mark.slow
-def test_only_weights_that_follow_a_video_take_one(tmp_path):
-    made = write_weights(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Weights by recipe."""
+    return write_weights(tmp_path_factory.mktemp("weights"))
+
+
+def test_each_person_is_told(tmp_path, made):
+    with serving(tmp_path / "data", made["multitalk"], "multitalk", defaults=USUAL) as server:
+        fields = {"prompt": "They talk.", "input_reference": data_url(picture(96, 64))}
+        people = {
+            "1": {"bbox": [0, 0, 60, 40]},
+            "2": {"audio": data_url(sound(0.5)), "mask": data_url(picture(96, 64))},
+        }
+        answer = server.post(fields | {"speakers": people})
+        assert answer.status_code == 200, answer.text
+        told = answer.json()["inputs"]
+        assert told["speakers"]["1"] == {"audio": None, "bbox": [0, 0, 60, 40]}
+        assert told["speakers"]["2"]["audio"] == told["audio"] and told["audio"]["seconds"] == 0.5
+        assert told["speakers"]["2"]["mask"]["width"] == 96
+
+
+def test_only_weights_that_follow_a_video_take_one(tmp_path, made):
     film = write_video(tmp_path / "film.mp4", 0.6, size=(64, 64)).read_bytes()
     for recipe, weights in made.items():
         with serving(tmp_path / f"of {recipe}", weights, "multitalk", defaults=USUAL) as server:

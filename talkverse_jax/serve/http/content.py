@@ -45,7 +45,7 @@ def answer_file(request: Request, file: VideoFile, job: str, variant: str) -> Re
     headers["Content-Length"] = str(behind - first)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=kind)
-    opened = file.path.open("rb")  # it may lose its name while it is read
+    opened = file.file.open()  # it may lose its name while it is read
     return StreamingResponse(_pieces(opened, first, behind), status, headers, kind)
 
 

@@ -1,9 +1,7 @@
 """A video while it is made: the writer's own fragments, as they get whole."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
-from typing import BinaryIO
 
 from starlette.responses import Response
 
@@ -11,10 +9,59 @@ from talkverse_jax.serve.http.body import PIECE
 from talkverse_jax.serve.http.errors import Fault
 from talkverse_jax.serve.http.events import PatientResponse
 from talkverse_jax.serve.http.setup import Setup
-from talkverse_jax.serve.jobs.job import Playable, Record
+from talkverse_jax.serve.jobs.job import Playable, Record, StoredFile
 
 _EVERY = 0.25  # seconds at which to look for more
 _HEAD = 2**20  # bytes in which a file tells its codecs
+
+
+class _Reader:
+    """Reads on at a file that grows, may lose its name, or give it to another that begins alike.
+
+    Raises:
+      OSError: it cannot be had.
+    """
+
+    def __init__(self, stored: StoredFile):
+        self.stored, self._at = stored, 0
+        self._file = stored.open()
+
+    def head(self) -> bytes:
+        """Its first bytes."""
+        found = self._file.read(_HEAD)
+        self._file.seek(0)
+        return found
+
+    def left(self, size: int) -> int:
+        """How many of so many bytes are still to be read."""
+        return size - self._at
+
+    def read(self, most: int) -> bytes:
+        """What comes next; nothing, where nothing can be had now."""
+        piece = self._read(most)
+        if not piece and self._reopened():
+            piece = self._read(most)
+        self._at += len(piece)
+        return piece
+
+    def _read(self, most: int) -> bytes:
+        try:
+            return self._file.read(min(PIECE, most))
+        except OSError:  # of a bucket, where another file has its name
+            return b""
+
+    def _reopened(self) -> bool:
+        try:
+            newer = self.stored.open()
+        except OSError:
+            return False
+        self._file.close()
+        self._file = newer
+        self._file.seek(self._at)
+        return True
+
+    def close(self) -> None:
+        self._file.close()
 
 
 async def answer_stream(setup: Setup, record: Record) -> Response:
@@ -24,33 +71,24 @@ async def answer_stream(setup: Setup, record: Record) -> Response:
       Fault: nothing is there yet.
     """
     there = await asyncio.to_thread(setup.jobs.playable, record.id)
-    file = None if there is None else await asyncio.to_thread(_opened, there, 0)
-    if there is None or file is None:
-        raise Fault("video_not_ready", "no clip of the video is finished yet; try again later")
-    kind = f'video/mp4; codecs="{codecs_of(await asyncio.to_thread(file.read, _HEAD))}"'
-    file.seek(0)
-    headers = {"Cache-Control": "no-store", "Content-Type": kind}
-    return PatientResponse(_pieces(setup, record.id, file, there), headers=headers)
-
-
-def _opened(there: Playable, at: int) -> BinaryIO | None:
-    """The file, from a place on; None of one that has just lost its name."""
     try:
-        file = there.path.open("rb")
-    except FileNotFoundError:
-        return None
-    file.seek(at)
-    return file
+        reader = None if there is None else await asyncio.to_thread(_Reader, there.file)
+    except FileNotFoundError:  # it has just lost its name
+        reader = None
+    if there is None or reader is None:
+        raise Fault("video_not_ready", "no clip of the video is finished yet; try again later")
+    kind = f'video/mp4; codecs="{codecs_of(await asyncio.to_thread(reader.head))}"'
+    headers = {"Cache-Control": "no-store", "Content-Type": kind}
+    return PatientResponse(_pieces(setup, record.id, reader, there), headers=headers)
 
 
-async def _pieces(setup: Setup, job: str, file: BinaryIO, there: Playable) -> AsyncIterator[bytes]:
+async def _pieces(setup: Setup, job: str, reader: _Reader, there: Playable) -> AsyncIterator[bytes]:
     """A stream that began with fragments goes on with them to their end, also when the file has lost its name; where
     a job was begun again, its new file has the same fragments."""
-    began, at = there.path, 0
+    began_finished = there.finished
     try:
         while True:
-            while at < there.size and (piece := await _read(file, there.size - at)):
-                at += len(piece)
+            while (left := reader.left(there.size)) > 0 and (piece := await asyncio.to_thread(reader.read, left)):
                 yield piece
             if there.ended:
                 return
@@ -58,32 +96,13 @@ async def _pieces(setup: Setup, job: str, file: BinaryIO, there: Playable) -> As
             now = await asyncio.to_thread(setup.jobs.playable, job)
             if now is None:
                 return
-            if now.ended and now.path != began and not _is_unfinished(now):
-                while piece := await _read(file, PIECE):
+            if now.finished and not began_finished:
+                while piece := await asyncio.to_thread(reader.read, PIECE):
                     yield piece
                 return
-            there = now
-            if await asyncio.to_thread(_is_another, file, now) and (newer := await asyncio.to_thread(_opened, now, at)):
-                file.close()
-                file = newer
+            there, reader.stored = now, now.file
     finally:
-        file.close()
-
-
-async def _read(file: BinaryIO, most: int) -> bytes:
-    return await asyncio.to_thread(file.read, min(PIECE, most))
-
-
-def _is_unfinished(there: Playable) -> bool:
-    """Whether the fragments are meant, not the finished file."""
-    return there.path.stem.endswith((".partial", ".before"))
-
-
-def _is_another(file: BinaryIO, there: Playable) -> bool:
-    try:
-        return not os.path.samestat(os.fstat(file.fileno()), os.stat(there.path))
-    except FileNotFoundError:
-        return False
+        reader.close()
 
 
 def codecs_of(head: bytes) -> str:

@@ -109,7 +109,7 @@ class VideoRoutes:
         if file is None:
             raise Fault("video_not_ready", f"the video is {record.status}; ask again when it is completed")
         try:
-            return answer_file(request, file, record.id, variant)
+            return await asyncio.to_thread(answer_file, request, file, record.id, variant)
         except FileNotFoundError:  # it has just been deleted
             raise _not_found() from None
 

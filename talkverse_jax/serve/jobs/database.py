@@ -1,12 +1,14 @@
-"""The jobs' tables. A file of SQLite by default; any database that SQLAlchemy speaks to by its URL.
+"""The jobs' tables: in a file of SQLite, or in a database of Postgres that several processes share.
 
-What a transaction wrote is on the disk when it ends.
+What a transaction wrote is on the disk when it ends. One is at a time in which anything is written, so that numbers and
+events stand in their order.
 """
 
 import dataclasses
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import sqlalchemy as sql
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, RowMapping
 
+from talkverse_jax.serve.jobs import postgres
 from talkverse_jax.serve.jobs.job import JobEvent, JobFailure, Record, Submission
 
 TABLES = sql.MetaData()
@@ -36,12 +39,16 @@ JOBS = sql.Table(
     sql.Column("deaths", sql.Integer, nullable=False, default=0),  # of the process since a clip was finished
     sql.Column("clips_done", sql.Integer, nullable=False, default=0),
     sql.Column("frames_done", sql.Integer, nullable=False, default=0),
-    sql.Column("playable", sql.Integer, nullable=False, default=0),  # bytes that are whole fragments
-    sql.Column("bytes", sql.Integer, nullable=False, default=0),  # of all its files
+    sql.Column("playable", sql.BigInteger, nullable=False, default=0),  # bytes that are whole fragments
+    sql.Column("bytes", sql.BigInteger, nullable=False, default=0),  # of all its files
+    sql.Column("seconds", sql.Float),  # of the video
     sql.Column("notices", sql.JSON, nullable=False),
     sql.Column("failure", sql.JSON),
     sql.Column("timings", sql.JSON),
     sql.Column("variants", sql.JSON),  # the finished files
+    sql.Column("worker", sql.String(64)),  # that has it, or had it last; its name in MEMBERS
+    sql.Column("place", sql.String(96)),  # where what is made of it lies, see `depot`
+    sql.Column("keep_hours", sql.Float),  # after its end
     sqlite_autoincrement=True,
 )
 EVENTS = sql.Table(
@@ -68,31 +75,91 @@ KEYS = sql.Table(
     sql.Column("created_at", sql.Float, nullable=False),
 )
 
+MEMBERS = sql.Table(  # the processes that share a database; see `crew`
+    "members",
+    TABLES,
+    sql.Column("name", sql.String(64), primary_key=True),
+    sql.Column("works", sql.Boolean, nullable=False),  # a worker, not a front
+    sql.Column("host", sql.String(255), nullable=False),
+    sql.Column("seen_at", sql.Float, nullable=False),
+    sql.Column("state", sql.String(16), nullable=False),
+    sql.Column("device", sql.Integer, nullable=False),
+    sql.Column("weights", sql.String(64), nullable=False),  # a digest
+    sql.Column("doing", sql.JSON, nullable=False),  # how far the jobs are that it has in work
+)
+
 
 class Database:
-    """The tables at a URL; they are made where they are missing. One thread writes at a time."""
+    """The tables at a URL; they are made where they are missing.
+
+    Args:
+      url: of Postgres, or see `url_of`.
+
+    Raises:
+      UserError: of Postgres: it cannot be used.
+    """
 
     def __init__(self, url: str):
         self._lock = threading.RLock()
-        self._engine = sql.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
+        self.url = url
+        self.is_shared = not url.startswith("sqlite:")
+        if self.is_shared:
+            self._engine = postgres.open_engine(url)
+        else:
+            self._engine = sql.create_engine(url)
             event.listen(self._engine, "connect", _careful)
-        TABLES.create_all(self._engine)
+        with self.writing() as connection:
+            TABLES.create_all(connection)
+            _add_columns(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction; what it wrote is on the disk when the block ends, and gone if it fails."""
-        with self._lock, self._engine.begin() as connection:
+        """A transaction; what it wrote is on the disk when the block ends, and gone if it fails.
+
+        Raises:
+          Unreachable: of Postgres; what was to be written may be written all the same.
+        """
+        with self._lock, self._telling(), self._engine.begin() as connection:
+            if self.is_shared:
+                postgres.lock(connection)
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A view of the tables."""
-        with self._engine.connect() as connection:
+        """A view of the tables.
+
+        Raises:
+          Unreachable: of Postgres.
+        """
+        with self._telling(), self._engine.connect() as connection:
             yield connection
+
+    @contextmanager
+    def touching(self) -> Iterator[Connection]:
+        """As `writing`, for what stands in no order with anything: it waits for nobody."""
+        with self._telling(), self._engine.begin() as connection:
+            yield connection
+
+    def now(self, connection: Connection) -> float:
+        """The time, in Unix seconds; of several machines, by the database's clock."""
+        return postgres.now(connection) if self.is_shared else time.time()
+
+    def _telling(self) -> AbstractContextManager[None]:
+        return postgres.telling() if self.is_shared else nullcontext()
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _add_columns(connection: Connection) -> None:
+    """Those that tables of an older version lack; they may be empty."""
+    known = sql.inspect(connection)
+    for table in TABLES.sorted_tables:
+        there = {each["name"] for each in known.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                kind = column.type.compile(connection.dialect)
+                connection.execute(sql.DDL(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
 
 
 def url_of(folder: Path) -> str:

@@ -3,18 +3,33 @@ is being removed. Imports no JAX."""
 
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from talkverse_jax.core.paths import sync
+from talkverse_jax.media.video_writer import before_file, partial_file
+from talkverse_jax.serve.jobs.job import Playable, StoredFile
 
 VIDEO = "video.mp4"
+FRAGMENTS = "fragments.mp4"  # what was played before the video had its name
 VARIANTS = {"video": VIDEO, "thumbnail": "thumbnail.webp", "spritesheet": "spritesheet.jpg"}
 
 
+@dataclass(frozen=True)
+class LocalFile:
+    """A file on a disk of this machine."""
+
+    path: Path
+
+    def open(self) -> BinaryIO:
+        return self.path.open("rb")
+
+
 class Folders:
-    """Where the server's files are; only its user may look."""
+    """Where the server's files are; only its user may look. Jobs are made where they lie."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -47,6 +62,44 @@ class Folders:
     def refuse(self, job: str) -> None:
         """Remove what a request has left."""
         shutil.rmtree(self.uploads / job, ignore_errors=True)
+
+    def begin(self, job: str, place: str | None) -> Path:
+        """The folder in which a job is to be made, with its inputs and what counts of it.
+
+        Args:
+          place: of what counts, as its row says.
+        """
+        return self.of(job)
+
+    def keep(self, job: str, place: str, inputs: Collection[str]) -> None:
+        """Have all that was made of a job where a later try finds it.
+
+        Args:
+          place: of this try.
+          inputs: names of files that were not made.
+        """
+
+    def done(self, job: str) -> None:
+        """Nothing is made in the job's folder any more."""
+
+    def stored(self, job: str, place: str | None, name: str) -> StoredFile:
+        """A file of a job, which may be gone."""
+        return LocalFile(self.of(job) / name)
+
+    def playable(self, row: Mapping[Any, Any]) -> Playable | None:
+        """What can be played of a job by now; None while nothing can.
+
+        Args:
+          row: of the job.
+        """
+        video = self.of(row["id"]) / VIDEO
+        if row["clips_done"] == row["submission"]["clips"] and video.exists():
+            return Playable(LocalFile(video), video.stat().st_size, True, True)
+        sizes = {path: path.stat().st_size for path in (partial_file(video), before_file(video)) if path.exists()}
+        if not sizes or not row["playable"]:
+            return None
+        path = max(sizes, key=lambda each: sizes[each])
+        return Playable(LocalFile(path), min(sizes[path], row["playable"]), row["status"] == "failed")
 
     def remove(self, job: str) -> None:
         """Remove a job's files; the name goes at once."""

@@ -31,12 +31,13 @@ class Subscription:
         self._wake = asyncio.Event()
 
     def put(self, event: JobEvent) -> None:
-        """Hand over an event, unless it was already; from any thread."""
+        """Hand over an event, unless it was already; from any thread. One behind another that is not here yet, as may
+        be where several processes change a job, comes again with that one."""
         with self._lock:
             if self._ended:
                 return
             if event.number is not None:
-                if event.number <= self._last_number:
+                if event.number != self._last_number + 1:
                     return
                 self._last_number = event.number
             self._waiting.append(event)
@@ -44,6 +45,11 @@ class Subscription:
                 self._waiting.clear()
                 self._ended = True
         self._awake()
+
+    @property
+    def last_number(self) -> int:
+        """Of the last event that was handed over, or known before."""
+        return self._last_number
 
     def put_progress(self, progress: Progress) -> None:
         """Tell how far the job is; only the latest is kept; from any thread."""
@@ -124,6 +130,15 @@ class Hub:
         """Jobs that somebody listens to."""
         with self._lock:
             return list(self._subscribers)
+
+    def known(self, job: str) -> int:
+        """The number of the last event that all subscribers of a job have."""
+        return min((each.last_number for each in self._of(job)), default=0)
+
+    def gone(self, job: str) -> None:
+        """Tell the subscribers of a job that it was deleted."""
+        for each in self._of(job):
+            each.put(JobEvent(each.last_number + 1, "deleted", {"id": job}))
 
     def publish(self, job: str, event: JobEvent) -> None:
         """Tell the subscribers of a job what happened; what is kept must be on the disk."""

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 
 Status = Literal["queued", "in_progress", "completed", "failed"]
 ENDED = ("completed", "failed")
@@ -198,6 +198,18 @@ class Deleted:
     id: str
 
 
+class StoredFile(Protocol):
+    """A file, wherever it lies."""
+
+    def open(self) -> BinaryIO:
+        """For reading; takes a moment.
+
+        Raises:
+          OSError: it cannot be had; FileNotFoundError: it is gone.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class VideoFile:
     """A file of a finished job.
@@ -207,7 +219,7 @@ class VideoFile:
       modified: when it was made.
     """
 
-    path: Path
+    file: StoredFile
     size: int
     etag: str
     modified: float
@@ -218,14 +230,16 @@ class Playable:
     """What can be played of a job by now.
 
     Attributes:
-      path: of the file that holds it; it may be opened once and read on, also when it has lost its name.
+      file: that holds it; what is read once may be read on, also when the file has lost its name.
       size: bytes from its start that are whole fragments of finished clips.
       ended: whether nothing follows.
+      finished: whether it is the finished file, whose bytes are others than those of the fragments.
     """
 
-    path: Path
+    file: StoredFile
     size: int
     ended: bool
+    finished: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,14 +8,13 @@ async for each in jobs.subscribe(record.id, after=0): ...
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import sqlalchemy as sql
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
-from talkverse_jax.media.video_writer import before_file, partial_file
 from talkverse_jax.serve.jobs.database import EVENTS, JOBS, Database, record_of, url_of
-from talkverse_jax.serve.jobs.folders import VARIANTS, VIDEO, Folders
+from talkverse_jax.serve.jobs.folders import VARIANTS, Folders
 from talkverse_jax.serve.jobs.hub import Hub, Subscription
 from talkverse_jax.serve.jobs.job import (
     ENDED,
@@ -31,8 +30,10 @@ from talkverse_jax.serve.jobs.job import (
     VideoFile,
     new_id,
 )
-from talkverse_jax.serve.jobs.keys import Keys
-from talkverse_jax.serve.jobs.life import Life, forget_keys, turns
+from talkverse_jax.serve.jobs.keys import Keys, in_progress
+from talkverse_jax.serve.jobs.life import Life, turns
+from talkverse_jax.serve.jobs.live import progress_of
+from talkverse_jax.serve.jobs.postgres import Unreachable
 from talkverse_jax.serve.jobs.room import bytes_coming, bytes_in, check_room
 from talkverse_jax.serve.options import ServeOptions
 
@@ -56,17 +57,18 @@ class Maker(Protocol):
 
 
 class Jobs:
-    """The jobs of a folder.
+    """The jobs of a folder, which this process alone has, or of a database that others share.
 
     Args:
-      options: with the folder of all files, which this process alone has, and the limits.
-      url: of the database; by default a file in the folder.
+      options: with the limits.
+      folders: by default those of `--data_dir`.
+      database: by default a file in the folder.
     """
 
-    def __init__(self, options: ServeOptions, url: str | None = None):
+    def __init__(self, options: ServeOptions, folders: Folders | None = None, database: Database | None = None):
         self.limits = options
-        self.folders = Folders(Path(options.data_dir).absolute())
-        self.database = Database(url or url_of(self.folders.root))
+        self.folders = folders or Folders(Path(options.data_dir).absolute())
+        self.database = database or Database(url_of(self.folders.root))
         self.hub = Hub()
         self.life = Life(self.database, self.hub, options.keep_hours, self._changed)
         self._keys = Keys(self.database)
@@ -75,13 +77,17 @@ class Jobs:
 
     def recover(self) -> None:
         """Put back what a killed server had in work, and remove what it left of requests and of jobs that were being
-        removed; before any request is served."""
-        with self.database.reading() as connection:
-            rows = connection.execute(sql.select(JOBS.c.id, JOBS.c.status)).all()
-        self.folders.tidy({job for job, _ in rows})
-        for job, status in rows:
+        removed; before any request is served, where nobody else has the jobs."""
+        known = self._known()
+        self.folders.tidy(known)
+        for job, status in known.items():
             if status == "in_progress":
                 self.life.requeue(job, "restart")
+
+    def _known(self) -> dict[str, str]:
+        """The statuses of all jobs."""
+        with self.database.reading() as connection:
+            return {job: status for job, status in connection.execute(sql.select(JOBS.c.id, JOBS.c.status))}
 
     def attach(self, work: Maker) -> None:
         """Say who makes the jobs."""
@@ -122,6 +128,9 @@ class Jobs:
         except OperationalError:
             self.folders.remove(submission.id)
             raise Refused(507, "disk_full", "the server's disk is full; try again when there is room") from None
+        except IntegrityError:  # another server has just admitted a job with this key
+            self.folders.remove(submission.id)
+            raise in_progress() from None
         if submission.key is not None:
             self._keys.release(submission.owner, submission.key)
         record = self.get(submission.owner, submission.id)
@@ -225,27 +234,22 @@ class Jobs:
         row = self.row(job)
         if row is None or row["status"] != "completed":
             return None
-        return VideoFile(path=self.folders.of(job) / VARIANTS[variant], **row["variants"][variant])
+        file = self.folders.stored(job, row["place"], VARIANTS[variant])
+        return VideoFile(file=file, **row["variants"][variant])
 
     def playable(self, job: str) -> Playable | None:
         """What can be played by now; None while nothing can. Ask again when a `clip` event, or the last, has come."""
         row = self.row(job)
-        if row is None:
-            return None
-        video = self.folders.of(job) / VIDEO
-        if row["clips_done"] == row["submission"]["clips"] and video.exists():
-            return Playable(video, video.stat().st_size, True)
-        sizes = {path: path.stat().st_size for path in (partial_file(video), before_file(video)) if path.exists()}
-        if not sizes or not row["playable"]:
-            return None
-        path = max(sizes, key=lambda each: sizes[each])
-        return Playable(path, min(sizes[path], row["playable"]), row["status"] == "failed")
+        return None if row is None else self.folders.playable(row)
 
     def state(self) -> Health:
         """The server's state."""
         count = sql.select(JOBS.c.status, sql.func.count()).where(JOBS.c.status.not_in(ENDED)).group_by(JOBS.c.status)
-        with self.database.reading() as connection:
-            counts = {status: number for status, number in connection.execute(count)}
+        try:
+            with self.database.reading() as connection:
+                counts = {status: number for status, number in connection.execute(count)}
+        except Unreachable:
+            counts = {}
         state, device = self._work.health() if self._work else ("loading", 0)
         uptime = int(time.monotonic() - self._begin)
         return Health(state, counts.get("queued", 0), counts.get("in_progress", 0), device, uptime)
@@ -277,14 +281,15 @@ class Jobs:
         """Remove ended jobs that are too old, or too many of an owner; and forget old keys."""
         query = sql.select(JOBS).where(JOBS.c.status.in_(ENDED)).order_by(JOBS.c.completed_at.desc())
         with self.database.reading() as connection:
-            rows = connection.execute(query).mappings().all()
+            rows, now = connection.execute(query).mappings().all(), self.database.now(connection)
         kept: dict[str, int] = {}
         for row in rows:
             kept[row["owner"]] = kept.get(row["owner"], 0) + 1
-            if row["expires_at"] <= time.time() or kept[row["owner"]] > self.limits.max_jobs:
+            if row["expires_at"] <= now or kept[row["owner"]] > self.limits.max_jobs:
                 self._remove(row)
-        with self.database.writing() as connection:
-            forget_keys(connection)
+        self.life.forget_keys()
+        if self.database.is_shared:
+            self.folders.tidy(self._known())
 
     def close(self) -> None:
         """Have done with the database."""
@@ -293,15 +298,21 @@ class Jobs:
     # ---
 
     def _remove(self, row: Row) -> None:
-        in_work = self._work.progress(row["id"]) if self._work else None
+        in_work = self._in_work(row)
         self.life.remove(row["id"])
-        if in_work is None:
+        if not in_work:
             self.folders.remove(row["id"])
+
+    def _in_work(self, row: Row) -> bool:
+        """Whether somebody makes a job, who removes its files when it is gone."""
+        if row["status"] != "in_progress" or self._work is None:
+            return False
+        return self.database.is_shared or self._work.progress(row["id"]) is not None
 
     def _changed(self, job: str) -> None:
         if self._work is not None:
             self._work.changed(job)
-        for each in self.hub.listened():
+        for each in () if self.database.is_shared else self.hub.listened():
             if (progress := self._progress(each)) is not None:
                 self.hub.tell(progress)
 
@@ -312,16 +323,10 @@ class Jobs:
         row = self.row(job)
         if row is None:
             return None
-        if row["status"] == "in_progress" and self._work and (found := self._work.progress(job)) is not None:
-            return found
-        clips, done = row["submission"]["clips"], row["clips_done"]
-        fraction = 1.0 if row["status"] == "completed" else done / clips
-        percent = 100 if row["status"] == "completed" else min(99, int(100 * fraction))
-        return Progress(job, row["status"], self._position(row), clips=clips, fraction=fraction, progress=percent)
+        live = self._work.progress(job) if self._work and row["status"] == "in_progress" else None
+        return progress_of(row, self.turns() if row["status"] == "queued" else (), live)
 
-    def _position(self, row: Row) -> int | None:
-        if row["status"] != "queued":
-            return None
+    def turns(self) -> Sequence[str]:
+        """The jobs that wait, in the order of their turns."""
         with self.database.reading() as connection:
-            ids: Sequence[Any] = [each.id for each in turns(connection)]
-        return ids.index(row["id"]) + 1 if row["id"] in ids else None
+            return [each.id for each in turns(connection)]

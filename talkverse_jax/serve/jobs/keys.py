@@ -26,8 +26,7 @@ class Keys:
             if self._find(owner, key) is not None:
                 return True
             if (owner, key) in self._in_air:
-                message = "a request with this Idempotency-Key is being served; repeat it in a second"
-                raise Refused(409, "idempotency_in_progress", message, 1)
+                raise in_progress()
             self._in_air.add((owner, key))
             return False
 
@@ -57,3 +56,9 @@ class Keys:
                 sql.select(KEYS.c.job, KEYS.c.digest).where(KEYS.c.owner == owner, KEYS.c.key == key)
             ).first()
         return None if row is None else (row[0], row[1])
+
+
+def in_progress() -> Refused:
+    """Another request with the same key is in the air."""
+    message = "a request with this Idempotency-Key is being served; repeat it in a second"
+    return Refused(409, "idempotency_in_progress", message, 1)

@@ -1,7 +1,6 @@
 """The life of a job: each change is one transaction with its event, and then subscribers hear of it."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,15 +18,16 @@ _REMEMBERED = 24 * _HOUR  # an idempotency key, at least
 
 
 class Life:
-    """Changes of jobs. Calls for a job that is gone, or has ended, change nothing.
+    """Changes of jobs. Calls for a job that is gone, or has ended, change nothing; nor do those of a worker whose try
+    it is no more (`attempt`, as the job's row had it when the worker was given it).
 
     Args:
-      keep_hours: an ended job is kept.
+      keep_hours: an ended job is kept; None: as long as it was said when it was admitted.
       changed: is called after every change of a job's status, with its id.
     """
 
-    def __init__(self, database: Database, hub: Hub, keep_hours: float, changed: Callable[[str], None]):
-        self._database, self._hub, self._keep = database, hub, keep_hours * _HOUR
+    def __init__(self, database: Database, hub: Hub, keep_hours: float | None, changed: Callable[[str], None]):
+        self._database, self._hub, self._keep_hours = database, hub, keep_hours
         self._changed = changed
         self._lock = threading.RLock()  # events reach subscribers in their order
 
@@ -39,7 +39,7 @@ class Life:
         """
         with self._lock:
             with self._database.writing() as connection:
-                now = time.time()
+                now = self._database.now(connection)
                 connection.execute(
                     JOBS.insert().values(
                         id=submission.id,
@@ -48,6 +48,8 @@ class Life:
                         submission=submission_row(submission),
                         created_at=now,
                         bytes=size,
+                        seconds=submission.seconds,
+                        keep_hours=self._keep_hours,
                         notices=list(submission.notices),
                     )
                 )
@@ -67,8 +69,12 @@ class Life:
                     add_event(connection, submission.id, "notice", {"message": notice})
             self._changed(submission.id)
 
-    def start(self, job: str) -> bool:
-        """Put a waiting job into work; whether it waited."""
+    def start(self, job: str, *, worker: str | None = None, attempt: int | None = None) -> bool:
+        """Put a waiting job into work; whether it waited.
+
+        Args:
+          worker: that it is given to, where there are several.
+        """
 
         def change(connection: Connection, row: RowMapping) -> Iterable[JobEvent]:
             if row["status"] != "queued":
@@ -76,24 +82,35 @@ class Life:
             served = connection.scalar(sql.select(sql.func.max(OWNERS.c.served))) or 0
             connection.execute(OWNERS.delete().where(OWNERS.c.owner == row["owner"]))
             connection.execute(OWNERS.insert().values(owner=row["owner"], served=served + 1))
-            _update(connection, job, status="in_progress", started_at=row["started_at"] or time.time(), put_back=False)
+            began = row["started_at"] or self._database.now(connection)
+            _update(connection, job, status="in_progress", started_at=began, put_back=False, worker=worker)
             yield add_event(connection, job, "started", {"attempt": row["attempt"]})
 
-        return self._change(job, change)
+        return self._change(job, change, attempt)
 
-    def clip(self, job: str, clip: int, frames: int, playable: int) -> bool:
+    def clip(
+        self,
+        job: str,
+        clip: int,
+        frames: int,
+        playable: int,
+        *,
+        place: str | None = None,
+        attempt: int | None = None,
+    ) -> bool:
         """A clip is on the disk, with what the next one must know.
 
         Args:
           clip: from 1; told again, it changes nothing but `playable`.
           frames: of all clips so far.
           playable: bytes of the unfinished file that are whole fragments.
+          place: where it lies, see `depot`.
         """
 
         def change(connection: Connection, row: RowMapping) -> Iterable[JobEvent]:
             if clip <= row["clips_done"]:
                 return
-            _update(connection, job, clips_done=clip, frames_done=frames, playable=playable, deaths=0)
+            _update(connection, job, clips_done=clip, frames_done=frames, playable=playable, place=place, deaths=0)
             yield add_event(
                 connection,
                 job,
@@ -106,9 +123,9 @@ class Life:
                 },
             )
 
-        return self._change(job, change)
+        return self._change(job, change, attempt)
 
-    def notice(self, job: str, message: str) -> bool:
+    def notice(self, job: str, message: str, *, attempt: int | None = None) -> bool:
         """Keep a line for the person, once."""
 
         def change(connection: Connection, row: RowMapping) -> Iterable[JobEvent]:
@@ -116,9 +133,9 @@ class Life:
                 _update(connection, job, notices=[*row["notices"], message])
                 yield add_event(connection, job, "notice", {"message": message})
 
-        return self._change(job, change)
+        return self._change(job, change, attempt)
 
-    def requeue(self, job: str, reason: Requeue, *, died: bool = False) -> bool:
+    def requeue(self, job: str, reason: Requeue, *, died: bool = False, attempt: int | None = None) -> bool:
         """Put a job in work back into the queue, first in line.
 
         Args:
@@ -138,43 +155,60 @@ class Life:
             )
             yield add_event(connection, job, "requeued", {"reason": reason})
 
-        return self._change(job, change)
+        return self._change(job, change, attempt)
+
+    def died(self, job: str, most: int, *, attempt: int | None = None) -> None:
+        """The process that had a job in work died: put it back, or end it where that was so often that something is
+        wrong with it.
+
+        Args:
+          most: so often without a clip between.
+        """
+        self.requeue(job, "worker_died", died=True, attempt=attempt)
+        if self.deaths(job) >= most:
+            message = f"the process that made it ended {most} times; try other settings"
+            self.fail(job, JobFailure("worker_died", message), attempt=None if attempt is None else attempt + 1)
 
     def deaths(self, job: str) -> int:
         """How often the process died over a job since it finished a clip of it."""
         with self._database.reading() as connection:
             return connection.scalar(sql.select(JOBS.c.deaths).where(JOBS.c.id == job)) or 0
 
-    def complete(self, job: str, timings: Mapping[str, float], variants: Mapping[str, Any], size: int) -> bool:
+    def complete(
+        self,
+        job: str,
+        timings: Mapping[str, float],
+        variants: Mapping[str, Any],
+        size: int,
+        *,
+        place: str | None = None,
+        attempt: int | None = None,
+    ) -> bool:
         """A job's video has its name, and all that belongs to it is on the disk.
 
         Args:
           timings: seconds by phase.
           variants: of its files by name: size, etag and time.
           size: bytes of all its files.
+          place: where they lie, see `depot`.
         """
-        return self._end(job, "completed", timings=dict(timings), variants=dict(variants), bytes=size)
+        made = {"timings": dict(timings), "variants": dict(variants), "bytes": size, "place": place}
+        return self._end(job, "completed", attempt, **made)
 
-    def fail(self, job: str, failure: JobFailure) -> bool:
+    def fail(self, job: str, failure: JobFailure, *, attempt: int | None = None) -> bool:
         """End a job without a video."""
         told = {"code": failure.code, "message": failure.message, "param": failure.param}
-        return self._end(job, "failed", failure=told)
+        return self._end(job, "failed", attempt, failure=told)
 
-    def _end(self, job: str, status: str, **values: Any) -> bool:
+    def _end(self, job: str, status: str, attempt: int | None, **values: Any) -> bool:
         def change(connection: Connection, row: RowMapping) -> Iterable[JobEvent]:
-            now = time.time()
-            _update(
-                connection,
-                job,
-                status=status,
-                put_back=False,
-                completed_at=now,
-                expires_at=now + self._keep,
-                **values,
-            )
+            now = self._database.now(connection)
+            keep = row["keep_hours"] if self._keep_hours is None else self._keep_hours
+            ended = {"status": status, "put_back": False, "completed_at": now, "expires_at": now + keep * _HOUR}
+            _update(connection, job, **ended, **values)
             yield add_event(connection, job, status, {})
 
-        return self._change(job, change)
+        return self._change(job, change, attempt)
 
     def remove(self, job: str) -> bool:
         """Forget a job, whatever its state, with its events; its key is remembered for a while."""
@@ -183,18 +217,38 @@ class Life:
                 last = connection.scalar(sql.select(sql.func.max(EVENTS.c.number)).where(EVENTS.c.job == job)) or 0
                 found = connection.execute(JOBS.delete().where(JOBS.c.id == job)).rowcount
                 connection.execute(EVENTS.delete().where(EVENTS.c.job == job))
-                forget_keys(connection)
+                self._forget_keys(connection)
             if found:
                 self._hub.publish(job, JobEvent(last + 1, "deleted", {"id": job}))
                 self._changed(job)
         return bool(found)
 
-    def _change(self, job: str, change: Callable[[Connection, RowMapping], Iterable[JobEvent]]) -> bool:
-        """Change a job that has not ended; whether anything changed."""
+    def forget_keys(self) -> None:
+        """Forget the idempotency keys that are old enough, and of no job."""
+        with self._database.writing() as connection:
+            self._forget_keys(connection)
+
+    def _forget_keys(self, connection: Connection) -> None:
+        old = KEYS.c.created_at < self._database.now(connection) - _REMEMBERED
+        connection.execute(KEYS.delete().where(old, KEYS.c.job.not_in(sql.select(JOBS.c.id))))
+
+    def _change(
+        self,
+        job: str,
+        change: Callable[[Connection, RowMapping], Iterable[JobEvent]],
+        attempt: int | None = None,
+    ) -> bool:
+        """Change a job that has not ended; whether anything changed.
+
+        Args:
+          attempt: in which it must be; None: in any.
+        """
         with self._lock:
             with self._database.writing() as connection:
                 row = connection.execute(sql.select(JOBS).where(JOBS.c.id == job)).mappings().first()
-                events = [] if row is None or row["status"] in ENDED else list(change(connection, row))
+                if row is None or row["status"] in ENDED or attempt not in (None, row["attempt"]):
+                    return False
+                events = list(change(connection, row))
             for event in events:
                 self._hub.publish(job, event)
             if events:
@@ -220,9 +274,3 @@ def turns(connection: Connection) -> list[Waiting]:
     """The jobs that wait, in the order of their turns."""
     served = connection.execute(sql.select(OWNERS.c.owner, OWNERS.c.served))
     return in_order(waiting(connection), {owner: number for owner, number in served})
-
-
-def forget_keys(connection: Connection) -> None:
-    """Forget the idempotency keys that are old enough, and of no job."""
-    old = KEYS.c.created_at < time.time() - _REMEMBERED
-    connection.execute(KEYS.delete().where(old, KEYS.c.job.not_in(sql.select(JOBS.c.id))))

@@ -1,8 +1,8 @@
-"""How far the job in work is, from what its process tells."""
+"""How far jobs are: one in work, from what its process tells, the others from their rows."""
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from talkverse_jax.serve.jobs.job import Progress
@@ -58,3 +58,20 @@ class Live:
             eta = round(self.pace * ((self._clips - self._done) * steps - step))
         percent = min(_MOST, int(100 * fraction))
         self._now = dataclasses.replace(self._now, step=step, steps=steps, fraction=fraction, progress=percent, eta=eta)
+
+
+def progress_of(row: Mapping[Any, Any], turns: Sequence[str], live: Progress | None) -> Progress:
+    """How far a job is.
+
+    Args:
+      row: of the job.
+      turns: the jobs that wait, in their order.
+      live: what is told of it while it is in work.
+    """
+    job, status, clips = row["id"], row["status"], row["submission"]["clips"]
+    if status == "in_progress" and live is not None:
+        return live
+    fraction = 1.0 if status == "completed" else row["clips_done"] / clips
+    percent = 100 if status == "completed" else min(_MOST, int(100 * fraction))
+    position = turns.index(job) + 1 if status == "queued" and job in turns else None
+    return Progress(job, status, position, clips=clips, fraction=fraction, progress=percent)

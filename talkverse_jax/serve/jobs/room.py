@@ -43,19 +43,13 @@ def _used(connection: sql.Connection) -> int:
     """Bytes of all jobs, what waits or is in work by what it will take."""
     open_jobs = JOBS.c.status.in_(("queued", "in_progress"))
     total = connection.scalar(sql.select(sql.func.sum(JOBS.c.bytes))) or 0
-    seconds = JOBS.c.submission["seconds"].as_float()
-    coming = connection.scalar(sql.select(sql.func.sum(seconds)).where(open_jobs)) or 0
-    return round(total + coming * _VIDEO_RATE)
+    coming = connection.scalar(sql.select(sql.func.sum(JOBS.c.seconds)).where(open_jobs)) or 0
+    return int(total) + bytes_coming(coming)
 
 
 def bytes_coming(seconds: float) -> int:
     """What a video of that length counts for until it is made."""
     return round(seconds * _VIDEO_RATE)
-
-
-def has_room(folder: Path, limits: ServeOptions) -> bool:
-    """Whether work can go on that stopped at a full disk."""
-    return shutil.disk_usage(folder).free >= limits.min_free_bytes
 
 
 def bytes_in(folder: Path) -> int:

@@ -1,13 +1,20 @@
 """Jobs for tests, of files that nobody looks into."""
 
+from talkverse_jax.core.paths import new_folder
+from talkverse_jax.serve.jobs.database import Database, url_of
 from talkverse_jax.serve.jobs.job import Record, Submission, new_id
 from talkverse_jax.serve.jobs.jobs import Jobs
 from talkverse_jax.serve.options import ServeOptions
 
 
-def open_jobs(folder, **options) -> Jobs:
-    """The jobs of a folder."""
-    return Jobs(ServeOptions(data_dir=str(folder), min_free_bytes=0, **options))
+def open_jobs(folder, folders=None, **options) -> Jobs:
+    """The jobs of a folder.
+
+    Args:
+      folders: of the files, where they lie elsewhere.
+    """
+    database = Database(url_of(new_folder(folder)))
+    return Jobs(ServeOptions(data_dir=str(folder), min_free_bytes=0, **options), folders, database)
 
 
 def submission(jobs: Jobs, owner: str = "anna", **values) -> Submission:

@@ -30,9 +30,7 @@ from tests.annotations import check
 
 jaxtyping.install_import_hook("talkverse_jax", f"{check.__module__}.{check.__name__}")
 
-from talkverse_jax.pipeline import registry  # noqa: E402
-
-registry.register("second", "tests.second")
+import tests.second  # noqa: E402, F401  # a family, which registers itself
 
 GOLDENS = Path(__file__).parent / "goldens"
 CONFIGS = Path(__file__).parent.parent / "configs"

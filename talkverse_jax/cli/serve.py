@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
         options=made["serve"],
         prompt=made["prompt"],
         speech=made["speech"],
+        modules=registry.others(),
     )
     sys.exit(serve(service))
 

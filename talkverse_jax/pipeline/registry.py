@@ -21,12 +21,18 @@ if TYPE_CHECKING:  # it imports JAX
     from talkverse_jax.pipeline.family import Family
 
 DEFAULT = "talkverse"  # also of weights that an older program converted, which name no family
-_PACKAGES = {DEFAULT: "talkverse_jax.families.talkverse", "multitalk": "talkverse_jax.families.multitalk"}
+_OURS = "talkverse_jax.families."
+_PACKAGES = {DEFAULT: f"{_OURS}talkverse", "multitalk": f"{_OURS}multitalk"}
 
 
 def register(name: str, package: str) -> None:
     """Add a family that lives in another package."""
     _PACKAGES[name] = package
+
+
+def others() -> tuple[str, ...]:
+    """The packages that were added; each registers itself when it is imported, so that other processes can."""
+    return tuple(package for package in _PACKAGES.values() if not package.startswith(_OURS))
 
 
 def names() -> list[str]:

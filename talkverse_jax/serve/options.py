@@ -159,10 +159,15 @@ class ServeOptions:
         """
         return tuple(name.strip() for name in (self.served_model_name or family).split(","))
 
-    def buckets(self, usual: str) -> tuple[str, ...]:
+    def buckets(self, usual: str | None) -> tuple[str, ...]:
         """The tables of sizes that requests may use, the usual one first.
 
         Args:
-          usual: the server's `size_bucket`.
+          usual: the server's `size_bucket`; None of a model that has no tables.
+
+        Raises:
+          UserError: tables are given, and it has none.
         """
-        return tuple(dict.fromkeys((usual, *self.size_buckets)))
+        if usual is None and self.size_buckets:
+            raise UserError("this model has no tables of sizes; leave it out", field="size_buckets")
+        return () if usual is None else tuple(dict.fromkeys((usual, *self.size_buckets)))

@@ -1,12 +1,13 @@
 """What a person may set of the second family. Imports no JAX."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_at_least, option
 from talkverse_jax.diffusion.names import SolverName
 from talkverse_jax.media import buckets
-from talkverse_jax.pipeline.request import RequestTable
+from talkverse_jax.pipeline.request import RequestTable, SpeakerFiles
 
 BUCKET = "second-32"
 buckets.register(BUCKET, {1.0: (32, 32), 0.67: (32, 48)})
@@ -17,8 +18,14 @@ def of_person(picture: str, sound: str, caption: str) -> dict[str, object]:
     return {"portrait": picture, "sounds": [sound, sound], "scene": caption}
 
 
+def of_request(image: str, people: Sequence[SpeakerFiles]) -> dict[str, object]:
+    """The options of a video that is asked for by a request; one person's sound is both."""
+    sounds = [person.sound for person in people]
+    return {"portrait": image, "sounds": sounds * 2 if len(sounds) == 1 else sounds}
+
+
 REQUEST = RequestTable(
-    lambda image, people: {"portrait": image, "sounds": [person.sound for person in people]},
+    of_request,
     own_names={
         "prompt": "scene",
         "sample_solver": "solver",

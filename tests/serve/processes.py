@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -16,13 +17,16 @@ _START = 120  # seconds
 class ServerProcess:
     """`talkverse_jax serve` on a folder; a context manager that leaves nothing running.
 
+    Args:
+      program: what Python runs.
+
     Attributes:
       url: where it listens.
     """
 
-    def __init__(self, folder: Path, weights: Path, *flags: str):
+    def __init__(self, folder: Path, weights: Path, *flags: str, program: Sequence[str] = ("-m", "talkverse_jax")):
         self.log = folder.with_name(f"{folder.name}.log")
-        command = [sys.executable, "-m", "talkverse_jax", "serve", "--weights", str(weights), "--port", "0"]
+        command = [sys.executable, *program, "serve", "--weights", str(weights), "--port", "0"]
         command += ["--data_dir", str(folder), *flags]
         environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         with open(self.log, "ab") as log:

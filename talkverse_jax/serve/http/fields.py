@@ -28,7 +28,7 @@ from talkverse_jax.serve.options import ServeOptions
 FPS = 25
 _LIMITS = ("seconds", "num_frames")  # which become the option for the video's length
 _NAMED = SpeakerFiles("audio_reference", "speakers", "bbox")  # whose files are the fields that name them
-_OF_SIZE = ("size", "width", "height")
+_SIDES = ("width", "height")
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Fields:
         self.table: RequestTable = module.REQUEST
         self.dubs = dubs
         self.many_speakers = self.table.most_people is not None
-        usual = defaults.get("size_bucket", settings["size_bucket"].default)
-        self.buckets = options.buckets(usual)
+        usual = settings.get("size_bucket")
+        self.buckets = options.buckets(usual and defaults.get("size_bucket", usual.default))
         self._options = options
         self._known = {name: self._served(each) for each in FIELDS for name in (each.name, *each.aliases)}
         self._lacking: set[str] = set() if speaks else set(OF_SPEECH)
@@ -86,11 +86,13 @@ class Fields:
         if not extends:
             self._lacking.add("use_prompt_extend")
         optional = [each for each in FIELDS if each.setting and self._option(each) is None]
-        self._lacking |= {each.name for each in optional if each.name != "motion_frames"}
+        self._lacking |= {each.name for each in optional}
+        if self.table.motion_frames is not None:
+            self._lacking.discard("motion_frames")
         if "seconds" not in settings:
             self._lacking |= set(_LIMITS)
         if "size" not in settings:
-            self._lacking |= set(_OF_SIZE)
+            self._lacking |= set(_SIDES)
 
     def _option(self, each: Field) -> Option | None:
         return self._settings.get(self.table.option(each.name)) if each.setting else None
@@ -193,7 +195,7 @@ class Fields:
         if "width" in values or "height" in values:
             if "size" in values:
                 raise Fault("mutually_exclusive_parameters", "size, width: give size alone", asked.param("width"))
-            for one in ("width", "height"):
+            for one in _SIDES:
                 if one not in values:
                     raise Fault("missing_required_parameter", f"{one}: is missing; give width and height", one)
             values["size"] = f"{values.pop('width')}x{values.pop('height')}"
@@ -204,10 +206,12 @@ class Fields:
     def _settle_size(self, asked: VideoRequest) -> None:
         """Have `size` and `size_bucket` say which size of which table is meant."""
         size, param = asked.values["size"].lower(), asked.param("size")
-        usual = asked.values.get("size_bucket", self.buckets[0])
-        if size == buckets.AUTO:
+        if "size" not in self._settings and size != buckets.AUTO:
+            raise Fault("invalid_value", f"{param}: {said(size)}: give {buckets.AUTO}, all this model has", param)
+        if size == buckets.AUTO or not self.buckets:
             asked.values["size"] = size
             return
+        usual = asked.values.get("size_bucket", self.buckets[0])
         for bucket in dict.fromkeys((usual, *self.buckets)):
             if size in sizes_of(bucket):
                 asked.values.update(size=size, size_bucket=bucket)
@@ -236,7 +240,7 @@ class Fields:
             option = self._option(each)
             if option is not None and each.name in asked.values:
                 made[option.name] = asked.values[each.name]
-        if "size" in asked.values or "size_bucket" in asked.values:
+        if "size" in self._settings and asked.values.keys() & {"size", "size_bucket"}:
             made["size"] = asked.values.get("size", buckets.AUTO)  # the server's own may be none of that table's
         limits = [asked.values[name] / (1 if name == "seconds" else FPS) for name in _LIMITS if name in asked.values]
         if limits:
@@ -261,6 +265,7 @@ class Fields:
                 choices, default = list(self.buckets), self.buckets[0]
             if each.name == "size":
                 default = self._defaults.get("size", buckets.AUTO)
+                choices = None if "size" in self._settings else [buckets.AUTO]
             numeric = each.kind in ("integer", "number", "seconds")
             found[each.name] = {
                 "type": JSON_TYPES.get(each.kind, each.kind),

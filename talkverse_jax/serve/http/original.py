@@ -62,14 +62,16 @@ def translated(form: Form, fields: Fields) -> tuple[Form, tuple[str, ...]]:
     made = {_FILES.get(name, name): value for name, value in form.values.items() if name not in _IGNORED}
     defaults = {name: value for name, value in _DEFAULTS.items() if value is not None and name not in _IGNORED}
     made = {name: value for name, value in defaults.items() if fields.has(name)} | made
-    made.setdefault("flow_shift", _FLOW_SHIFT)
+    if fields.has("flow_shift"):
+        made["flow_shift"] = _FLOW_SHIFT
     notices = []
-    bucket = made.pop("size_bucket")
+    bucket = made.pop("size_bucket", _DEFAULTS["size_bucket"])
     bucket = bucket if isinstance(bucket, str) else text_of(bucket, "size_bucket")
     if bucket in fields.buckets:
         made["size_bucket"] = bucket
     else:
-        notices.append(f"size_bucket {said(bucket)}: is not served; {fields.buckets[0]} is taken")
+        usual = fields.buckets[0] if fields.buckets else "the model's own size"
+        notices.append(f"size_bucket {said(bucket)}: is not served; {usual} is taken")
     return Form(made, {ours: theirs for theirs, ours in _FILES.items()}), tuple(notices)
 
 

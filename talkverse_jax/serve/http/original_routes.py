@@ -56,7 +56,7 @@ class OriginalRoutes:
             return response
         settings = record.submission.settings
         url = f"{request.scope['scheme']}://{request.headers['host']}/static/outputs/{record.id}.mp4"
-        told = {"video_url": url, "seed": settings["base_seed"], "size_bucket": settings["size_bucket"]}
+        told = {"video_url": url, "seed": settings["base_seed"], "size_bucket": settings.get("size_bucket")}
         return JSONResponse(told | {"id": record.id}, headers=NO_STORE)
 
     async def _output(self, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from talkverse_jax.pipeline import registry
 from talkverse_jax.serve.http.fields import FPS
 from talkverse_jax.serve.jobs.job import Progress, Record
 
@@ -16,6 +17,7 @@ def video_object(record: Record, progress: Progress | None) -> dict[str, Any]:
     now = progress or Progress(record.id, record.status, progress=100 * record.clips_done // job.clips)
     failure = record.failure
     error = None if failure is None else {"code": failure.code, "message": failure.message, "param": failure.param}
+    steps = registry.settings_of(job.family).REQUEST.option("num_inference_steps")
     percent = 100 if record.status == "completed" else min(99, now.progress)
     return {
         "id": record.id,
@@ -41,7 +43,7 @@ def video_object(record: Record, progress: Progress | None) -> dict[str, Any]:
         "phase": now.phase if running else None,
         "clip": now.clip if running else None,
         "step": now.step,
-        "steps": now.steps or job.settings.get("sample_steps", 0),
+        "steps": now.steps or job.settings.get(steps, 0),
         "eta_seconds": None if record.ended else now.eta,
         "started_at": _whole(record.started_at),
         "attempt": record.attempt,

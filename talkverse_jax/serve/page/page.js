@@ -185,8 +185,8 @@ const STEPS = [12, 25, 50];
 function makePresets() {
   const { settings, size_buckets: buckets } = page.model.capabilities;
   const usual = settings.num_inference_steps?.default ?? 1;
-  const bucket = settings.size_bucket?.default ?? Object.keys(buckets)[0];
-  const byPixels = Object.keys(buckets).sort((one, other) => pixels(sizeOf(one)) - pixels(sizeOf(other)));
+  const bucket = settings.size_bucket?.default ?? ""; // a model without tables of sizes has its own
+  const byPixels = (bucket ? Object.keys(buckets) : [bucket]).sort((one, other) => pixels(sizeOf(one)) - pixels(sizeOf(other)));
   // Models that were distilled for a few steps need about those.
   const few = usual < STEPS[0];
   const ladder = few ? [Math.max(Math.min(usual, 4), Math.round(usual / 2)), usual, 2 * usual] : [...STEPS];
@@ -229,8 +229,9 @@ function matchPreset() {
 
 const pixels = ([width, height]) => width * height;
 
-/** Width and height that a bucket gives the picture: its size closest in shape. */
+/** Width and height that a bucket gives the picture: its size closest in shape. Without a bucket: none. */
 function sizeOf(bucket) {
+  if (!bucket) return [0, 0];
   const [width, height] = pictureSize();
   const shape = Math.log(width / height);
   const far = ([w, h]) => Math.abs(Math.log(w / h) - shape);
@@ -257,11 +258,12 @@ function measured(count) {
   const found = page.videos.filter(({ status, timings }) => status === "completed" && timings?.denoising);
   if (!found.length) return null;
   const far = ({ clips }) => Math.abs(Math.log(clips / count));
-  const { timings, clips, settings, size } = found.reduce((best, video) => (far(video) < far(best) ? video : best));
+  const nearest = found.reduce((best, video) => (far(video) < far(best) ? video : best));
+  const { timings, clips, steps, settings, size } = nearest;
   const amount = clips * framesOf(settings) * pixels(size.split("x").map(Number));
-  const steps = (settings.sample_steps ?? 1) * branches(guidanceOf(settings));
+  const passes = steps * branches(guidanceOf(settings));
   const rest = (timings.encoding ?? 0) + (timings.decoding ?? 0) + (timings.writing ?? 0);
-  return { step: timings.denoising / amount / steps, rest: rest / amount };
+  return { step: timings.denoising / amount / passes, rest: rest / amount };
 }
 
 /** Seconds of the sound that is chosen; null where it is not known. */
@@ -281,13 +283,14 @@ function showCosts() {
   const speed = measured(clips);
   for (const { steps, bucket, size, cost } of presets) {
     const [width, height] = sizeOf(bucket);
-    size.textContent = `${steps} steps · ${width}×${height}`;
+    size.textContent = width ? `${steps} steps · ${width}×${height}` : `${steps} steps`;
     const passes = steps * branches(Number($("guidance").value));
     const amount = clips * frames * width * height;
-    cost.textContent = speed ? `about ${duration(amount * (speed.step * passes + speed.rest))}` : "";
+    cost.textContent = speed && width ? `about ${duration(amount * (speed.step * passes + speed.rest))}` : "";
   }
   const what = seconds === null ? `${decimals(frames / FPS)} s of video` : "this sound";
-  write("cost-help", speed ? `The times are for ${what}, as this machine made earlier videos.` : "");
+  const told = presets.some(({ cost }) => cost.textContent);
+  write("cost-help", told ? `The times are for ${what}, as this machine made earlier videos.` : "");
 }
 
 // -------------------------------------------------------------------------------------------------------- the inputs

@@ -1,6 +1,9 @@
 """A model of several people, whole: what is told of each, and of whose weights only some take a video."""
 
+import io
+
 import pytest
+from PIL import Image
 
 from tests.families.multitalk.tiny import write_weights
 from tests.serve.http.serving import data_url, fault, picture, serving, sound
@@ -17,17 +20,26 @@ def made(tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp("weights"))
 
 
+def _right_half(width: int, height: int) -> bytes:
+    """A mask."""
+    mask = Image.new("L", (width, height))
+    mask.paste(255, (width // 2, 0, width, height))
+    file = io.BytesIO()
+    mask.save(file, "PNG")
+    return file.getvalue()
+
+
 def test_each_person_is_told(tmp_path, made):
     with serving(tmp_path / "data", made["multitalk"], "multitalk", defaults=USUAL) as server:
         fields = {"prompt": "They talk.", "input_reference": data_url(picture(96, 64))}
         people = {
-            "1": {"bbox": [0, 0, 60, 40]},
-            "2": {"audio": data_url(sound(0.5)), "mask": data_url(picture(96, 64))},
+            "1": {"bbox": [16, 8, 56, 40]},
+            "2": {"audio": data_url(sound(0.5)), "mask": data_url(_right_half(96, 64))},
         }
         answer = server.post(fields | {"speakers": people})
         assert answer.status_code == 200, answer.text
         told = answer.json()["inputs"]
-        assert told["speakers"]["1"] == {"audio": None, "bbox": [0, 0, 60, 40]}
+        assert told["speakers"]["1"] == {"audio": None, "bbox": [16, 8, 56, 40]}
         assert told["speakers"]["2"]["audio"] == told["audio"] and told["audio"]["seconds"] == 0.5
         assert told["speakers"]["2"]["mask"]["width"] == 96
 

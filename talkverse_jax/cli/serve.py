@@ -20,7 +20,8 @@ from talkverse_jax.run.options import BatchOptions, Output
 from talkverse_jax.serve.options import ServeOptions
 
 _OF_REQUESTS = ("video", "sampling")  # groups of options
-_NEEDED = ("starlette", "uvicorn", "python_multipart", "httpx", "prometheus_client", "sqlalchemy", "dbos")
+_NEEDED_TO_MAKE = ("sqlalchemy", "dbos")
+_NEEDED = ("starlette", "uvicorn", "python_multipart", "httpx", "prometheus_client", *_NEEDED_TO_MAKE)
 
 
 def groups(family: str) -> Groups:
@@ -28,7 +29,7 @@ def groups(family: str) -> Groups:
     return {
         "weights": Weights,
         "choice": FamilyChoice,
-        "defaults": _defaults(registry.settings_of(family).Settings),
+        "defaults": request_defaults(registry.settings_of(family).Settings),
         "machine": Machine,
         "serve": ServeOptions,
         "prompt": PromptOptions,
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     settings = {"settings": module.Settings}
     usual = given.having(blanks(settings)).build(settings)["settings"]
     asked = {each.name for each in describe({"defaults": every["defaults"]})} & given.values.keys()
-    _check_packages()
+    check_packages(_NEEDED)
     from talkverse_jax.serve.command import Service, serve
 
     service = Service(
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     sys.exit(serve(service))
 
 
-def _defaults(settings: type) -> type:
+def request_defaults(settings: type) -> type:
     """Those of a family's settings that a server has defaults of: not what every request must say, nor the seed."""
     hints = typing.get_type_hints(settings)
     fields = [
@@ -78,8 +79,11 @@ def _defaults(settings: type) -> type:
     return dataclasses.make_dataclass("RequestDefaults", fields, frozen=True)
 
 
-def _check_packages() -> None:
+def check_packages(needed: Sequence[str] = _NEEDED_TO_MAKE) -> None:
+    """Raises:
+    UserError: one of them is missing.
+    """
     from importlib.util import find_spec
 
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+    if missing := [name for name in needed if find_spec(name) is None]:
         raise UserError(f"serving needs {', '.join(missing)}; run: pip install 'talkverse_jax[serve]'")

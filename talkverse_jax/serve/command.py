@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,11 @@ from talkverse_jax.helpers.speech.options import SpeechOptions
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.serve.http.app import Setup, make_app
 from talkverse_jax.serve.http.protocol import TimedProtocol
+from talkverse_jax.serve.jobs.crew import Crew
 from talkverse_jax.serve.jobs.jobs import Jobs
 from talkverse_jax.serve.options import ServeOptions
+from talkverse_jax.serve.sharing import digest_of_weights, shared_jobs
+from talkverse_jax.serve.terminal import States, log_to_stderr, say
 from talkverse_jax.serve.worker.process import WorkerSetup
 from talkverse_jax.weights import manifest
 
@@ -68,11 +70,28 @@ def serve(service: Service) -> int:
     """
     options = service.options
     manifest.read(service.weights.weights)  # what is wrong with the folder is told at once
+    having = own_jobs if options.database is None else shared_jobs
+    with having(options) as jobs, _listening(options) as listener:
+        log_to_stderr()
+        return _Server(service, jobs, listener).run()
+
+
+@contextlib.contextmanager
+def own_jobs(options: ServeOptions) -> Iterator[Jobs]:
+    """The jobs of a folder, which no other server has while the block lasts.
+
+    Raises:
+      UserError: another has it.
+    """
     folder = new_folder(options.data_dir)
     held = f"--data_dir {options.data_dir}: another server has it; stop that one, or give another folder"
-    with locked(Path(folder, "lock"), held), _listening(options) as listener:
-        _log_to_stderr()
-        return _Server(service, listener).run()
+    with locked(Path(folder, "lock"), held):
+        jobs = Jobs(options)
+        jobs.recover()
+        try:
+            yield jobs
+        finally:
+            jobs.close()
 
 
 @contextlib.contextmanager
@@ -96,25 +115,9 @@ def _listening(options: ServeOptions) -> Iterator[socket.socket]:
         yield made
 
 
-def _log_to_stderr() -> None:
-    """A line of the log for each request and change of a job; of other programs' parts only what is wrong."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    for name, level in (("talkverse_jax.serve", logging.INFO), ("uvicorn", logging.ERROR)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
-
-
-def _say(text: str) -> None:
-    print(f"talkverse_jax: {text}", flush=True)
-
-
 class _Server:
-    def __init__(self, service: Service, listener: socket.socket):
-        self._service, self._listener = service, listener
-        self._jobs = Jobs(service.options)
-        self._jobs.recover()
+    def __init__(self, service: Service, jobs: Jobs, listener: socket.socket):
+        self._service, self._jobs, self._listener = service, jobs, listener
         setup = Setup(
             options=service.options,
             jobs=self._jobs,
@@ -141,7 +144,7 @@ class _Server:
         self._shop: Any = None
         self._status = 0
         self._why: str | None = None
-        self._told: set[str] = set()
+        self._states = States()
 
     def run(self) -> int:
         """Serve; the exit code.
@@ -150,10 +153,9 @@ class _Server:
           UserError: the models cannot be used.
         """
         asyncio.run(self._run())
-        self._jobs.close()
         if self._why is not None:
             raise UserError(self._why)
-        _say("stopped")
+        say("stopped")
         return self._status
 
     async def _run(self) -> None:
@@ -165,12 +167,12 @@ class _Server:
         serving = asyncio.create_task(self._http.serve(sockets=[self._listener]))
         while not self._http.started and not serving.done():
             await asyncio.sleep(0.01)
-        _say(f"listening on {_url(self._listener)}")
+        say(f"listening on {_url(self._listener)}")
         beginning = asyncio.create_task(asyncio.to_thread(self._begin))
         await stop.wait()
         await asyncio.gather(beginning, return_exceptions=True)
         if caught:
-            _say("draining")
+            say("draining")
             if self._shop is not None:
                 await asyncio.to_thread(self._shop.drain, self._service.options.drain_seconds)
         elif self._shop is not None:
@@ -188,6 +190,24 @@ class _Server:
 
     def _begin(self) -> None:
         """Start who makes the jobs; it takes a second or two, in which requests are answered."""
+        try:
+            self._shop = self._others() if self._service.options.database else self._own_shop()
+            self._shop.start()
+        except UserError as error:
+            self._broken(str(error))
+        except Exception:
+            LOG.exception("the server cannot begin")
+            self._broken(None)
+
+    def _others(self) -> Any:
+        from talkverse_jax.serve.jobs.others import Others
+
+        service = self._service
+        weights = digest_of_weights(service.family, service.weights)
+        crew = Crew(self._jobs.database, works=False, weights=weights)
+        return Others(self._jobs, crew, said=self._states)
+
+    def _own_shop(self) -> Any:
         from talkverse_jax.serve.jobs.shop import Shop
 
         service = self._service
@@ -198,22 +218,12 @@ class _Server:
             settings=service.usual,
             modules=service.modules,
         )
-        try:
-            self._shop = Shop(self._jobs, setup, broken=self._broken, said=self._changed)
-            self._shop.start()
-        except Exception:
-            LOG.exception("the server cannot begin")
-            self._broken(None)
+        return Shop(self._jobs, setup, broken=self._broken, said=self._states)
 
     def _broken(self, why: str | None) -> None:
         """Nothing can be made: the models cannot be used, as `why` says, or the worker dies and dies."""
         self._status, self._why = 1, why
         self._stop()
-
-    def _changed(self, state: str) -> None:
-        if state not in self._told:
-            self._told.add(state)
-            _say(state)
 
 
 class _Http(uvicorn.Server):

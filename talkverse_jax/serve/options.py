@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.files import is_remote
 from talkverse_jax.core.options import check_at_least, option
 from talkverse_jax.media import buckets
 from talkverse_jax.media.walls import MOST_PIXELS
@@ -14,17 +15,54 @@ _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
-class ServeOptions:
-    """Where a server listens, what it lets in, and how much of it."""
+class SharedOptions:
+    """Where jobs lie, and how a worker goes about them: of a server that makes them itself, and of a worker alone."""
 
-    host: str = option("address to listen at", group="server", metavar="ADDRESS", default="127.0.0.1")
-    port: int = option("port to listen at; 0: any free one", group="server", metavar="N", default=8765)
     data_dir: str = option(
-        "folder of jobs, uploads and videos; one server a folder",
+        "folder of jobs, uploads and videos; one server a folder, or with --database a folder or an address "
+        "(s3://, gs://) that all fronts and workers share",
         group="server",
         metavar="DIR",
         default="outputs/serve",
     )
+    database: str | None = option(
+        "postgresql://USER:PASSWORD@HOST/NAME, which fronts and workers (serve-worker) share; a password may stand in "
+        "PGPASSWORD (default: files in --data_dir, and a worker of its own)",
+        group="server",
+        metavar="URL",
+        default=None,
+    )
+    drain_seconds: float = option(
+        "on SIGTERM, seconds to finish the clip in work; otherwise it is made again after the next start",
+        group="server",
+        metavar="S",
+        default=60,
+    )
+    min_free_bytes: int = option(
+        "bytes that stay free on the disk of --data_dir, or of TMPDIR where that is shared",
+        group="limits",
+        metavar="N",
+        default=1_073_741_824,
+    )
+    max_tries: int = option(
+        "how often a job is begun again where the process died before a clip of it was finished",
+        group="limits",
+        metavar="N",
+        default=3,
+    )
+
+    def __post_init__(self):
+        check_at_least(self, drain_seconds=0, min_free_bytes=0, max_tries=1)
+        if self.database is None and is_remote(self.data_dir):
+            raise UserError(f"{self.data_dir}: is shared; give --database too, or a folder", field="data_dir")
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeOptions(SharedOptions):
+    """Where a server listens, what it lets in, and how much of it."""
+
+    host: str = option("address to listen at", group="server", metavar="ADDRESS", default="127.0.0.1")
+    port: int = option("port to listen at; 0: any free one", group="server", metavar="N", default=8765)
     served_model_name: str | None = option(
         "name of the model, and further ones that requests may use (default: the family of the weights)",
         group="server",
@@ -38,12 +76,6 @@ class ServeOptions:
         default=(),
     )
     page: bool = option("serve the page at /", group="server", default=True)
-    drain_seconds: float = option(
-        "on SIGTERM, seconds to finish the clip in work; otherwise it is made again after the next start",
-        group="server",
-        metavar="S",
-        default=60,
-    )
     heartbeat_seconds: float = option(
         "seconds without an event after which a stream of events says that it lives",
         group="server",
@@ -98,9 +130,6 @@ class ServeOptions:
     )
     keep_hours: float = option("hours that ended jobs are kept", group="limits", metavar="H", default=168)
     max_disk_bytes: int = option("most bytes of --data_dir", group="limits", metavar="N", default=21_474_836_480)
-    min_free_bytes: int = option(
-        "bytes that stay free on the disk of --data_dir", group="limits", metavar="N", default=1_073_741_824
-    )
     max_connections: int = option("most connections at once", group="limits", metavar="N", default=256)
     upload_timeout: float = option(
         "seconds without a byte of an upload after which it is given up", group="limits", metavar="S", default=60
@@ -111,19 +140,13 @@ class ServeOptions:
         metavar="S",
         default=3600,
     )
-    max_tries: int = option(
-        "how often a job is begun again where the process died before a clip of it was finished",
-        group="limits",
-        metavar="N",
-        default=3,
-    )
 
     def __post_init__(self):
+        super().__post_init__()
         if not 0 <= self.port <= 65535:
             raise UserError(f"{self.port}: give 0 to 65535", field="port")
-        check_at_least(self, max_upload_bytes=1, max_json_bytes=1, max_image_pixels=1, max_connections=1, max_tries=1)
-        check_at_least(self, max_queue=0, max_queue_per_key=0, max_jobs=0, keep_hours=0, drain_seconds=0)
-        check_at_least(self, max_disk_bytes=1, min_free_bytes=0)
+        check_at_least(self, max_upload_bytes=1, max_json_bytes=1, max_image_pixels=1, max_connections=1)
+        check_at_least(self, max_queue=0, max_queue_per_key=0, max_jobs=0, keep_hours=0, max_disk_bytes=1)
         for name in ("max_sound_seconds", "upload_timeout", "infer_timeout", "heartbeat_seconds"):
             if (value := getattr(self, name)) <= 0:
                 raise UserError(f"{value}: give a number above 0", field=name)

@@ -245,12 +245,12 @@ class Jobs:
     def state(self) -> Health:
         """The server's state."""
         count = sql.select(JOBS.c.status, sql.func.count()).where(JOBS.c.status.not_in(ENDED)).group_by(JOBS.c.status)
+        state, device = self._work.health() if self._work else ("loading", 0)
         try:
             with self.database.reading() as connection:
                 counts = {status: number for status, number in connection.execute(count)}
         except Unreachable:
-            counts = {}
-        state, device = self._work.health() if self._work else ("loading", 0)
+            counts, state = {}, "draining" if state == "draining" else "loading"
         uptime = int(time.monotonic() - self._begin)
         return Health(state, counts.get("queued", 0), counts.get("in_progress", 0), device, uptime)
 

@@ -22,11 +22,11 @@ class Life:
     it is no more (`attempt`, as the job's row had it when the worker was given it).
 
     Args:
-      keep_hours: an ended job is kept; None: as long as it was said when it was admitted.
+      keep_hours: an ended job is kept; where several processes have the jobs, those of the one that admitted it.
       changed: is called after every change of a job's status, with its id.
     """
 
-    def __init__(self, database: Database, hub: Hub, keep_hours: float | None, changed: Callable[[str], None]):
+    def __init__(self, database: Database, hub: Hub, keep_hours: float, changed: Callable[[str], None]):
         self._database, self._hub, self._keep_hours = database, hub, keep_hours
         self._changed = changed
         self._lock = threading.RLock()  # events reach subscribers in their order
@@ -203,7 +203,7 @@ class Life:
     def _end(self, job: str, status: str, attempt: int | None, **values: Any) -> bool:
         def change(connection: Connection, row: RowMapping) -> Iterable[JobEvent]:
             now = self._database.now(connection)
-            keep = row["keep_hours"] if self._keep_hours is None else self._keep_hours
+            keep = row["keep_hours"] if self._database.is_shared else self._keep_hours
             ended = {"status": status, "put_back": False, "completed_at": now, "expires_at": now + keep * _HOUR}
             _update(connection, job, **ended, **values)
             yield add_event(connection, job, status, {})

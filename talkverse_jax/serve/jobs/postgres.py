@@ -1,6 +1,7 @@
 """A database of Postgres, which fronts and workers on any machines share. Its password is never shown."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -93,6 +94,21 @@ def _begin(connection, _record) -> None:
     connection.commit()
 
 
+class _Silence:
+    """Says something, and then nothing for a while."""
+
+    def __init__(self, seconds: float):
+        self._seconds, self._until = seconds, 0.0
+
+    def warn(self, text: str, *values: str) -> None:
+        if (now := time.monotonic()) >= self._until:
+            self._until = now + self._seconds
+            LOG.warning(text, *values)
+
+
+_SILENCE = _Silence(10.0)
+
+
 @contextmanager
 def telling() -> Iterator[None]:
     """Of a connection that is lost, or not to be had, or waits too long, the block says `Unreachable`."""
@@ -101,7 +117,7 @@ def telling() -> Iterator[None]:
     except (DBAPIError, PoolTimeout) as error:
         if not isinstance(error, _LOST) and not getattr(error, "connection_invalidated", False):
             raise
-        LOG.warning("the database does not answer (%s)", _one_line(getattr(error, "orig", None) or error))
+        _SILENCE.warn("the database does not answer (%s)", _one_line(getattr(error, "orig", None) or error))
         raise Unreachable from None
 
 

@@ -1,0 +1,31 @@
+"""What a server and a worker print: their state on standard output, their log on standard error."""
+
+import logging
+import sys
+
+
+def say(text: str) -> None:
+    """Print a line, at once."""
+    print(f"talkverse_jax: {text}", flush=True)
+
+
+class States:
+    """Prints each state once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, state: str) -> None:
+        if state not in self._said:
+            self._said.add(state)
+            say(state)
+
+
+def log_to_stderr() -> None:
+    """A line of the log for each request and change of a job; of other programs' parts only what is wrong."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for name, level in (("talkverse_jax.serve", logging.INFO), ("uvicorn", logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)

@@ -312,26 +312,3 @@ def check_bounds(options: Any) -> None:
             if least is None or most is not None:
                 words = f"a number {'' if least is None else 'from '}{words}".rstrip()
             raise UserError(f"{value}: give {words}", field=field.name)
-
-
-def check_at_least(options: Any, **least: float) -> None:
-    """Check numbers of the options, those that are given, against the least value of each.
-
-    Raises:
-      UserError: one is smaller.
-    """
-    for name, bound in least.items():
-        value = getattr(options, name)
-        if value is not None and value < bound:
-            raise UserError(f"{value}: give {bound} or more", field=name)
-
-
-def check_shares(options: Any, *names: str) -> None:
-    """Check that numbers of the options are probabilities.
-
-    Raises:
-      UserError: one is not.
-    """
-    for name in names:
-        if not 0 <= (value := getattr(options, name)) <= 1:
-            raise UserError(f"{value}: give a number from 0 to 1", field=name)

@@ -3,8 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import check_at_least, option
+from talkverse_jax.core.options import check_bounds, option
 from talkverse_jax.media.kinds import KINDS, KindsName
 from talkverse_jax.media.walls import MAX_PIXELS, MAX_SECONDS, MOST_PIXELS, Child, Walls
 from talkverse_jax.ops.names import KernelName
@@ -99,6 +98,7 @@ class Machine:
         metavar="N",
         default=None,
         lowers_memory=(9, "0"),
+        least=0,
     )
     int8_products: bool = option(
         "multiply the int8 of a transformer converted with --dtype int8 by activations that are rounded to int8 too: "
@@ -119,9 +119,11 @@ class Machine:
         group="input",
         metavar="N",
         default=MAX_PIXELS,
+        least=1,
+        most=MOST_PIXELS,
     )
     max_seconds: int = option(
-        "most seconds of a sound, and of a video to dub", group="input", metavar="N", default=MAX_SECONDS
+        "most seconds of a sound, and of a video to dub", group="input", metavar="N", default=MAX_SECONDS, least=1
     )
     decode_in_child: bool = option(
         "read pictures, videos and sounds in processes of their own, with limits of memory and time: for files of "
@@ -131,11 +133,7 @@ class Machine:
     )
 
     def __post_init__(self):
-        check_at_least(self, max_pixels=1, max_seconds=1)
-        if self.resident_blocks is not None:
-            check_at_least(self, resident_blocks=0)
-        if self.max_pixels > MOST_PIXELS:
-            raise UserError(f"{self.max_pixels}: give at most {MOST_PIXELS}", field="max_pixels")
+        check_bounds(self)
         if self.mesh is not None:
             MeshConfig.read(self.mesh)
 

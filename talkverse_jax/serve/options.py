@@ -5,7 +5,7 @@ import re
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.files import is_remote
-from talkverse_jax.core.options import check_at_least, option
+from talkverse_jax.core.options import check_bounds, option
 from talkverse_jax.media import buckets
 from talkverse_jax.media.walls import MOST_PIXELS
 
@@ -37,22 +37,25 @@ class SharedOptions:
         group="server",
         metavar="S",
         default=60,
+        least=0,
     )
     min_free_bytes: int = option(
         "bytes that stay free on the disk of --data_dir, or of TMPDIR where that is shared",
         group="limits",
         metavar="N",
         default=1_073_741_824,
+        least=0,
     )
     max_tries: int = option(
         "how often a job is begun again where the process died before a clip of it was finished",
         group="limits",
         metavar="N",
         default=3,
+        least=1,
     )
 
     def __post_init__(self):
-        check_at_least(self, drain_seconds=0, min_free_bytes=0, max_tries=1)
+        check_bounds(self)
         if self.database is None and is_remote(self.data_dir):
             raise UserError(f"{self.data_dir}: is shared; give --database too, or a folder", field="data_dir")
 
@@ -62,7 +65,9 @@ class ServeOptions(SharedOptions):
     """Where a server listens, what it lets in, and how much of it."""
 
     host: str = option("address to listen at", group="server", metavar="ADDRESS", default="127.0.0.1")
-    port: int = option("port to listen at; 0: any free one", group="server", metavar="N", default=8765)
+    port: int = option(
+        "port to listen at; 0: any free one", group="server", metavar="N", default=8765, least=0, most=65535
+    )
     served_model_name: str | None = option(
         "name of the model, and further ones that requests may use (default: the family of the weights)",
         group="server",
@@ -81,6 +86,7 @@ class ServeOptions(SharedOptions):
         group="server",
         metavar="S",
         default=15,
+        above=0,
     )
     api_key: tuple[str, ...] = option(
         "keys that requests need; also TALKVERSE_API_KEY (commas between), which other users of the machine do not see",
@@ -110,48 +116,52 @@ class ServeOptions(SharedOptions):
         metavar="HOST[:PORT]",
         default=(),
     )
-    max_upload_bytes: int = option("most bytes of an upload", group="limits", metavar="N", default=209_715_200)
+    max_upload_bytes: int = option("most bytes of an upload", group="limits", metavar="N", default=209_715_200, least=1)
     max_json_bytes: int = option(
-        "most bytes of a request in JSON, and of a text in an upload", group="limits", metavar="N", default=33_554_432
+        "most bytes of a request in JSON, and of a text in an upload",
+        group="limits",
+        metavar="N",
+        default=33_554_432,
+        least=1,
     )
     max_sound_seconds: float = option(
-        "most seconds of a sound, and of a video to dub", group="limits", metavar="S", default=600
+        "most seconds of a sound, and of a video to dub", group="limits", metavar="S", default=600, above=0
     )
     max_image_pixels: int = option(
         "most pixels, width times height, of a picture or of a video's frame",
         group="limits",
         metavar="N",
         default=50_000_000,
+        least=1,
+        most=MOST_PIXELS,
     )
-    max_queue: int = option("most jobs that wait", group="limits", metavar="N", default=100)
-    max_queue_per_key: int = option("most jobs of one key that wait", group="limits", metavar="N", default=20)
+    max_queue: int = option("most jobs that wait", group="limits", metavar="N", default=100, least=0)
+    max_queue_per_key: int = option("most jobs of one key that wait", group="limits", metavar="N", default=20, least=0)
     max_jobs: int = option(
-        "most ended jobs that are kept for a key; older ones go", group="limits", metavar="N", default=1000
+        "most ended jobs that are kept for a key; older ones go", group="limits", metavar="N", default=1000, least=0
     )
-    keep_hours: float = option("hours that ended jobs are kept", group="limits", metavar="H", default=168)
-    max_disk_bytes: int = option("most bytes of --data_dir", group="limits", metavar="N", default=21_474_836_480)
-    max_connections: int = option("most connections at once", group="limits", metavar="N", default=256)
+    keep_hours: float = option("hours that ended jobs are kept", group="limits", metavar="H", default=168, least=0)
+    max_disk_bytes: int = option(
+        "most bytes of --data_dir", group="limits", metavar="N", default=21_474_836_480, least=1
+    )
+    max_connections: int = option("most connections at once", group="limits", metavar="N", default=256, least=1)
     upload_timeout: float = option(
-        "seconds without a byte of an upload after which it is given up", group="limits", metavar="S", default=60
+        "seconds without a byte of an upload after which it is given up",
+        group="limits",
+        metavar="S",
+        default=60,
+        above=0,
     )
     infer_timeout: float = option(
         "seconds after which a request that waits for its video is answered without",
         group="limits",
         metavar="S",
         default=3600,
+        above=0,
     )
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.port <= 65535:
-            raise UserError(f"{self.port}: give 0 to 65535", field="port")
-        check_at_least(self, max_upload_bytes=1, max_json_bytes=1, max_image_pixels=1, max_connections=1)
-        check_at_least(self, max_queue=0, max_queue_per_key=0, max_jobs=0, keep_hours=0, max_disk_bytes=1)
-        for name in ("max_sound_seconds", "upload_timeout", "infer_timeout", "heartbeat_seconds"):
-            if (value := getattr(self, name)) <= 0:
-                raise UserError(f"{value}: give a number above 0", field=name)
-        if self.max_image_pixels > MOST_PIXELS:
-            raise UserError(f"{self.max_image_pixels}: give at most {MOST_PIXELS}", field="max_image_pixels")
         if self.served_model_name is not None and not all(name.strip() for name in self.served_model_name.split(",")):
             raise UserError(f"{self.served_model_name}: give NAME or NAME,ALIAS", field="served_model_name")
         for name, form, such in (

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from talkverse_jax.core.options import check_at_least, option
+from talkverse_jax.core.options import check_bounds, option
 
 # seconds
 HEARTBEAT_TIMEOUT = 60
@@ -28,22 +28,21 @@ class ProcessOptions:
         group="machine",
         metavar="N",
         default=HEARTBEAT_TIMEOUT,
+        least=2,
     )
     meeting_timeout: int = option(
-        "seconds in which all processes must have come",
-        group="machine",
-        metavar="N",
-        default=MEETING_TIMEOUT,
+        "seconds in which all processes must have come", group="machine", metavar="N", default=MEETING_TIMEOUT, least=1
     )
     compile_timeout: int = option(
         "seconds for which CPU processes wait until all have compiled a program that they share",
         group="machine",
         metavar="N",
         default=COMPILE_TIMEOUT,
+        least=1,
     )
 
     def __post_init__(self):
-        check_at_least(self, heartbeat_timeout=2, meeting_timeout=1, compile_timeout=1)
+        check_bounds(self)
 
     @property
     def place(self) -> tuple[str | None, int | None, int | None]:

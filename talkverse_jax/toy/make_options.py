@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import check_at_least, check_shares, option
+from talkverse_jax.core.options import check_bounds, option
 
 Set = Literal["train", "held_out"]
 
@@ -14,8 +14,8 @@ class MakeOptions:
     """A data set of the toy world."""
 
     output: str = option("folder of the data set; both sets may lie in one", group="output", metavar="DIR")
-    videos: int = option("how many videos", group="world", metavar="N", default=100)
-    seed: int = option("seed of everything", group="world", metavar="N", default=0)
+    videos: int = option("how many videos", group="world", metavar="N", default=100, least=1)
+    seed: int = option("seed of everything", group="world", metavar="N", default=0, least=0)
     set: Set = option("which people and sentences; the sets share none", group="world", default="train")
     seconds: float = option(
         "length of all videos; 0: drawn for each, mostly 9 to 12, some 5 to 6",
@@ -24,17 +24,21 @@ class MakeOptions:
         default=0.0,
     )
     short_share: float = option(
-        "share of the videos of 5 to 6 seconds, where lengths are drawn", group="world", metavar="X", default=0.2
+        "share of the videos of 5 to 6 seconds, where lengths are drawn",
+        group="world",
+        metavar="X",
+        default=0.2,
+        least=0,
+        most=1,
     )
     square: bool = option(
         "128x128 pixels only, so that one program is compiled; otherwise 3 in 10 have another shape",
         group="world",
         default=False,
     )
-    workers: int = option("processes; 0: one for each core", group="speed", metavar="N", default=0)
+    workers: int = option("processes; 0: one for each core", group="speed", metavar="N", default=0, least=0)
 
     def __post_init__(self):
-        check_at_least(self, videos=1, seed=0, workers=0)
-        check_shares(self, "short_share")
+        check_bounds(self)
         if self.seconds and not 0.5 <= self.seconds <= 600:
             raise UserError(f"{self.seconds:g}: give 0.5 to 600, or 0 for lengths that are drawn", field="seconds")

@@ -29,7 +29,7 @@ from talkverse_jax.cli.progress import TerminalReporter
 from talkverse_jax.core import compile_cache, presets, tree
 from talkverse_jax.core.config import to_dict
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import check_at_least, option
+from talkverse_jax.core.options import check_bounds, option
 from talkverse_jax.core.paths import new_folder
 from talkverse_jax.data.batches import BatchOrder
 from talkverse_jax.data.catalogue import VideoRules, accept
@@ -72,18 +72,20 @@ class VaeOptions:
     )
     size_bucket: str = option("table of sizes", group="input", metavar="NAME", default="tiny-128")
     output_path: str = option("the run's folder", group="output", metavar="DIR", default="vae_output")
-    save_steps: int = option("steps between checkpoints", group="output", metavar="N", default=250)
+    save_steps: int = option("steps between checkpoints", group="output", metavar="N", default=250, least=1)
     num_frames: int = option(
-        "frames after a window's first one, a multiple of 4", group="training", metavar="N", default=8
+        "frames after a window's first one, a multiple of 4", group="training", metavar="N", default=8, least=4
     )
-    crop: int = option("rows and columns of a window, a multiple of 16", group="training", metavar="N", default=64)
-    crops: int = option("crops of each window that is read", group="training", metavar="N", default=2)
-    steps: int = option("updates", group="training", metavar="N", default=5000)
+    crop: int = option(
+        "rows and columns of a window, a multiple of 16", group="training", metavar="N", default=64, least=16
+    )
+    crops: int = option("crops of each window that is read", group="training", metavar="N", default=2, least=1)
+    steps: int = option("updates", group="training", metavar="N", default=5000, least=1)
     learning_rate: float = option("the highest; falls to 0 as a cosine", group="training", metavar="X", default=2e-3)
-    seed: int = option("of everything random", group="training", metavar="N", default=0)
+    seed: int = option("of everything random", group="training", metavar="N", default=0, least=0)
 
     def __post_init__(self):
-        check_at_least(self, steps=1, save_steps=1, crops=1, seed=0, crop=16, num_frames=4)
+        check_bounds(self)
         for name, unit in (("crop", 16), ("num_frames", 4)):
             if getattr(self, name) % unit:
                 raise UserError(f"{getattr(self, name)}: give a multiple of {unit}", field=name)

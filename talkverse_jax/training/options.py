@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import build, check_at_least, option
+from talkverse_jax.core.options import build, check_bounds, option
 from talkverse_jax.models.umt5.prompts import check_prompts
 from talkverse_jax.ops.names import KernelName, Remat
 from talkverse_jax.sharding.mesh_config import MeshConfig
@@ -83,12 +83,14 @@ class Tuning:
         group="model",
         metavar="N",
         default=None,
+        least=1,
     )
     lora_alpha: float | None = option(
         "alpha of the LoRA adapters, which count alpha/rank times (default: likewise)",
         group="model",
         metavar="X",
         default=None,
+        above=0,
     )
     init: Beginning = option(
         "what starts from random numbers: nothing (weights); what the base model lacks, as in the original (adapter); "
@@ -104,8 +106,7 @@ class Tuning:
     )
 
     def __post_init__(self):
-        check_at_least(self, lora_rank=1)
-        _check_positive(self, "lora_alpha")
+        check_bounds(self)
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"{self.ema_decay}: give a number from 0 to below 1, such as 0.999", field="ema_decay")
         if self.finetune_all and self.unfreeze_strategy == "lora":
@@ -124,23 +125,31 @@ class Optimization:
         metavar="B",
         default=1,
         lowers_memory=(2, "1, with more --gradient_accumulation_steps"),
+        least=1,
     )
-    gradient_accumulation_steps: int = option("batches that make one step", group="optimizer", metavar="N", default=1)
-    num_epochs: int = option("passes through the data", group="optimizer", metavar="N", default=10)
+    gradient_accumulation_steps: int = option(
+        "batches that make one step", group="optimizer", metavar="N", default=1, least=1
+    )
+    num_epochs: int = option("passes through the data", group="optimizer", metavar="N", default=10, least=1)
     max_steps: int | None = option(
-        "steps after which the run ends, if the epochs do not end before", group="optimizer", metavar="N", default=None
+        "steps after which the run ends, if the epochs do not end before",
+        group="optimizer",
+        metavar="N",
+        default=None,
+        least=1,
     )
     optimizer: OptimizerName = option(
         "adafactor keeps little beside the parameters, where adamw keeps two numbers for each",
         group="optimizer",
         default="adamw",
     )
-    learning_rate: float = option("learning rate", group="optimizer", metavar="X", default=1e-5)
+    learning_rate: float = option("learning rate", group="optimizer", metavar="X", default=1e-5, above=0)
     warmup_steps: int = option(
         "steps over which the learning rate rises from 0; the first step changes nothing",
         group="optimizer",
         metavar="N",
         default=1000,
+        least=0,
     )
     schedule: ScheduleName = option(
         "the learning rate after that: the same; falling to 0 in half a wave (cosine); falling again and again",
@@ -152,15 +161,14 @@ class Optimization:
         group="optimizer",
         metavar="N",
         default=None,
+        least=1,
     )
     lora_lr_scale: float = option(
-        "factor of the learning rate for LoRA adapters", group="optimizer", metavar="X", default=10.0
+        "factor of the learning rate for LoRA adapters", group="optimizer", metavar="X", default=10.0, above=0
     )
 
     def __post_init__(self):
-        check_at_least(self, batch_size=1, gradient_accumulation_steps=1, num_epochs=1, max_steps=1, warmup_steps=0)
-        check_at_least(self, schedule_steps=1)
-        _check_positive(self, "learning_rate", "lora_lr_scale")
+        check_bounds(self)
         if self.schedule == "constant":
             if self.schedule_steps:
                 raise UserError(
@@ -198,14 +206,16 @@ class RunFolder:
         metavar="DIR",
         default=None,
     )
-    save_steps: int = option("steps between checkpoints", group="output", metavar="N", default=500)
-    keep_checkpoints: int = option("how many of the last checkpoints are kept", group="output", metavar="N", default=3)
+    save_steps: int = option("steps between checkpoints", group="output", metavar="N", default=500, least=1)
+    keep_checkpoints: int = option(
+        "how many of the last checkpoints are kept", group="output", metavar="N", default=3, least=1
+    )
     keep_every: int = option(
-        "also keep those whose step is a multiple of M; 0: none", group="output", metavar="M", default=0
+        "also keep those whose step is a multiple of M; 0: none", group="output", metavar="M", default=0, least=0
     )
 
     def __post_init__(self):
-        check_at_least(self, save_steps=1, keep_checkpoints=1, keep_every=0)
+        check_bounds(self)
 
     @property
     def checkpoints(self) -> str:
@@ -217,7 +227,7 @@ class RunFolder:
 class Curves:
     """How a run is followed."""
 
-    log_interval: int = option("steps between lines of metrics.jsonl", group="output", metavar="N", default=10)
+    log_interval: int = option("steps between lines of metrics.jsonl", group="output", metavar="N", default=10, least=1)
     use_tensorboard: bool = option("write curves for TensorBoard into the run's folder", group="output", default=True)
     use_wandb: bool = option("log to Weights & Biases (pip install wandb)", group="output", default=False)
     wandb_project: str = option("project of Weights & Biases", group="output", metavar="NAME", default="talkverse_jax")
@@ -229,17 +239,19 @@ class Curves:
         metavar="FILE",
         default=None,
     )
-    held_out_steps: int = option("steps between these measurements", group="output", metavar="N", default=500)
+    held_out_steps: int = option("steps between these measurements", group="output", metavar="N", default=500, least=1)
 
     def __post_init__(self):
-        check_at_least(self, log_interval=1, held_out_steps=1)
+        check_bounds(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class PreviewOptions:
     """Short videos that are made now and then."""
 
-    preview_steps: int = option("steps between preview videos; 0: no previews", group="output", metavar="N", default=0)
+    preview_steps: int = option(
+        "steps between preview videos; 0: no previews", group="output", metavar="N", default=0, least=0
+    )
     previews: str | None = option(
         "several preview videos: a JSON object a line, with id, image, audio, prompt, guidance (with, without, both), "
         "settings of sample; what a line leaves out is as the next flags say",
@@ -254,10 +266,12 @@ class PreviewOptions:
     preview_prompt: str = option(
         "prompt of the preview", group="output", metavar="TEXT", default="A person talks to the camera."
     )
-    preview_sample_steps: int = option("denoising steps of the preview", group="output", metavar="N", default=20)
+    preview_sample_steps: int = option(
+        "denoising steps of the preview", group="output", metavar="N", default=20, least=1
+    )
 
     def __post_init__(self):
-        check_at_least(self, preview_steps=0, preview_sample_steps=1)
+        check_bounds(self)
         check_prompts(self, "preview_prompt")
         if self.preview_steps and not self.previews and not (self.preview_image and self.preview_audio):
             raise UserError(
@@ -279,21 +293,22 @@ class ExportOptions:
         default=None,
     )
     export_step: int | None = option(
-        "step of the checkpoint to export (default: the last)", group="output", metavar="N", default=None
+        "step of the checkpoint to export (default: the last)", group="output", metavar="N", default=None, least=0
     )
     export_steps: int = option(
         "steps between trained tensors that are written while training goes on; 0: only at the end",
         group="output",
         metavar="N",
         default=0,
+        least=0,
     )
-    keep_exports: int = option("how many of these are kept; 0: all", group="output", metavar="N", default=0)
+    keep_exports: int = option("how many of these are kept; 0: all", group="output", metavar="N", default=0, least=0)
     export_dtype: Literal["float32", "bfloat16"] = option(
         "number type of the exported tensors", group="output", default="float32"
     )
 
     def __post_init__(self):
-        check_at_least(self, export_step=0, export_steps=0, keep_exports=0)
+        check_bounds(self)
         if self.keep_exports and not self.export_steps:
             raise UserError("belongs to --export_steps N; give both or neither", field="keep_exports")
         if self.export is None and self.export_step is not None:
@@ -424,10 +439,3 @@ def train_groups(family_settings: ModuleType) -> dict[str, type]:
         "machine": TrainMachine,
         "processes": ProcessOptions,
     }
-
-
-def _check_positive(options: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and not 0 < value < math.inf:
-            raise UserError(f"{value}: give a number above 0", field=name)

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import build, check_at_least, option
+from talkverse_jax.core.options import build, check_bounds, option
 from talkverse_jax.training.video_options import VideoOptions
 from talkverse_jax.weights.asked import verify_option
 
@@ -22,12 +22,13 @@ class PrepareInput:
         group="input",
         metavar="N",
         default=1,
+        least=1,
     )
     dtype: Literal["bfloat16", "float32"] = option("number type of what is stored", group="input", default="bfloat16")
     verify: bool = verify_option()
 
     def __post_init__(self):
-        check_at_least(self, windows=1)
+        check_bounds(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +36,12 @@ class PrepareOutput:
     """Where the shards go."""
 
     output: str = option("folder of the shards; those that are missing are made", group="output", metavar="DIR")
-    shard_size: int = option("samples of a shard, 15 MB each at 640x640", group="output", metavar="N", default=64)
+    shard_size: int = option(
+        "samples of a shard, 15 MB each at 640x640", group="output", metavar="N", default=64, least=1
+    )
 
     def __post_init__(self):
-        check_at_least(self, shard_size=1)
+        check_bounds(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +49,19 @@ class PrepareWork:
     """How the work is divided."""
 
     batch_size: int = option(
-        "windows that are encoded at once", group="machine", metavar="N", default=1, lowers_memory=(1, "1")
+        "windows that are encoded at once", group="machine", metavar="N", default=1, lowers_memory=(1, "1"), least=1
     )
     num_processes: int = option(
-        "how many processes, here or elsewhere, share the work and the folder", group="machine", metavar="N", default=1
+        "how many processes, here or elsewhere, share the work and the folder",
+        group="machine",
+        metavar="N",
+        default=1,
+        least=1,
     )
-    process_id: int = option("the number of this process, from 0", group="machine", metavar="N", default=0)
+    process_id: int = option("the number of this process, from 0", group="machine", metavar="N", default=0, least=0)
 
     def __post_init__(self):
-        check_at_least(self, batch_size=1, num_processes=1, process_id=0)
+        check_bounds(self)
         if self.process_id >= self.num_processes:
             raise UserError(f"{self.process_id}: give 0 to {self.num_processes - 1}", field="process_id")
 

@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any, Literal
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import check_at_least, check_shares, option
+from talkverse_jax.core.options import check_bounds, option
 from talkverse_jax.media.buckets import BUCKETS
 
 
@@ -47,12 +47,18 @@ class VideoOptions:
         metavar="N",
         default=120,
         lowers_memory=(7, "(fewer)"),
+        least=1,
     )
     always_use_motion_frames: bool = option(
         "leave out videos that are too short for motion frames", group="input", default=False
     )
     max_skipped_share: float = option(
-        "share of samples that may be unreadable; the run stops at more", group="input", metavar="X", default=0.05
+        "share of samples that may be unreadable; the run stops at more",
+        group="input",
+        metavar="X",
+        default=0.05,
+        least=0,
+        most=1,
     )
     seed: int = option(
         "seed of windows, references and everything else that is random",
@@ -73,13 +79,12 @@ class VideoOptions:
         default=False,
     )
     num_workers: int = option(
-        "processes that read videos; 0: threads of this process", group="machine", metavar="N", default=2
+        "processes that read videos; 0: threads of this process", group="machine", metavar="N", default=2, least=0
     )
     t5_cpu: bool = option("run the text encoder on the CPU", group="machine", default=False, lowers_memory=(3, "true"))
 
     def __post_init__(self):
-        check_at_least(self, num_workers=0, num_frames=1)
-        check_shares(self, "max_skipped_share")
+        check_bounds(self)
         check_one_for_each(self, len(self.dataset_metadata_path), "dataset_base_path")
         if self.size_bucket not in BUCKETS:
             raise UserError(f"{self.size_bucket}: unknown; give one of {', '.join(BUCKETS)}", field="size_bucket")

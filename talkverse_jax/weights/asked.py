@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import check_at_least, option
+from talkverse_jax.core.options import option
 
 FILES = "lora_ckpt"  # the flag of the files that the others belong to
 PEFT_CONFIG = "adapter_config.json"  # lies beside a file of PEFT's and belongs to it
@@ -47,7 +47,8 @@ class Asked:
     lora_alpha: Alpha = None
 
     def __post_init__(self):
-        check_at_least(self, lora_rank=1)
+        if self.lora_rank is not None and self.lora_rank < 1:
+            raise UserError(f"{self.lora_rank}: give 1 or more", field="lora_rank")
         alphas = (self.lora_alpha,) if isinstance(self.lora_alpha, float) else ()
         for name, values in (("lora_strength", self.lora_strength), ("lora_alpha", alphas)):
             for value in values:
@@ -100,6 +101,7 @@ def rank_option(group: str, decides: bool = False) -> Any:
         group=group,
         metavar="N",
         default=None,
+        least=1,
         decides=decides,
         of=FILES,
     )

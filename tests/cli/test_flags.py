@@ -10,7 +10,7 @@ import pytest
 from talkverse_jax.cli.command import run_command
 from talkverse_jax.cli.flags import parse, peek, read
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import check_at_least, option
+from talkverse_jax.core.options import check_bounds, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Files:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    steps: int = option("100% of the steps", group="sampling", default=50)
+    steps: int = option("100% of the steps", group="sampling", default=50, least=1)
     rate: float | None = option("a rate", group="sampling", metavar="X", default=None)
     fast: bool = option("be quick", group="sampling", default=False)
     mode: Literal["fine", "rough"] = option("the mode", group="sampling", default="fine")
     parts: tuple[str, ...] = option("which parts", group="sampling", metavar="LIST", default=("a", "b"))
 
     def __post_init__(self):
-        check_at_least(self, steps=1)
+        check_bounds(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def test_help_tells_all(capsys):
     text = capsys.readouterr().out
     assert text.startswith("usage: run --image FILE [--flag VALUE ...]\n\nRuns.\n")
     for words in (
-        "--image FILE", "a picture (required)", "100% of the steps (default: 50)", "--fast [true|false]",
+        "--image FILE", "a picture (required)", "100% of the steps (1 or more; default: 50)", "--fast [true|false]",
         "(default: false)", "{fine,rough}", "which parts (default: a,b)", "--config FILE",
     ):  # fmt: skip
         assert words in text

@@ -10,9 +10,7 @@ from talkverse_jax.cli.flags import help_of
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import (
     build,
-    check_at_least,
     check_bounds,
-    check_shares,
     defaults,
     describe,
     expand,
@@ -29,15 +27,13 @@ class Files:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    steps: int = option("steps", group="sampling", default=50, decides=True)
-    rate: float | None = option("a rate", group="sampling", metavar="X", default=None)
+    steps: int = option("steps", group="sampling", default=50, decides=True, least=1)
+    rate: float | None = option("a rate", group="sampling", metavar="X", default=None, least=0, most=1)
     fast: bool = option("be quick", group="sampling", default=False)
     mode: Literal["x", "y"] = option("the mode", group="sampling", default="x", decides=True)
 
     def __post_init__(self):
-        check_at_least(self, steps=1)
-        if self.rate is not None:
-            check_shares(self, "rate")
+        check_bounds(self)
 
 
 GROUPS = {"files": Files, "settings": Settings}
@@ -100,7 +96,7 @@ def test_the_schema():
     assert properties["videos"] == {
         "type": "array", "items": {"type": "string"}, "description": "videos", "default": []
     }  # fmt: skip
-    assert properties["rate"]["anyOf"] == [{"type": "number"}, {"type": "null"}]
+    assert properties["rate"]["anyOf"] == [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "null"}]
     assert properties["mode"] == {"enum": ["x", "y"], "description": "the mode", "default": "x"}
     assert json.loads(json.dumps(made)) == made
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import check_at_least, option
+from talkverse_jax.core.options import check_bounds, option
 from talkverse_jax.diffusion.names import SolverName
 from talkverse_jax.media import buckets
 from talkverse_jax.pipeline.request import RequestTable, SpeakerFiles
@@ -53,16 +53,20 @@ class Settings:
 
     scene: str = option("what is seen", group="input", metavar="TEXT", default="", decides=True)
     clip_frames: int = option("frames a clip, 1 more than a multiple of 4", group="video", default=13, decides=True)
-    overlap: int = option("frames that a clip has of the one before, likewise", group="video", default=5, decides=True)
+    overlap: int = option(
+        "frames that a clip has of the one before, likewise", group="video", default=5, decides=True, least=1
+    )
     solver: SolverName = option("solver", group="sampling", default="euler", decides=True)
-    steps: int = option("denoising steps", group="sampling", default=2, decides=True)
+    steps: int = option("denoising steps", group="sampling", default=2, decides=True, least=1)
     text_scale: float = option("guidance by the scene", group="sampling", default=3.0, decides=True)
     sound_scale: float = option("guidance by the sounds", group="sampling", default=2.0, decides=True)
     skip: bool = option("leave the blocks out of every second step", group="sampling", default=False, decides=True)
     base_seed: int = option("-1 draws one", group="sampling", default=-1, alias="seed")
 
     def __post_init__(self):
-        check_at_least(self, overlap=1, steps=1, clip_frames=self.overlap + 1)
+        check_bounds(self)
+        if self.clip_frames <= self.overlap:
+            raise UserError(f"{self.clip_frames}: give {self.overlap + 1} or more", field="clip_frames")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,12 @@ def _options(**values) -> ServeOptions:
 @pytest.mark.parametrize(
     "name, value, said",
     [
-        ("port", 65536, "give 0 to 65535"),
+        ("port", 65536, "give a number from 0 to 65535"),
         ("max_upload_bytes", 0, "give 1 or more"),
         ("max_queue", -1, "give 0 or more"),
         ("heartbeat_seconds", 0, "give a number above 0"),
         ("upload_timeout", float("nan"), "give a number"),
-        ("max_image_pixels", 200_000_000, "give at most 178000000"),
+        ("max_image_pixels", 200_000_000, "give a number from 1 to 178000000"),
         ("served_model_name", "a,,b", "give NAME or NAME,ALIAS"),
         ("allowed_hosts", ["http://a"], "such as talk.example.org"),
         ("allowed_origins", ["example.org"], "such as https://example.org"),

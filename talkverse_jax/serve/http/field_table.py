@@ -20,7 +20,8 @@ class Field:
       aliases: other names.
       setting: whether it is an option of the model's `Settings` and nothing else; its family says which
         (`pipeline.request`).
-      least, most: of a number; `above` is below all that may be given. Of a string, characters.
+      least, most: of a number; `above` is below all that may be given. Of a string, characters. A setting without any
+        has those of its option.
       multiple: of what a number is one.
     """
 
@@ -50,7 +51,7 @@ FIELDS = (
     Field("tts_voice_2", "string", least=1, most=256),
     Field("seconds", "seconds", above=0),
     Field("num_frames", "integer", least=1),
-    Field("num_clip", "integer", setting=True, least=1),
+    Field("num_clip", "integer", setting=True),
     Field("fps", "number", least=25, most=25),
     Field("size", "string"),
     Field("width", "integer", least=1),
@@ -71,11 +72,11 @@ FIELDS = (
     Field("seed", "integer", ("base_seed",), least=-1, most=2**32 - 1),
     Field("negative_prompt", "string", setting=True, least=0, most=LONGEST_PROMPT),
     Field("infer_frames", "integer", setting=True, least=4, most=240, multiple=4),
-    Field("motion_frames", "integer", setting=True, least=1),
+    Field("motion_frames", "integer", setting=True),
     Field("init_first_frame", "boolean", setting=True),
-    Field("head_trim_frames", "integer", setting=True, least=0),
+    Field("head_trim_frames", "integer", setting=True),
     Field("audio_alignment", "string", setting=True),
-    Field("dubbing_noise_strength", "number", setting=True, least=0.001, most=1),
+    Field("dubbing_noise_strength", "number", setting=True),
     Field("video_end", "string", setting=True),
     Field("use_prompt_extend", "boolean"),
     Field("user", "string", least=0, most=256),

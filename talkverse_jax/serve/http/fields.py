@@ -98,10 +98,13 @@ class Fields:
         return self._settings.get(self.table.option(each.name)) if each.setting else None
 
     def _served(self, each: Field) -> Field:
-        """The field with what the server's own options say."""
+        """The field with what the server's own options say, and the model's."""
         if each.name == "seconds":
             return replace(each, most=self._options.max_sound_seconds)
-        return each
+        option = self._option(each)
+        if option is None or (each.least, each.most, each.above) != (None, None, None):
+            return each
+        return replace(each, least=option.least, most=option.most, above=option.above)
 
     @property
     def names(self) -> dict[str, str]:

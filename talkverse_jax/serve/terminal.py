@@ -10,14 +10,14 @@ def say(text: str) -> None:
 
 
 class States:
-    """Prints each state once."""
+    """Prints once that all is ready; that models load anew, `/health` tells."""
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
+        self._ready = False
 
     def __call__(self, state: str) -> None:
-        if state not in self._said:
-            self._said.add(state)
+        if state == "ready" and not self._ready:
+            self._ready = True
             say(state)
 
 

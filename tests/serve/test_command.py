@@ -5,9 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
+from tests.serve.http.serving import picture, sound
 from tests.serve.processes import ROOT, ServerProcess
 
 
@@ -63,3 +65,37 @@ def test_weights_that_cannot_be_used_end_the_server(tmp_path, listed):
     )
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_and_dies_ends_the_server(tmp_path, tiny_weights):
+    with ServerProcess(tmp_path / "data", tiny_weights) as server:
+        killed: set[int | None] = {None}
+        while server.alive:
+            if (worker := server.worker()) not in killed and server.kill_worker():
+                killed.add(worker)
+            time.sleep(0.01)
+        assert (server.wait(), server.line()) == (1, "talkverse_jax: stopped")
+        assert len(killed) - 1 == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_drain(tmp_path, tiny_weights, second):
+    with ServerProcess(tmp_path / "data", tiny_weights, "--dtype", "float32", "--size_bucket", "tiny-128") as server:
+        assert server.line() == "talkverse_jax: ready"
+        form = {"input_reference": picture(), "audio_reference": sound(2)}
+        made = server.client.post("/v1/videos", data={"prompt": "Talk.", "num_inference_steps": "200"}, files=form)
+        address = f"/v1/videos/{made.json()['id']}"
+        while not server.client.get(address).json()["step"]:
+            time.sleep(0.1)
+        worker = server.worker()
+        server.signal(signal.SIGTERM)
+        assert server.line() == "talkverse_jax: draining" and server.alive
+        assert server.client.get(address).json()["status"] == "in_progress"  # its clip may be finished
+        server.signal(second)
+        assert (server.wait(5), server.line()) == (128 + second, "")
+        end = time.monotonic() + 10  # it ends with the server
+        while os.path.exists(f"/proc/{worker}"):
+            assert time.monotonic() < end
+            time.sleep(0.01)

@@ -133,12 +133,17 @@ class Pipeline(abc.ABC):
     def start(self, encoded: Encoded, events: Events) -> State:
         """The state before the first clip."""
 
+    def stage(self, state: State) -> Hashable:
+        """What must be the same, besides the shape of their inputs, of states that are advanced together: where a first
+        clip is made of other parts than the next ones, which of them comes. States that begin together go together."""
+        return None
+
     @abc.abstractmethod
     def advance(
         self, states: Sequence[State | None], events: Sequence[Events | None]
     ) -> Iterator[tuple[int, Clip, State]]:
-        """One clip of each state, all of one shape, denoised together: its place in `states`, the clip, and the
-        state after it. They come as each is decoded; take all of them.
+        """One clip of each state, all of one shape and stage, denoised together: its place in `states`, the clip, and
+        the state after it. They come as each is decoded; take all of them.
 
         What a state gets depends on the number of states in the last digits, and on nothing else of the others. None
         takes the place of a state that has ended, so that the number stays the same.

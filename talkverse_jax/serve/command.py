@@ -217,6 +217,7 @@ class _Server:
             machine=service.machine,
             settings=service.usual,
             modules=service.modules,
+            pack=service.options.pack_size,
         )
         return Shop(self._jobs, setup, broken=self._broken, said=self._states)
 

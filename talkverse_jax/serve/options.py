@@ -32,6 +32,15 @@ class SharedOptions:
         metavar="URL",
         default=None,
     )
+    pack_size: int = option(
+        "jobs of one shape (size, frames of a clip, steps, ...) that are made together, as by sample's --batch_size; "
+        "places that no job takes stay empty, and cost as much",
+        group="server",
+        metavar="N",
+        default=1,
+        least=1,
+        lowers_memory=(3, "1"),
+    )
     drain_seconds: float = option(
         "on SIGTERM, seconds to finish the clip in work; otherwise it is made again after the next start",
         group="server",

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from talkverse_jax.run import worker as pipeline
+from talkverse_jax.run import video as pipeline
 from tests.processes import ROOT
 from tests.run.test_worker import arguments, run  # noqa: F401
 from tests.videos import write_video

@@ -124,6 +124,9 @@ class TalkVersePipeline(Pipeline):
         with self.models.precision:
             return self._clip_maker(events).start(encoded.subject(), encoded.job.settings, events)
 
+    def stage(self, state: VideoState) -> bool:
+        return state.motion is None  # then there are no tokens of it
+
     def advance(
         self, states: list[VideoState | None], events: Sequence[Events | None]
     ) -> Iterator[tuple[int, Clip, VideoState]]:

@@ -38,7 +38,7 @@ from talkverse_jax.run.batch.results import RESULTS, Results
 from talkverse_jax.run.batch.store import open_store
 from talkverse_jax.run.options import BatchOptions
 from talkverse_jax.run.record import Timed, describe
-from talkverse_jax.run.worker import open_writer, write_clip
+from talkverse_jax.run.video import open_writer, write_clip
 from talkverse_jax.sharding.distributed import process_count
 
 MOST_TRIES = 10  # of a pack by workers that died

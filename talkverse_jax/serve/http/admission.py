@@ -174,6 +174,7 @@ class Admission:
             num_frames=plan["frames"],
             clips=plan["clips"],
             seconds=plan["seconds"],
+            shape=plan["shape"],
             user=values.get("user"),
             notices=(*notices, *plan["notices"]),
         )

@@ -5,6 +5,7 @@ message names one. Only this process of the server imports JAX, for the families
 """
 
 import base64
+import hashlib
 import importlib
 import json
 import os
@@ -28,6 +29,7 @@ from talkverse_jax.pipeline.machine import Machine, Weights
 
 _MEMORY = 4 << 30  # bytes, beside those of the program
 _NICENESS = 5
+_SHAPE = 32  # digits of a digest
 
 Answer = dict[str, Any]
 
@@ -122,7 +124,8 @@ def _plan(
     timeline = registry.find(family).timeline(job, inputs)
     height, width = inputs.size
     found = {"width": width, "height": height, "frames": timeline.shown, "clips": timeline.clips}
-    return found | {"seconds": timeline.shown / FPS, "notices": list(inputs.notices)}
+    shape = hashlib.sha256(repr(inputs.shape).encode()).hexdigest()[:_SHAPE]
+    return found | {"seconds": timeline.shown / FPS, "shape": shape, "notices": list(inputs.notices)}
 
 
 _ANSWERS: dict[str, Callable[..., Answer]] = {

@@ -63,6 +63,7 @@ class Submission:
       size: "WIDTHxHEIGHT" in pixels.
       num_frames, clips: of the video.
       seconds: of the video.
+      shape: of jobs that can be made together it is the same; None where nobody knows.
       user: kept for the client.
       notices: lines for the person.
       key, digest: of an idempotent request: its key, and a digest of all its fields and bytes.
@@ -82,6 +83,7 @@ class Submission:
     clips: int
     seconds: float
     original_prompt: str | None = None
+    shape: str | None = None
     user: str | None = None
     notices: tuple[str, ...] = ()
     key: str | None = None

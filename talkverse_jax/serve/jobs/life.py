@@ -262,8 +262,12 @@ def _update(connection: Connection, job: str, **values: Any) -> None:
 
 def waiting(connection: Connection) -> list[Waiting]:
     """The jobs that wait, as they were admitted."""
+    asked = JOBS.c.submission
+    clips = asked["clips"].as_integer() - JOBS.c.clips_done
     rows = connection.execute(
-        sql.select(JOBS.c.id, JOBS.c.owner, JOBS.c.number, JOBS.c.put_back)
+        sql.select(
+            JOBS.c.id, JOBS.c.owner, JOBS.c.number, JOBS.c.put_back, asked["shape"].as_string(), clips, JOBS.c.deaths
+        )
         .where(JOBS.c.status == "queued")
         .order_by(JOBS.c.number)
     )

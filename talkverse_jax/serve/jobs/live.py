@@ -30,6 +30,11 @@ class Live:
     def progress(self) -> Progress:
         return self._now
 
+    @property
+    def clips_left(self) -> int:
+        """Clips that are missing."""
+        return self._clips - self._done
+
     def hear(self, message: Mapping[str, Any]) -> None:
         """Take in what the process tells."""
         match message["say"]:

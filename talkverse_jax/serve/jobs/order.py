@@ -1,5 +1,5 @@
 """Whose turn it is: first in, first out for one owner; of several owners, the one served longest ago; what was put
-back into the queue comes before all."""
+back into the queue comes before all. And who may join those whose turn it is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,18 @@ class Waiting:
     Attributes:
       number: in the order of admission.
       put_back: whether it has been in work.
+      shape: of jobs that can be made together it is the same; None where nobody knows.
+      clips: that are missing.
+      deaths: of processes over it, since one finished a clip of it.
     """
 
     id: str
     owner: str
     number: int
     put_back: bool = False
+    shape: str | None = None
+    clips: int = 1
+    deaths: int = 0
 
 
 def in_order(waiting: Sequence[Waiting], served: Mapping[str, int]) -> list[Waiting]:
@@ -44,3 +50,21 @@ def in_order(waiting: Sequence[Waiting], served: Mapping[str, int]) -> list[Wait
         if not queues[owner]:
             del queues[owner]
     return ordered
+
+
+def joining(turns: Sequence[Waiting], shape: str | None, clips: int) -> Waiting | None:
+    """The first job, in the order of turns, that may join a pack.
+
+    One over which a process died is tried alone: the others shall not pay for it. One that would overtake others, which
+    are of another shape or tried alone, has no more clips than the pack needs anyway, so that they wait no longer.
+
+    Args:
+      shape: of the pack.
+      clips: that the longest in it still lacks.
+    """
+    overtaken = False
+    for each in turns:
+        if shape is not None and each.shape == shape and not each.deaths and not (overtaken and each.clips > clips):
+            return each
+        overtaken = True
+    return None

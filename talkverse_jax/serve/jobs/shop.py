@@ -1,40 +1,37 @@
-"""Who makes the jobs: takes one after another in the order of their turns, has a worker make its clips, and keeps
-worker and jobs going whatever ends: the worker, the disk's room, or this process.
+"""Who makes the jobs: gives them seats in the order of their turns, has a worker make their clips, and keeps worker
+and jobs going whatever ends: the worker, the disk's room, or this process.
 
-Of a job in work three may be at it: the thread that takes jobs, which gives it its turn; the thread of its workflow
-(see `flow`), which asks for a clip and waits; and that which hears the worker. What they share is under one condition.
+With one seat jobs are made one after another. With more, waiting jobs of the shape of the first take the others, also
+when a seat becomes free at a clip's end, and the worker is asked for the clips of all at once. Seats that nobody can
+take stay empty, and nobody waits for company.
 """
 
 import logging
-import shutil
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import sqlalchemy as sql
-from sqlalchemy.exc import OperationalError
-
-from talkverse_jax.serve.jobs.database import JOBS
-from talkverse_jax.serve.jobs.flow import Flow, Leaving, flow_url
-from talkverse_jax.serve.jobs.job import ENDED, JobEvent, JobFailure, Progress, Requeue
+from talkverse_jax.serve.jobs.books import Books
+from talkverse_jax.serve.jobs.flow import Flow, flow_url
+from talkverse_jax.serve.jobs.job import JobEvent, Progress
 from talkverse_jax.serve.jobs.jobs import Jobs
 from talkverse_jax.serve.jobs.life import turns
 from talkverse_jax.serve.jobs.live import Live
+from talkverse_jax.serve.jobs.order import Waiting, joining
+from talkverse_jax.serve.jobs.seats import PackSeat, PackSeats
+from talkverse_jax.serve.jobs.steps import Steps
 from talkverse_jax.serve.worker.process import WorkerProcess, WorkerSetup
 
 LOG = logging.getLogger("talkverse_jax.serve")
 
 _DEATHS, _WITHIN = 5, 600.0  # so many deaths of the worker in so many seconds: something else is wrong
-_LOOK_EVERY = 1.0  # seconds, for room on the disk
-_ROOM_AGAIN = 1 << 20  # bytes more than there were when it was full
+_LOOK_EVERY = 1.0  # seconds, for jobs and for room on the disk
 _RETAIN_EVERY = 600.0  # seconds
 _END_WITHIN = 3.0  # seconds for the thread that takes jobs
 _LEAVE_WITHIN = 4.0  # seconds for a worker to come to the end of a step
-
-Result = TypeVar("Result")
 
 
 class Shop:
@@ -58,18 +55,15 @@ class Shop:
     ):
         self._jobs, self._setup, self._broken, self._said = jobs, setup, broken, said
         self._url = flow_database or flow_url(jobs.folders.root)
-        self._cond = threading.Condition()
+        self._seats = PackSeats(setup.pack)
+        self._books = Books(jobs, self._seats)
         self._worker: WorkerProcess | None = None
-        self._ready = self._draining = self._closing = False
+        self._ready = self._draining = False
         self._device = 0
-        self._current: str | None = None  # whose turn it is
         self._running: set[str] = set()  # workflows of this process
-        self._live: Live | None = None
         self._pace: float | None = None  # of the last clip
-        self._asked, self._answer = 0, None  # the last request to the worker, and what it said
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
         self._retain_at = 0.0
-        self._full: int | None = None  # free bytes when the disk was full
         self._thread = threading.Thread(target=self._take_jobs, name="jobs", daemon=True)
 
     # --- from outside
@@ -81,15 +75,13 @@ class Shop:
         self._thread.start()
 
     def changed(self, job: str) -> None:
-        with self._cond:
-            ended = job == self._current and self._status(job) in (None, *ENDED)
-            if ended and self._worker:
-                self._worker.send({"do": "stop", "job": job})
-            self._cond.notify_all()
+        if self._seats.of(job) is not None and self._books.has_ended(job) and self._seats.stop(job) and self._worker:
+            self._worker.send({"do": "stop", "job": job})
+        self._seats.tell()
 
     def progress(self, job: str) -> Progress | None:
-        with self._cond:
-            return self._live.progress if self._live and job == self._current else None
+        seat = self._seats.of(job)
+        return seat.live.progress if seat else None
 
     def health(self) -> tuple[Literal["loading", "ready", "draining"], int]:
         return ("draining" if self._draining else "ready" if self._ready else "loading"), self._device
@@ -100,26 +92,28 @@ class Shop:
         return self._worker.pid if self._worker else None
 
     def drain(self, seconds: float) -> None:
-        """Take no further job; let the clip in work be finished if that takes at most so many seconds, else leave it at
-        the next step; and end the worker."""
-        with self._cond:
-            self._draining = True
-            self._cond.notify_all()
-            self._jobs.hub.publish_all(JobEvent(None, "server", {"state": "draining"}))
-            self._cond.wait_for(lambda: self._current is None, seconds)
-            if self._current is not None and self._worker:
-                self._worker.send({"do": "stop", "job": self._current})
-                self._cond.wait_for(lambda: self._current is None, _LEAVE_WITHIN)
-            left = self._current
-        if left is not None:
-            self._put_back(left, "drain")
+        """Take no further job; let the clips in work be finished if that takes at most so many seconds, else leave them
+        at the next step; and end the worker."""
+        self._draining = True
+        self._seats.tell()
+        self._jobs.hub.publish_all(JobEvent(None, "server", {"state": "draining"}))
+        if not self._are_gone(seconds) and self._worker:
+            for seat in self._seats.all():
+                self._worker.send({"do": "stop", "job": seat.job})
+            self._are_gone(_LEAVE_WITHIN)
+        for seat in self._seats.all():
+            self._books.put_back(seat.job, "drain")
         self.close()
+
+    def _are_gone(self, seconds: float) -> bool:
+        """Wait for all seats to be free; whether they are."""
+        with self._seats.changed:
+            return self._seats.changed.wait_for(lambda: not self._seats.all(), seconds)
 
     def close(self) -> None:
         """End the worker, and have done."""
-        with self._cond:
-            self._closing = self._draining = True
-            self._cond.notify_all()
+        self._draining = True
+        self._seats.close()
         self.kill()
         if threading.current_thread() is not self._thread:
             self._thread.join(_END_WITHIN)
@@ -132,247 +126,120 @@ class Shop:
     # --- the thread that takes jobs
 
     def _take_jobs(self) -> None:
+        steps = Steps(self._jobs, self._seats, self._books, lambda: self._draining, self._running.discard)
         try:
-            flow = Flow(self._url, self, uuid.uuid4().hex)
+            flow = Flow(self._url, steps, uuid.uuid4().hex)
         except Exception:
             LOG.exception("the workflows' database cannot be used")
             self._broken(None)
             return
         try:
-            while (job := self._next()) is not None:
-                try:
-                    clips = self._turn(job)
-                    if clips is not None and job not in self._running:
-                        self._running.add(job)
-                        flow.run(job, clips)
-                except Exception as error:  # such as a database on a full disk
-                    LOG.error("%s: cannot begin (%s)", job, error)
-                    self._running.discard(job)
-                    self._put_back(job, "disk_full")
+            while not self._seats.closing:
+                if time.monotonic() > self._retain_at:
+                    self._retain_at = time.monotonic() + _RETAIN_EVERY
+                    self._books.surely(self._jobs.retain)
+                while self._can_take() and (found := self._whose_turn()) is not None:
+                    self._begin(flow, found)
+                self._ask_worker()
+                self._seats.wait_for_news(_LOOK_EVERY)
         finally:
             flow.close()
 
-    def _next(self) -> str | None:
-        """The job whose turn it is, when there is one and nothing is in work; None at the end."""
-        while True:
-            if time.monotonic() > self._retain_at:
-                self._retain_at = time.monotonic() + _RETAIN_EVERY
-                self._surely(self._jobs.retain)
-            with self._cond:
-                self._cond.wait_for(lambda: self._closing or self._can_take(), _LOOK_EVERY)
-                if self._closing:
-                    return None
-                if not self._can_take() or not self._has_room():
-                    continue
-            with self._jobs.database.reading() as connection:
-                found = turns(connection)
-            if found:
-                return found[0].id
-            with self._cond:
-                self._cond.wait(_LOOK_EVERY)
-
     def _can_take(self) -> bool:
-        return self._ready and not self._draining and self._current is None
+        free = len(self._seats.all()) < self._seats.size
+        return self._ready and not self._draining and free and self._books.has_room()
 
-    def _has_room(self) -> bool:
-        free = shutil.disk_usage(self._jobs.folders.root).free
-        if free < self._jobs.limits.min_free_bytes or (self._full is not None and free < self._full + _ROOM_AGAIN):
-            self._cond.wait(_LOOK_EVERY)
-            return False
-        self._full = None
-        return True
+    def _whose_turn(self) -> Waiting | None:
+        """The job that takes the next seat; None where there is none that may."""
+        with self._jobs.database.reading() as connection:
+            found = turns(connection)
+        seats = self._seats.all()
+        if not seats:
+            return found[0] if found else None
+        if any(seat.alone for seat in seats):
+            return None
+        return joining(found, seats[0].shape, max(seat.live.clips_left for seat in seats))
 
-    def _turn(self, job: str) -> int | None:
-        """Give a job its turn; its number of clips, or None where it has gone meanwhile."""
+    def _begin(self, flow: Flow, waiting: Waiting) -> None:
+        job = waiting.id
+        try:
+            clips = self._put_to_work(waiting)
+            if clips is not None and job not in self._running:
+                self._running.add(job)
+                flow.run(job, clips)
+        except Exception as error:  # such as a database on a full disk
+            LOG.error("%s: cannot begin (%s)", job, error)
+            self._running.discard(job)
+            self._books.put_back(job, "disk_full")
+
+    def _put_to_work(self, waiting: Waiting) -> int | None:
+        """Give a job a seat and put it into work; its number of clips, or None where it has gone meanwhile."""
+        job = waiting.id
         row = self._jobs.row(job)
         if row is None:
             return None
         clips = row["submission"]["clips"]
-        with self._cond:
-            self._current, self._live = job, Live(job, clips, row["clips_done"], self._pace)
+        live = Live(job, clips, row["clips_done"], self._pace)
+        self._seats.take(PackSeat(job, waiting.shape, live, alone=waiting.deaths > 0))
         if not self._jobs.life.start(job):
-            with self._cond:
-                self._current = self._live = None
-            if self._status(job) is None:
+            self._seats.free(job)
+            if self._books.status(job) is None:
                 self._jobs.folders.remove(job)
             return None
         LOG.info("%s in_progress", job)
-        with self._cond:
-            self._cond.notify_all()
+        self._seats.begin(job)
         return clips
 
-    # --- the workflow's thread
-
-    def make_clip(self, job: str, clip: int) -> bool:
-        while self._is_my_turn(job):
-            row = self._jobs.row(job)
-            if row is None or row["status"] in ENDED:
-                return False
-            if row["clips_done"] >= clip:
-                return True
-            answer = self._ask({"do": "clip", "clip": clip, "clips": row["submission"]["clips"]}, job, row)
-            if answer["say"] == "clip":
-                self._surely(self._jobs.life.clip, job, clip, answer["frames"], answer["playable"])
-                if self._draining:
-                    self._put_back(job, "drain")
-            else:
-                self._not_made(job, answer)
-        return False
-
-    def finish(self, job: str) -> bool:
-        while self._is_my_turn(job):
-            row = self._jobs.row(job)
-            if row is None or row["status"] in ENDED:
-                return False
-            answer = self._ask({"do": "finish"}, job, row)
-            if answer["say"] == "finished":
-                for notice in answer["notices"]:
-                    self._surely(self._jobs.life.notice, job, notice)
-                made = (answer["timings"], answer["variants"], answer["bytes"])
-                self._surely(self._jobs.life.complete, job, *made)
-                return True
-            self._not_made(job, answer)
-        return False
-
-    def left(self, job: str) -> None:
-        status = self._status(job)
-        with self._cond:
-            self._running.discard(job)
-        if status == "in_progress" and not self._closing:  # its workflow could not be recorded
-            self._put_back(job, "disk_full")
-        with self._cond:
-            if self._current == job:
-                self._current = self._live = None
-            self._cond.notify_all()
-        if status is None:
-            self._jobs.folders.remove(job)
-        LOG.info("%s %s", job, status or "deleted")
-
-    def _is_my_turn(self, job: str) -> bool:
-        """Wait for the job's turn; False if it has ended.
-
-        Raises:
-          Leaving: the process ends.
-        """
-        with self._cond:
-            while self._current != job:
-                if self._closing:
-                    raise Leaving
-                if self._status(job) in (None, *ENDED):
-                    return False
-                self._cond.wait(_LOOK_EVERY)
-        return True
-
-    def _ask(self, request: dict[str, Any], job: str, row: Any) -> dict[str, Any]:
-        """The worker's answer; `died` if it died over it."""
-        submission = row["submission"]
-        message = {
-            **request,
-            "job": job,
-            "folder": str(self._jobs.folders.of(job)),
-            "files": submission["files"],
-            "settings": submission["settings"],
-        }
-        with self._cond:
-            if self._worker is None or self._current != job:
-                return {"say": "died"}
-            self._asked += 1
-            self._answer = None
-            self._worker.send({**message, "request": self._asked})
-            self._cond.wait_for(lambda: self._answer is not None or self._closing)
-            if self._answer is None:
-                raise Leaving
-            return self._answer
-
-    def _not_made(self, job: str, answer: dict[str, Any]) -> None:
-        """A clip was not made: the job fails, or waits for another turn."""
-        if answer["say"] == "failed":
-            LOG.error("%s failed: %s: %s\n%s", job, answer["code"], answer["message"], answer["trace"])
-            failure = JobFailure(answer["code"], answer["message"], answer["param"])
-            self._surely(self._jobs.life.fail, job, failure)
-        elif answer["say"] == "disk_full":
-            self._put_back(job, "disk_full")
-        elif answer["say"] == "stopped" and self._draining:
-            self._put_back(job, "drain")
-
-    def _put_back(self, job: str, reason: Requeue, *, died: bool = False) -> None:
-        if reason == "disk_full":
-            with self._cond:
-                self._full = shutil.disk_usage(self._jobs.folders.root).free
-        self._surely(self._jobs.life.requeue, job, reason, died=died)
-        LOG.info("%s queued again: %s", job, reason)
-        with self._cond:
-            if self._current == job:
-                self._current = self._live = None
-            self._cond.notify_all()
+    def _ask_worker(self) -> None:
+        """Give the worker what is to be done now; where nothing more is to be begun, the jobs wait for another turn."""
+        if self._draining or self._books.is_full:
+            for seat in self._seats.all():
+                if seat.wants_clip:
+                    self._books.put_back(seat.job, "drain" if self._draining else "disk_full")
+        with self._seats.changed:  # a worker that dies meanwhile is known to have it
+            if (worker := self._worker) is not None and self._ready:
+                jobs = [seat.job for seat in self._seats.all()]
+                for requests in self._seats.due():
+                    worker.send({"do": "make", "requests": requests, "jobs": jobs})
 
     # --- the thread that hears the worker
 
     def _start_worker(self) -> None:
-        self._worker = WorkerProcess(self._setup, self._hear, self._died)
+        with self._seats.changed:  # it may be heard at once
+            self._worker = WorkerProcess(self._setup, self._hear, self._died)
 
     def _hear(self, message: dict[str, Any]) -> None:
-        with self._cond:
-            if message["say"] == "ready":
+        if message["say"] == "ready":
+            with self._seats.changed:
                 self._ready, self._device = True, message["device"]
-                self._cond.notify_all()
-                self._said("ready")
-                return
-            if message["say"] == "unusable":
-                self._closing = True
-                self._cond.notify_all()
-                self._broken(message["message"])
-                return
-            if message.get("request") == self._asked:
-                self._answer = message
-                self._cond.notify_all()
-            if self._live is None or message.get("job") != self._current:
-                return
-            self._live.hear(message)
-            self._pace = self._live.pace
-            progress = self._live.progress
-        self._jobs.hub.tell(progress)
+                self._seats.tell()
+            self._said("ready")
+            return
+        if message["say"] == "unusable":
+            self._seats.close()
+            self._broken(message["message"])
+            return
+        if (seat := self._seats.of(message.get("job", ""))) is not None:
+            seat.live.hear(message)
+            self._pace = seat.live.pace
+        self._seats.hear(message)
+        if seat is not None:
+            self._jobs.hub.tell(seat.live.progress)
 
     def _died(self, status: int) -> None:
-        with self._cond:
+        with self._seats.changed:
             self._ready = False
-            if self._closing:
+            if self._seats.closing:
                 return
-            LOG.error("the worker ended with status %d; another begins", status)
-            now, job = time.monotonic(), self._current
-            self._deaths.append(now)
-            if len(self._deaths) == _DEATHS and now - self._deaths[0] < _WITHIN:
-                self._broken(None)
-                return
-        if job is not None:
-            self._put_back(job, "worker_died", died=True)
-            if self._jobs.life.deaths(job) >= self._jobs.limits.max_tries:
-                message = f"the process that made it ended {self._jobs.limits.max_tries} times; try other settings"
-                self._surely(self._jobs.life.fail, job, JobFailure("worker_died", message))
-        with self._cond:
-            self._answer = {"say": "died"}
-            self._start_worker()
-            self._cond.notify_all()
+            seats = self._seats.all()
+            in_hand = [seat.job for seat in seats if seat.in_hand]
+        LOG.error("the worker ended with status %d; another begins", status)
+        now = time.monotonic()
+        self._deaths.append(now)
+        if len(self._deaths) == _DEATHS and now - self._deaths[0] < _WITHIN:
+            self._broken(None)
+            return
+        for seat in seats:
+            self._books.died(seat.job, blamed=seat.job in in_hand, alone=in_hand == [seat.job])
+        self._start_worker()
         self._said("loading")
-
-    # ---
-
-    def _surely(self, write: Callable[..., Result], *args: Any, **named: Any) -> Result:
-        """Write to the database, as soon as the disk has room.
-
-        Raises:
-          Leaving: the process ends before.
-        """
-        while True:
-            try:
-                return write(*args, **named)
-            except OperationalError as error:
-                LOG.error("the database cannot be written (%s); tried again", error.orig)
-                if self._closing:
-                    raise Leaving from None
-                time.sleep(_LOOK_EVERY)
-
-    def _status(self, job: str) -> str | None:
-        """A job's status; None of one that is gone."""
-        with self._jobs.database.reading() as connection:
-            return connection.scalar(sql.select(JOBS.c.status).where(JOBS.c.id == job))

@@ -1,23 +1,23 @@
-"""A job of the server in the process that makes it: clip after clip, and why it failed."""
+"""A job of the server in the process that makes it: its clips as they are asked for, and what is told of them."""
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from talkverse_jax.core import options
-from talkverse_jax.core.errors import UserError, disk_is_full, out_of_memory
+from talkverse_jax.core.errors import UserError, disk_is_full
 from talkverse_jax.media.fragments import playable_bytes
 from talkverse_jax.media.video_writer import before_file, partial_file
 from talkverse_jax.pipeline import registry
-from talkverse_jax.pipeline.clip import Clip
+from talkverse_jax.pipeline.clip import Clip, State
 from talkverse_jax.pipeline.events import Cancelled, Events
 from talkverse_jax.pipeline.pipeline import Pipeline
 from talkverse_jax.run import resume
-from talkverse_jax.run.record import read_record, record_file
-from talkverse_jax.run.worker import NotFinite, make_clips
+from talkverse_jax.run.output import claimed
+from talkverse_jax.run.record import Timed, read_record, record_file
+from talkverse_jax.run.video import OpenVideo, open_video
 from talkverse_jax.serve.jobs.folders import VIDEO
 from talkverse_jax.serve.jobs.room import bytes_in
 from talkverse_jax.serve.worker.previews import make_variants
@@ -25,7 +25,6 @@ from talkverse_jax.serve.worker.previews import make_variants
 Say = Callable[[dict[str, Any]], None]
 
 _WRITING = "writing"  # a phase that is not left in the middle
-_MOST = 500  # characters of a message
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,16 @@ class Done:
 
 
 class Making:
-    """A job in work.
+    """A job in work. Whoever has it advances its state (see `pack`).
 
     Args:
       folder: with its files; the video goes there.
       files, settings: by option; paths are relative to the folder.
-      stopping: whether to leave it.
+      stopping: whether to leave what is in hand; asked at every step.
+
+    Attributes:
+      paths: of its files, the options that are paths.
+      is_finished: whether the video has its name.
     """
 
     def __init__(
@@ -60,8 +63,7 @@ class Making:
         say: Say,
         stopping: Callable[[], bool],
     ):
-        self.job, self._folder, self._say = job, folder, say
-        self._pipeline = pipeline
+        self._job, self._folder, self._pipeline = job, folder, pipeline
         self._output = folder / VIDEO
         module = registry.settings_of(pipeline.family)
         known = {each.name for each in options.describe({"settings": module.Settings})}
@@ -70,69 +72,78 @@ class Making:
         values |= {**files, **paths}
         self._made = pipeline.job(output=str(self._output), **values)
         self._events = _Told(job, say, stopping)
-        self._clips: Iterator[Clip] | None = None
+        self._open = ExitStack()
+        self._video: OpenVideo | None = None
+        self.is_finished = False
         self._done = self._on_disk()
 
-    def clip(self, number: int, clips: int) -> dict[str, Any]:
-        """Make a clip unless it is there; with the last one the video gets its name. What is to be told of it.
+    def has(self, clip: int) -> bool:
+        """Whether a clip, numbered from 1, is on the disk."""
+        return self.is_finished or clip <= self._done.clips
 
-        Args:
-          number: from 1.
-          clips: of the video.
+    def begin(self) -> None:
+        """Be ready to be advanced, unless the video is finished; what is left of a job that cannot be gone on with is
+        made again.
 
         Raises:
           Cancelled: it was to be left.
-          Exception: see `failure_of`.
+          Exception: see `failures`.
         """
-        while self._done.clips < number and (clip := next(self._coming(), None)) is not None:
-            assert clip.frames is not None, "one process makes a server's videos"
-            self._done = Done(clip.index + 1, (*self._done.frames[: clip.index], len(clip.frames)))
-        playable = self._playable()
-        if number == clips:
-            self._name()
+        if self._video is not None or self.is_finished:
+            return
+        try:
+            self._open_video(resume=True)
+        except UserError as error:
+            if not self._done.clips or disk_is_full(error):
+                raise
+            resume.discard(self._output)
+            self._done = Done(0, ())
+            self._open_video(resume=False)
+
+    def _open_video(self, *, resume: bool) -> None:
+        with ExitStack() as opening:
+            output = opening.enter_context(claimed(self._made))
+            opened = open_video(self._pipeline, self._made, output, Timed(self._events), resume=resume)
+            self._video = opening.enter_context(opened)
+            self._open = opening.pop_all()
+        self._name_finished()
+
+    @property
+    def video(self) -> OpenVideo:
+        """To be advanced."""
+        assert self._video is not None, "it has not begun, or is finished"
+        return self._video
+
+    def take(self, clip: Clip, state: State) -> None:
+        """Have a clip on the disk; behind the last one the video gets its name."""
+        shown = self.video.take(clip, state)
+        assert shown.frames is not None, "one process makes a server's videos"
+        self._done = Done(shown.index + 1, (*self._done.frames[: shown.index], len(shown.frames)))
+        self._name_finished()
+
+    def _name_finished(self) -> None:
+        if self._video is None or self._video.is_done:
+            if self._video is not None:
+                self._video.publish()
+            self.close()
+            self.is_finished = True
+
+    def clip(self, number: int) -> dict[str, Any]:
+        """What is to be told of a clip that is on the disk."""
         frames = sum(self._done.frames[:number]) if number <= self._done.clips else self._record().get("frames", 0)
-        return {"say": "clip", "job": self.job, "clip": number, "frames": frames, "playable": playable}
-
-    def _coming(self) -> Iterator[Clip]:
-        if self._clips is None:
-            self._clips = self._begin()
-        return self._clips
-
-    def _name(self) -> None:
-        """Give the video its name, unless it has it."""
-        for _ in self._coming():
-            pass
+        return {"say": "clip", "job": self._job, "clip": number, "frames": frames, "playable": self._playable()}
 
     def _record(self) -> dict[str, Any]:
         return read_record(record_file(self._output)) or {}
 
-    def _begin(self) -> Iterator[Clip]:
-        """The clips that are missing; what is left of a job that cannot be gone on with is made again."""
-        clips = make_clips(self._pipeline, self._made, self._events, resume=True)
-        if not self._done.clips:
-            yield from clips
-            return
-        try:
-            first = next(clips)
-        except UserError as error:
-            if disk_is_full(error) or isinstance(error, NotFinite):
-                raise
-            resume.discard(self._output)
-            self._done = Done(0, ())
-            clips = make_clips(self._pipeline, self._made, self._events)
-            first = next(clips)
-        yield first
-        yield from clips
-
     def finish(self) -> dict[str, Any]:
         """Make what belongs to a video that has its name; what is to be told."""
-        self._name()
         record = self._record()
         variants = make_variants(self._folder)
         notices = [text for text in record.get("notices", ()) if text not in self._pipeline.models.notices]
         return {
             "say": "finished",
-            "job": self.job,
+            "job": self._job,
             "timings": record.get("seconds", {}),
             "variants": variants,
             "notices": [text.replace(f"{self._folder}/", "") for text in notices],
@@ -141,9 +152,8 @@ class Making:
 
     def close(self) -> None:
         """Leave it; its finished clips are on the disk."""
-        if self._clips is not None:
-            self._clips.close()  # pyright: ignore[reportAttributeAccessIssue]  # it is a generator
-            self._clips = None
+        self._open.close()
+        self._video = None
 
     def _playable(self) -> int:
         return max(playable_bytes(partial_file(self._output)), playable_bytes(before_file(self._output)))
@@ -194,29 +204,3 @@ class _Told(Events):
 
     def cancelled(self) -> bool:
         return self._stopping()
-
-
-def failure_of(error: Exception, folder: Path) -> dict[str, Any]:
-    """What is to be told of an error that ended a job: the client knows nothing of this machine's folders."""
-    if disk_is_full(error):
-        return {"say": "disk_full"}
-    param = error.field if isinstance(error, UserError) else None
-    if isinstance(error, NotFinite):
-        code, message = "not_finite", "the model gave values that are no numbers; try another seed or fewer steps"
-    elif out_of_memory(error):
-        code, message = "out_of_memory", "the machine's memory is too small for it; ask for a smaller size"
-    elif isinstance(error, UserError):
-        code, message = "generation_failed", str(error).replace(f"{folder}/", "").splitlines()[0][:_MOST]
-    else:
-        code, message = "generation_failed", f"the server failed at it ({type(error).__name__}); its log knows more"
-    trace = "" if isinstance(error, UserError) else "".join(traceback.format_exception(error))
-    return {"say": "failed", "code": code, "message": message, "param": param, "trace": trace}
-
-
-def missing_input(folder: Path, files: Mapping[str, Any]) -> str | None:
-    """The option of a file that is gone, of those that are paths."""
-    for name, value in files.items():
-        for path in (value,) if isinstance(value, str) else value or ():
-            if path != options.NO_FILE and not (folder / path).is_file():
-                return name
-    return None

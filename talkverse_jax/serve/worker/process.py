@@ -24,6 +24,7 @@ class WorkerSetup:
     Attributes:
       settings: of requests that leave all out: devices are shared by them.
       modules: to be imported first, of families that are no part of the package.
+      pack: jobs of one shape that are made together.
       niceness: beside the front's.
     """
 
@@ -32,6 +33,7 @@ class WorkerSetup:
     machine: Machine
     settings: Any
     modules: tuple[str, ...] = ()
+    pack: int = 1
     niceness: int = 10
 
 

@@ -5,8 +5,8 @@ import errno
 import pytest
 
 from talkverse_jax.core.errors import UserError, disk_is_full
-from talkverse_jax.run.worker import NotFinite
-from talkverse_jax.serve.worker.making import failure_of, missing_input
+from talkverse_jax.run.video import NotFinite
+from talkverse_jax.serve.worker.failures import failure_of, missing_input
 
 
 def _full() -> UserError:

@@ -17,7 +17,6 @@ import resource
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.own_process import command, environ, pipes
 from talkverse_jax.media.walls import Child, Walls
 
 Reader = Callable[..., Generator[Any, Any, None]]
@@ -57,13 +57,12 @@ def reading(reader: Reader, path: str, walls: Walls, *args: Any) -> Iterator[Gen
 
 def _from_child(reader: Reader, path: str, walls: Walls, *args: Any) -> Generator[Any, Any, None]:
     assert walls.child
-    paths = os.pathsep.join(place or os.getcwd() for place in sys.path)
     process = subprocess.Popen(
-        [sys.executable, "-c", "from talkverse_jax.media.child import main; main()"],
+        command("talkverse_jax.media.child"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, **_FEW_THREADS, "PYTHONPATH": paths},
+        env=environ(**_FEW_THREADS),
     )
     assert process.stdin and process.stdout
     try:
@@ -155,8 +154,7 @@ class _Replies:
 
 def main() -> None:
     """Be a child: read what to do, and say what comes of it, piece by piece as it is asked for."""
-    asked, said = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints
+    asked, said = pipes()
     reader, path, walls, args = pickle.load(asked)
     _limit(walls.child)
     _send(said, "ready", None)

@@ -7,7 +7,6 @@ import json
 import os
 import select
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.own_process import command, environ
 from talkverse_jax.helpers.errors import UpstreamError, UpstreamTimeout
 from talkverse_jax.helpers.speech.engine import Example, Utterance, found_voice, speakable
 
@@ -100,13 +100,12 @@ class LocalEngine:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
-        paths = os.pathsep.join(place or os.getcwd() for place in sys.path)
         self._process = process = subprocess.Popen(
-            [sys.executable, "-c", "from talkverse_jax.helpers.speech.speaker import main; main()"],
+            command("talkverse_jax.helpers.speech.speaker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths},
+            env=environ(),
             start_new_session=True,  # Ctrl-C is its parent's; it ends with its input
         )
         assert process.stdin

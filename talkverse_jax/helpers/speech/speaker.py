@@ -5,12 +5,11 @@ text. The process ends with its input.
 """
 
 import json
-import os
-import sys
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from talkverse_jax.core.own_process import pipes
 from talkverse_jax.helpers.speech.kokoro_voices import Kokoro
 from talkverse_jax.helpers.speech.piper_voices import Piper
 
@@ -19,8 +18,7 @@ _ENGINES = {"piper": Piper, "kokoro": Kokoro}
 
 def main() -> None:
     """Be such a process."""
-    asked, said = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints
+    asked, said = pipes()
     begin = json.loads(asked.readline())
     engine = _ENGINES[begin["engine"]](begin["voices"])
     _send(said, {})

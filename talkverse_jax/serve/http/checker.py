@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from talkverse_jax.core.own_process import command, environ
 
 _AT_ONCE = 2
 _SECONDS = 60.0  # for an answer
@@ -62,16 +62,12 @@ class Checker:
             self._idle.put_nowait(process)
 
     async def _started(self) -> asyncio.subprocess.Process:
-        paths = os.pathsep.join(place or os.getcwd() for place in sys.path)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            "from talkverse_jax.serve.http.checks import main; main()",
-            *self._words,
+            *command("talkverse_jax.serve.http.checks", *self._words),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"},
+            env=environ(JAX_PLATFORMS="cpu", OMP_NUM_THREADS="1"),
             limit=_LONGEST,
             process_group=0,  # Ctrl-C is its parent's; it ends with its input. Its niceness counts in the same session
         )

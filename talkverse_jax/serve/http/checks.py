@@ -15,6 +15,7 @@ from typing import Any
 
 from talkverse_jax.core.errors import UserError, out_of_memory
 from talkverse_jax.core.options import build
+from talkverse_jax.core.own_process import pipes
 from talkverse_jax.helpers.prompt import read_picture
 from talkverse_jax.media.audio import open_sound
 from talkverse_jax.media.child import confine
@@ -36,8 +37,7 @@ Answer = dict[str, Any]
 
 def main() -> None:
     """Be such a process; ends with its input. The first argument names the family."""
-    asked, said = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints
+    asked, said = pipes()
     os.nice(_NICENESS)
     family = sys.argv[1]
     for module in sys.argv[2:]:  # of families that are no part of the package

@@ -12,18 +12,17 @@ import json
 import os
 import pickle
 import queue
-import sys
 import threading
 from typing import Any
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.core.own_process import pipes
 from talkverse_jax.serve.worker.process import WorkerSetup
 
 
 def main() -> None:
     """Be a worker until the front is gone."""
-    asked, said = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints
+    asked, said = pipes()
     setup: WorkerSetup = pickle.load(asked)
     os.nice(setup.niceness)
     requests: queue.Queue[dict[str, Any]] = queue.Queue()

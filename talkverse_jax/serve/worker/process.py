@@ -2,19 +2,16 @@
 
 import contextlib
 import json
-import os
 import pickle
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from talkverse_jax.core.own_process import command, environ
 from talkverse_jax.pipeline.machine import Machine, Weights
-
-_MAIN = "from talkverse_jax.serve.worker.main import main; main()"
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,11 @@ class WorkerProcess:
     """
 
     def __init__(self, setup: WorkerSetup, hear: Callable[[dict[str, Any]], None], died: Callable[[int], None]):
-        paths = os.pathsep.join(place or os.getcwd() for place in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _MAIN],
+            command("talkverse_jax.serve.worker.main"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
+            env=environ(),
             # Ctrl-C is the front's, which ends the worker when its clip is done. In a session of its own its niceness
             # would say nothing beside the front's: Linux shares processors among sessions first (sched_autogroup).
             process_group=0,

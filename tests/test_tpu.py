@@ -86,7 +86,13 @@ def check_row(cells: list[str]) -> None:
     page = (CONFIGS.parent / "docs" / "tpu.md").read_text()
     if f"libtpu {plan.libtpu_version()})" not in page:  # that of the page, not of a few rows
         pytest.skip("docs/tpu.md was made by another libtpu; run make plan-table")
-    assert f"| {' | '.join(cells)} |" in page
+    assert [cell for cell in cells if cell] in [_without_schedule(line, cells) for line in page.splitlines()]
+
+
+def _without_schedule(line: str, cells: list[str]) -> list[str]:
+    """The cells of a line of a table that can be made without the compiler's dump, which this process has not."""
+    found = line.strip("| ").split(" | ")
+    return [cell for cell, made in zip(found, cells) if made] if len(found) == len(cells) else []
 
 
 @needs_libtpu

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from talkverse_jax.cli.flags import parse
-from talkverse_jax.cli.plan import compile_for_others
+from talkverse_jax.cli.plan import compiler_dump
 from talkverse_jax.core.options import Groups
 from talkverse_jax.plan.options import TableOptions
 
@@ -20,5 +20,5 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     from talkverse_jax.cli.progress import TerminalReporter
     from talkverse_jax.plan.table import run
 
-    compile_for_others()
-    run(options, TerminalReporter(sys.stdout))
+    with compiler_dump() as dump:
+        run(options, TerminalReporter(sys.stdout), dump)

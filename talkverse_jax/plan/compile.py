@@ -13,6 +13,8 @@ import jax
 from talkverse_jax.pipeline.programs import Program, shard_bytes
 from talkverse_jax.plan.hlo_cost import Cost, program_cost
 from talkverse_jax.plan.hlo_memory import Buffer, largest_buffers
+from talkverse_jax.plan.kernels import Dump
+from talkverse_jax.plan.schedule import Timetable, schedule
 from talkverse_jax.sharding.topologies import Topology
 
 _OUT_OF_MEMORY = re.compile(r"CompileTimeHbmOom: (.*required.* \(([\d.]+)([KMGT]?)\) exceeds [^()]*\([^()]*\))")
@@ -34,6 +36,7 @@ class Planned:
       cost: of one device.
       compute, memory, interconnect, host: times below which it cannot run, the last for weights that come from the
         host's memory; None: unknown, or nothing to wait for.
+      peak: FLOP/s of a device.
       sha256: of the optimised HLO, without the places in source files.
     """
 
@@ -54,6 +57,8 @@ class Planned:
     memory: float | None
     interconnect: float | None
     host: float | None = None
+    schedule: Timetable | None = None
+    peak: float | None = None
     complaint: str | None = None
     buffers: tuple[Buffer, ...] = ()
     sha256: str | None = None
@@ -91,6 +96,13 @@ class Planned:
         """Seconds it takes at least, were all that can overlap to overlap."""
         return getattr(self, self.bound) if self.bound else None
 
+    @property
+    def mfu(self) -> float | None:
+        """The models' own FLOPs in the time of the schedule, of what the data sheet promises."""
+        if self.schedule is None or not self.peak or not self.model_flops:
+            return None
+        return self.model_flops / self.devices / self.schedule.seconds / self.peak
+
 
 class Bounds(NamedTuple):
     """Seconds below which a device cannot run a program; None: unknown, or nothing to wait for."""
@@ -114,11 +126,12 @@ def bounds(topology: Topology, cost: Cost, float32: bool) -> Bounds:
     )
 
 
-def compile_program(program: Program, topology: Topology, devices: int) -> Planned:
+def compile_program(program: Program, topology: Topology, devices: int, dump: Dump | None = None) -> Planned:
     """Compile a program for the devices its arguments lie on, and count.
 
     Args:
       devices: how many run it.
+      dump: of this process's TPU compiler; without it there is no schedule.
     """
     begin = time.perf_counter()
     call = program.call()
@@ -131,9 +144,9 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
     with tempfile.TemporaryDirectory() as folder:
         # Where XLA:TPU puts the text: that of a program that does not fit is found there alone, and jaxlib 0.10.2
         # cannot read back all that libtpu 0.0.51 compiles (asynchronous slices of v5p).
-        dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True} if topology.libtpu else None
+        options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True} if topology.libtpu else None
         try:
-            compiled = lowered.compile(compiler_options=dump)
+            compiled = lowered.compile(compiler_options=options)
         except jax.errors.JaxRuntimeError as error:
             found = _OUT_OF_MEMORY.search(str(error))
             if found is None:
@@ -142,9 +155,10 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
             text = _dumped(folder)
             temporaries = max(0, int(float(found.group(2)) * _UNITS[found.group(3)]) - weights - inputs)
         else:
-            text, memory = _dumped(folder) if dump else compiled.as_text(), compiled.memory_analysis()
+            text, memory = _dumped(folder) if options else compiled.as_text(), compiled.memory_analysis()
             temporaries = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
             outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    kernels = dump.take() if dump and topology.libtpu else None
     cost, work = program_cost(text), program.work
     planned = Planned(
         name=work.name,
@@ -161,6 +175,8 @@ def compile_program(program: Program, topology: Topology, devices: int) -> Plann
         model_flops=work.flops,
         cost=cost,
         **bounds(topology, cost, work.float32)._asdict(),
+        schedule=schedule(text, kernels, topology) if kernels else None,
+        peak=topology.generation.flops,
         complaint=complaint,
         sha256=_sha256(text),
         compile_seconds=round(time.perf_counter() - begin, 1),

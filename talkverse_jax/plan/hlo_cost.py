@@ -84,6 +84,15 @@ def program_cost(text: str) -> Cost:
     return _computation(program, program.entry, [None] * len(program.entry.parameters), fused=False)
 
 
+def instruction_cost(program: CompiledProgram, computation: Computation, instruction: Instruction) -> Cost:
+    """The cost of one operation but for its memory, with all that it calls; loops and branches are none."""
+    if instruction.opcode in ("call", "fusion", "async-start"):
+        called = program.computations[instruction.called("calls", "to_apply")[0]]
+        inside = (instruction_cost(program, called, each) for each in called.instructions)
+        return sum(inside, Cost())
+    return _operation(program, computation, instruction)
+
+
 def _computation(program: CompiledProgram, computation: Computation, arguments: Values, fused: bool) -> Cost:
     """Cost of running a computation once; inside a fusion nothing goes through memory."""
     total, env = Cost(), {}

@@ -53,6 +53,10 @@ class PlanOptions:
     )
     json: str | None = option("also write the plan to this JSON file", group="output", metavar="FILE", default=None)
 
+    compare: str | None = option(
+        "JSON file of an earlier plan: also say what is different now", group="output", metavar="FILE", default=None
+    )
+
     def __post_init__(self):
         if self.config and self.train:
             raise UserError("cannot be given with --config; choose one", field="train")

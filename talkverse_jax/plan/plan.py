@@ -23,8 +23,10 @@ from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.machine import Machine
+from talkverse_jax.plan.compare import compared, read_plans
 from talkverse_jax.plan.compile import compile_program
 from talkverse_jax.plan.estimate import estimate
+from talkverse_jax.plan.kernels import Dump
 from talkverse_jax.plan.options import PlanOptions
 from talkverse_jax.plan.report import TopologyPlan, report
 from talkverse_jax.plan.sampling import SamplingRun, sampling_options
@@ -36,16 +38,20 @@ from talkverse_jax.sharding.topologies import TOPOLOGIES, Topology
 from talkverse_jax.weights import store
 
 
-def run(options: PlanOptions, reporter: Reporter) -> list[TopologyPlan]:
+def run(options: PlanOptions, reporter: Reporter, dump: Dump | None = None) -> list[TopologyPlan]:
     """Plan what the options ask for; say it, and write it where a file was named.
+
+    Args:
+      dump: of this process's TPU compiler; without it nothing is said of its schedule.
 
     Raises:
       UserError: an option cannot be used, or does not fit the topology or the model.
     """
     if options.json:
-        names = ("config", "train", "model", "weights")
+        names = ("config", "train", "model", "weights", "compare")
         read = [(f"--{name}", value) for name in names if (value := getattr(options, name))]
         check_apart([Path(options.json)], read, "give another --json")
+    earlier = read_plans(options.compare) if options.compare else None
     family = _family(options)
     configs = _configs(family, options)
     if options.train:
@@ -65,8 +71,10 @@ def run(options: PlanOptions, reporter: Reporter) -> list[TopologyPlan]:
     plans = []
     for topology in TOPOLOGIES.values() if options.topology == "all" else [topologies.find(options.topology)]:
         chosen = MeshConfig.read(mesh) if mesh else planned.default_mesh(topology)
-        plans.append(plan(topology, chosen, planned, options.programs, reporter))
+        plans.append(plan(topology, chosen, planned, options.programs, reporter, dump))
         reporter.say(report(plans[-1]) + "\n")
+        if earlier is not None:
+            reporter.say(compared(plans[-1].as_json(), earlier) + "\n")
     if options.json:
         versions = {"talkverse_jax": talkverse_jax.__version__, "jax": jax.__version__, "libtpu": libtpu_version()}
         write_json(Path(options.json), {"versions": versions, "plans": [made.as_json() for made in plans]})
@@ -79,6 +87,7 @@ def plan(
     planned: SamplingRun | TrainingRun,
     wanted: tuple[str, ...] = (),
     reporter: Reporter | None = None,
+    dump: Dump | None = None,
 ) -> TopologyPlan:
     """Plan a run on a topology.
 
@@ -106,7 +115,7 @@ def plan(
     ):
         for program in planned.programs(mesh):
             if program.work.name in names:
-                programs.append(compile_program(program, topology, len(devices)))
+                programs.append(compile_program(program, topology, len(devices), dump))
                 bar.update(1)
     return TopologyPlan(
         topology, len(devices), mesh_config.sizes(len(devices), planned.heads), planned, tuple(programs)

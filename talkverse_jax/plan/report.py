@@ -7,11 +7,13 @@ from typing import Any
 
 from talkverse_jax.plan.compile import Planned
 from talkverse_jax.plan.sampling import SamplingRun
+from talkverse_jax.plan.schedule import Timetable
 from talkverse_jax.plan.training import TrainingRun
 from talkverse_jax.sharding.mesh_config import MeshSizes
 from talkverse_jax.sharding.topologies import Topology
 
 GB = 1e9
+_LONGEST = 10  # pieces that are shown
 _WHEN = {"clip": "a clip", "first": "in the first", "video": "a video", "update": "an update"}
 
 
@@ -53,6 +55,13 @@ class TopologyPlan:
         """Of an update of training at best; None as above."""
         return self._seconds("update")
 
+    @property
+    def scheduled_update(self) -> float | None:
+        """The same by the compiler's schedule; None where that is unknown."""
+        if self.update_seconds is None or not all(p.schedule for p in self.programs):
+            return None
+        return sum(p.times * p.schedule.seconds for p in self.programs if p.schedule)
+
     def _seconds(self, when: str) -> float | None:
         best = {p.name: p.best for p in self.programs}
         times = [(work.times, best.get(work.name)) for work in self.run.work if work.when == when]
@@ -77,17 +86,21 @@ class TopologyPlan:
             parts = [f"{mark}fits: {worst.total / GB:.1f} of {worst.limit / GB:.1f} GB ({worst.name})"]
         if self.step and self.step.best:
             parts.append(f"{self.step.bound}-bound")
-            clip = f", {_seconds(self.clip_seconds)} {self.run.unit}" if self.clip_seconds else ""
-            parts.append(f"at best {_seconds(self.step.best)} a step{clip}")
+            clip = f", {in_seconds(self.clip_seconds)} {self.run.unit}" if self.clip_seconds else ""
+            parts.append(f"at best {in_seconds(self.step.best)} a step{clip}")
+        if self.step and (made := self.step.schedule):
+            parts.append(f"by schedule {in_seconds(made.seconds)} a step")
         if self.update_seconds:
-            parts.append(f"at best {_seconds(self.update_seconds)} {self.run.unit}")
+            parts.append(f"at best {in_seconds(self.update_seconds)} {self.run.unit}")
+        if self.scheduled_update:
+            parts.append(f"by schedule {in_seconds(self.scheduled_update)} {self.run.unit}")
         return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
         """Everything, as JSON holds it."""
-        derived = ("total", "fits", "waste", "bound", "best")
+        derived = ("total", "fits", "waste", "bound", "best", "mfu")
         programs = [
-            dataclasses.asdict(program) | {name: getattr(program, name) for name in derived}
+            dataclasses.asdict(program) | {name: getattr(program, name) for name in derived} | _times(program)
             for program in self.programs
         ]
         return {
@@ -110,6 +123,17 @@ class TopologyPlan:
         }
 
 
+def _times(program: Planned) -> dict[str, float | None]:
+    """What a program takes, in the units that people compare."""
+    made = program.schedule
+    return {
+        "schedule_ms": made and 1e3 * made.seconds,
+        "bound_ms": program.best and 1e3 * program.best,
+        "hbm_gb": program.cost.memory / GB,
+        "exposed_ms": made and 1e3 * made.exposed,
+    }
+
+
 def report(plan: TopologyPlan) -> str:
     """The plan in lines of at most 116 characters."""
     estimated = any(program.estimated for program in plan.programs)
@@ -119,6 +143,8 @@ def report(plan: TopologyPlan) -> str:
     memory = [["GB a " + unit, "weights", "inputs", "temporary", "outputs", "beside", "total", "of", "fits"]]
     streams = any(p.host for p in plan.programs)
     work = [["a " + unit, "TFLOP", "waste", "compute", "memory", "links", *["host"] * streams, "at best", "times"]]
+    timed = any(p.schedule for p in plan.programs)
+    schedules = [["by the compiler's schedule", "a run", "MFU", "HBM GB", "links wait", "copies wait"]]
     for p in plan.programs:
         name = f"~ {p.name}" if p.estimated else p.name
         sizes = (p.weights, p.inputs, p.temporaries, p.outputs, sum(p.beside.values()), p.total)
@@ -126,11 +152,23 @@ def report(plan: TopologyPlan) -> str:
         if p.complaint:  # the compiler gives one figure for everything
             shown[3] = "-"
         memory.append([name, *shown, f"{p.limit / GB:.2f}" if p.limit else "?", "yes" if p.fits else "NO"])
-        times = [_seconds(t) if t else "-" for t in (p.compute, p.memory, p.interconnect, *[p.host] * streams, p.best)]
+        times = [
+            in_seconds(t) if t else "-" for t in (p.compute, p.memory, p.interconnect, *[p.host] * streams, p.best)
+        ]
         waste = "-" if p.estimated else f"{p.waste:.1%}"
         count = f"{p.times} {_WHEN[p.when]}"
+        if p.schedule:
+            waits = (in_seconds(t) if t > 5e-7 else "-" for t in (p.schedule.exposed, p.schedule.copies))
+            mfu = f"{p.mfu:.1%}" if p.mfu else "-"
+            schedules.append([name, in_seconds(p.schedule.seconds), mfu, _significant(p.cost.memory / GB), *waits])
         work.append([name, _significant(p.cost.flops / 1e12), waste, *times, count])
-    lines += [*_table(memory), "", *_table(work), "", *_received(plan, unit)]
+    lines += [*table_lines(memory), "", *table_lines(work), ""]
+    if timed:
+        lines += [*table_lines(schedules), ""]
+    lines += _received(plan, unit)
+    for p in plan.programs:
+        if p.schedule:
+            lines += _pieces(p, p.schedule)
     for p in plan.programs:
         if not p.fits:
             lines += _complaint(p)
@@ -146,6 +184,22 @@ def _heading(plan: TopologyPlan) -> str:
     chips = "" if plan.topology.generation.platform == "cpu" else f"{plan.topology.generation.device_kind}, "
     count = f"{plan.devices} device{'s' * (plan.devices > 1)}"
     return f"{plan.topology.name}  ({chips}{count}: {mesh})  {plan.run}, {plan.run.dtype}"
+
+
+def _pieces(p: Planned, made: Timetable) -> list[str]:
+    """Where a program's time goes, and what its schedule does not tell."""
+    rows = [[f"longest of {p.name}", "share", "ms", "runs", "TFLOP", "GB"]]
+    for piece in made.pieces[:_LONGEST]:
+        numbers = (1e3 * piece.seconds, piece.runs, piece.flops / 1e12, piece.memory / GB)
+        source = f"{piece.source or piece.name}"[:60]
+        rows.append([source, f"{piece.seconds / made.seconds:.1%}", *(_significant(x) if x else "-" for x in numbers)])
+    doubts = (
+        (made.missing, "without a schedule count as their products or bytes"),
+        (made.unsure, "branch on what the schedule does not tell: counted as not taken"),
+        (made.stalled, "have fewer bundles than their products need cycles: counted as these"),
+    )
+    lines = [f"{p.name}: {len(found)} kernels {what}" for found, what in doubts if found]
+    return [*table_lines(rows), *lines, ""]
 
 
 def _complaint(p: Planned) -> list[str]:
@@ -166,10 +220,10 @@ def _received(plan: TopologyPlan, unit: str) -> list[str]:
     for p in plan.programs:
         sizes = [p.cost.received.get(kind, 0.0) for kind in kinds]
         rows.append([p.name, *(_significant(size / GB) if size else "-" for size in (*sizes, sum(sizes)))])
-    return [*_table(rows), ""]
+    return [*table_lines(rows), ""]
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns two spaces apart, names to the left, the rest to the right; a line under the heads."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
@@ -178,7 +232,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0].rstrip(), "-" * len(lines[0].rstrip()), *(line.rstrip() for line in lines[1:])]
 
 
-def _seconds(seconds: float) -> str:
+def in_seconds(seconds: float) -> str:
     return f"{_significant(1000 * seconds)} ms" if seconds < 0.1 else f"{_significant(seconds)} s"
 
 

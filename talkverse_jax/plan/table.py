@@ -1,6 +1,7 @@
 """The page docs/tpu.md: what a sampling step and an update of training cost on each topology, compiled for each."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import math
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from talkverse_jax.core.paths import replacing
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.pipeline import registry
 from talkverse_jax.plan import plan
+from talkverse_jax.plan.compile import Planned
+from talkverse_jax.plan.kernels import Dump
 from talkverse_jax.plan.options import TableOptions
 from talkverse_jax.plan.report import GB, TopologyPlan
 from talkverse_jax.plan.sampling import SamplingRun, sampling_options
@@ -53,17 +56,19 @@ UPDATES = (
 )
 
 _UPDATE_HEAD = ["topology", "trained", "mesh", "batch", "GB a device", "fits", "again", "GB received", "bound"]
-_UPDATE_HEAD += ["an update", "device-s a sample"]
+_UPDATE_HEAD += ["an update", "by schedule", "device-s a sample"]
 
 _CLIP_INTRO = """\
 The published model in bfloat16 with the settings of its presets, two speakers, clips of 81 frames; on the meshes that
 sampling chooses. The step's own columns are as above; the memory is that of step or decode, whichever takes more."""
 
-_HEAD = ["topology", "mesh", "GB a device", "fits", "waste", "GB received", "bound", "a step", "50 steps"]
-_HEAD += ["device-s"]
+_SCHEDULE = ["by schedule", "MFU", "links wait"]
 
-_CLIP_HEAD = ["topology", "size", "mesh", "GB a device", "fits", "waste", "GB received", "bound", "a step", "all steps"]
-_CLIP_HEAD += ["decode", "device-s"]
+_HEAD = ["topology", "mesh", "GB a device", "fits", "waste", "GB received", "bound", "a step", *_SCHEDULE]
+_HEAD += ["50 steps", "device-s"]
+
+_CLIP_HEAD = ["topology", "size", "mesh", "GB a device", "fits", "waste", "GB received", "bound", "a step"]
+_CLIP_HEAD += [*_SCHEDULE, "all steps", "decode", "device-s"]
 
 _PAGE = """\
 # What fits where
@@ -80,6 +85,11 @@ run; `make test-slow` compiles a row again and compares.
 - **GB received**: what one device receives through collectives in a step.
 - **a step**: a step cannot be faster than this: the longest of its products at the data sheet's rate, its memory
   traffic and its links. Nothing here was timed on a TPU.
+- **by schedule**: what the step takes by the compiler's own schedule: the bundles of every kernel, times its loops, or
+  its bytes through memory where these take longer; and waiting for transfers that nothing hides. **MFU**: the model's
+  own products in that time, of the data sheet's rate. **links wait**: the share of it in which a device waits for
+  others. On v5p and tpu7x kernels wait for the matrix units without a bundle that says so: there a product counts as
+  what the data sheet promises, so that their figures are too good.
 - **device-s**: devices x seconds of 50 steps, which is the cost of a clip of 4.8 s.
 
 {tables}
@@ -119,8 +129,8 @@ giving one video more chips.
 """
 
 
-def row(topology: str, mesh: str | None, size: str) -> list[str]:
-    """The cells of one row of the table.
+def row(topology: str, mesh: str | None, size: str, dump: Dump | None = None) -> list[str]:
+    """The cells of one row of the table; those of the schedule are empty without the compiler's dump.
 
     Args:
       mesh: as `--mesh` takes it; by default the one that sampling chooses.
@@ -129,7 +139,9 @@ def row(topology: str, mesh: str | None, size: str) -> list[str]:
     where, family = topologies.find(topology), registry.find(registry.DEFAULT)
     settings, machine = sampling_options(family.name, JOBS[size])
     run = SamplingRun(family, family.real_size(), settings, machine, plan.choose_size(family.sizes(settings), size))
-    return _cells(plan.plan(where, MeshConfig.read(mesh) if mesh else run.default_mesh(where), run, ("step",)))
+    return _cells(
+        plan.plan(where, MeshConfig.read(mesh) if mesh else run.default_mesh(where), run, ("step",), dump=dump)
+    )
 
 
 def _cells(made: TopologyPlan) -> list[str]:
@@ -144,17 +156,26 @@ def _cells(made: TopologyPlan) -> list[str]:
         "" if step.estimated else f"{step.cost.all_received / GB:.2f}",
         step.bound or "",
         f"{_three(1000 * step.best)} ms",
+        *_schedule_cells(step),
         f"{_three(50 * step.best)} s",
         _three(50 * step.best * made.devices),
     ]
 
 
-def clip_row(topology: str, preset: str, wanted: tuple[str, ...]) -> list[str]:
+def _schedule_cells(step: Planned) -> list[str]:
+    """Time, MFU and waiting for other devices by the compiler's schedule."""
+    made = step.schedule
+    if made is None:
+        return [""] * len(_SCHEDULE)
+    return [f"{_three(1000 * made.seconds)} ms", f"{step.mfu:.1%}", f"{made.exposed / made.seconds:.1%}"]
+
+
+def clip_row(topology: str, preset: str, wanted: tuple[str, ...], dump: Dump | None = None) -> list[str]:
     """The cells of one row of a table of another family: see `CLIPS`."""
     where, family = topologies.find(topology), registry.find(str(presets.read(preset)["family"]))
     settings, machine = sampling_options(family.name, preset)
     run = SamplingRun(family, family.real_size(), settings, machine, family.sizes(settings)[0])
-    return _clip_cells(plan.plan(where, run.default_mesh(where), run, wanted))
+    return _clip_cells(plan.plan(where, run.default_mesh(where), run, wanted, dump=dump))
 
 
 def _clip_cells(made: TopologyPlan) -> list[str]:
@@ -171,13 +192,14 @@ def _clip_cells(made: TopologyPlan) -> list[str]:
         "yes" if made.fits else "**no**",
         *counted[:3],
         f"{_three(best)} s",
+        *_schedule_cells(step),
         f"{_three(steps * best)} s",
         f"{_three(decode.best)} s" if decode and decode.best else "",
         _three(steps * best * made.devices),
     ]
 
 
-def clip_tables(rows: Callable[[str, str, tuple[str, ...]], list[str]] = clip_row) -> str:
+def clip_tables(rows: Callable[[str, str, tuple[str, ...]], list[str]]) -> str:
     """A section for each of the other families that has presets of these names."""
     sections = ""
     for name in registry.names():
@@ -197,13 +219,13 @@ def _three(value: float) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
-def update_row(topology: str, strategy: str, mesh: str, batch: int) -> list[str]:
+def update_row(topology: str, strategy: str, mesh: str, batch: int, dump: Dump | None = None) -> list[str]:
     """The cells of one row of the table of training: see `UPDATES`."""
     family = registry.find(registry.DEFAULT)
     options = training_options(f"train_{strategy}", family.name)
     options = dataclasses.replace(options, optimization=dataclasses.replace(options.optimization, batch_size=batch))
     run = TrainingRun(family, family.real_size(), options, (640, 640))
-    return _update_cells(plan.plan(topologies.find(topology), MeshConfig.read(mesh), run))
+    return _update_cells(plan.plan(topologies.find(topology), MeshConfig.read(mesh), run, dump=dump))
 
 
 def _update_cells(made: TopologyPlan) -> list[str]:
@@ -223,6 +245,7 @@ def _update_cells(made: TopologyPlan) -> list[str]:
         f"{received / GB:.1f}",
         gradients.bound or "",
         f"{_three(made.update_seconds)} s",
+        f"{_three(made.scheduled_update)} s" if made.scheduled_update else "",
         _three(made.update_seconds * made.devices / made.run.samples),
     ]
 
@@ -233,16 +256,22 @@ def table(rows: list[list[str]], head: list[str] = _HEAD) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def run(options: TableOptions, reporter: Reporter) -> Path:
+def run(options: TableOptions, reporter: Reporter, dump: Dump) -> Path:
     """Write the page."""
     path, tables = Path(options.output), ""
     for size in JOBS:
-        rows = [row(topology, None, size) for topology in TOPOLOGIES]
+        rows = [row(topology, None, size, dump) for topology in TOPOLOGIES]
         tables += f"## Sampling {size}\n\n{table(rows)}\n"
-    updates = table([update_row(*update) for update in UPDATES], _UPDATE_HEAD)
-    others = table([row(topology, mesh, "640x640") for topology, mesh in OTHERS])
+    updates = table([update_row(*update, dump) for update in UPDATES], _UPDATE_HEAD)
+    others = table([row(topology, mesh, "640x640", dump) for topology, mesh in OTHERS])
     versions = dict(jaxlib=importlib.metadata.version("jaxlib"), libtpu=plan.libtpu_version())
-    page = _PAGE.format(**versions, tables=tables, clips=clip_tables(), others=others, updates=updates)
+    page = _PAGE.format(
+        **versions,
+        tables=tables,
+        clips=clip_tables(functools.partial(clip_row, dump=dump)),
+        others=others,
+        updates=updates,
+    )
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
     reporter.say(str(path))

@@ -25,6 +25,7 @@ class Generation:
       platform: `tpu`, `gpu` or `cpu`.
       device_kind: as JAX names it.
       hbm: bytes of memory that a program may use; None: that of the host.
+      clock: cycles a second of its cores.
       flops: floating-point operations a second of bfloat16 products; None: unknown.
       float32_flops: of float32 products, where the hardware has them; a TPU makes them of bfloat16 ones.
       hbm_bandwidth: bytes a second between a device and its memory.
@@ -36,6 +37,7 @@ class Generation:
     platform: str
     device_kind: str
     hbm: int | None = None
+    clock: float | None = None
     flops: float | None = None
     float32_flops: float | None = None
     hbm_bandwidth: float | None = None
@@ -53,6 +55,7 @@ V5E = Generation(
     platform="tpu",
     device_kind="TPU v5 lite",
     hbm=int(15.75 * GIB),
+    clock=1.503e9,
     flops=197e12,
     hbm_bandwidth=819e9,
     link_bandwidth=50e9,
@@ -61,6 +64,7 @@ V5P = Generation(
     platform="tpu",
     device_kind="TPU v5",
     hbm=int(95.73 * GIB),
+    clock=1.75e9,
     flops=459e12,
     hbm_bandwidth=2765e9,
     link_bandwidth=100e9,
@@ -69,6 +73,7 @@ V6E = Generation(
     platform="tpu",
     device_kind="TPU v6 lite",
     hbm=int(31.24 * GIB),
+    clock=1.75e9,
     flops=918e12,
     hbm_bandwidth=1638e9,
     link_bandwidth=100e9,
@@ -78,6 +83,7 @@ TPU7X = Generation(
     platform="tpu",
     device_kind="TPU7x",
     hbm=int(94.74 * GIB),
+    clock=2.2e9,
     flops=2307e12 / 2,
     hbm_bandwidth=7380e9 / 2,
     link_bandwidth=100e9,
@@ -161,6 +167,7 @@ def _tpu(name: str, generation: Generation, *grid: int, torus: bool = False) -> 
 TOPOLOGIES: dict[str, Topology] = {
     topology.name: topology
     for topology in (
+        _tpu("v5e-1", V5E, 1, 1),
         _tpu("v5e-4", V5E, 2, 2),
         _tpu("v5e-8", V5E, 2, 4),
         _tpu("v5e-16", V5E, 4, 4),
@@ -171,6 +178,7 @@ TOPOLOGIES: dict[str, Topology] = {
         _tpu("v6e-1", V6E, 1, 1),
         _tpu("v6e-8", V6E, 2, 4),
         _tpu("v6e-16", V6E, 4, 4),
+        _tpu("v6e-32", V6E, 4, 8),
         _tpu("v6e-64", V6E, 8, 8),
         _tpu("v6e-256", V6E, 16, 16, torus=True),
         _tpu("tpu7x-8", TPU7X, 2, 2, 1),

@@ -52,7 +52,7 @@ def test_names_in_either_case():
 
 @pytest.mark.parametrize(
     "wrong, right",
-    [("v6e-32", "v6e-16 or v6e-64"), ("v5-e8", "v5e-8"), ("H100", "H100-1 or H100-8"), ("tpu7-8", "tpu7x-8")],
+    [("v6e-24", "v6e-16 or v6e-32 or v6e-64"), ("v5-e8", "v5e-8"), ("H100", "H100-1 or H100-8"), ("tpu7-8", "tpu7x-8")],
 )
 def test_an_unknown_name_is_told_the_nearest(wrong, right):
     with pytest.raises(UserError, match=right):

@@ -23,9 +23,9 @@ from talkverse_jax.serve.http.forms import Form, remove
 from talkverse_jax.serve.http.helping import RequestHelpers
 from talkverse_jax.serve.http.inputs import OWN_SOUND, JobFiles, Looker, speaking, wanted
 from talkverse_jax.serve.http.inputs_object import inputs_object
-from talkverse_jax.serve.http.machine_walls import machine_walls
 from talkverse_jax.serve.http.setup import Setup
 from talkverse_jax.serve.jobs.job import Deleted, Record, Submission, new_id
+from talkverse_jax.serve.jobs.walls import machine_walls
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -166,7 +166,7 @@ class Admission:
             family=self._setup.family,
             model=self._setup.names[0],
             files=files,
-            settings=self._effective(settings) | more,
+            settings=self._effective(settings) | more | machine_walls(self._setup.options),
             inputs=inputs_object(inputs, people),
             prompt=prompt,
             original_prompt=original if values.get("use_prompt_extend") else None,

@@ -55,8 +55,8 @@ class Submission:
       family: of the models.
       model: as the client is told.
       files: the family's `Files` by option; paths relative to the folder, in lists where the option is one.
-      settings: all effective settings by the names of `sample.py`, the seed drawn (`base_seed`); the job's `Settings`
-        are made of those that the family knows.
+      settings: all effective settings by the names of `sample.py`, the seed drawn (`base_seed`), and what was let in of
+        its files (see `walls`); the job's `Settings` are made of those that the family knows.
       inputs: what the video object tells of the inputs.
       prompt: that is used.
       original_prompt: the client's, where another is used.

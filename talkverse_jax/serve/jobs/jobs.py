@@ -83,11 +83,17 @@ class Jobs:
         for job, status in known.items():
             if status == "in_progress":
                 self.life.requeue(job, "restart")
+            elif status == "failed":
+                self.weigh(job)
 
     def _known(self) -> dict[str, str]:
         """The statuses of all jobs."""
         with self.database.reading() as connection:
             return {job: status for job, status in connection.execute(sql.select(JOBS.c.id, JOBS.c.status))}
+
+    def weigh(self, job: str) -> None:
+        """Have all files of a failed job count, when nobody works on it any more: an unfinished video has some."""
+        self.life.weigh(job, bytes_in(self.folders.of(job)))
 
     def attach(self, work: Maker) -> None:
         """Say who makes the jobs."""

@@ -200,6 +200,11 @@ class Life:
         told = {"code": failure.code, "message": failure.message, "param": failure.param}
         return self._end(job, "failed", attempt, failure=told)
 
+    def weigh(self, job: str, size: int) -> None:
+        """Note the bytes of all files of a job that has ended."""
+        with self._database.writing() as connection:
+            _update(connection, job, bytes=size)
+
     def _end(self, job: str, status: str, attempt: int | None, **values: Any) -> bool:
         def change(connection: Connection, row: RowMapping) -> Iterable[JobEvent]:
             now = self._database.now(connection)

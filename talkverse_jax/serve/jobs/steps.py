@@ -64,6 +64,8 @@ class Steps:
             self._seats.free(job)
         if status is None:
             self._jobs.folders.remove(job)
+        elif status == "failed":
+            self._books.surely(self._jobs.weigh, job)
         LOG.info("%s %s", job, status or "deleted")
 
     def _row_in_turn(self, job: str) -> Row | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from talkverse_jax.run.record import Timed, read_record, record_file
 from talkverse_jax.run.video import OpenVideo, open_video
 from talkverse_jax.serve.jobs.folders import VIDEO
 from talkverse_jax.serve.jobs.room import bytes_in
+from talkverse_jax.serve.jobs.walls import within
 from talkverse_jax.serve.worker.previews import make_variants
 
 Say = Callable[[dict[str, Any]], None]
@@ -70,7 +71,8 @@ class Making:
         values = {name: value for name, value in settings.items() if name in known}
         paths = {name: _inside(folder, value) for name, value in paths_of(pipeline.family, files).items()}
         values |= {**files, **paths}
-        self._made = pipeline.job(output=str(self._output), **values)
+        made = pipeline.job(output=str(self._output), **values)
+        self._made = replace(made, machine=within(pipeline.machine, settings))
         self._events = _Told(job, say, stopping)
         self._open = ExitStack()
         self._video: OpenVideo | None = None

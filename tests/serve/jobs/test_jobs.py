@@ -73,6 +73,20 @@ def test_a_job_for_which_there_is_no_room_is_refused(tmp_path, options, code, st
             jobs.check_room("anna")
 
 
+def test_what_a_failed_job_has_left_counts(tmp_path):
+    """Also where the server was killed before it was weighed."""
+    jobs = open_jobs(tmp_path, max_disk_bytes=3_000_000)
+    record = admit(jobs)
+    (jobs.folders.of(record.id) / "video.partial.mp4").write_bytes(bytes(1_500_000))
+    jobs.cancel("anna", record.id)
+    jobs.admit(asked := submission(jobs))
+    jobs.delete("anna", asked.id)
+    jobs.recover()
+    with pytest.raises(Refused) as refused:
+        jobs.admit(submission(jobs))
+    assert refused.value.code == "quota_exceeded"
+
+
 def test_a_repeated_request_makes_one_job(jobs):
     assert not jobs.reserve("anna", "k")
     with pytest.raises(Refused, match="is being served") as refused:

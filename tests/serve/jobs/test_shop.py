@@ -62,8 +62,10 @@ def test_a_cancelled_job_is_left_at_once(made):
     first, second = admit(it.jobs).id, admit(it.jobs).id
     it.shop.start()
     until(lambda: it.acting.asked)
+    (it.jobs.folders.of(first) / "video.partial.mp4").write_bytes(bytes(100))
     assert it.jobs.cancel("anna", first).status == "failed"
     until(ended(it.jobs, second))
+    until(lambda: it.jobs.row(first)["bytes"] == 107)  # what it has left counts
     assert kinds(it.jobs, first) == ["queued", "started", "failed"]
     assert it.jobs.folders.of(first).exists()
 

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,7 @@ class Jobs:
         self._folder = folder
         self.pipeline, self.said, self.stopped = Stepping(size), [], set()
         self.pack = Pack(self.pipeline, self.said.append, self.stopped)
+        self.walls: dict[str, Any] = {}  # of jobs to come
         self._count = 0
 
     def request(self, name: str, clip: int | None, seconds: float = 0.52) -> dict:
@@ -69,7 +71,7 @@ class Jobs:
             shutil.copy(ROOT / "assets/face.png", folder / "image")
             soundfile.write(folder / "audio", 0.1 * np.sin(np.arange(round(16000 * seconds)) / 9), 16000, format="WAV")
         self._count += 1
-        settings = {"prompt": name, "size_bucket": "tiny-128", "base_seed": len(name)}
+        settings = {"prompt": name, "size_bucket": "tiny-128", "base_seed": len(name), **self.walls}
         files = {"image": "image", "audio": "audio"}
         of_job = {"job": name, "folder": str(folder), "files": files, "settings": settings}
         return {**of_job, "request": self._count, "clip": clip}
@@ -133,6 +135,13 @@ def test_an_error_in_shared_steps_ends_the_job_whose_it_is(jobs):
     jobs.pipeline.acts["bb"] = fail
     assert _codes(jobs.make(a=2, bb=2, ccc=2)) == {"a": "clip", "bb": "generation_failed", "ccc": "clip"}
     assert jobs.pipeline.shared[1:] == [(each, 3) for each in (["a", "bb", "ccc"], ["a"], ["bb"], ["ccc"])]
+
+
+def test_files_are_read_within_the_walls_of_their_admission(jobs):
+    jobs.walls = {"file_kinds": "web", "max_pixels": 512 * 512, "max_seconds": 1}
+    assert _codes(jobs.make(a=1)) == {"a": "clip"}
+    jobs.walls["max_pixels"] -= 1
+    assert _codes(jobs.make(bb=1)) == {"bb": "generation_failed"}
 
 
 def test_lost_files_end_their_job(jobs, tmp_path):

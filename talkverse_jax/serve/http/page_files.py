@@ -8,11 +8,15 @@ from starlette.responses import Response
 
 from talkverse_jax.serve.http.router import Handler
 
+# Of script and style the parts, which are served one behind the other.
+_STYLE = ("base", "frame", "controls", "picture", "choices", "settings", "screen", "videos")
+_SCRIPT = ("page", "server", "model", "presets", "inputs", "people", "sending", "playing", "videos", "kept")
+_SCRIPT += ("rendering", "beginning")
 _FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/static/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/static/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/static/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/": (("index.html",), "text/html; charset=utf-8"),
+    "/static/page.css": (tuple(f"style/{name}.css" for name in _STYLE), "text/css; charset=utf-8"),
+    "/static/page.js": (tuple(f"script/{name}.js" for name in _SCRIPT), "text/javascript; charset=utf-8"),
+    "/static/icon.svg": (("icon.svg",), "image/svg+xml"),
 }
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -27,11 +31,17 @@ _HEADERS = {
 
 def page_routes() -> dict[str, dict[str, Handler]]:
     """The routes of the page."""
-    return {path: _routes(*file) for path, file in _FILES.items()}
+    return {path: _routes(content_of(path), kind) for path, (_, kind) in _FILES.items()}
 
 
-def _routes(name: str, kind: str) -> dict[str, Handler]:
-    content = (resources.files("talkverse_jax.serve") / "page" / name).read_bytes()
+def content_of(path: str) -> bytes:
+    """What is served there."""
+    names, _ = _FILES[path]
+    page = resources.files("talkverse_jax.serve") / "page"
+    return b"\n".join((page / name).read_bytes() for name in names)
+
+
+def _routes(content: bytes, kind: str) -> dict[str, Handler]:
     headers = _HEADERS | {"Content-Type": kind, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
 
     async def answer(request: Request) -> Response:

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 import talkverse_jax.serve
+from talkverse_jax.serve.http.page_files import content_of
 
 PAGE = Path(talkverse_jax.serve.__file__).parent / "page"
-HTML = (PAGE / "index.html").read_text(encoding="utf-8")
-CSS = (PAGE / "page.css").read_text(encoding="utf-8")
-SCRIPT = (PAGE / "page.js").read_text(encoding="utf-8")
+HTML, CSS, SCRIPT = (content_of(path).decode() for path in ("/", "/static/page.css", "/static/page.js"))
 
 # The interface's table: each control's id, its element, and its accessible name where it has a text or a label.
 CONTROLS = {
@@ -176,7 +175,14 @@ def test_nothing_comes_from_elsewhere(page):
     assert set(re.findall(r"url\(\"?([^\")]+)", CSS)) <= table
     icon = (PAGE / "icon.svg").read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "http" not in icon and "<script" not in icon
-    assert {path.name for path in PAGE.iterdir()} == {"index.html", "page.css", "page.js", "icon.svg"}
+    assert {path.name for path in PAGE.iterdir()} == {"index.html", "style", "script", "icon.svg"}
+
+
+def test_every_part_is_served():
+    for whole, folder in ((CSS, "style"), (SCRIPT, "script")):
+        parts = [part.read_text(encoding="utf-8") for part in (PAGE / folder).iterdir()]
+        assert all(part in whole for part in parts)
+        assert len(whole) == sum(map(len, parts)) + len(parts) - 1  # an empty line between two
 
 
 def test_the_script_parses(tmp_path):

@@ -8,7 +8,7 @@ with an item is wrong with it in all of them; an error that nobody foresaw may b
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from talkverse_jax.core.errors import UserError
@@ -56,6 +56,9 @@ class LeadingPipeline(Pipeline):
         _tell("start", encoded.job.output)
         with _All():
             return self._numbered(self._pipeline.start(encoded, events))
+
+    def stage(self, state: State) -> Hashable:
+        return self._pipeline.stage(state)
 
     def advance(
         self, states: Sequence[State | None], events: Sequence[Events | None]

@@ -42,6 +42,8 @@ JOBS = sql.Table(
     sql.Column("playable", sql.BigInteger, nullable=False, default=0),  # bytes that are whole fragments
     sql.Column("bytes", sql.BigInteger, nullable=False, default=0),  # of all its files
     sql.Column("seconds", sql.Float),  # of the video
+    sql.Column("clips", sql.Integer),  # of the video
+    sql.Column("shape", sql.String(64)),  # see `Submission`
     sql.Column("notices", sql.JSON, nullable=False),
     sql.Column("failure", sql.JSON),
     sql.Column("timings", sql.JSON),

@@ -49,6 +49,8 @@ class Life:
                         created_at=now,
                         bytes=size,
                         seconds=submission.seconds,
+                        clips=submission.clips,
+                        shape=submission.shape,
                         keep_hours=self._keep_hours,
                         notices=list(submission.notices),
                     )
@@ -267,12 +269,9 @@ def _update(connection: Connection, job: str, **values: Any) -> None:
 
 def waiting(connection: Connection) -> list[Waiting]:
     """The jobs that wait, as they were admitted."""
-    asked = JOBS.c.submission
-    clips = asked["clips"].as_integer() - JOBS.c.clips_done
+    left = sql.func.coalesce(JOBS.c.clips - JOBS.c.clips_done, 1)
     rows = connection.execute(
-        sql.select(
-            JOBS.c.id, JOBS.c.owner, JOBS.c.number, JOBS.c.put_back, asked["shape"].as_string(), clips, JOBS.c.deaths
-        )
+        sql.select(JOBS.c.id, JOBS.c.owner, JOBS.c.number, JOBS.c.put_back, JOBS.c.shape, left, JOBS.c.deaths)
         .where(JOBS.c.status == "queued")
         .order_by(JOBS.c.number)
     )

@@ -5,6 +5,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 TVJ    := $(PY) -m talkverse_jax
 DEMO   := outputs/demo
+DEMO_PORT := 8765
 TOY    := outputs/toy
 # What train-toy makes. Take smaller numbers to try all of its steps (docs/training.md).
 TOY_VIDEOS := 500
@@ -46,10 +47,10 @@ demo: $(VENV)/installed
 	  --title "talkverse_jax demo: the toy model talks"
 	@echo "look at $(DEMO)/contact_sheet.png and $(DEMO)/talk.mp4; more to try: docs/toy.md"
 
-# A server with the toy model, and its page; it prints the address.
+# A server with the toy model, and its page; it prints the address. DEMO_PORT=0 takes any free port.
 demo-serve: $(VENV)/installed-serve
 	test -f $(DEMO)/weights/manifest.json || $(call convert,assets/toy,$(DEMO)/weights)
-	$(TVJ) serve --config demo --weights $(DEMO)/weights --data_dir $(DEMO)/serve
+	$(TVJ) serve --config demo --weights $(DEMO)/weights --data_dir $(DEMO)/serve --port $(DEMO_PORT)
 
 # Makes the weights of assets/toy from nothing, in two hours on two cores. Interrupted and given again, it goes on.
 train-toy: $(VENV)/installed $(TOY)/vae/Wan2.2_VAE.pth

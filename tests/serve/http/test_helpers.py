@@ -1,52 +1,18 @@
-"""The helpers' routes, and what they make for a video; an engine and an enhancer of tests."""
+"""The helpers' routes, and what they make for a video."""
 
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.helpers.errors import UpstreamError, UpstreamTimeout
-from talkverse_jax.helpers.prompt.enhancer import Enhanced
-from talkverse_jax.helpers.speech.engine import Utterance, found_voice
 from tests.serve.http.serving import data_url, fault, picture, serving, sound
-from tests.sounds import tone
+from tests.serve.http.toy_helpers import ToyEngine, ToyEnhancer
 
 VIDEO = {"prompt": "She talks.", "input_reference": data_url(picture())}
-
-
-class _Engine:
-    name, instructed, imitates = "toy", False, False
-
-    def voices(self):
-        return ("anna", "bert")
-
-    def voice(self, name):
-        return found_voice(name, self.voices(), "anna")
-
-    def say(self, text, voice=None, speed=1.0, *, instructions=None, example=None):
-        if text == "fail":
-            raise UpstreamError("toy: said: secret words")
-        self.voice(voice)
-        return Utterance(tone(len(text) / 10 / speed, 16000), 16000)
-
-    def close(self):
-        pass
-
-
-class _Enhancer:
-    model = "toy-vl"
-
-    def enhance(self, prompt, picture=None, lang=None):
-        if prompt == "late":
-            raise UpstreamTimeout("http://there: secret words")
-        if prompt == "fail":
-            raise UpstreamError("http://there: secret words")
-        shape = None if picture is None else picture.shape
-        return Enhanced(f"better {prompt} {shape}", self.model, lang or "en", "0123456789ab")
 
 
 @pytest.fixture(scope="module")
 def helping(tiny_weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    with serving(folder, tiny_weights, engine=_Engine(), enhancer=_Enhancer(), max_sound_seconds=20) as made:
+    with serving(folder, tiny_weights, engine=ToyEngine(), enhancer=ToyEnhancer(), max_sound_seconds=20) as made:
         yield made
 
 
@@ -172,8 +138,8 @@ def test_a_repeated_request_asks_no_helper(helping, monkeypatch):
     def refused(*args, **kwargs):
         raise UserError("is not asked again")
 
-    monkeypatch.setattr(_Engine, "say", refused)
-    monkeypatch.setattr(_Enhancer, "enhance", refused)
+    monkeypatch.setattr(ToyEngine, "say", refused)
+    monkeypatch.setattr(ToyEnhancer, "enhance", refused)
     assert helping.post(fields, {"Idempotency-Key": "a"}).json()["id"] == first.json()["id"]
 
 

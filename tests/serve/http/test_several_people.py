@@ -7,6 +7,7 @@ from PIL import Image
 
 from tests.families.multitalk.tiny import write_weights
 from tests.serve.http.serving import data_url, fault, picture, serving, sound
+from tests.serve.http.toy_helpers import ToyEngine
 from tests.videos import write_video
 
 pytestmark = pytest.mark.slow
@@ -42,6 +43,21 @@ def test_each_person_is_told(tmp_path, made):
         assert told["speakers"]["1"] == {"audio": None, "bbox": [16, 8, 56, 40]}
         assert told["speakers"]["2"]["audio"] == told["audio"] and told["audio"]["seconds"] == 0.5
         assert told["speakers"]["2"]["mask"]["width"] == 96
+
+
+def test_two_people_speak_a_text(tmp_path, made):
+    with serving(tmp_path / "data", made["multitalk"], "multitalk", defaults=USUAL, engine=ToyEngine()) as server:
+        fields = {"prompt": "They talk.", "input_reference": data_url(picture(96, 64)), "tts_voice_2": "bert"}
+        answer = server.post(fields | {"tts_text": "(s1) Good morning. (s2) Hello."})
+        assert answer.status_code == 200, answer.text
+        video = answer.json()
+        assert (video["settings"]["tts_voice"], video["settings"]["tts_voice_2"]) == ("anna", "bert")
+        told = [video["inputs"]["speakers"][number]["audio"] for number in "12"]
+        assert {each["source"] for each in told} == {"speech"} and told[0] == video["inputs"]["audio"]
+        assert told[0]["sha256"] != told[1]["sha256"]
+        assert told[0]["seconds"] == told[1]["seconds"] == pytest.approx(1.9, abs=0.1)
+        job = server.jobs.get("anonymous", video["id"]).submission
+        assert job.files["audio"] == ["speech1.wav", "speech2.wav"]
 
 
 def test_only_weights_that_follow_a_video_take_one(tmp_path, made):

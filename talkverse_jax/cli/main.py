@@ -16,6 +16,7 @@ COMMANDS = {
     "client": ("talkverse_jax.cli.client", "have a server make a talking video, and fetch it"),
     "gradio": ("talkverse_jax.cli.gradio", "show a page of Gradio that makes videos with a server"),
     "serve": ("talkverse_jax.cli.serve", "serve talking videos over HTTP, with a page"),
+    "serve-worker": ("talkverse_jax.cli.serve_worker", "make the videos of servers that share a database"),
     "train": ("talkverse_jax.cli.train", "train the transformer on videos"),
     "convert": ("talkverse_jax.cli.convert", "convert the published PyTorch weights"),
     "verify": ("talkverse_jax.cli.verify", "look for damage in converted weights"),

@@ -45,10 +45,7 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     known = {each.name for each in describe(every)}
     given = read(every, prog, __doc__ or "", argv, ignored=[each.name for each in of_a_job if each.name not in known])
     made = given.build(every)
-    try:
-        made["choice"].check(made["weights"].weights)
-    except UserError as error:
-        raise UserError(error.reason, field=error.field or "weights") from None
+    made["choice"].check(made["weights"].weights)
     settings = {"settings": module.Settings}
     usual = given.having(blanks(settings)).build(settings)["settings"]
     asked = {each.name for each in describe({"defaults": every["defaults"]})} & given.values.keys()

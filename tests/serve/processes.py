@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import httpx
 
@@ -14,33 +15,39 @@ ROOT = Path(__file__).parents[2]
 _START = 120  # seconds
 
 
-class ServerProcess:
-    """`talkverse_jax serve` on a folder; a context manager that leaves nothing running.
+class Program:
+    """A command of ours, with a worker's process below it; a context manager that leaves nothing running.
 
     Args:
+      log: the file of its standard error.
       program: what Python runs.
-
-    Attributes:
-      url: where it listens.
+      environ: besides that of the tests.
     """
 
-    def __init__(self, folder: Path, weights: Path, *flags: str, program: Sequence[str] = ("-m", "talkverse_jax")):
-        self.log = folder.with_name(f"{folder.name}.log")
-        command = [sys.executable, *program, "serve", "--weights", str(weights), "--port", "0"]
-        command += ["--data_dir", str(folder), *flags]
-        environ = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        with open(self.log, "ab") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environ, text=True)
-        assert self._process.stdout
-        self.url = self.line().removeprefix("talkverse_jax: listening on ")
-        self.client = httpx.Client(base_url=self.url, timeout=30)
+    def __init__(
+        self,
+        log: Path,
+        *command: str,
+        program: Sequence[str] = ("-m", "talkverse_jax"),
+        environ: Mapping[str, str] | None = None,
+    ):
+        self.log = log
+        own = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        with open(log, "ab") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, *program, *command],
+                stdout=subprocess.PIPE,
+                stderr=file,
+                env=os.environ | own | dict(environ or {}),
+                text=True,
+            )
 
     def line(self) -> str:
         """The next line that it prints; "" at the end."""
         assert self._process.stdout
         return self._process.stdout.readline().strip()
 
-    def __enter__(self) -> "ServerProcess":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
@@ -54,11 +61,10 @@ class ServerProcess:
         return self._process.wait(seconds)
 
     def kill(self) -> None:
-        """`kill -9`, of the server alone: its worker has to see that it is gone."""
+        """`kill -9`, of this process alone: its worker has to see that it is gone."""
         worker = self.worker()
         self._process.kill()
         self._process.wait()
-        self.client.close()
         end = time.monotonic() + 10
         while worker and os.path.exists(f"/proc/{worker}") and time.monotonic() < end:
             time.sleep(0.01)
@@ -89,3 +95,26 @@ class ServerProcess:
         if worker is not None:
             os.kill(worker, signal.SIGKILL)
         return worker is not None
+
+
+class ServerProcess(Program):
+    """`talkverse_jax serve`.
+
+    Args:
+      data: its folder, or the address of a bucket.
+      log: the file of its standard error; by default beside the folder.
+
+    Attributes:
+      url: where it listens.
+    """
+
+    def __init__(self, data: Path | str, weights: Path, *flags: str, log: Path | None = None, **how: Any):
+        log = log or Path(data).with_name(f"{Path(data).name}.log")
+        given = ("--weights", str(weights), "--port", "0", "--data_dir", str(data), *flags)
+        super().__init__(log, "serve", *given, **how)
+        self.url = self.line().removeprefix("talkverse_jax: listening on ")
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+
+    def kill(self) -> None:
+        super().kill()
+        self.client.close()

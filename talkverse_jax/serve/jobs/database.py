@@ -41,6 +41,7 @@ JOBS = sql.Table(
     sql.Column("frames_done", sql.Integer, nullable=False, default=0),
     sql.Column("playable", sql.BigInteger, nullable=False, default=0),  # bytes that are whole fragments
     sql.Column("bytes", sql.BigInteger, nullable=False, default=0),  # of all its files
+    # What SQL is asked of a submission: Postgres takes nothing out of JSON in which a text has a \u0000.
     sql.Column("seconds", sql.Float),  # of the video
     sql.Column("clips", sql.Integer),  # of the video
     sql.Column("shape", sql.String(64)),  # see `Submission`
@@ -49,7 +50,7 @@ JOBS = sql.Table(
     sql.Column("timings", sql.JSON),
     sql.Column("variants", sql.JSON),  # the finished files
     sql.Column("worker", sql.String(64)),  # that has it, or had it last; its name in MEMBERS
-    sql.Column("place", sql.String(96)),  # where what is made of it lies, see `depot`
+    sql.Column("shelf", sql.String(96)),  # where what is made of it lies, see `depot`
     sql.Column("keep_hours", sql.Float),  # after its end
     sqlite_autoincrement=True,
 )

@@ -3,9 +3,9 @@
 Each process works in a scratch folder of its own, and copies what counts:
 
 videos/ID/inputs/NAME   by the front, before the job's row is written
-videos/ID/PLACE/NAME    by a worker, before the row says that a clip counts, and which place does
+videos/ID/SHELF/NAME    by a worker, before the row says that a clip counts, and which shelf does
 
-A place is of one try by one worker, so that nothing of a worker that died, or was thought to have, is ever taken for
+A shelf is of one try by one worker, so that nothing of a worker that died, or was thought to have, is ever taken for
 what another made.
 """
 
@@ -43,7 +43,7 @@ class Depot(Folders):
     def __init__(self, address: str, scratch: Path):
         super().__init__(scratch)
         self._store = _open(address)
-        self._kept: dict[str, dict[str, tuple[int, int]]] = {}  # by place: what lies there as it is here
+        self._kept: dict[str, dict[str, tuple[int, int]]] = {}  # by job and shelf: what lies there as it is here
         self._strange: set[str] = set()
 
     def accept(self, job: str) -> None:
@@ -51,49 +51,54 @@ class Depot(Folders):
             self._store.put(file, f"{job}/{_INPUTS}/{file.name}")
         self.refuse(job)
 
-    def begin(self, job: str, place: str | None) -> Path:
-        folder = self.of(job)
-        self.done(job)
+    def begin(self, job: str, kept: str | None, shelf: str | None) -> Path:
+        folder = self._folder(job, shelf)
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        for part in (_INPUTS, place):
+        for part in (_INPUTS, kept):
             for name in self._store.names(f"{job}/{part}") if part else ():
                 self._store.fetch(f"{job}/{part}/{name}", folder / name)
         return folder
 
-    def keep(self, job: str, place: str, inputs: Collection[str]) -> None:
-        kept = self._kept.setdefault(f"{job}/{place}", {})
-        made = {file.name: file for file in _files(self.of(job)) if file.name not in inputs}
+    def _folder(self, job: str, shelf: str | None) -> Path:
+        """In which a try makes a job."""
+        return self.jobs / f"{job}.{shelf}"
+
+    def keep(self, job: str, shelf: str, inputs: Collection[str]) -> None:
+        kept = self._kept.setdefault(f"{job}/{shelf}", {})
+        made = {file.name: file for file in _files(self._folder(job, shelf)) if file.name not in inputs}
         if (fragments := made.pop(FRAGMENTS, None)) is not None:
             made[_PARTIAL] = fragments
         # what speaks of other files comes behind them
         for name, file in sorted(made.items(), key=lambda each: not each[0].endswith(".mp4")):
             now = (file.stat().st_size, file.stat().st_mtime_ns)
             if kept.get(name) != now:
-                self._store.put(file, f"{job}/{place}/{name}")
+                self._store.put(file, f"{job}/{shelf}/{name}")
                 kept[name] = now
         for name in kept.keys() - made.keys():
-            self._store.remove(f"{job}/{place}/{name}")
+            self._store.remove(f"{job}/{shelf}/{name}")
             del kept[name]
 
-    def done(self, job: str) -> None:
-        super().remove(job)
-        for place in [each for each in self._kept if each.startswith(f"{job}/")]:
-            del self._kept[place]
+    def done(self, job: str, shelf: str | None) -> None:
+        shutil.rmtree(self._folder(job, shelf), ignore_errors=True)
+        self._kept.pop(f"{job}/{shelf}", None)
 
     def remove(self, job: str) -> None:
-        self.done(job)
         self._store.remove(job)
 
-    def stored(self, job: str, place: str | None, name: str) -> StoredFile:
-        return self._store.file(f"{job}/{place}/{name}")
+    def stored(self, job: str, shelf: str | None, name: str) -> StoredFile:
+        return self._store.file(f"{job}/{shelf}/{name}")
+
+    def size(self, job: str) -> int:
+        return self._store.size(job)
 
     def playable(self, row: Mapping[Any, Any]) -> Playable | None:
-        job, place = row["id"], row["place"]
+        job, shelf = row["id"], row["shelf"]
         if row["status"] == "completed":
-            return Playable(self.stored(job, place, VIDEO), row["variants"]["video"]["size"], True, True)
-        if place is None or not row["playable"]:
+            return Playable(self.stored(job, shelf, VIDEO), row["variants"]["video"]["size"], True, True)
+        if shelf is None or not row["playable"]:
             return None
-        return Playable(self.stored(job, place, _PARTIAL), row["playable"], row["status"] == "failed")
+        return Playable(self.stored(job, shelf, _PARTIAL), row["playable"], row["status"] == "failed")
 
     def tidy(self, known: Collection[str]) -> None:
         """Remove what is of no job that is known, and was of none when this was called last: a request that is being
@@ -130,6 +135,12 @@ class _Store:
             return [name for each in found if (name := each.rstrip("/").rpartition("/")[2])]
         return []
 
+    def size(self, folder: str) -> int:
+        self._system.invalidate_cache()
+        with suppress(FileNotFoundError):
+            return self._system.du(f"{self._root}/{folder}")
+        return 0
+
     def remove(self, name: str) -> None:
         self._system.invalidate_cache()
         with suppress(FileNotFoundError):
@@ -155,7 +166,8 @@ def _open(address: str) -> _Store:
     """
     if not is_remote(address):
         folder = new_folder(expanded(address)).absolute()
-        folder.chmod(0o700)
+        with suppress(PermissionError):  # another user's, who has let us in
+            folder.chmod(0o700)
         return _Store(fsspec.filesystem("file"), str(new_folder(folder / "videos")), True)
     try:
         system, root = fsspec.core.url_to_fs(address.rstrip("/"), use_listings_cache=False)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from talkverse_jax.core.paths import sync
 from talkverse_jax.media.video_writer import before_file, partial_file
 from talkverse_jax.serve.jobs.job import Playable, StoredFile
+from talkverse_jax.serve.jobs.room import bytes_in
 
 VIDEO = "video.mp4"
 FRAGMENTS = "fragments.mp4"  # what was played before the video had its name
@@ -63,28 +64,32 @@ class Folders:
         """Remove what a request has left."""
         shutil.rmtree(self.uploads / job, ignore_errors=True)
 
-    def begin(self, job: str, place: str | None) -> Path:
+    def begin(self, job: str, kept: str | None, shelf: str | None) -> Path:
         """The folder in which a job is to be made, with its inputs and what counts of it.
 
         Args:
-          place: of what counts, as its row says.
+          kept: the shelf of what counts, as the job's row says.
+          shelf: of this try.
         """
         return self.of(job)
 
-    def keep(self, job: str, place: str, inputs: Collection[str]) -> None:
-        """Have all that was made of a job where a later try finds it.
+    def keep(self, job: str, shelf: str, inputs: Collection[str]) -> None:
+        """Have all that a try has made of a job where a later one finds it.
 
         Args:
-          place: of this try.
           inputs: names of files that were not made.
         """
 
-    def done(self, job: str) -> None:
-        """Nothing is made in the job's folder any more."""
+    def done(self, job: str, shelf: str | None) -> None:
+        """A try is over."""
 
-    def stored(self, job: str, place: str | None, name: str) -> StoredFile:
+    def stored(self, job: str, shelf: str | None, name: str) -> StoredFile:
         """A file of a job, which may be gone."""
         return LocalFile(self.of(job) / name)
+
+    def size(self, job: str) -> int:
+        """Bytes of all files of a job."""
+        return bytes_in(self.of(job))
 
     def playable(self, row: Mapping[Any, Any]) -> Playable | None:
         """What can be played of a job by now; None while nothing can.

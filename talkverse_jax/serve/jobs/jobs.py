@@ -93,7 +93,7 @@ class Jobs:
 
     def weigh(self, job: str) -> None:
         """Have all files of a failed job count, when nobody works on it any more: an unfinished video has some."""
-        self.life.weigh(job, bytes_in(self.folders.of(job)))
+        self.life.weigh(job, self.folders.size(job))
 
     def attach(self, work: Maker) -> None:
         """Say who makes the jobs."""
@@ -240,7 +240,7 @@ class Jobs:
         row = self.row(job)
         if row is None or row["status"] != "completed":
             return None
-        file = self.folders.stored(job, row["place"], VARIANTS[variant])
+        file = self.folders.stored(job, row["shelf"], VARIANTS[variant])
         return VideoFile(file=file, **row["variants"][variant])
 
     def playable(self, job: str) -> Playable | None:

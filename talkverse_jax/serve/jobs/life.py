@@ -97,7 +97,7 @@ class Life:
         frames: int,
         playable: int,
         *,
-        place: str | None = None,
+        shelf: str | None = None,
         attempt: int | None = None,
     ) -> bool:
         """A clip is on the disk, with what the next one must know.
@@ -106,13 +106,13 @@ class Life:
           clip: from 1; told again, it changes nothing but `playable`.
           frames: of all clips so far.
           playable: bytes of the unfinished file that are whole fragments.
-          place: where it lies, see `depot`.
+          shelf: where it lies, see `depot`.
         """
 
         def change(connection: Connection, row: RowMapping) -> Iterable[JobEvent]:
             if clip <= row["clips_done"]:
                 return
-            _update(connection, job, clips_done=clip, frames_done=frames, playable=playable, place=place, deaths=0)
+            _update(connection, job, clips_done=clip, frames_done=frames, playable=playable, shelf=shelf, deaths=0)
             yield add_event(
                 connection,
                 job,
@@ -183,7 +183,7 @@ class Life:
         variants: Mapping[str, Any],
         size: int,
         *,
-        place: str | None = None,
+        shelf: str | None = None,
         attempt: int | None = None,
     ) -> bool:
         """A job's video has its name, and all that belongs to it is on the disk.
@@ -192,9 +192,9 @@ class Life:
           timings: seconds by phase.
           variants: of its files by name: size, etag and time.
           size: bytes of all its files.
-          place: where they lie, see `depot`.
+          shelf: where they lie, see `depot`.
         """
-        made = {"timings": dict(timings), "variants": dict(variants), "bytes": size, "place": place}
+        made = {"timings": dict(timings), "variants": dict(variants), "bytes": size, "shelf": shelf}
         return self._end(job, "completed", attempt, **made)
 
     def fail(self, job: str, failure: JobFailure, *, attempt: int | None = None) -> bool:

@@ -23,6 +23,7 @@ _LOST = (OperationalError, InterfaceError, PoolTimeout)
 _KEY = 0x7461_6C6B  # of the lock; any number that nobody else takes
 _PATIENCE = 15  # seconds for the network, and for the lock
 _RETRY_AFTER = 5  # seconds
+_AGAIN = 0.2  # seconds
 _CONNECT = {
     "connect_timeout": _PATIENCE,
     "keepalives_idle": 5,
@@ -128,6 +129,20 @@ def _one_line(error: BaseException | None) -> str:
 def lock(connection: Connection) -> None:
     """Wait until no other transaction that locks is open, anywhere; until this one ends, none is."""
     connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_KEY)))
+
+
+@contextmanager
+def alone(text: str) -> Iterator[None]:
+    """Of all processes only one is in the block at a time. Who waits holds no transaction open: there are changes of
+    tables that would wait for it in turn."""
+    engine = open_engine(text)
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            while not connection.scalar(sql.select(sql.func.pg_try_advisory_lock(_KEY + 1))):
+                time.sleep(_AGAIN)
+            yield
+    finally:
+        engine.dispose()  # with the connection its lock ends
 
 
 def now(connection: Connection) -> float:

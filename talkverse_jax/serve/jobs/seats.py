@@ -5,8 +5,9 @@ for a clip and waits, and that which hears the worker. What they share is here, 
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from talkverse_jax.serve.jobs.flow import Leaving
@@ -14,31 +15,36 @@ from talkverse_jax.serve.jobs.live import Live
 
 Answer = Mapping[str, Any]
 
-_LOOK_EVERY = 1.0  # seconds
 _DIED: Answer = {"say": "died"}
 _STOPPED: Answer = {"say": "stopped"}
 
 
-@dataclass
+@dataclass(eq=False)
 class PackSeat:
     """A seat of the pack, and the job that has it.
 
     Attributes:
+      attempt: of the job, when it was given its seat; it is in no other work here.
       shape: see `order.Waiting`.
+      shelf: where what is made of it is kept, see `depot`.
       alone: whether nobody may join it: a process died over it.
-      begun: whether it is known to be in work.
+      leaving: whether it is about to be put back.
       stopped: whether the job has ended.
+      folder: in which it is made, once it is there.
       request: what its workflow waits for.
       number: of the request, once the worker has it.
       answer: the worker's, until the workflow has taken it.
     """
 
     job: str
+    attempt: int
     shape: str | None
     live: Live
+    shelf: str | None = None
     alone: bool = False
-    begun: bool = False
+    leaving: bool = False
     stopped: bool = False
+    folder: Path | None = None
     request: dict[str, Any] | None = None
     number: int | None = None
     answer: Answer | None = None
@@ -107,28 +113,22 @@ class PackSeats:
             return self._seats.get(job)
 
     def take(self, seat: PackSeat) -> None:
-        """Give a job a free seat; it is waited for until `begin`."""
+        """Give a job a free seat."""
         with self.changed:
             assert len(self._seats) < self.size and seat.job not in self._seats
             self._seats[seat.job] = seat
 
-    def begin(self, job: str) -> None:
-        """The job is known to be in work."""
+    def free(self, seat: PackSeat) -> None:
+        """A job leaves its seat, if it has that still."""
         with self.changed:
-            if (seat := self._seats.get(job)) is not None:
-                seat.begun = True
+            if self._seats.get(seat.job) is seat:
+                del self._seats[seat.job]
             self.tell()
 
-    def free(self, job: str) -> None:
-        """Take a job's seat, if it has one."""
+    def stop(self, seat: PackSeat) -> bool:
+        """The try is over, and its workflow leaves the seat; whether that is news."""
         with self.changed:
-            self._seats.pop(job, None)
-            self.tell()
-
-    def stop(self, job: str) -> bool:
-        """The job has ended: nothing more is to be made of it. Whether it has a seat; its workflow leaves that."""
-        with self.changed:
-            if (seat := self._seats.get(job)) is None:
+            if seat.stopped or self._seats.get(seat.job) is not seat:
                 return False
             seat.stopped = True
             if seat.waits:
@@ -136,37 +136,22 @@ class PackSeats:
             self.tell()
         return True
 
-    def wait_for(self, job: str, ended: Callable[[], bool]) -> bool:
-        """Wait for a job's seat; False if it has ended.
-
-        Raises:
-          Leaving: the process ends.
-        """
-        with self.changed:
-            while (seat := self._seats.get(job)) is None or not seat.begun:
-                if self.closing:
-                    raise Leaving
-                if ended():
-                    return False
-                self.changed.wait(_LOOK_EVERY)
-        return True
-
     # --- what is asked of the worker
 
-    def ask(self, job: str, request: dict[str, Any]) -> Answer:
-        """The worker's answer; `died` where the job has lost its seat, to another turn.
+    def ask(self, seat: PackSeat, request: dict[str, Any]) -> Answer:
+        """The worker's answer; `died` where the job has lost its seat.
 
         Raises:
           Leaving: the process ends.
         """
         with self.changed:
-            if (seat := self._seats.get(job)) is None:
+            if self._seats.get(seat.job) is not seat:
                 return _DIED
             if seat.stopped:
                 return _STOPPED
             seat.request, seat.number, seat.answer = request, None, None
             self.tell()
-            self.changed.wait_for(lambda: seat.answer or self.closing or self._seats.get(job) is not seat)
+            self.changed.wait_for(lambda: seat.answer or self.closing or self._seats.get(seat.job) is not seat)
             seat.request = None
             if seat.answer is not None:
                 return seat.answer

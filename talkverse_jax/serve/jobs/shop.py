@@ -12,15 +12,19 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from talkverse_jax.serve.jobs.books import Books
-from talkverse_jax.serve.jobs.flow import Flow, flow_url
+from talkverse_jax.serve.jobs.crew import Crew
+from talkverse_jax.serve.jobs.flow import Flow, Leaving, flow_url
+from talkverse_jax.serve.jobs.heart import Heart, Told
 from talkverse_jax.serve.jobs.job import JobEvent, Progress
 from talkverse_jax.serve.jobs.jobs import Jobs
 from talkverse_jax.serve.jobs.life import turns
 from talkverse_jax.serve.jobs.live import Live
 from talkverse_jax.serve.jobs.order import Waiting, joining
+from talkverse_jax.serve.jobs.postgres import Unreachable
 from talkverse_jax.serve.jobs.seats import PackSeat, PackSeats
 from talkverse_jax.serve.jobs.steps import Steps
 from talkverse_jax.serve.worker.process import WorkerProcess, WorkerSetup
@@ -38,10 +42,10 @@ class Shop:
     """Makes the jobs.
 
     Args:
-      flow_database: the URL of the workflows' database; by default a file in the jobs' folder.
       broken: is called when nothing can be made: with a line for the person where the models cannot be used, with
         None when the worker died too often.
       said: is called with the state when that changes.
+      crew: the others, where there are several workers.
     """
 
     def __init__(
@@ -51,16 +55,15 @@ class Shop:
         *,
         broken: Callable[[str | None], None],
         said: Callable[[str], None] = lambda state: None,
-        flow_database: str | None = None,
+        crew: Crew | None = None,
     ):
         self._jobs, self._setup, self._broken, self._said = jobs, setup, broken, said
-        self._url = flow_database or flow_url(jobs.folders.root)
         self._seats = PackSeats(setup.pack)
-        self._books = Books(jobs, self._seats)
+        self._crew, self._heart = crew, None
+        self._books = Books(jobs, self._seats, crew.name if crew else None)
         self._worker: WorkerProcess | None = None
         self._ready = self._draining = False
         self._device = 0
-        self._running: set[str] = set()  # workflows of this process
         self._pace: float | None = None  # of the last clip
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
         self._retain_at = 0.0
@@ -69,15 +72,40 @@ class Shop:
     # --- from outside
 
     def start(self) -> None:
-        """Start a worker, and begin; behind `Jobs.recover`."""
+        """Start a worker, and begin; behind `Jobs.recover`.
+
+        Raises:
+          UserError: others have other models.
+        """
+        if (crew := self._crew) is not None:
+            crew.join()
+            most = self._jobs.limits.max_tries
+            self._heart = Heart(
+                crew, self._jobs.life, told=self._told, max_tries=most, beat=self._look, every=_LOOK_EVERY
+            )
+            self._heart.start()
         self._jobs.attach(self)
         self._start_worker()
         self._thread.start()
 
     def changed(self, job: str) -> None:
-        if self._seats.of(job) is not None and self._books.has_ended(job) and self._seats.stop(job) and self._worker:
-            self._worker.send({"do": "stop", "job": job})
+        if (seat := self._seats.of(job)) is not None and not seat.leaving:
+            with suppress(Unreachable):  # then it is found at another look
+                self._stop_if_over(seat)
         self._seats.tell()
+
+    def _stop_if_over(self, seat: PackSeat) -> None:
+        if self._books.row(seat) is None and self._seats.stop(seat) and self._worker:
+            self._worker.send({"do": "stop", "job": seat.job})
+
+    def _told(self) -> Told:
+        return *self.health(), {seat.job: seat.live.progress for seat in self._seats.all()}
+
+    def _look(self) -> None:
+        """Leave what others have ended, or taken."""
+        for seat in self._seats.all():
+            if not seat.leaving:
+                self._stop_if_over(seat)
 
     def progress(self, job: str) -> Progress | None:
         seat = self._seats.of(job)
@@ -101,8 +129,10 @@ class Shop:
             for seat in self._seats.all():
                 self._worker.send({"do": "stop", "job": seat.job})
             self._are_gone(_LEAVE_WITHIN)
+        self._seats.close()
         for seat in self._seats.all():
-            self._books.put_back(seat.job, "drain")
+            with suppress(Leaving):  # the database does not answer
+                self._books.put_back(seat, "drain")
         self.close()
 
     def _are_gone(self, seconds: float) -> bool:
@@ -115,6 +145,8 @@ class Shop:
         self._draining = True
         self._seats.close()
         self.kill()
+        if self._heart is not None:
+            self._heart.close()
         if threading.current_thread() is not self._thread:
             self._thread.join(_END_WITHIN)
 
@@ -126,24 +158,32 @@ class Shop:
     # --- the thread that takes jobs
 
     def _take_jobs(self) -> None:
-        steps = Steps(self._jobs, self._seats, self._books, lambda: self._draining, self._running.discard)
+        steps = Steps(self._jobs, self._seats, self._books, lambda: self._draining)
+        url = self._jobs.database.url if self._crew else flow_url(self._jobs.folders.root)
         try:
-            flow = Flow(self._url, steps, uuid.uuid4().hex)
+            flow = Flow(url, steps, self._crew.name if self._crew else uuid.uuid4().hex)
         except Exception:
             LOG.exception("the workflows' database cannot be used")
             self._broken(None)
             return
         try:
             while not self._seats.closing:
-                if time.monotonic() > self._retain_at:
-                    self._retain_at = time.monotonic() + _RETAIN_EVERY
-                    self._books.surely(self._jobs.retain)
-                while self._can_take() and (found := self._whose_turn()) is not None:
-                    self._begin(flow, found)
-                self._ask_worker()
+                with suppress(Unreachable):
+                    self._take(flow)
                 self._seats.wait_for_news(_LOOK_EVERY)
+        except Leaving:
+            pass
         finally:
             flow.close()
+
+    def _take(self, flow: Flow) -> None:
+        """Give free seats away, and the worker what is to be done."""
+        if time.monotonic() > self._retain_at and self._crew is None:
+            self._retain_at = time.monotonic() + _RETAIN_EVERY
+            self._books.surely(self._jobs.retain)
+        while self._can_take() and (found := self._whose_turn()) is not None:
+            self._begin(flow, found)
+        self._ask_worker()
 
     def _can_take(self) -> bool:
         free = len(self._seats.all()) < self._seats.size
@@ -161,41 +201,34 @@ class Shop:
         return joining(found, seats[0].shape, max(seat.live.clips_left for seat in seats))
 
     def _begin(self, flow: Flow, waiting: Waiting) -> None:
-        job = waiting.id
+        """Put a job into work, unless it has gone meanwhile, or another has it."""
+        row = self._jobs.row(waiting.id)
+        if row is None:
+            return
+        job, attempt, done, clips = waiting.id, row["attempt"], row["clips_done"], row["submission"]["clips"]
+        live, shelf = Live(job, clips, done, self._pace), self._books.shelf(attempt)
+        seat = PackSeat(job, attempt, waiting.shape, live, shelf, alone=waiting.deaths > 0)
+        self._seats.take(seat)
         try:
-            clips = self._put_to_work(waiting)
-            if clips is not None and job not in self._running:
-                self._running.add(job)
-                flow.run(job, clips)
+            if not self._jobs.life.start(job, worker=self._crew.name if self._crew else None, attempt=attempt):
+                self._seats.free(seat)
+                if self._jobs.row(job) is None:
+                    self._jobs.folders.remove(job)
+                return
+            LOG.info("%s in_progress", job)
+            flow.run(job, attempt, done, clips)
+        except Unreachable:
+            self._books.put_back(seat, "restart")
         except Exception as error:  # such as a database on a full disk
             LOG.error("%s: cannot begin (%s)", job, error)
-            self._running.discard(job)
-            self._books.put_back(job, "disk_full")
-
-    def _put_to_work(self, waiting: Waiting) -> int | None:
-        """Give a job a seat and put it into work; its number of clips, or None where it has gone meanwhile."""
-        job = waiting.id
-        row = self._jobs.row(job)
-        if row is None:
-            return None
-        clips = row["submission"]["clips"]
-        live = Live(job, clips, row["clips_done"], self._pace)
-        self._seats.take(PackSeat(job, waiting.shape, live, alone=waiting.deaths > 0))
-        if not self._jobs.life.start(job):
-            self._seats.free(job)
-            if self._books.status(job) is None:
-                self._jobs.folders.remove(job)
-            return None
-        LOG.info("%s in_progress", job)
-        self._seats.begin(job)
-        return clips
+            self._books.put_back(seat, "disk_full")
 
     def _ask_worker(self) -> None:
         """Give the worker what is to be done now; where nothing more is to be begun, the jobs wait for another turn."""
         if self._draining or self._books.is_full:
             for seat in self._seats.all():
                 if seat.wants_clip:
-                    self._books.put_back(seat.job, "drain" if self._draining else "disk_full")
+                    self._books.put_back(seat, "drain" if self._draining else "disk_full")
         with self._seats.changed:  # a worker that dies meanwhile is known to have it
             if (worker := self._worker) is not None and self._ready:
                 jobs = [seat.job for seat in self._seats.all()]
@@ -232,7 +265,7 @@ class Shop:
             if self._seats.closing:
                 return
             seats = self._seats.all()
-            in_hand = [seat.job for seat in seats if seat.in_hand]
+            in_hand = [seat for seat in seats if seat.in_hand]
         LOG.error("the worker ended with status %d; another begins", status)
         now = time.monotonic()
         self._deaths.append(now)
@@ -240,6 +273,6 @@ class Shop:
             self._broken(None)
             return
         for seat in seats:
-            self._books.died(seat.job, blamed=seat.job in in_hand, alone=in_hand == [seat.job])
+            self._books.died(seat, blamed=seat in in_hand, alone=in_hand == [seat])
         self._start_worker()
         self._said("loading")

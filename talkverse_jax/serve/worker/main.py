@@ -1,10 +1,10 @@
 """What the worker's process runs: models loaded once, then what the front asks for, one thing after another.
 
 The front says `{"do": "make", "requests", "jobs"}`, where a request is `{"request", "job", "folder", "files",
-"settings", "clip"}`: have this clip on the disk, or, where it is null, the finished video and what belongs to it; and
-`{"do": "stop", "job"}`, which is heard at once. Each request has a number and one answer with it; what is told between
-has none. The pipeline runs in one thread, the one that loaded the models: on a CPU the threads that XLA takes decide
-the last digits.
+"settings", "clip", "keep_fragments"}`: have this clip on the disk, or, where it is null, the finished video and what
+belongs to it; and `{"do": "stop", "job"}`, which is heard at once. Each request has a number and one answer with it;
+what is told between has none. The pipeline runs in one thread, the one that loaded the models: on a CPU the threads
+that XLA takes decide the last digits.
 """
 
 import importlib

@@ -1,5 +1,6 @@
 """A job of the server in the process that makes it: its clips as they are asked for, and what is told of them."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from talkverse_jax.run import resume
 from talkverse_jax.run.output import claimed
 from talkverse_jax.run.record import Timed, read_record, record_file
 from talkverse_jax.run.video import OpenVideo, open_video
-from talkverse_jax.serve.jobs.folders import VIDEO
+from talkverse_jax.serve.jobs.folders import FRAGMENTS, VIDEO
 from talkverse_jax.serve.jobs.room import bytes_in
 from talkverse_jax.serve.jobs.walls import within
 from talkverse_jax.serve.worker.previews import make_variants
@@ -48,9 +49,9 @@ class Making:
       folder: with its files; the video goes there.
       files, settings: by option; paths are relative to the folder.
       stopping: whether to leave what is in hand; asked at every step.
+      keep_fragments: whether what was played while the video was made is still there when it has its name.
 
     Attributes:
-      paths: of its files, the options that are paths.
       is_finished: whether the video has its name.
     """
 
@@ -63,8 +64,11 @@ class Making:
         settings: Mapping[str, Any],
         say: Say,
         stopping: Callable[[], bool],
+        keep_fragments: bool = False,
     ):
-        self._job, self._folder, self._pipeline = job, folder, pipeline
+        self._keep_fragments = keep_fragments
+        self.folder = folder
+        self._job, self._pipeline = job, pipeline
         self._output = folder / VIDEO
         module = registry.settings_of(pipeline.family)
         known = {each.name for each in options.describe({"settings": module.Settings})}
@@ -126,9 +130,16 @@ class Making:
     def _name_finished(self) -> None:
         if self._video is None or self._video.is_done:
             if self._video is not None:
+                if self._keep_fragments:
+                    self._link_fragments()
                 self._video.publish()
             self.close()
             self.is_finished = True
+
+    def _link_fragments(self) -> None:
+        link = self.folder / FRAGMENTS
+        link.unlink(missing_ok=True)
+        os.link(partial_file(self._output), link)
 
     def clip(self, number: int) -> dict[str, Any]:
         """What is to be told of a clip that is on the disk."""
@@ -141,15 +152,15 @@ class Making:
     def finish(self) -> dict[str, Any]:
         """Make what belongs to a video that has its name; what is to be told."""
         record = self._record()
-        variants = make_variants(self._folder)
+        variants = make_variants(self.folder)
         notices = [text for text in record.get("notices", ()) if text not in self._pipeline.models.notices]
         return {
             "say": "finished",
             "job": self._job,
             "timings": record.get("seconds", {}),
             "variants": variants,
-            "notices": [text.replace(f"{self._folder}/", "") for text in notices],
-            "bytes": bytes_in(self._folder),
+            "notices": [text.replace(f"{self.folder}/", "") for text in notices],
+            "bytes": bytes_in(self.folder),
         }
 
     def close(self) -> None:
@@ -158,7 +169,8 @@ class Making:
         self._video = None
 
     def _playable(self) -> int:
-        return max(playable_bytes(partial_file(self._output)), playable_bytes(before_file(self._output)))
+        places = (partial_file(self._output), before_file(self._output), self.folder / FRAGMENTS)
+        return max(map(playable_bytes, places))
 
     def _on_disk(self) -> Done:
         """What an earlier try has left; damage shows when it is gone on with."""

@@ -64,10 +64,13 @@ class Pack:
         job = request["job"]
         if job in self._stopped:
             raise Cancelled
+        folder, files, settings = Path(request["folder"]), request["files"], request["settings"]
+        if (before := self._makings.get(job)) is not None and before.folder != folder:  # of an earlier try
+            self.leave(job)
         if job not in self._makings:
-            folder, files, settings = Path(request["folder"]), request["files"], request["settings"]
+            keep = request.get("keep_fragments", False)
             stopping = lambda: self._is_stopping(job)  # noqa: E731
-            self._makings[job] = Making(self._pipeline, job, folder, files, settings, self._say, stopping)
+            self._makings[job] = Making(self._pipeline, job, folder, files, settings, self._say, stopping, keep)
         if not self._is_made(job):
             self._makings[job].begin()
         self._answer_made(job)

@@ -71,17 +71,17 @@ def test_the_jobs_of_the_dead_are_put_back_and_count(jobs):
 def test_a_worker_that_was_thought_dead_changes_nothing(jobs):
     job = admit(jobs).id
     jobs.life.start(job, worker="paused", attempt=0)
-    assert jobs.life.clip(job, 1, 25, 9, place="0-paused", attempt=0)
+    assert jobs.life.clip(job, 1, 25, 9, shelf="0-paused", attempt=0)
     jobs.life.died(job, 3, attempt=0)
     jobs.life.start(job, worker="next", attempt=1)
-    assert not jobs.life.clip(job, 2, 50, 10, place="0-paused", attempt=0)
+    assert not jobs.life.clip(job, 2, 50, 10, shelf="0-paused", attempt=0)
     assert not jobs.life.notice(job, "late", attempt=0)
-    assert not jobs.life.complete(job, {}, {}, 1, place="0-paused", attempt=0)
+    assert not jobs.life.complete(job, {}, {}, 1, shelf="0-paused", attempt=0)
     assert not jobs.life.fail(job, JobFailure("not_finite", "no numbers"), attempt=0)
     assert not jobs.life.requeue(job, "drain", attempt=0)
     row = jobs.row(job)
-    assert (row["status"], row["clips_done"], row["place"]) == ("in_progress", 1, "0-paused")
-    assert jobs.life.clip(job, 2, 50, 10, place="1-next", attempt=1) and jobs.row(job)["place"] == "1-next"
+    assert (row["status"], row["clips_done"], row["shelf"]) == ("in_progress", 1, "0-paused")
+    assert jobs.life.clip(job, 2, 50, 10, shelf="1-next", attempt=1) and jobs.row(job)["shelf"] == "1-next"
 
 
 def test_a_heart_tells_what_has_changed_and_buries(jobs):
@@ -165,11 +165,11 @@ def test_tables_of_an_older_version_get_what_they_lack(tmp_path):
     jobs = open_jobs(tmp_path)
     job = admit(jobs).id
     with jobs.database.writing() as connection:
-        connection.exec_driver_sql("ALTER TABLE jobs DROP COLUMN place")
+        connection.exec_driver_sql("ALTER TABLE jobs DROP COLUMN shelf")
     jobs.close()
     again = Database(url_of(tmp_path))
     with again.reading() as connection:
-        assert connection.exec_driver_sql("SELECT id, place FROM jobs").all() == [(job, None)]
+        assert connection.exec_driver_sql("SELECT id, shelf FROM jobs").all() == [(job, None)]
     again.close()
 
 

@@ -30,7 +30,7 @@ def _accepted(depot) -> str:
 
 
 def _row(job, **values):
-    usual = {"id": job, "status": "in_progress", "place": None, "playable": 0, "clips_done": 0}
+    usual = {"id": job, "status": "in_progress", "shelf": None, "playable": 0, "clips_done": 0}
     return usual | {"submission": {"clips": 3}} | values
 
 
@@ -42,18 +42,18 @@ def test_a_job_goes_on_elsewhere(depots):
     front, one, two = depots
     job = _accepted(front)
     assert not list(front.uploads.iterdir())
-    folder = one.begin(job, None)
+    folder = one.begin(job, None, "0-one")
     assert (folder / "image").read_bytes() == b"picture"
     (folder / "video.partial.mp4").write_bytes(b"clip")
     (folder / "video.partial.npz").write_bytes(b"state")
     (folder / ".video.lock").touch()
     one.keep(job, "0-one", {"image"})
-    there = front.playable(_row(job, place="0-one", playable=4, clips_done=1))
+    there = front.playable(_row(job, shelf="0-one", playable=4, clips_done=1))
     assert (there.file.open().read(), there.size, there.ended, there.finished) == (b"clip", 4, False, False)
 
     (folder / "video.partial.mp4").write_bytes(b"clip2")  # the row never says so
     one.keep(job, "0-one", {"image"})
-    again = two.begin(job, "0-one")
+    again = two.begin(job, "0-one", "1-two")
     assert _names(again) == ["image", "video.partial.mp4", "video.partial.npz"]
     assert (again / "video.partial.mp4").read_bytes() == b"clip2"
 
@@ -63,11 +63,11 @@ def test_a_job_goes_on_elsewhere(depots):
     for name in VARIANTS.values():
         (again / name).write_bytes(name.encode())
     two.keep(job, "1-two", {"image"})
-    done = front.playable(_row(job, status="completed", place="1-two", variants={"video": {"size": 9}}))
+    done = front.playable(_row(job, status="completed", shelf="1-two", variants={"video": {"size": 9}}))
     assert (done.file.open().read(), done.size, done.ended, done.finished) == (b"video.mp4", 9, True, True)
     assert front.stored(job, "1-two", "video.partial.mp4").open().read() == b"clip2clip3"
-    two.done(job)
-    assert not two.of(job).exists()
+    two.done(job, "1-two")
+    assert not again.exists()
     front.remove(job)
     with pytest.raises(FileNotFoundError):
         front.stored(job, "1-two", "video.mp4").open()
@@ -76,7 +76,7 @@ def test_a_job_goes_on_elsewhere(depots):
 def test_what_has_not_changed_is_not_copied_again(depots, monkeypatch):
     front, one, _ = depots
     job = _accepted(front)
-    folder, put = one.begin(job, None), []
+    folder, put = one.begin(job, None, "0-one"), []
     monkeypatch.setattr(one._store, "put", lambda file, name: put.append(name.rpartition("/")[2]))
     (folder / "video.partial.npz").write_bytes(b"state")
     (folder / "video.partial.mp4").write_bytes(b"clip")

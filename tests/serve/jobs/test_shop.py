@@ -121,11 +121,11 @@ def test_a_database_on_a_full_disk_pauses(made, monkeypatch):
     job, free, tried = admit(it.jobs).id, [0], []
     start = it.jobs.life.start
 
-    def full(job):
+    def full(job, **how):
         tried.append(job)
         if not free[0]:
             raise OperationalError("update", {}, Exception("database or disk is full"))
-        return start(job)
+        return start(job, **how)
 
     monkeypatch.setattr(it.jobs.life, "start", full)
     monkeypatch.setattr(books.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[0]))

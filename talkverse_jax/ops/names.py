@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-KernelName = Literal["auto", "splash", "cudnn", "xla"]
+KernelName = Literal["auto", "flash", "splash", "cudnn", "xla"]
 Remat = Literal["none", "dots", "full"]
 
 # What is multiplied where a kernel is stored as int8: the kernel in floats, or int8 with activations rounded to int8.

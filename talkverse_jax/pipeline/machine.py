@@ -81,7 +81,7 @@ class Machine:
         lowers_memory=(4, "(more devices)"),
     )
     attention: KernelName = option(
-        "attention kernel: splash on TPUs, cudnn on GPUs, xla anywhere; auto takes the first that can run",
+        "attention kernel: flash or splash on TPUs, cudnn on GPUs, xla anywhere; auto takes the first that can run",
         group="machine",
         default="auto",
     )

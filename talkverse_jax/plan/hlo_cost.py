@@ -207,7 +207,7 @@ def _passes(instruction: Instruction, operands: list[HloShape]) -> int:
 
 def _kernel(instruction: Instruction, operands: list[HloShape]) -> Cost:
     """A Pallas kernel: its own estimate, or the splash attention of JAX, which gives none."""
-    declared = instruction.attribute(r'"cost_estimate":\{"flops":"(\d+)"')
+    declared = instruction.attribute(r'"cost_estimate":\{[^}]*"flops":"(\d+)"')
     if declared:
         return Cost(float(declared), float(declared))
     name = f"{instruction.name} {instruction.op_name}"

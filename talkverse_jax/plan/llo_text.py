@@ -8,7 +8,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-_BUNDLE = re.compile(r"\s*(?:0x[0-9a-f]+|0)\s+(?:[A-Z]{2})?\s*:(?: >)* *\{")
+_BUNDLE = re.compile(r"\s*(?:0x[0-9a-f]+|0)\s+(?:[A-Z]{2})?\s*:[ >]*\{")
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _REGION = re.compile(r"Start(?:/End empty)? region (\d+)")
 _WORTH = re.compile(r"%[sp]\d+_[sp]\d+ = |= sbr\.|= sst ")

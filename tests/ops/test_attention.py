@@ -9,6 +9,7 @@ import pytest
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.ops.attention import Attention, Segments, attention, in_query_blocks, xla, xla_attention
 from talkverse_jax.ops.attention.cudnn import refusal as cudnn_refusal
+from talkverse_jax.ops.attention.flash import BLOCKS, flash_attention
 from talkverse_jax.ops.attention.splash import splash_attention
 from talkverse_jax.ops.attention.tiles import LANES, TILES, WASTE, Tiles, fit
 from talkverse_jax.ops.rope import RopeTables, apply_rope, axis_widths, rope_tables
@@ -121,7 +122,9 @@ def test_auto_takes_the_fastest_that_can_run(caplog):
     q = jnp.zeros((1, 4, 2, 128), jnp.bfloat16)
     assert _on("cpu")._kernel(q) is xla_attention
     assert _on("gpu")._kernel(q) is attention.cudnn.cudnn_attention
-    splash = _on("tpu", "TPU v6 lite")._kernel(q)
+    flash = _on("tpu", "TPU v6 lite")._kernel(q)
+    assert flash.func is flash_attention and flash.keywords["blocks"] == BLOCKS["TPU v6 lite"]
+    splash = flash.keywords["otherwise"]
     assert splash.func is splash_attention and splash.keywords["tiles"] == TILES["TPU v6 lite"]
     assert not caplog.records
 

@@ -316,6 +316,14 @@ def test_kernels_count_what_they_declare():
 
 
 @needs_libtpu
+@pytest.mark.parametrize("order", ['"flops":"12","bytes_accessed":"3"', '"bytes_accessed":"3","flops":"12"'])
+def test_a_kernel_counts_what_it_declares(order):
+    config = f'backend_config={{"custom_call_config":{{"cost_estimate":{{{order}}}}}}}'
+    call = f'ROOT %k = f32[8]{{0}} custom-call(%p), custom_call_target="tpu_custom_call", {config}'
+    text = f"HloModule m\n\nENTRY %main (p: f32[8]) -> f32[8] {{\n  %p = f32[8]{{0}} parameter(0)\n  {call}\n}}\n"
+    assert program_cost(text).flops == 12
+
+
 def test_splash_attention_counts_its_products():
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks

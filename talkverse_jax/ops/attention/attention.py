@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.ops.attention import cudnn, splash
+from talkverse_jax.ops.attention import cudnn, flash, splash
 from talkverse_jax.ops.attention.context_parallel import shared_attention, whole_attention
 from talkverse_jax.ops.attention.frames import first_of_all, own_frame_attention
 from talkverse_jax.ops.attention.kernel import Kernel, Segments
@@ -23,7 +23,7 @@ from talkverse_jax.ops.attention.xla import xla_attention
 from talkverse_jax.ops.names import KernelName
 from talkverse_jax.sharding.layout import Layout
 
-_FUSED = {"tpu": "splash", "gpu": "cudnn"}
+_FUSED = {"tpu": "flash", "gpu": "cudnn"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Attention:
 
     Attributes:
       layout: how batch, tokens and heads are split.
-      kernel: `auto` is splash on a TPU and cuDNN on a GPU; where those cannot run, xla, and says so once.
+      kernel: `auto` is flash on a TPU and cuDNN on a GPU; where those cannot run, xla, and says so once. Where flash
+        cannot do something (`flash.takes`, segments, gradients), splash does.
     """
 
     layout: Layout = Layout()
@@ -143,7 +144,7 @@ class Attention:
         if name == "auto":
             name = _FUSED.get(layout.platform, "xla")
         reason = None
-        if name == "splash":
+        if name in ("flash", "splash"):
             reason = splash.refusal(layout.platform, q.dtype, q.shape[-1], layout.device_kind)
         elif name == "cudnn":
             reason = cudnn.refusal(layout.platform, q.dtype, q.shape[-1])
@@ -152,8 +153,11 @@ class Attention:
             name = "xla"
         elif reason:
             raise UserError(f"--attention {name}: {reason}; choose auto or xla")
-        if name == "splash":
-            return functools.partial(splash.splash_attention, tiles=TILES[layout.device_kind])
+        if name in ("flash", "splash"):
+            kernel = functools.partial(splash.splash_attention, tiles=TILES[layout.device_kind])
+            if name == "splash":
+                return kernel
+            return functools.partial(flash.flash_attention, blocks=flash.BLOCKS[layout.device_kind], otherwise=kernel)
         return cudnn.cudnn_attention if name == "cudnn" else xla_attention
 
     def _token_axes(self, heads: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,0 +1,105 @@
+"""Our kernel for TPUs: interpreted against plain attention, and compiled for TPUs that need not be there."""
+
+import functools
+import importlib.util
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from talkverse_jax.ops.attention import Attention, Segments, xla_attention
+from talkverse_jax.ops.attention.flash import BLOCKS, FlashBlocks, flash_attention, takes
+from tests.ops.attention_cases import inputs, plain
+from tests.ops.test_splash_tpu import HEADS, _array, _layout
+
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+BFLOAT16 = jnp.dtype(jnp.bfloat16)
+
+
+def _run(sums: bool, queries: int = 32, keys: int = 64):
+    blocks = FlashBlocks(queries=queries, keys=keys, sum_by_product=sums, vmem=2**26)
+    return functools.partial(flash_attention, blocks=blocks, otherwise=xla_attention, interpret=True)
+
+
+def _halves(*arrays):
+    return [jnp.asarray(x, jnp.bfloat16) for x in arrays]
+
+
+@pytest.mark.parametrize("sums", [False, True], ids=["sum", "product"])
+@pytest.mark.parametrize("length, keys", [(70, 150), (16, 64), (33, 128), (5, 40)])
+def test_it_is_softmax_attention(length, keys, sums):
+    """With blocks and parts that are full and that are not, as near as 16 bits come."""
+    q, k, v = _halves(*inputs(length, keys, heads=2, width=128))
+    out = _run(sums)(q, k, v)
+    assert out.dtype == jnp.bfloat16 and out.shape == q.shape
+    wanted = plain(*(np.asarray(x, np.float32) for x in (q, k, v)))
+    np.testing.assert_allclose(np.asarray(out, np.float32), wanted, atol=0.012)
+    nearest = np.abs(np.asarray(xla_attention(q, k, v), np.float32) - wanted).max()
+    assert np.abs(np.asarray(out, np.float32) - wanted).max() < 2 * nearest
+
+
+@pytest.mark.parametrize("sums", [False, True], ids=["sum", "product"])
+def test_large_scores_overflow_nothing(sums):
+    """The largest of each part above all before, and above what an exponential of 32 bits holds."""
+    q, k, v = inputs(32, 192, heads=1, width=128)
+    k = k * jnp.repeat(jnp.asarray([1.0, 30.0, 90.0]), 64)[None, :, None, None]
+    q, k, v = _halves(q, k, v)
+    scaled = (q.astype(jnp.float32) * (128**-0.5 * np.log2(np.e))).astype(jnp.bfloat16)  # as it rounds them
+    scores = np.einsum("blnk,bsnk->bnls", *(np.asarray(x, np.float64) for x in (scaled, k)))
+    assert scores.max() > 128
+    weights = np.exp2(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    wanted = np.einsum("bnls,bsnk->blnk", weights, np.asarray(v, np.float64))
+    np.testing.assert_allclose(np.asarray(_run(sums)(q, k, v), np.float32), wanted, atol=0.03)
+
+
+def test_what_it_cannot_do_another_kernel_does():
+    q, k, v = _halves(*inputs(37, 29, heads=2, width=128))
+    segments = Segments(jnp.arange(37) // 10, jnp.arange(29) // 8)
+    run = _run(True)
+    for given in ({"segments": segments}, {"logsumexp": True}):
+        for got, want in zip(jax.tree.leaves(run(q, k, v, **given)), jax.tree.leaves(xla_attention(q, k, v, **given))):
+            np.testing.assert_array_equal(np.asarray(got, np.float32), np.asarray(want, np.float32))
+    wide = inputs(37, 29, heads=2, width=128)
+    np.testing.assert_array_equal(run(*wide), xla_attention(*wide))
+
+
+def test_its_gradients_are_those_of_the_other():
+    q, k, v = _halves(*inputs(37, 29, heads=2, width=128))
+
+    def gradients(attend):
+        return jax.grad(lambda *x: jnp.sin(attend(*x).astype(jnp.float32)).sum(), argnums=(0, 1, 2))(q, k, v)
+
+    for got, want in zip(gradients(_run(True)), gradients(xla_attention)):
+        np.testing.assert_array_equal(np.asarray(got, np.float32), np.asarray(want, np.float32))
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_which_lengths_it_takes(kind):
+    blocks = BLOCKS[kind]
+    assert takes(blocks, BFLOAT16, 13_000, 128) and takes(blocks, BFLOAT16, 512, 128)
+    assert not takes(blocks, BFLOAT16, 75_600, 128)  # keys and values of a head fill the vector memory
+    assert not takes(blocks, BFLOAT16, 13_000, 64) and not takes(blocks, jnp.dtype(jnp.float32), 13_000, 128)
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "topology, mesh, tokens",
+    [
+        ("v6e:2x4", "context=8", 13_000),
+        ("v6e:2x4", "context=8", 28_580),
+        ("v5e:2x4", "context=8", 13_000),
+        ("v5p:2x2x1", "context=4", 13_000),
+        ("tpu7x:2x2x1", "context=8", 13_000),
+    ],
+)
+def test_it_compiles_and_moves_no_axis(topology, mesh, tokens):
+    layout = _layout(topology, mesh)
+    x = _array(layout, tokens + -tokens % 8)
+    hlo = jax.jit(Attention(layout).self_attention, static_argnums=3).lower(x, x, x, tokens).compile().as_text()
+    (call,) = re.findall(r"flash_attention\S* = \S+ custom-call.*operand_layout_constraints={(.*?)}, f", hlo)
+    width = HEADS * 128 // layout.mesh.shape["ulysses"]
+    assert re.findall(r"bf16\[([\d,]+)\]", call) == [f"1,{tokens},{width}"] * 3

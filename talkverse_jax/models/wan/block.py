@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from talkverse_jax.models.wan.attention import CrossAttention, KeyValues, SelfAttention
 from talkverse_jax.models.wan.config import WanConfig
-from talkverse_jax.models.wan.layers import enter, leave, residual
+from talkverse_jax.models.wan.layers import apart, enter, leave, residual
 from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.models.wan.modulation import BlockModulation, block_modulation, modulate
 from talkverse_jax.ops.attention import Attention
@@ -81,9 +81,10 @@ class FeedForward(nnx.Module):
         self.linear_out = Linear(config.ffn_dim, config.dim, **kwargs)
 
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        hidden = self.linear_in(enter(self.layout, x, self.dtype))
-        hidden = self.layout.constrain(hidden, "batch", "tokens", "hidden")
-        return leave(self.layout, self.linear_out(nnx.gelu(hidden, approximate=True)))
+        x = apart(self.layout, enter(self.layout, x, self.dtype))
+        hidden = self.layout.constrain(self.linear_in(x), "batch", "tokens", "hidden")
+        hidden = apart(self.layout, nnx.gelu(hidden, approximate=True))
+        return leave(self.layout, self.linear_out(hidden))
 
 
 class Head(nnx.Module):

@@ -6,6 +6,7 @@ Shapes: B batch, L tokens, D width.
 """
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from talkverse_jax.sharding.layout import Layout
@@ -15,6 +16,12 @@ def enter(layout: Layout, x: Float[Array, "B L D"], dtype) -> Float[Array, "B L 
     """From the residual stream into a stage: where `tensor` devices share the stream, it is gathered in the
     layers' own dtype."""
     return layout.constrain(x.astype(dtype), "batch", "tokens", None)
+
+
+def apart(layout: Layout, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+    """What a product takes, made before it: a TPU's compiler would make it again for every block of the product that it
+    is fused into, and the matrix units wait meanwhile. Elsewhere nothing."""
+    return lax.optimization_barrier(x) if layout.platform == "tpu" else x
 
 
 def leave(layout: Layout, update: Float[Array, "B L D"]) -> Float[Array, "B L D"]:

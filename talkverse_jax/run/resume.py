@@ -72,8 +72,11 @@ def save(output: Path, job: Job, clip: int, saved: Saved, written: Sequence[int]
         target.write(_SEAL + hashlib.sha256(file.getbuffer()).hexdigest().encode())
 
 
-def load(output: Path, job: Job) -> Unfinished | None:
+def load(output: Path, job: Job, *, alone: bool = False) -> Unfinished | None:
     """What is there to go on from; None where nothing is. Process 0's file counts; all processes must ask.
+
+    Args:
+      alone: only process 0 asks, and needs it.
 
     Raises:
       UserError: what is there is of another video, or damaged.
@@ -81,7 +84,7 @@ def load(output: Path, job: Job) -> Unfinished | None:
     mine = _read(output) if is_main() else None
     if mine is not None:
         _check_same(state_file(output), job, mine.made_from)
-    return everywhere(mine)
+    return mine if alone else everywhere(mine)
 
 
 def everywhere(mine: Unfinished | None) -> Unfinished | None:

@@ -110,7 +110,14 @@ class OpenVideo:
 
 @contextmanager
 def open_video(
-    pipeline: Pipeline, job: Job, output: Path, events: Timed, *, resume: bool = False, encoded: Encoded | None = None
+    pipeline: Pipeline,
+    job: Job,
+    output: Path,
+    events: Timed,
+    *,
+    resume: bool = False,
+    encoded: Encoded | None = None,
+    alone: bool = False,
 ) -> Iterator[OpenVideo | None]:
     """A job's video, encoded and begun, or gone on with; None where it is finished already. What is not published when
     the block ends can be gone on with.
@@ -119,6 +126,7 @@ def open_video(
       output: where it goes; nobody else writes there.
       resume: go on with what a stopped run of the same job left.
       encoded: the job, where it has been encoded already.
+      alone: of several processes, only process 0 has the video; its pipeline tells the others what to do.
 
     Raises:
       UserError: a file or a setting cannot be used, or what is there cannot be gone on with.
@@ -128,7 +136,7 @@ def open_video(
         events.notice(f"{output} is finished already")
         yield None
         return
-    unfinished = load(output, job) if resume else None
+    unfinished = load(output, job, alone=alone) if resume else None
     if unfinished is not None:
         job = job.with_seed(unfinished.made_from["base_seed"])
     elif is_main() and output.exists():

@@ -92,10 +92,10 @@ def _agreed(job: Job) -> Job:
 
 def _shared(events: Events) -> Events:
     """Of several processes, process 0's events, whose wish to stop holds for all."""
-    return events if process_count() == 1 else _OfMain(events if is_main() else Events())
+    return events if process_count() == 1 else StopTogether(events if is_main() else Events())
 
 
-class _OfMain(Events):
+class StopTogether(Events):
     """Asks process 0 about once a second whether to stop; all processes count steps alike, and ask at the same."""
 
     def __init__(self, listener: Events):

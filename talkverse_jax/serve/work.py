@@ -65,6 +65,9 @@ class _Worker:
             settings=it.usual,
             modules=it.modules,
             pack=it.options.pack_size,
+            processes=it.processes,
+            data_dir=it.options.data_dir,
+            scratch=str(jobs.folders.root / "follows"),
             niceness=0,
         )
         crew = Crew(jobs.database, works=True, weights=digest_of_weights(it.family, it.weights))

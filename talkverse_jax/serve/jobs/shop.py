@@ -63,6 +63,8 @@ class Shop:
         self._books = Books(jobs, self._seats, crew.name if crew else None)
         self._worker: WorkerProcess | None = None
         self._ready = self._draining = False
+        self._follows = False  # the worker does what that of another process does, and is asked for nothing
+        self._ended = threading.Event()  # the worker has
         self._device = 0
         self._pace: float | None = None  # of the last clip
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
@@ -125,6 +127,8 @@ class Shop:
         self._draining = True
         self._seats.tell()
         self._jobs.hub.publish_all(JobEvent(None, "server", {"state": "draining"}))
+        if self._follows:  # the other one ends it
+            self._ended.wait(seconds + _LEAVE_WITHIN)
         if not self._are_gone(seconds) and self._worker:
             for seat in self._seats.all():
                 self._worker.send({"do": "stop", "job": seat.job})
@@ -248,6 +252,10 @@ class Shop:
                 self._seats.tell()
             self._said("ready")
             return
+        if message["say"] == "follows":
+            self._follows = True
+            self._said("ready")
+            return
         if message["say"] == "unusable":
             self._seats.close()
             self._broken(message["message"])
@@ -262,7 +270,8 @@ class Shop:
     def _died(self, status: int) -> None:
         with self._seats.changed:
             self._ready = False
-            if self._seats.closing:
+            self._ended.set()
+            if self._seats.closing or (self._follows and self._draining):
                 return
             seats = self._seats.all()
             in_hand = [seat for seat in seats if seat.in_hand]

@@ -13,11 +13,15 @@ import os
 import pickle
 import queue
 import threading
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NoReturn
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.own_process import pipes
 from talkverse_jax.serve.worker.process import WorkerSetup
+
+_FOLLOWING = "follows"  # the shelf of a process that makes nothing
 
 
 def main() -> None:
@@ -29,8 +33,21 @@ def main() -> None:
     stopped: set[str] = set()
     threading.Thread(target=_listen, args=(asked, requests, stopped), daemon=True).start()
     worker = _Worker(said, stopped)
-    if worker.load(setup):
-        worker.run(requests)
+    try:
+        with _meeting(setup):
+            worker.load(setup)
+            worker.run(requests)
+    except UserError as error:
+        worker.say_unusable(error)
+
+
+def _meeting(setup: WorkerSetup) -> AbstractContextManager[None]:
+    """The others are there in the block, if this process is one of several."""
+    if setup.processes is None:
+        return nullcontext()
+    from talkverse_jax.sharding import distributed
+
+    return distributed.session(**setup.processes.session)
 
 
 def _listen(asked: Any, requests: queue.Queue[dict[str, Any]], stopped: set[str]) -> None:
@@ -47,10 +64,15 @@ class _Worker:
         self._said, self._stopped = said, stopped
         self._pipeline: Any = None
 
-    def load(self, setup: WorkerSetup) -> bool:
-        """Whether the models can be used; if not, the front is told."""
+    def load(self, setup: WorkerSetup) -> None:
+        """Load the models. A process that follows another does so from then on.
+
+        Raises:
+          UserError: they cannot be used.
+        """
         from talkverse_jax.core import compile_cache
         from talkverse_jax.pipeline import registry
+        from talkverse_jax.sharding.distributed import is_main, process_count
 
         for module in setup.modules:
             importlib.import_module(module)
@@ -58,13 +80,40 @@ class _Worker:
         load = registry.find(setup.family).load_pipeline
         how = {"settings": setup.settings, "pack": setup.pack, "keep_encoders": True}
         try:
+            if setup.pack > 1 and process_count() > 1:
+                raise UserError(f"{setup.pack}: several processes make one video at a time", field="pack_size")
             self._pipeline = load(setup.weights, setup.machine, **how)
             if self._pipeline.pack != setup.pack:
                 raise UserError(f"{setup.pack}: this model makes one video at a time; leave it out", field="pack_size")
         except UserError as error:
-            self._say({"say": "unusable", "message": str(error)})
-            return False
-        return True
+            if process_count() > 1:  # it ends them all, and nothing is said behind that
+                self.say_unusable(error)
+            raise
+        if process_count() > 1:
+            from talkverse_jax.serve.worker.together import SlicePipeline
+
+            if not is_main():
+                self._follow(setup)
+            self._pipeline = SlicePipeline(self._pipeline)
+
+    def _follow(self, setup: WorkerSetup) -> NoReturn:
+        from talkverse_jax.serve.jobs.depot import Depot
+        from talkverse_jax.serve.worker.together import follow
+
+        depot = Depot(setup.data_dir, Path(setup.scratch))
+        before: list[str] = []
+
+        def inputs(job: str) -> Path:
+            while before:
+                depot.done(before.pop(), _FOLLOWING)
+            before.append(job)
+            return depot.begin(job, None, _FOLLOWING)
+
+        self._say({"say": "follows"})
+        follow(self._pipeline, inputs)
+
+    def say_unusable(self, error: UserError) -> None:
+        self._say({"say": "unusable", "message": str(error)})
 
     def run(self, requests: queue.Queue[dict[str, Any]]) -> None:
         import jax

@@ -73,8 +73,7 @@ class Making:
         module = registry.settings_of(pipeline.family)
         known = {each.name for each in options.describe({"settings": module.Settings})}
         values = {name: value for name, value in settings.items() if name in known}
-        paths = {name: _inside(folder, value) for name, value in paths_of(pipeline.family, files).items()}
-        values |= {**files, **paths}
+        values |= {**files, **paths_inside(folder, paths_of(pipeline.family, files))}
         made = pipeline.job(output=str(self._output), **values)
         self._made = replace(made, machine=within(pipeline.machine, settings))
         self._events = _Told(job, say, stopping)
@@ -109,7 +108,8 @@ class Making:
     def _open_video(self, *, resume: bool) -> None:
         with ExitStack() as opening:
             output = opening.enter_context(claimed(self._made))
-            opened = open_video(self._pipeline, self._made, output, Timed(self._events), resume=resume)
+            events = Timed(self._events)
+            opened = open_video(self._pipeline, self._made, output, events, resume=resume, alone=True)
             self._video = opening.enter_context(opened)
             self._open = opening.pop_all()
         self._name_finished()
@@ -175,7 +175,7 @@ class Making:
     def _on_disk(self) -> Done:
         """What an earlier try has left; damage shows when it is gone on with."""
         try:
-            unfinished = resume.load(self._output, self._made)
+            unfinished = resume.load(self._output, self._made, alone=True)
         except UserError:
             resume.discard(self._output)
             return Done(0, ())
@@ -190,8 +190,12 @@ def paths_of(family: str, files: Mapping[str, Any]) -> dict[str, Any]:
     return {each.name: files[each.name] for each in known if each.is_path and each.name in files}
 
 
+def paths_inside(folder: Path, paths: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that are paths, from paths relative to the folder."""
+    return {name: _inside(folder, value) for name, value in paths.items()}
+
+
 def _inside(folder: Path, value: Any) -> Any:
-    """A file's path, or several, from a path relative to the folder."""
     if isinstance(value, str):
         return value if value == options.NO_FILE else str(folder / value)
     return value if value is None else tuple(_inside(folder, each) for each in value)

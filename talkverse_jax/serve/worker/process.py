@@ -12,6 +12,7 @@ from typing import Any
 
 from talkverse_jax.core.own_process import command, environ
 from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.sharding.process_options import ProcessOptions
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class WorkerSetup:
       settings: of requests that leave all out: devices are shared by them.
       modules: to be imported first, of families that are no part of the package.
       pack: jobs of one shape that are made together.
+      processes: how this one meets others that are one worker with it; None: it is alone.
+      data_dir, scratch: where the others find what a job is made of, and a folder for it.
       niceness: beside the front's.
     """
 
@@ -31,6 +34,9 @@ class WorkerSetup:
     settings: Any
     modules: tuple[str, ...] = ()
     pack: int = 1
+    processes: ProcessOptions | None = None
+    data_dir: str = ""
+    scratch: str = ""
     niceness: int = 10
 
 

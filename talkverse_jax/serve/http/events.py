@@ -13,9 +13,10 @@ from talkverse_jax.serve.http.errors import Fault, said
 from talkverse_jax.serve.http.front import ClientGone
 from talkverse_jax.serve.http.setup import Setup
 from talkverse_jax.serve.http.video_object import progress_event, video_object
-from talkverse_jax.serve.jobs.job import JobEvent, Progress, Record
+from talkverse_jax.serve.jobs.job import JobEvent, Progress, Record, Refused
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_AGAIN = 1.0  # seconds between two questions to a database
 _UNREAD = 30.0  # seconds after which a client that reads nothing is left
 
 
@@ -87,10 +88,19 @@ async def _text(setup: Setup, record: Record, found: JobEvent | Progress) -> str
         return f"event: progress\ndata: {_json(progress_event(found))}\n\n"
     data: Any = dict(found.data)
     if found.kind in ("completed", "failed"):
-        now = await asyncio.to_thread(setup.jobs.get, record.owner, record.id)
+        now = await _row(setup, record)
         data = video_object(now, None) if now else {"id": record.id}
     number = "" if found.number is None else f"id: {found.number}\n"
     return f"{number}event: {found.kind}\ndata: {_json(data)}\n\n"
+
+
+async def _row(setup: Setup, record: Record) -> Record | None:
+    """The job as it is now, as soon as its database answers."""
+    while True:
+        try:
+            return await asyncio.to_thread(setup.jobs.get, record.owner, record.id)
+        except Refused:
+            await asyncio.sleep(_AGAIN)
 
 
 def _json(data: Any) -> str:

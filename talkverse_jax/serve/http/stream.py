@@ -9,7 +9,7 @@ from talkverse_jax.serve.http.body import PIECE
 from talkverse_jax.serve.http.errors import Fault
 from talkverse_jax.serve.http.events import PatientResponse
 from talkverse_jax.serve.http.setup import Setup
-from talkverse_jax.serve.jobs.job import Playable, Record, StoredFile
+from talkverse_jax.serve.jobs.job import Playable, Record, Refused, StoredFile
 
 _EVERY = 0.25  # seconds at which to look for more
 _HEAD = 2**20  # bytes in which a file tells its codecs
@@ -93,7 +93,10 @@ async def _pieces(setup: Setup, job: str, reader: _Reader, there: Playable) -> A
             if there.ended:
                 return
             await asyncio.sleep(_EVERY)
-            now = await asyncio.to_thread(setup.jobs.playable, job)
+            try:
+                now = await asyncio.to_thread(setup.jobs.playable, job)
+            except Refused:  # its database does not answer now
+                continue
             if now is None:
                 return
             if now.finished and not began_finished:

@@ -8,9 +8,11 @@ import time
 import httpx
 import pytest
 
+from tests.serve.machines.bucket import Bucket
 from tests.serve.machines.cluster import (
     CLIPS,
     WITHIN,
+    Cluster,
     check_made,
     etag_of,
     get,
@@ -83,6 +85,23 @@ def test_a_drained_workers_job_goes_on_elsewhere(cluster, etags, front):
         until(lambda: statuses(front) == ["completed"])
     events = check_made(front, job, etags[0])
     assert [data["reason"] for kind, data in events if kind == "requeued"] == ["drain"]
+
+
+def test_a_shared_folder_will_do(cluster, etags, tmp_path):
+    shared = tmp_path / "shared"
+    here = Cluster(tmp_path, cluster.weights, cluster.database, Bucket(str(shared), {}))
+    with here.front() as front, here.worker() as one:
+        job = submit(front, 0)
+        until(lambda: is_at_clip(front, job, 2))
+        child = one.worker()
+        one.signal(signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
+        with here.worker():
+            until(lambda: statuses(front) == ["completed"])
+            assert shared.stat().st_mode & 0o777 == 0o700
+            check_made(front, job, etags[0])
+            front.client.delete(f"/v1/videos/{job}")
+            until(lambda: not list((shared / "videos").iterdir()))
 
 
 def test_fronts_share_jobs(cluster, etags, front):

@@ -14,6 +14,7 @@ from talkverse_jax.models.wan.layers import enter, leave
 from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.ops.attention import Attention, Segments
 from talkverse_jax.ops.rope import RopeTables, apply_rope
+from talkverse_jax.ops.turn import can_turn, normed_and_turned
 
 
 class KeyValues(NamedTuple):
@@ -79,8 +80,17 @@ class SelfAttention(_Projections):
     def project(self, x: Float[Array, "B L D"], rope: RopeTables) -> "Projected":
         """Queries and keys at their positions, and values."""
         x = self._enter(x)
-        q, k = apply_rope(self._queries(x), rope), apply_rope(self._keys(x, "tokens"), rope)
+        q, k = self._turned(self.q(x), self.norm_q, rope), self._turned(self.k(x), self.norm_k, rope)
         return Projected(*(y.astype(self.dtype) for y in (q, k, self._values(x, "tokens"))))
+
+    def _turned(self, x: Float[Array, "B L D"], norm: nnx.RMSNorm, rope: RopeTables) -> Float[Array, "B L N K"]:
+        """Normed over the whole width, each head turned to its position."""
+        layout = self.attention.layout
+        if not can_turn(layout, x.shape[-1] // self.num_heads):
+            return apply_rope(self._heads(norm(x), "tokens"), rope)
+        gain = norm.scale.get_value()  # pyright: ignore[reportOptionalMemberAccess]  # it has one
+        x = normed_and_turned(layout, x, gain, rope, eps=norm.epsilon, dtype=self.dtype)
+        return self._heads(x, "tokens")
 
     def attend(self, projected: "Projected", tokens: int) -> Float[Array, "B L D"]:
         """The rest of the stage."""

@@ -103,8 +103,6 @@ def _call(q, k, v, blocks: FlashBlocks, interpret: bool) -> Float[Array, "B L N 
     batch, length, heads, width = q.shape
     keys = k.shape[1]
     rows = _even(length, blocks.queries)
-    scale = width**-0.5 * math.log2(math.e)
-    q = (q.astype(jnp.float32) * scale).astype(q.dtype)
     flat = lambda x: x.reshape(*x.shape[:2], heads * width)  # noqa: E731
     of_queries = pl.BlockSpec((None, rows, width), lambda b, n, i: (b, i, n))
     of_keys = pl.BlockSpec((None, keys, width), lambda b, n, i: (b, 0, n))
@@ -131,8 +129,8 @@ def _call(q, k, v, blocks: FlashBlocks, interpret: bool) -> Float[Array, "B L N 
 
 def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *, part: int, sum_by_product: bool) -> None:
     """One block of queries and all keys of a head."""
-    q = q_ref[...]
-    rows, width = q.shape
+    rows, width = q_ref.shape
+    q = (q_ref[...].astype(jnp.float32) * (width**-0.5 * math.log2(math.e))).astype(q_ref.dtype)
     keys = k_ref.shape[0]
     parts = [(begin, min(part, keys - begin)) for begin in range(0, keys, part)]
 

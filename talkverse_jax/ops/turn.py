@@ -1,0 +1,116 @@
+"""RMS norm and rotary positions of queries or keys in one pass, for TPUs.
+
+In plain XLA the pairs of channels (2i, 2i+1), which lie in neighbouring lanes, make the compiler move whole arrays to
+other layouts and back. Here a block of rows is read once: its norm over the whole width, and every channel times its
+cosine plus its neighbours, a lane to the left and right, times sines that are zero where they are not the other of the
+pair.
+
+Shapes: B batch, L tokens, D width, N heads, K head width (D = N K).
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float
+
+from talkverse_jax.ops.rope import RopeTables, apply_rope
+from talkverse_jax.sharding.layout import Layout
+
+_ROWS = 256  # of a block
+_LANES = 128
+
+
+def can_turn(layout: Layout, head_width: int) -> bool:
+    """Whether the kernel can run: on a TPU, heads as wide as the lanes, and rows whole on a device."""
+    return layout.platform == "tpu" and head_width == _LANES and not layout.axes_of("heads")
+
+
+def normed_and_turned(
+    layout: Layout,
+    x: Float[Array, "B L D"],
+    gain: Float[Array, " D"],
+    tables: RopeTables,
+    *,
+    eps: float,
+    dtype: Any,
+    interpret: bool = False,
+) -> Float[Array, "B L D"]:
+    """Rows over the root of their mean square, times the gain, each head turned to its position; computed in float32.
+    Gradients are those of plain XLA.
+
+    Args:
+      x: split by the layout's `batch` and `tokens`.
+      interpret: run the kernel step by step without a TPU, for tests.
+    """
+
+    @jax.custom_vjp
+    def turn(x, gain, tables):
+        return _spread(layout, x, gain, tables, eps, dtype, interpret)
+
+    plain = functools.partial(_plain, eps=eps, dtype=dtype)
+    turn.defvjp(lambda *args: jax.vjp(plain, *args), lambda pullback, gradient: pullback(gradient))
+    return turn(x, gain, tables)
+
+
+def _plain(x, gain, tables: RopeTables, *, eps: float, dtype) -> Float[Array, "B L D"]:
+    x = x.astype(jnp.float32)
+    x = x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps) * gain
+    heads = rearrange(x, "b l (n k) -> b l n k", k=2 * tables.cos.shape[-1])
+    return rearrange(apply_rope(heads, tables), "b l n k -> b l (n k)").astype(dtype)
+
+
+def _spread(layout: Layout, x, gain, tables: RopeTables, eps: float, dtype, interpret: bool):
+    call = functools.partial(_call, eps=eps, dtype=dtype, interpret=interpret)
+    angles = _of_lanes(tables)
+    if layout.mesh is None or layout.mesh.size == 1:
+        return call(x, gain, *angles)
+    rows = layout.fitting_spec(x.shape, ("batch", "tokens", None))
+    batch, tokens, _ = rows
+    of_angles = PartitionSpec(tokens, None) if tables.cos.ndim == 2 else PartitionSpec(batch, tokens, None)
+    specs = (rows, PartitionSpec(None), of_angles, of_angles, of_angles)
+    # kernels do not say over which axes their results vary
+    return jax.shard_map(call, mesh=layout.mesh, in_specs=specs, out_specs=rows, check_vma=False)(x, gain, *angles)
+
+
+def _of_lanes(tables: RopeTables) -> tuple[Array, Array, Array]:
+    """By lane: what it is multiplied with itself, and what its right and its left neighbour are."""
+    cos, sin = (jnp.repeat(table, 2, axis=-1) for table in tables)
+    even = jnp.arange(cos.shape[-1]) % 2 == 0
+    return cos, jnp.where(even, -sin, 0), jnp.where(even, 0, sin)
+
+
+def _call(x, gain, cos, right, left, *, eps: float, dtype, interpret: bool):
+    batch, length, width = x.shape
+    rows = min(_ROWS, -(-length // 16) * 16)
+    of_rows = pl.BlockSpec((None, rows, width), lambda i, b: (b, i, 0))
+    of_angles = pl.BlockSpec((rows, _LANES), lambda i, b: (i, 0))
+    if cos.ndim == 3:
+        of_angles = pl.BlockSpec((None, rows, _LANES), lambda i, b: (b, i, 0))
+    return pl.pallas_call(
+        functools.partial(_turn, eps=eps),
+        grid=(pl.cdiv(length, rows), batch),
+        in_specs=[of_rows, pl.BlockSpec((1, width), lambda i, b: (0, 0)), of_angles, of_angles, of_angles],
+        out_specs=of_rows,
+        out_shape=jax.ShapeDtypeStruct(x.shape, dtype),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
+        cost_estimate=pl.CostEstimate(flops=0, transcendentals=0, bytes_accessed=2 * x.size * x.dtype.itemsize),
+        interpret=interpret,
+        name="norm_and_turn",
+    )(x, gain.astype(jnp.float32)[None], cos, right, left)
+
+
+def _turn(x_ref: Any, gain_ref: Any, cos_ref: Any, right_ref: Any, left_ref: Any, out_ref: Any, *, eps: float) -> None:
+    x = x_ref[...].astype(jnp.float32)
+    x = x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps) * gain_ref[...]
+    cos, right, left = cos_ref[...], right_ref[...], left_ref[...]
+    for begin in range(0, x.shape[-1], _LANES):
+        head = x[:, begin : begin + _LANES]
+        turned = head * cos + pltpu.roll(head, _LANES - 1, 1) * right + pltpu.roll(head, 1, 1) * left
+        out_ref[:, begin : begin + _LANES] = turned.astype(out_ref.dtype)

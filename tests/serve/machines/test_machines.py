@@ -108,7 +108,7 @@ def test_fronts_share_jobs(cluster, etags, front):
     with cluster.front() as other, cluster.worker():
         job = submit(front, 0, **{"Idempotency-Key": "k"})
         assert submit(other, 0, **{"Idempotency-Key": "k"}) == job
-        assert statuses(other) == ["queued"]
+        assert statuses(other) in (["queued"], ["in_progress"])
         with httpx.stream("GET", f"{other.url}/v1/videos/{job}/events", timeout=WITHIN) as events:
             kinds = [line.removeprefix("event: ") for line in events.iter_lines() if line.startswith("event: ")]
         kept = [kind for kind in kinds if kind != "progress"]

@@ -41,15 +41,19 @@ def shared_attention(
       tokens: of the whole sequence; what comes after them is padding.
     """
     if ulysses:
-        to_heads = functools.partial(lax.all_to_all, axis_name=tuple(ulysses), split_axis=2, concat_axis=1, tiled=True)
-        q, k, v = to_heads(q), to_heads(k), to_heads(v)
+        q, k, v = (_exchanged(x, ulysses, split=2, join=1) for x in (q, k, v))
     if ring:
         out: Any = _ring(kernel, q, k, v, tokens, tuple(ring))
     else:
         out = whole_attention(kernel, q, k, v, tokens)
-    if ulysses:
-        out = lax.all_to_all(out, tuple(ulysses), split_axis=1, concat_axis=2, tiled=True)
-    return out
+    return _exchanged(out, ulysses, split=1, join=2) if ulysses else out
+
+
+def _exchanged(x: Float[Array, "B l N K"], axes: Axes, split: int, join: int) -> Float[Array, "B m n K"]:
+    """By an all-to-all, tokens for heads or back. Heads travel as blocks of channels, so that no axis has to move."""
+    flat = x.reshape(*x.shape[:2], -1)
+    flat = lax.all_to_all(flat, tuple(axes), split_axis=split, concat_axis=join, tiled=True)
+    return flat.reshape(*flat.shape[:2], -1, x.shape[-1])
 
 
 def whole_attention(

@@ -1,6 +1,6 @@
 """The text of a TPU kernel's final schedule as data: bundles of instructions, one a cycle.
 
-XLA:TPU writes it where `compiler_dump` asks for it. Kept is what decides which bundles run how often: the scalar unit's
+XLA:TPU writes it where `kernels.Dump` asks for it. Kept is what decides which bundles run how often: the scalar unit's
 instructions and the branches. What the vector and matrix units do meanwhile fills bundles and nothing more.
 """
 

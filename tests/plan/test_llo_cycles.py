@@ -38,6 +38,11 @@ def test_loops_and_what_is_jumped_over():
     assert cycles(parse(LOOP)) == (1 + 5 * (7 + 6) + 2 * 2 + 1, 0)
 
 
+def test_bundles_of_a_loop_within_a_loop():
+    """They have a mark for each."""
+    assert cycles(parse(LOOP.replace(": > {", ": >> {").replace("LB: > {", "LB: >> {"))) == cycles(parse(LOOP))
+
+
 def test_a_counter_that_was_spilled():
     spilled = (
         LOOP.replace("%s12_s1 = sphi %s10_s0, %s13_s1", "%s12_s1 = sld [smem:[#allocation9_spill]]")

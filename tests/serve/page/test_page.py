@@ -158,7 +158,7 @@ def test_a_reload_and_a_restart_of_the_server_lose_nothing(visit, server):
     visit.wait_for("idle")
     page.locator(f"li[data-video-id={made}]").get_by_role("button", name="Open").click()
     visit.wait_for("completed")
-    assert page.get_by_role("button", name="Again with another seed").is_visible()
+    page.get_by_role("button", name="Again with another seed").wait_for()  # it comes when its inputs have been read
     assert page.input_value("#prompt") == "A person talks over a restart."  # the form has its inputs again
     assert page.evaluate("document.getElementById('image').files.length") == 1
 

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Sequence
 
 from talkverse_jax.cli.families import FamilyChoice, family_named
-from talkverse_jax.cli.flags import read
+from talkverse_jax.cli.flags import Given, read
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import Groups, blanks, describe
 from talkverse_jax.helpers.prompt.options import PromptOptions
@@ -39,15 +39,8 @@ def groups(family: str) -> Groups:
 
 def main(argv: Sequence[str] | None, prog: str) -> None:
     family = family_named(argv)
-    module = registry.settings_of(family)
     every = groups(family)
-    of_a_job = describe({"files": module.Files, "settings": module.Settings, "output": Output, "batch": BatchOptions})
-    known = {each.name for each in describe(every)}
-    given = read(every, prog, __doc__ or "", argv, ignored=[each.name for each in of_a_job if each.name not in known])
-    made = given.build(every)
-    made["choice"].check(made["weights"].weights)
-    settings = {"settings": module.Settings}
-    usual = given.having(blanks(settings)).build(settings)["settings"]
+    given, made, usual = read_service(family, every, prog, __doc__ or "", argv)
     asked = {each.name for each in describe({"defaults": every["defaults"]})} & given.values.keys()
     check_packages(_NEEDED)
     from talkverse_jax.serve.command import Service, serve
@@ -64,6 +57,34 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
         modules=registry.others(),
     )
     sys.exit(serve(service))
+
+
+def read_service(
+    family: str, every: Groups, prog: str, text: str, argv: Sequence[str] | None, others: Groups | None = None
+) -> tuple[Given, dict[str, typing.Any], typing.Any]:
+    """What was given, the options made of it, and the settings of a request that leaves all out.
+
+    Args:
+      every: the groups of the command's options.
+      others: of another command, whose configs may be given too.
+
+    Raises:
+      UserError: something cannot be used.
+    """
+    module = registry.settings_of(family)
+    of_a_job: Groups = {
+        "files": module.Files,
+        "settings": module.Settings,
+        "output": Output,
+        "batch": BatchOptions,
+    }
+    known = {each.name for each in describe(every)}
+    elsewhere = [each.name for each in describe(of_a_job) + describe(others or {}) if each.name not in known]
+    given = read(every, prog, text, argv, ignored=elsewhere)
+    made = given.build(every)
+    made["choice"].check(made["weights"].weights)
+    settings: Groups = {"settings": module.Settings}
+    return given, made, given.having(blanks(settings)).build(settings)["settings"]
 
 
 def request_defaults(settings: type) -> type:

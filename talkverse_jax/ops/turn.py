@@ -20,16 +20,16 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
+from talkverse_jax.ops.attention.tiles import LANES, round_up
 from talkverse_jax.ops.rope import RopeTables, apply_rope
 from talkverse_jax.sharding.layout import Layout
 
 _ROWS = 256  # of a block
-_LANES = 128
 
 
 def can_turn(layout: Layout, head_width: int) -> bool:
     """Whether the kernel can run: on a TPU, heads as wide as the lanes, and rows whole on a device."""
-    return layout.platform == "tpu" and head_width == _LANES and not layout.axes_of("heads")
+    return layout.platform == "tpu" and head_width == LANES and not layout.axes_of("heads")
 
 
 def normed_and_turned(
@@ -88,11 +88,11 @@ def _of_lanes(tables: RopeTables) -> tuple[Array, Array, Array]:
 
 def _call(x, gain, cos, right, left, *, eps: float, dtype, interpret: bool):
     batch, length, width = x.shape
-    rows = min(_ROWS, -(-length // 16) * 16)
+    rows = min(_ROWS, round_up(length, 16))
     of_rows = pl.BlockSpec((None, rows, width), lambda i, b: (b, i, 0))
-    of_angles = pl.BlockSpec((rows, _LANES), lambda i, b: (i, 0))
+    of_angles = pl.BlockSpec((rows, LANES), lambda i, b: (i, 0))
     if cos.ndim == 3:
-        of_angles = pl.BlockSpec((None, rows, _LANES), lambda i, b: (b, i, 0))
+        of_angles = pl.BlockSpec((None, rows, LANES), lambda i, b: (b, i, 0))
     return pl.pallas_call(
         functools.partial(_turn, eps=eps),
         grid=(pl.cdiv(length, rows), batch),
@@ -110,7 +110,7 @@ def _turn(x_ref: Any, gain_ref: Any, cos_ref: Any, right_ref: Any, left_ref: Any
     x = x_ref[...].astype(jnp.float32)
     x = x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps) * gain_ref[...]
     cos, right, left = cos_ref[...], right_ref[...], left_ref[...]
-    for begin in range(0, x.shape[-1], _LANES):
-        head = x[:, begin : begin + _LANES]
-        turned = head * cos + pltpu.roll(head, _LANES - 1, 1) * right + pltpu.roll(head, 1, 1) * left
-        out_ref[:, begin : begin + _LANES] = turned.astype(out_ref.dtype)
+    for begin in range(0, x.shape[-1], LANES):
+        head = x[:, begin : begin + LANES]
+        turned = head * cos + pltpu.roll(head, LANES - 1, 1) * right + pltpu.roll(head, 1, 1) * left
+        out_ref[:, begin : begin + LANES] = turned.astype(out_ref.dtype)

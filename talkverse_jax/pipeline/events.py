@@ -37,6 +37,31 @@ class Events:
         return False
 
 
+class PassedOn(Events):
+    """Passes everything on to another listener; override what is to be different."""
+
+    def __init__(self, listener: Events):
+        self.listener = listener
+
+    def phase(self, name: str) -> AbstractContextManager[Any]:
+        return self.listener.phase(name)
+
+    def planned(self, done: int, count: int | None) -> None:
+        self.listener.planned(done, count)
+
+    def step(self, index: int, count: int) -> None:
+        self.listener.step(index, count)
+
+    def clip(self, index: int, count: int | None, preview: Callable[[], Any]) -> None:
+        self.listener.clip(index, count, preview)
+
+    def notice(self, text: str) -> None:
+        self.listener.notice(text)
+
+    def cancelled(self) -> bool:
+        return self.listener.cancelled()
+
+
 class Together(Events):
     """The events of several videos whose steps are shared."""
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from talkverse_jax.core.paths import clear, is_plain, json_text, partial_of, pub
 from talkverse_jax.core.stopwatch import Stopwatch
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.pipeline.clip import Timeline
-from talkverse_jax.pipeline.events import Events
+from talkverse_jax.pipeline.events import Events, PassedOn
 from talkverse_jax.pipeline.pipeline import Encoded, Pipeline
 from talkverse_jax.weights import store
 
@@ -26,32 +26,21 @@ _READ = {"made_from": dict, "frames": int, "bytes": int}  # what is looked at la
 PHASES = ("loading", "encoding", "denoising", "decoding", "writing")
 
 
-class Timed(Events):
+class Timed(PassedOn):
     """Passes events on, and keeps the time of each phase."""
 
     def __init__(self, listener: Events):
-        self.listener, self.stopwatch = listener, Stopwatch(*PHASES)
+        super().__init__(listener)
+        self.stopwatch = Stopwatch(*PHASES)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         with self.listener.phase(name), self.stopwatch.phase(name):
             yield
 
-    def planned(self, done: int, count: int | None) -> None:
-        self.listener.planned(done, count)
-
     def step(self, index: int, count: int) -> None:
         self.stopwatch.mark("to_first_step")
-        self.listener.step(index, count)
-
-    def clip(self, index: int, count: int | None, preview: Callable[[], Any]) -> None:
-        self.listener.clip(index, count, preview)
-
-    def notice(self, text: str) -> None:
-        self.listener.notice(text)
-
-    def cancelled(self) -> bool:
-        return self.listener.cancelled()
+        super().step(index, count)
 
 
 def describe(

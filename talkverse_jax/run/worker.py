@@ -6,14 +6,13 @@ own `Events`. It prints nothing and sets nothing for the whole process.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from talkverse_jax.media.video_writer import check_output
 from talkverse_jax.pipeline.clip import Clip
-from talkverse_jax.pipeline.events import Events
+from talkverse_jax.pipeline.events import Events, PassedOn
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.pipeline import Encoded, Pipeline
 from talkverse_jax.run.output import claimed
@@ -95,34 +94,19 @@ def _shared(events: Events) -> Events:
     return events if process_count() == 1 else StopTogether(events if is_main() else Events())
 
 
-class StopTogether(Events):
+class StopTogether(PassedOn):
     """Asks process 0 about once a second whether to stop; all processes count steps alike, and ask at the same."""
 
     def __init__(self, listener: Events):
-        self._listener = listener
+        super().__init__(listener)
         self._until, self._skip, self._since = 1, 1, time.monotonic()
-
-    def phase(self, name: str):
-        return self._listener.phase(name)
-
-    def planned(self, done: int, count: int | None) -> None:
-        self._listener.planned(done, count)
-
-    def step(self, index: int, count: int) -> None:
-        self._listener.step(index, count)
-
-    def clip(self, index: int, count: int | None, preview: Callable[[], Any]) -> None:
-        self._listener.clip(index, count, preview)
-
-    def notice(self, text: str) -> None:
-        self._listener.notice(text)
 
     def cancelled(self) -> bool:
         self._until -= 1
         if self._until > 0:
             return False
         pace = (time.monotonic() - self._since) / self._skip  # seconds a step
-        answer = json.dumps([self._listener.cancelled(), max(1, int(_ASK_EVERY / max(pace, 1e-3)))])
+        answer = json.dumps([self.listener.cancelled(), max(1, int(_ASK_EVERY / max(pace, 1e-3)))])
         stop, self._skip = json.loads(from_main("cancelled", answer))
         self._until, self._since = self._skip, time.monotonic()
         return stop

@@ -22,7 +22,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from talkverse_jax.ops.attention.kernel import MASKED, Kernel, Segments
-from talkverse_jax.ops.attention.tiles import LANES
+from talkverse_jax.ops.attention.tiles import LANES, round_up
 
 _ROWS = 16  # of a tile of 16-bit numbers
 _MOST_PARTS = 24  # that are unrolled
@@ -168,5 +168,4 @@ def _product(a: Array, b: Array, contracted: tuple[tuple[int, ...], tuple[int, .
 def _even(length: int, wanted: int) -> int:
     """The rows of a block: as near to what is wanted as equal blocks allow."""
     count = max(1, round(length / wanted))
-    rows = -(-length // count)
-    return min(-(-rows // _ROWS) * _ROWS, -(-length // _ROWS) * _ROWS)
+    return round_up(-(-length // count), _ROWS)

@@ -62,13 +62,14 @@ def fit(tiles: Tiles, queries: int, keys: int, query_multiple: int = LANES) -> B
 
 def _block(wanted: int, largest: int, length: int, multiple: int, allowed: float) -> tuple[int, int]:
     """Block size, a quarter of the wanted one at least, and padded length."""
-    whole = _up(length, multiple)
-    sizes = range(min(whole, _up(wanted // 4, multiple)), min(max(largest, multiple), whole) + 1, multiple)
-    least = min(_up(length, size) for size in sizes)
-    fitting = [size for size in sizes if _up(length, size) <= max(least, allowed * length)]
+    whole = round_up(length, multiple)
+    sizes = range(min(whole, round_up(wanted // 4, multiple)), min(max(largest, multiple), whole) + 1, multiple)
+    least = min(round_up(length, size) for size in sizes)
+    fitting = [size for size in sizes if round_up(length, size) <= max(least, allowed * length)]
     size = min(fitting, key=lambda size: abs(math.log(size / wanted)))
-    return size, _up(length, size)
+    return size, round_up(length, size)
 
 
-def _up(length: int, multiple: int) -> int:
+def round_up(length: int, multiple: int) -> int:
+    """The next multiple at or above a length."""
     return -(-length // multiple) * multiple

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.clip import Clip, State, Timeline
-from talkverse_jax.pipeline.events import Cancelled, Events
+from talkverse_jax.pipeline.events import Cancelled, Events, PassedOn
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.pipeline import Encoded, Inputs, Pipeline, Saved
 from talkverse_jax.run.batch.together import ProcessesPart
@@ -136,33 +136,15 @@ def _in_all() -> Iterator[None]:
         raise ProcessesPart(f"{type(error).__name__}: {error}") from error
 
 
-class _LeftAtSteps(Events):
+class _LeftAtSteps(PassedOn):
     """Events that stop between two steps, where all processes ask, and not at a phase's beginning."""
-
-    def __init__(self, listener: Events):
-        self._listener = listener
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         with ExitStack() as stack:
             with suppress(Cancelled):
-                stack.enter_context(self._listener.phase(name))
+                stack.enter_context(self.listener.phase(name))
             yield
-
-    def planned(self, done: int, count: int | None) -> None:
-        self._listener.planned(done, count)
-
-    def step(self, index: int, count: int) -> None:
-        self._listener.step(index, count)
-
-    def clip(self, index: int, count: int | None, preview: Callable[[], Any]) -> None:
-        self._listener.clip(index, count, preview)
-
-    def notice(self, text: str) -> None:
-        self._listener.notice(text)
-
-    def cancelled(self) -> bool:
-        return self._listener.cancelled()
 
 
 def _described(job: Job) -> dict[str, Any]:

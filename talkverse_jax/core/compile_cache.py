@@ -1,14 +1,15 @@
 """XLA's programs are kept in a folder, so that the next run of the same shapes compiles nothing.
 
 JAX finds each by its code, its compiler options, the devices and the versions of jaxlib and the backend. The folder
-is ~/.cache/talkverse_jax/jax-<version>-<version of jaxlib>; JAX's own settings win:
+is ~/.cache/talkverse_jax/checked-jax-<version>-<version of jaxlib>; JAX's own settings win:
 
   JAX_COMPILATION_CACHE_DIR=DIR          another folder, which may be shared or gs://...
   JAX_ENABLE_COMPILATION_CACHE=false     no cache
 
 Of several processes with accelerators only process 0 writes (JAX sees to that), for all of them: hosts that share no
 folder compile every time. On CPUs each keeps its own, since their keys differ (see `jax_private.keep_own_programs`).
-Programs from the cache are run as they are: share the folder with nobody you do not trust.
+What a disk has changed is not loaded but compiled again (`CheckedCache`), and so is what another program of JAX has
+written. Programs from the cache are run as they are: share the folder with nobody you do not trust.
 """
 
 import logging
@@ -24,12 +25,13 @@ from typing import Any
 import jax
 from etils import epath
 
-from talkverse_jax.core.jax_private import keep_own_programs, runtime
+from talkverse_jax.core.checked_cache import CheckedCache
+from talkverse_jax.core.jax_private import keep_own_programs, runtime, wrap_programs
 
 _LOG = logging.getLogger(__name__)
 _BUILT_EVENT = "/jax/core/compile/backend_compile_duration"  # compiled or loaded
 _LOADED_EVENT = "/jax/compilation_cache/cache_hits"
-_DAMAGED = re.compile(r"Error reading persistent compilation cache entry for '(\w+)'")
+_UNUSABLE = re.compile(r"Error reading persistent compilation cache entry for '(\w+)'")
 _ALWAYS = {  # JAX's defaults leave out what compiles in under a second
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
@@ -39,7 +41,7 @@ _ALWAYS = {  # JAX's defaults leave out what compiles in under a second
 def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Where programs are kept unless JAX_COMPILATION_CACHE_DIR says otherwise."""
     base = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "talkverse_jax" / f"jax-{jax.__version__}-{version('jaxlib')}"
+    return Path(base) / "talkverse_jax" / f"checked-jax-{jax.__version__}-{version('jaxlib')}"
 
 
 def enable(say: Callable[[str], None] = _LOG.warning) -> str | None:
@@ -63,26 +65,30 @@ def enable(say: Callable[[str], None] = _LOG.warning) -> str | None:
     for name, value in _ALWAYS.items():
         if name.upper() not in os.environ:
             jax.config.update(name, value)
-    _replace_damaged(folder, say)
+    wrap_programs(lambda store: _checked(store, folder, say))
     if runtime().process_id:
         keep_own_programs()
     return str(folder)
 
 
-def _replace_damaged(folder: epath.Path, say: Callable[[str], None]) -> None:
-    """Have damaged entries written anew: JAX warns, compiles, and lets the old file stand for ever."""
+def _checked(store: Any, folder: epath.Path, say: Callable[[str], None]) -> CheckedCache:
+    """The cache with checksums. JAX warns of a program that XLA cannot load, compiles it, and would let the old file
+    stand for ever: it is deleted."""
+    checked = CheckedCache(
+        store,
+        lambda key: (folder / f"{key}-cache").unlink(missing_ok=True),
+        lambda name: say(f"compile cache: {name} is damaged, or another program's, and compiled again"),
+    )
     show = warnings.showwarning
 
     def showwarning(message, *args, **kwargs) -> None:
-        damaged = _DAMAGED.match(str(message))
-        if damaged is None:
+        if unusable := _UNUSABLE.match(str(message)):
+            checked.discard_latest(unusable[1])
+        else:
             show(message, *args, **kwargs)
-            return
-        for path in folder.glob(f"{damaged[1]}-*-cache"):
-            path.unlink(missing_ok=True)
-        say(f"compile cache: {damaged[1]} is damaged and compiled again")
 
     warnings.showwarning = showwarning
+    return checked
 
 
 class Programs:

@@ -50,6 +50,21 @@ def when_built(tell: Callable[[str, Any], None]) -> None:
     compiler.compile_or_get_cached = build_and_tell
 
 
+def wrap_programs(wrap: Callable[[Any], Any]) -> None:
+    """Put `wrap(store)` in the place of the store that kept programs are read from and written to, as soon as the next
+    one is asked for; an earlier wrap is taken off."""
+    cache, opening = _module("compilation_cache"), _private("compilation_cache", "get_file_cache")
+    plain = getattr(opening, "func", opening)
+
+    def open_wrapped(path: str) -> Any:
+        opened = plain(path)
+        return opened and (wrap(opened[0]), opened[1])
+
+    open_wrapped.func = plain
+    cache.get_file_cache = open_wrapped
+    _private("compilation_cache", "reset_cache")()  # of what was opened before
+
+
 def keep_own_programs() -> None:
     """Have a process other than 0 keep its CPU programs too.
 

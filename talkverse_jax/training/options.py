@@ -326,8 +326,8 @@ class TrainMachine:
         lowers_memory=(5, "bfloat16"),
     )
     remat: Remat = option(
-        "what the backward pass computes again instead of keeping it; full: whole blocks, for the least memory; dots: "
-        "all but linear layers; none: nothing",
+        "what the backward pass computes again instead of keeping it; full: whole blocks, for the least memory; "
+        "attention: all but self-attention on TPUs; dots: all but linear layers; none: nothing",
         group="machine",
         default="full",
         lowers_memory=(1, "full"),

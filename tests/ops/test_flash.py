@@ -11,6 +11,7 @@ import pytest
 
 from talkverse_jax.ops.attention import Attention, Segments, xla_attention
 from talkverse_jax.ops.attention.flash import BLOCKS, FlashBlocks, flash_attention, takes
+from talkverse_jax.ops.remat import rematerialised
 from tests.ops.attention_cases import inputs, plain
 from tests.ops.test_splash_tpu import HEADS, _array, _layout
 
@@ -19,7 +20,7 @@ BFLOAT16 = jnp.dtype(jnp.bfloat16)
 
 
 def _run(sums: bool, queries: int = 32, keys: int = 64):
-    blocks = FlashBlocks(queries=queries, keys=keys, sum_by_product=sums, vmem=2**26)
+    blocks = FlashBlocks(queries=queries, keys=keys, sum_by_product=sums, vmem=2**26, gradient=(64, 32))
     return functools.partial(flash_attention, blocks=blocks, otherwise=xla_attention, interpret=True)
 
 
@@ -59,20 +60,62 @@ def test_what_it_cannot_do_another_kernel_does():
     q, k, v = _halves(*inputs(37, 29, heads=2, width=128))
     segments = Segments(jnp.arange(37) // 10, jnp.arange(29) // 8)
     run = _run(True)
-    for given in ({"segments": segments}, {"logsumexp": True}):
+    for given in ({"segments": segments}, {"segments": segments, "logsumexp": True}):
         for got, want in zip(jax.tree.leaves(run(q, k, v, **given)), jax.tree.leaves(xla_attention(q, k, v, **given))):
             np.testing.assert_array_equal(np.asarray(got, np.float32), np.asarray(want, np.float32))
     wide = inputs(37, 29, heads=2, width=128)
     np.testing.assert_array_equal(run(*wide), xla_attention(*wide))
 
 
-def test_its_gradients_are_those_of_the_other():
+@pytest.mark.parametrize("sums", [False, True], ids=["sum", "product"])
+def test_it_tells_the_log_sum_exp(sums):
+    q, k, v = _halves(*inputs(70, 150, heads=2, width=128))
+    _, found = _run(sums)(q, k, v, logsumexp=True)
+    _, wanted = xla_attention(*(x.astype(jnp.float32) for x in (q, k, v)), logsumexp=True)
+    np.testing.assert_allclose(found, wanted, atol=0.01)
+
+
+@pytest.mark.parametrize("length, keys", [(70, 150), (5, 64)])
+def test_its_gradients_are_as_near_as_16_bits_come(length, keys):
+    """With blocks of keys and parts of queries that are full and that are not."""
+    q, k, v = inputs(length, keys, heads=2, width=128)
+
+    def gradients(attend, *x):
+        return jax.grad(lambda *x: jnp.sin(attend(*x).astype(jnp.float32)).sum(), argnums=(0, 1, 2))(*x)
+
+    halves = _halves(q, k, v)
+    exact = gradients(xla_attention, *(x.astype(jnp.float32) for x in halves))
+    plainly = gradients(xla_attention, *halves)
+    for got, near, want in zip(gradients(_run(True), *halves), plainly, exact):
+        assert got.dtype == jnp.bfloat16
+        off, least = (np.abs(np.asarray(x, np.float32) - want).max() for x in (got, near))
+        assert off < max(2 * least, 0.02 * np.abs(want).max())
+
+
+def test_gradients_of_scores_far_below_zero_are_numbers():
+    q, k, v = _halves(*inputs(20, 40, heads=1, width=128))
+    q, k = jnp.abs(q) * 4, -jnp.abs(k) * 4
+    pulled = jax.grad(lambda *x: _run(True)(*x).astype(jnp.float32).sum(), argnums=(0, 1, 2))(q, k, v)
+    assert all(bool(jnp.isfinite(x).all()) for x in pulled)
+
+
+@pytest.mark.parametrize("remat, kept", [("full", 0), ("attention", 2)])
+def test_a_backward_pass_may_find_its_result_kept(remat, kept, capsys):
+    attend = rematerialised(lambda x: jnp.sin(_run(True)(jnp.cos(x), x, x)), remat)
+    x = jnp.zeros((1, 16, 1, 128), jnp.bfloat16)
+    jax.ad_checkpoint.print_saved_residuals(lambda x: attend(x).astype(jnp.float32).sum(), x)
+    assert capsys.readouterr().out.count("named 'attention'") == kept
+
+
+def test_the_gradients_of_what_its_memory_cannot_hold_are_anothers():
     q, k, v = _halves(*inputs(37, 29, heads=2, width=128))
+    small = functools.partial(flash_attention, otherwise=xla_attention, interpret=True)
+    small = functools.partial(small, blocks=FlashBlocks(32, 64, True, 2**26, gradient=(32, 1)))
 
     def gradients(attend):
         return jax.grad(lambda *x: jnp.sin(attend(*x).astype(jnp.float32)).sum(), argnums=(0, 1, 2))(q, k, v)
 
-    for got, want in zip(gradients(_run(True)), gradients(xla_attention)):
+    for got, want in zip(gradients(small), gradients(xla_attention)):
         np.testing.assert_array_equal(np.asarray(got, np.float32), np.asarray(want, np.float32))
 
 
@@ -103,3 +146,20 @@ def test_it_compiles_and_moves_no_axis(topology, mesh, tokens):
     (call,) = re.findall(r"flash_attention\S* = \S+ custom-call.*operand_layout_constraints={(.*?)}, f", hlo)
     width = HEADS * 128 // layout.mesh.shape["ulysses"]
     assert re.findall(r"bf16\[([\d,]+)\]", call) == [f"1,{tokens},{width}"] * 3
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "topology, mesh", [("v5e:2x4", "context=8"), ("v5p:2x2x1", "context=4"), ("tpu7x:2x2x1", "context=8")]
+)
+def test_its_gradients_compile(topology, mesh):
+    """Where vector memory is scarcest."""
+    layout = _layout(topology, mesh)
+    x = _array(layout, 13_000)
+
+    def loss(q, k, v):
+        return Attention(layout).self_attention(q, k, v, 13_000).astype(jnp.float32).sum()
+
+    hlo = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(x, x, x).compile().as_text()
+    assert "flash_gradient" in hlo and "splash" not in hlo

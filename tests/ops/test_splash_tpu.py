@@ -72,16 +72,17 @@ def test_self_attention_compiles_and_wastes_little(topology, mesh, tokens):
 
 
 @slow
-def test_the_keys_of_a_ring_travel_while_it_computes():
+@pytest.mark.parametrize("name, kernel", [("flash", "flash_attention"), ("splash", "splash_mha")])
+def test_the_keys_of_a_ring_travel_while_it_computes(name, kernel):
     layout = _layout("v6e:2x4", "context=8,ulysses=1")
     x = _array(layout, 13_000)
-    lowered = jax.jit(Attention(layout).self_attention, static_argnums=3).lower(x, x, x, 13_000)
+    lowered = jax.jit(Attention(layout, name).self_attention, static_argnums=3).lower(x, x, x, 13_000)
     order = re.findall(
-        r" (collective-permute-start|collective-permute-done)\(|(splash_mha)\w+[.\d]* = .* custom-call\(",
+        rf" (collective-permute-start|collective-permute-done)\(|({kernel})\w*[.\d]* = .* custom-call\(",
         lowered.compile().as_text(),
     )
-    order = [permute or kernel for permute, kernel in order]
-    loop = ["collective-permute-start"] * 2 + ["splash_mha"] + ["collective-permute-done"] * 2
+    order = [permute or found for permute, found in order]
+    loop = ["collective-permute-start"] * 2 + [kernel] + ["collective-permute-done"] * 2
     assert loop in (order[:5], order[1:6])
 
 
@@ -113,7 +114,7 @@ def test_gradients_compile(topology, mesh):
     x = _array(layout, 13_000)
 
     def loss(q, k, v):
-        return Attention(layout).self_attention(q, k, v, 13_000).astype(jnp.float32).sum()
+        return Attention(layout, "splash").self_attention(q, k, v, 13_000).astype(jnp.float32).sum()
 
     with jax.default_matmul_precision("default"):
         hlo = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(x, x, x).compile().as_text()

@@ -148,7 +148,7 @@ def test_a_plan_of_training(one_block, tmp_path):
     config, written = tmp_path / "train.toml", tmp_path / "plan.json"
     config.write_text(TRAINING)
     _, lines = _run(train=config, model=one_block, topology="cpu", json=written)
-    assert any("128x128, 81 frames, lora, batch 8 x 2, remat full" in line for line in lines)
+    assert any("128x128, 81 frames, lora, batch 8 x 2, remat attention" in line for line in lines)
     (made,) = json.loads(written.read_text())["plans"]
     gradients, update = made["programs"]
     assert (gradients["name"], gradients["times"]) == ("gradients", 2)

@@ -33,7 +33,7 @@ class Attention:
     Attributes:
       layout: how batch, tokens and heads are split.
       kernel: `auto` is flash on a TPU and cuDNN on a GPU; where those cannot run, xla, and says so once. Where flash
-        cannot do something (`flash.takes`, segments, gradients), splash does.
+        cannot do something (`flash.takes`, segments), splash does.
     """
 
     layout: Layout = Layout()

@@ -4,7 +4,7 @@ A step of the grid takes one head's block of queries and all keys and values of 
 are gone through in parts, all of them unrolled: the scores of the next part are computed while the softmax of one is.
 The last part is as long as the keys are, not padded and masked. Scores are powers of two (the scale has log2(e) in it),
 their maximum is kept as in FlashAttention-2, probabilities are multiplied as 16 bits. Where the matrix units are wider
-than a head, their free columns sum the probabilities.
+than a head, their free columns sum the probabilities. Gradients have a kernel of their own (`flash_gradient`).
 
 Shapes: B batch, L queries, S keys, N heads, K head width.
 """
@@ -16,15 +16,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from einops import rearrange
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
+from talkverse_jax.ops.attention import flash_gradient
+from talkverse_jax.ops.attention.flash_gradient import Known, product
 from talkverse_jax.ops.attention.kernel import MASKED, Kernel, Segments
-from talkverse_jax.ops.attention.tiles import LANES, round_up
+from talkverse_jax.ops.attention.tiles import LANES, ROWS, even
+from talkverse_jax.ops.remat import ATTENTION
 
-_ROWS = 16  # of a tile of 16-bit numbers
 _MOST_PARTS = 24  # that are unrolled
 _MIB = 2**20
 
@@ -37,13 +40,15 @@ class FlashBlocks:
       queries: rows of a block, about.
       keys: of a part.
       sum_by_product: probabilities are summed by the matrix units.
-      vmem: bytes of vector memory that the kernel may take.
+      vmem: bytes of vector memory that a kernel may take.
+      gradient: rows and columns of a tile of scores in the kernel of gradients, about.
     """
 
     queries: int
     keys: int
     sum_by_product: bool
     vmem: int
+    gradient: tuple[int, int] = (1024, 1024)
 
 
 # By `device_kind`, found by the compiler's schedule for 13,000 tokens in 24 heads of 128 (libtpu 0.0.52, 2026-11-28),
@@ -54,7 +59,7 @@ BLOCKS = {
     "TPU v5 lite": FlashBlocks(queries=512, keys=1024, sum_by_product=False, vmem=100 * _MIB),
     "TPU v5": FlashBlocks(queries=512, keys=1024, sum_by_product=False, vmem=64 * _MIB),
     "TPU v6 lite": FlashBlocks(queries=1088, keys=2048, sum_by_product=True, vmem=100 * _MIB),
-    "TPU7x": FlashBlocks(queries=1088, keys=2048, sum_by_product=True, vmem=48 * _MIB),
+    "TPU7x": FlashBlocks(queries=1088, keys=2048, sum_by_product=True, vmem=48 * _MIB, gradient=(1024, 512)),
 }
 
 
@@ -85,34 +90,54 @@ def flash_attention(
     """Attention as `kernel.Kernel` has it.
 
     Args:
-      otherwise: the kernel for what this one cannot do: segments, a log-sum-exp, and gradients.
+      otherwise: the kernel for what this one cannot do: segments, and gradients of sequences that vector memory cannot
+        hold.
       interpret: run the kernel step by step without a TPU, for tests.
     """
-    if segments is not None or logsumexp or not takes(blocks, q.dtype, k.shape[1], q.shape[-1]):
+    if segments is not None or not takes(blocks, q.dtype, k.shape[1], q.shape[-1]):
         return otherwise(q, k, v, segments, logsumexp=logsumexp)
+    if logsumexp:  # of which there is no gradient
+        out, total = _call(q, k, v, blocks, interpret, sums=True)
+        return out, jnp.moveaxis(total, 1, 2) * math.log(2)
 
     @jax.custom_vjp
     def attend(q, k, v):
-        return _call(q, k, v, blocks, interpret)
+        return _call(q, k, v, blocks, interpret)[0]
 
-    attend.defvjp(lambda q, k, v: jax.vjp(otherwise, q, k, v), lambda pullback, gradient: pullback(gradient))
+    def forward(q, k, v):
+        if not flash_gradient.takes(blocks.gradient, q.shape[1], blocks.vmem):
+            return jax.vjp(otherwise, q, k, v)
+        out, total = (checkpoint_name(x, ATTENTION) for x in _call(q, k, v, blocks, interpret, sums=True))
+        return out, Known(q, k, v, out, total)
+
+    def backward(known, gradient):
+        if not isinstance(known, Known):
+            return known(gradient)
+        return flash_gradient.gradients(known, gradient, blocks.gradient, blocks.vmem, interpret)
+
+    attend.defvjp(forward, backward)
     return attend(q, k, v)
 
 
-def _call(q, k, v, blocks: FlashBlocks, interpret: bool) -> Float[Array, "B L N K"]:
+def _call(q, k, v, blocks: FlashBlocks, interpret: bool, sums: bool = False) -> tuple[Array, ...]:
+    """The result; with `sums` also the log-sum-exp of each query's scaled scores, to base 2: [B, N, L] float32."""
     batch, length, heads, width = q.shape
     keys = k.shape[1]
-    rows = _even(length, blocks.queries)
+    rows = even(length, blocks.queries, ROWS)
+    count = pl.cdiv(length, rows)
     flat = lambda x: x.reshape(*x.shape[:2], heads * width)  # noqa: E731
     of_queries = pl.BlockSpec((None, rows, width), lambda b, n, i: (b, i, n))
     of_keys = pl.BlockSpec((None, keys, width), lambda b, n, i: (b, 0, n))
+    of_sums = pl.BlockSpec((None, None, None, 1, rows), lambda b, n, i: (b, n, i, 0, 0))
     products = 4 * batch * heads * length * keys * width
-    out = pl.pallas_call(
+    result = jax.ShapeDtypeStruct((batch, length, heads * width), q.dtype)
+    totals = jax.ShapeDtypeStruct((batch, heads, count, 1, rows), jnp.float32)
+    out, *found = pl.pallas_call(
         functools.partial(_attend, part=blocks.keys, sum_by_product=blocks.sum_by_product),
-        grid=(batch, heads, pl.cdiv(length, rows)),
+        grid=(batch, heads, count),
         in_specs=[of_queries, of_keys, of_keys],
-        out_specs=of_queries,
-        out_shape=jax.ShapeDtypeStruct((batch, length, heads * width), q.dtype),
+        out_specs=[of_queries, of_sums] if sums else [of_queries],
+        out_shape=[result, totals] if sums else [result],
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel", "arbitrary"), vmem_limit_bytes=blocks.vmem
         ),
@@ -124,10 +149,10 @@ def _call(q, k, v, blocks: FlashBlocks, interpret: bool) -> Float[Array, "B L N 
         interpret=interpret,
         name="flash_attention",
     )(flat(q), flat(k), flat(v))
-    return out.reshape(q.shape)
+    return out.reshape(q.shape), *(rearrange(x, "b n i one l -> b n (i one l)")[..., :length] for x in found)
 
 
-def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *, part: int, sum_by_product: bool) -> None:
+def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *sum_refs: Any, part: int, sum_by_product: bool) -> None:
     """One block of queries and all keys of a head."""
     rows, width = q_ref.shape
     q = (q_ref[...].astype(jnp.float32) * (width**-0.5 * math.log2(math.e))).astype(q_ref.dtype)
@@ -135,7 +160,7 @@ def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *, part: int, sum_
     parts = [(begin, min(part, keys - begin)) for begin in range(0, keys, part)]
 
     def scores(begin: int, size: int) -> Array:
-        return _product(q, k_ref[pl.ds(begin, size), :], ((1,), (1,)))
+        return product(q, k_ref[pl.ds(begin, size), :], (1, 1))
 
     largest = jnp.full((rows, 1), MASKED, jnp.float32)
     total = jnp.zeros((rows, 1), jnp.float32)
@@ -151,21 +176,10 @@ def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *, part: int, sum_
             values = jnp.concatenate([values, jnp.ones_like(values)], axis=1)
         else:
             total = total * shrink + weights.sum(axis=1, keepdims=True)
-        out = out * shrink + _product(weights.astype(values.dtype), values, ((1,), (0,)))
+        out = out * shrink + product(weights.astype(values.dtype), values, (1, 0))
         found = following
     if sum_by_product:
         out, total = out[:, :width], out[:, width : width + 1]
     out_ref[...] = (out / total).astype(out_ref.dtype)
-
-
-def _product(a: Array, b: Array, contracted: tuple[tuple[int, ...], tuple[int, ...]]) -> Array:
-    """Of 16 bits, which have one precision; Mosaic does not compile with another."""
-    return lax.dot_general(
-        a, b, (contracted, ((), ())), precision=lax.Precision.DEFAULT, preferred_element_type=jnp.float32
-    )
-
-
-def _even(length: int, wanted: int) -> int:
-    """The rows of a block: as near to what is wanted as equal blocks allow."""
-    count = max(1, round(length / wanted))
-    return round_up(-(-length // count), _ROWS)
+    for ref in sum_refs:
+        ref[...] = jnp.broadcast_to(largest + jnp.log2(total), (rows, width)).T[:1]

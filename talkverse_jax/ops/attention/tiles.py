@@ -8,6 +8,7 @@ import dataclasses
 import math
 
 LANES = 128  # a block of keys is a multiple of this
+ROWS = 16  # of a tile of 16-bit numbers
 WASTE = 1.03  # computed scores over wanted ones, where any blocks can keep to it
 
 
@@ -73,3 +74,9 @@ def _block(wanted: int, largest: int, length: int, multiple: int, allowed: float
 def round_up(length: int, multiple: int) -> int:
     """The next multiple at or above a length."""
     return -(-length // multiple) * multiple
+
+
+def even(length: int, wanted: int, multiple: int) -> int:
+    """The rows of a block: as near to what is wanted as equal blocks allow, a multiple of `multiple`."""
+    count = max(1, round(length / wanted))
+    return round_up(-(-length // count), multiple)

@@ -15,8 +15,12 @@ ABSENT = (
     *("sentencepiece", "tensorstore", "tokenizers", "tqdm", "transformers"),
 )
 FIGURES = {
-    "step": {"tokens", "attention", "prepare_seconds", "seconds_a_step", "mfu", "peak_bytes"},
+    "step": {"tokens", "attention", "prepare_seconds", "seconds_a_step", "mfu", "peak_bytes", "kernel_ms"},
+    "original": set(),
     "decode": {"dtype", "seconds_to_decode", "seconds_to_encode", "decode_flops", "peak_bytes"},
+    "attention": {"kernels", "not_run", "peak_bytes"},
+    "products": {"products", "peak_bytes"},
+    "int8": {"relative_distance", "seconds_a_step", "weight_bytes", "peak_bytes"},
     "precision": {"attention", "cosines", "passed"},
     "goldens": {"errors", "passed"},
     "convs": {"seconds"},
@@ -48,7 +52,7 @@ def numbers(value) -> list[float]:
     return sum(map(numbers, value), []) if isinstance(value, list) else [value] * isinstance(value, int | float)
 
 
-@pytest.mark.parametrize("part", [pytest.param("step", marks=pytest.mark.slow), "goldens", "convs"])
+@pytest.mark.parametrize("part", [pytest.param("step", marks=pytest.mark.slow), "goldens", "products"])
 def test_a_part_needs_jax_flax_and_numpy_alone(bare_machine, tmp_path, part):
     code, found, printed = run_gpu(bare_machine, tmp_path / "gpu.json", "--part", part)
     assert code == 0, printed
@@ -63,7 +67,12 @@ def test_all_parts_run_one_after_the_other(bare_machine, tmp_path):
     assert code == 0, printed
     assert found["failed"] == {} and found["size"] == "tiny"
     assert all(names <= found[part].keys() for part, names in FIGURES.items())
+    assert found["left_out"] == {} and found["seconds"].keys() == FIGURES.keys()
     assert found["precision"]["passed"] and min(found["precision"]["cosines"]) > 0.999
+    kernels, not_run = (found["attention"][name] for name in ("kernels", "not_run"))
+    assert {"xla", "triton (64, 64)"} <= kernels.keys() and {"cudnn", "mosaic_gpu (64, 128, 2)"} <= not_run.keys()
+    assert max(row["error"] for row in kernels.values()) < 0.01
+    assert found["int8"]["relative_distance"] < 0.03
     parts = found["clip"].copy()
     assert np.isclose(parts.pop("seconds"), sum(parts.values())) and min(parts.values()) > 0
     assert np.isfinite(numbers(found)).all()
@@ -75,7 +84,19 @@ def test_a_kernel_that_cannot_run_is_an_error(bare_machine, tmp_path):
     assert "seconds_a_step" not in found["step"]
 
 
-def test_parts_that_do_not_end_are_left(bare_machine, tmp_path):
-    code, found, printed = run_gpu(bare_machine, tmp_path / "gpu.json", "--limit", "0.1")
-    assert code == 1 and found == {"failed": dict.fromkeys(FIGURES, "not done after 0.1 s")}
-    assert printed.count("FAILED: not done after 0.1 s") == len(FIGURES)
+@pytest.mark.slow
+def test_our_step_beside_plain_pytorch(tmp_path):
+    pytest.importorskip("torch")
+    code, found, printed = run_gpu({**os.environ, "PYTHONPATH": str(ROOT)}, tmp_path / "gpu.json", "--part", "original")
+    assert code == 0, printed
+    assert min(found["original"]["cosines"]) > 0.9999
+    assert all(len(seconds) == 2 for seconds in found["original"]["seconds"].values())
+
+
+def test_parts_that_do_not_end_are_left_and_those_behind_the_time_not_begun(bare_machine, tmp_path):
+    options = "--limit", "0.1", "--budget", "0.2"
+    code, found, printed = run_gpu(bare_machine, tmp_path / "gpu.json", *options)
+    failed, left_out = found["failed"], found["left_out"]
+    assert code == 1 and [*failed, *left_out] == [*FIGURES] and failed and left_out
+    assert set(failed.values()) == {"not done after 0.1 s"} and set(left_out.values()) == {"0.2 s were over"}
+    assert printed.count("FAILED: not done after 0.1 s") == len(failed)

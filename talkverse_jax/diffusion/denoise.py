@@ -8,7 +8,7 @@ Shapes: B samples, F latent frames, h w latent grid, C latent channels; R = B ti
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from talkverse_jax.diffusion.solvers import (
     solver_coefficients,
     start,
 )
+from talkverse_jax.diffusion.sparing import Computed, Walk, everything
 from talkverse_jax.sharding.layout import Layout
 
 Latents = Float[Array, "B F h w C"]
@@ -49,6 +50,15 @@ class Denoiser(Protocol):
         self, latents: Float[Array, "R F h w C"], timestep: Float[Array, " R"], conditions: Any
     ) -> Float[Array, "R F h w C"]:
         """Noise minus data at `latents`, float32."""
+        ...
+
+
+@runtime_checkable
+class BranchingDenoiser(Denoiser, Protocol):
+    """A model that can run fewer branches than its conditions are of."""
+
+    def first_rows(self, conditions: Any, rows: int) -> Any:
+        """The conditions of the first rows alone."""
         ...
 
 
@@ -109,7 +119,7 @@ class LoopState(NamedTuple):
     cache: Any = None
 
 
-@partial(model_jit, static_argnames=("guidance", "caching"), donate_argnames="state")
+@partial(model_jit, static_argnames=("guidance", "caching", "fewer"), donate_argnames="state")
 def denoising_step(
     model: Denoiser,
     state: LoopState,
@@ -121,17 +131,23 @@ def denoising_step(
     *,
     guidance: Guidance = PLAIN,
     caching: bool = False,
+    fewer: bool = False,
 ) -> LoopState:
-    """One step of any solver. The state's buffers are reused for the result.
+    """One step of any solver. The state's buffers are reused for the result. Without branches no model is run.
 
     Args:
       caching: call `cached_velocity`: with the state's cache, if there is one.
+      fewer: `conditions` are of more branches than guidance has, which are the first ones.
     """
     before, between, after = _keys_of(keys, step.number)
     solver = state.solver
     if hold is not None:
         solver = solver._replace(sample=hold.before(solver.sample, step, before))
-    velocities, cache = _velocities(model, solver.sample, step.timestep, conditions, state.cache, guidance, caching)
+    if fewer:
+        conditions = cast(BranchingDenoiser, model).first_rows(conditions, len(solver.sample) * guidance.branches)
+    velocities, cache = [], state.cache
+    if guidance.branches:
+        velocities, cache = _velocities(model, solver.sample, step.timestep, conditions, cache, guidance, caching)
     velocity, guided = guidance.combine(velocities, scales, state.guidance)
     solver = advance(solver, velocity, step.coefficients, between)
     if hold is not None:
@@ -169,7 +185,7 @@ def denoise(
     scales: Any = (),
     keys: Key[Array, " B"] | None = None,
     hold: Hold | None = None,
-    skips: Sequence[bool] | None = None,
+    computed: Sequence[Computed] | None = None,
     on_step: Callable[[int, int], None] = lambda index, count: None,
 ) -> Latents:
     """Walk the schedule from noise to latents.
@@ -179,24 +195,26 @@ def denoise(
       scales: of `guidance`; numbers.
       keys: of what is random on the way, one for each sample: where the solver or `hold` asks for them.
       hold: what overwrites parts of the latents.
-      skips: for each step, whether a `CachingDenoiser` uses what the last full step left; the first cannot. Two
-        programs are compiled.
+      computed: what each step computes; None: everything. `ends` takes a `CachingDenoiser`, `first` a
+        `BranchingDenoiser`. A program is compiled for each kind.
       on_step: called with a step's index and their number when it is done. What it raises ends the walk; `noise` and
         `conditions` stay as they were.
     """
     steps = steps_of(solver, schedule)
-    if skips is not None and (len(skips) != len(steps) or skips[0]):
-        raise ValueError(f"skips: one for each of {len(steps)} steps, and none for the first")
+    walk = Walk(guidance, computed or everything(len(steps)))
+    if len(walk.computed) != len(steps):
+        raise ValueError(f"computed: one for each of {len(steps)} steps")
+    caching, scales = "ends" in walk.computed, jax.tree.map(np.float32, scales)
     # Where later states will be, which is whole on every device: jit compiles once more for another place.
     place = model.layout.sharding() or jax.tree.leaves((conditions, jnp.asarray(noise)))[0].sharding
-    state = LoopState(*jax.device_put((start(noise), guidance.start(noise)), place))
-    scales = jax.tree.map(np.float32, scales)
-    for index, step in enumerate(steps):
-        if skips is not None and not skips[index]:
+    state = LoopState(*jax.device_put((start(noise), walk.start(noise)), place))
+    every = zip(steps, walk.computed, walk.ahead(schedule.sigmas[:-1].tolist()), strict=True)
+    for index, (step, kind, ahead) in enumerate(every):
+        if kind == "all":
             state = state._replace(cache=None)
-        state = denoising_step(
-            model, state, step, conditions, scales, keys, hold, guidance=guidance, caching=skips is not None
-        )
+        how: Any = dict(guidance=walk.guided(kind), caching=caching, fewer=kind == "first" and guidance.branches > 1)
+        given = None if kind == "none" else conditions
+        state = denoising_step(model, state, step, given, walk.scales(scales, ahead), keys, hold, **how)
         jax.block_until_ready(state.solver.sample)
         on_step(index, len(steps))
     return state.solver.sample

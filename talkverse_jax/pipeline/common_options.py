@@ -103,6 +103,51 @@ def check_audio_window(settings: Any) -> None:
         )
 
 
+def model_every_option() -> Any:
+    """`--sample_model_every`; see `diffusion.sparing`."""
+    return option(
+        "of the steps in --sample_window, run the transformer in one of so many, and draw its result on in the others; "
+        "2 saves a third of the work",
+        group="sampling",
+        metavar="N",
+        default=1,
+        decides=True,
+        least=1,
+    )
+
+
+def guide_every_option() -> Any:
+    """`--sample_guide_every`; likewise."""
+    return option(
+        "of the steps in --sample_window that run the transformer, run its unguided branch too in one of so many, and "
+        "draw on in the others what guidance adds; 3 saves a fifth of the work",
+        group="sampling",
+        metavar="N",
+        default=1,
+        decides=True,
+        least=1,
+    )
+
+
+def sample_window_option() -> Any:
+    """`--sample_window`; likewise."""
+    return option(
+        "where --sample_model_every and --sample_guide_every hold: from and until which share of the steps",
+        group="sampling",
+        metavar="X",
+        default=(0.2, 0.9),
+        decides=True,
+    )
+
+
+def check_sample_window(settings: Any) -> None:
+    """Raises UserError unless the window is one."""
+    window = settings.sample_window
+    if len(window) != 2 or not 0 <= window[0] <= window[1] <= 1:
+        given = " ".join(map(str, window))
+        raise UserError(f"{given}: give two shares, the first no larger, such as 0.2 0.9", field="sample_window")
+
+
 def logit_normal_option() -> Any:
     """`--logit_normal`."""
     return option(

@@ -21,6 +21,7 @@ from talkverse_jax.core.stack import HOST
 from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline.clip import FPS
 from talkverse_jax.pipeline.placement import Layouts
+from talkverse_jax.sharding.fields import FieldAxes, axes_at
 from talkverse_jax.sharding.layout import Layout, on_host, parameter_axes
 from talkverse_jax.weights.component import Component
 
@@ -61,6 +62,7 @@ class ClipWork:
       branches: of guidance.
       programs: in the order of their cost to a person who waits.
       dtypes: of each component's parameters.
+      fewest: branches of the steps that run fewer than all; 0: none does.
     """
 
     height: int
@@ -70,6 +72,7 @@ class ClipWork:
     branches: int
     programs: tuple[Work, ...]
     dtypes: Mapping[str, str]
+    fewest: int = 0
 
     @property
     def seconds(self) -> float:
@@ -158,17 +161,12 @@ def placed_models(
     return models
 
 
-def placed(made: Any, layout: Layout, axes: Mapping[str, tuple[str | None, ...]]) -> Any:
-    """The shapes of a pytree where `layout` puts its arrays.
-
-    Args:
-      axes: by the name of an array's field, its logical axes behind those of stacked layers.
-    """
+def placed(made: Any, layout: Layout, axes: FieldAxes) -> Any:
+    """The shapes of a pytree where `layout` puts its arrays."""
 
     def put(path: Any, x: Any) -> jax.ShapeDtypeStruct:
         assert layout.mesh is not None
-        own = axes[path[-1].name]
-        spec = layout.fitting_spec(x.shape, (None,) * (x.ndim - len(own)) + own)
+        spec = layout.fitting_spec(x.shape, axes_at(path, x, axes))
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(layout.mesh, spec))
 
     return jax.tree_util.tree_map_with_path(put, made)

@@ -72,7 +72,8 @@ class SamplingRun:
 
     def default_mesh(self, topology: Topology) -> MeshConfig:
         """What sampling chooses there."""
-        return default_mesh(topology.devices, topology.generation.hbm, self.clip.branches, lambda: self._denoiser_bytes)
+        branches, hbm = self.clip.fewest or self.clip.branches, topology.generation.hbm
+        return default_mesh(topology.devices, hbm, branches, lambda: self._denoiser_bytes)
 
     def component_bytes(self, name: str, layout: Layout | None) -> ComponentBytes:
         """Where a component's parameters lie; all on one device without a layout."""

@@ -105,30 +105,30 @@ def test_parts_of_the_latents_are_held_before_the_call_and_after_the_update():
 
 
 def test_skipped_steps_use_what_the_last_full_step_left():
-    model, skips = CachingPull(), (False, True, False, True)
+    model, computed = CachingPull(), ("all", "ends", "all", "ends")
     programs, kept = denoising_step.jitted(), {}
     programs.clear_cache()
 
     def velocity(x, sigma, i):
-        if not skips[i]:
+        if computed[i] == "all":
             kept["pull"] = pull(x, 0.3, 0)
         return kept["pull"] + sigma
 
     inputs = (model, noise(), model.prepare(0.3))
-    found = denoise(*inputs, solver="euler", schedule=SCHEDULE, skips=skips)
+    found = denoise(*inputs, solver="euler", schedule=SCHEDULE, computed=computed)
     np.testing.assert_allclose(found, euler(velocity, noise()), atol=1e-5)
     assert programs._cache_size() == 2
-    never = denoise(*inputs, solver="euler", schedule=SCHEDULE, skips=(False,) * 4)
+    never = denoise(*inputs, solver="euler", schedule=SCHEDULE, computed=("all",) * 4)
     np.testing.assert_allclose(never, denoise(*inputs, solver="euler", schedule=SCHEDULE), atol=1e-6)
     assert np.abs(found - never).max() > 0.01
 
 
 def test_guided_branches_each_have_a_cache():
-    model, skips = CachingPull(), (False, False, True, True)
+    model, computed = CachingPull(), ("all", "all", "ends", "ends")
     kept = {}
 
     def velocity(x, sigma, i):
-        if not skips[i]:
+        if computed[i] == "all":
             kept["c"], kept["u"] = (pull(x, target, 0) for target in (0.3, -0.2))
         return kept["u"] + sigma + 4.5 * (kept["c"] - kept["u"])
 
@@ -140,16 +140,23 @@ def test_guided_branches_each_have_a_cache():
         schedule=SCHEDULE,
         guidance=CLASSIFIER_FREE,
         scales=4.5,
-        skips=skips,
+        computed=computed,
     )
     np.testing.assert_allclose(found, euler(velocity, noise()), rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("skips", [(True, False, False, False), (False,) * 3])
-def test_skips_that_cannot_be_are_refused(skips):
+@pytest.mark.parametrize(
+    "computed, message",
+    [
+        (("ends", "all", "all", "all"), "the first step computes all"),
+        (("all",) * 3, "one for each of 4 steps"),
+        (("all", "ends", "first", "all"), "blocks are left out where every step runs all branches"),
+    ],
+)
+def test_walks_that_cannot_be_are_refused(computed, message):
     model = CachingPull()
-    with pytest.raises(ValueError, match="skips: one for each of 4 steps, and none for the first"):
-        denoise(model, noise(), model.prepare(0.3), solver="euler", schedule=SCHEDULE, skips=skips)
+    with pytest.raises(ValueError, match=message):
+        denoise(model, noise(), model.prepare(0.3), solver="euler", schedule=SCHEDULE, computed=computed)
 
 
 def test_renoising_is_the_students_formula():

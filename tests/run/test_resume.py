@@ -37,6 +37,11 @@ def stopped(arguments, monkeypatch, clips, **changes):  # noqa: F811
     [
         pytest.param({}, id="plain"),
         pytest.param({"init_first_frame": "true", "infer_frames": 12}, id="picture", marks=pytest.mark.slow),
+        pytest.param(
+            {"sample_steps": 5, "sample_model_every": 2, "sample_guide_every": 2, "sample_window": ["0", "1"]},
+            id="sparing",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"dub": True, "head_trim_frames": 3}, id="dubbed and trimmed", marks=pytest.mark.slow),
     ],
 )

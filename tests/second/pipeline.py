@@ -200,7 +200,7 @@ class SecondPipeline(Pipeline):
                     scales=(settings.text_scale, settings.sound_scale),
                     keys=jax.random.wrap_key_data(keys),
                     hold=hold,
-                    skips=[step % 2 == 1 for step in range(schedule.steps)] if settings.skip else None,
+                    computed=[("all", "ends")[step % 2] for step in range(schedule.steps)] if settings.skip else None,
                     on_step=together.stepped,
                 )
         for place, state in enumerate(states):

@@ -18,10 +18,12 @@ from jaxtyping import Array, Float, UInt
 from talkverse_jax.core.compilation import model_jit
 from talkverse_jax.core.heap import give_back
 from talkverse_jax.diffusion.denoise import denoise
+from talkverse_jax.diffusion.flow import Schedule
+from talkverse_jax.diffusion.sparing import Computed, without_blocks
 from talkverse_jax.families.multitalk.audio import AudioWindows
 from talkverse_jax.families.multitalk.colour import correct
 from talkverse_jax.families.multitalk.config import Recipe
-from talkverse_jax.families.multitalk.guidance import guidance, scales
+from talkverse_jax.families.multitalk.guidance import guidance, scales, spared
 from talkverse_jax.families.multitalk.model import MultiTalk, MultiTalkConditions
 from talkverse_jax.families.multitalk.motion import Kept, Renoised
 from talkverse_jax.families.multitalk.schedule import make_schedule
@@ -163,10 +165,7 @@ class MultiTalkClips:
     ) -> Float[Array, "B F h w C"]:
         begun = jax.tree.map(model.layout.put, begun)
         schedule = make_schedule(settings.sample_steps, settings.shift)
-        skips = None
-        if settings.use_teacache:
-            modulation = np.asarray(modulations(model, schedule.timesteps))
-            skips = make_skips(modulation, settings.teacache_thresh, settings.is_720)
+        computed = self._computed(model, settings, schedule)
         known = (begun.held, begun.mask)
         return denoise(
             model,
@@ -178,9 +177,15 @@ class MultiTalkClips:
             scales=scales(settings),
             keys=jax.random.wrap_key_data(begun.key),
             hold=Kept(*known) if self.recipe == "infinitetalk" else Renoised(*known, begun.known_noise),
-            skips=skips,
+            computed=computed,
             on_step=together.stepped,
         )
+
+    def _computed(self, model: MultiTalk, settings: Settings, schedule: Schedule) -> list[Computed]:
+        if settings.use_teacache:
+            modulation = np.asarray(modulations(model, schedule.timesteps))
+            return without_blocks(make_skips(modulation, settings.teacache_thresh, settings.is_720))
+        return spared(settings)
 
     def _begin(self, state: MultiTalkState) -> _Begun:
         """All that the state's clip is made of, with the video first."""

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from talkverse_jax.diffusion.guidance import Guidance, Velocity
+from talkverse_jax.diffusion.sparing import Computed, spare
 from talkverse_jax.families.multitalk.settings import Settings
 
 
@@ -91,6 +92,18 @@ def scales(settings: Settings) -> GuidanceScales:
     """The numbers that a person set."""
     of_both = settings.sample_text_guide_scale, settings.sample_audio_guide_scale
     return GuidanceScales(*of_both, settings.apg_momentum, settings.apg_norm_threshold)
+
+
+def fewest_branches(settings: Settings) -> int:
+    """Of the steps that run the transformer."""
+    return 1 if settings.sample_guide_every > 1 else guidance(settings.text_guided, settings.use_apg).branches
+
+
+def spared(settings: Settings) -> list[Computed]:
+    """What each step computes, but for TeaCache."""
+    every = dict(model_every=settings.sample_model_every, guide_every=settings.sample_guide_every)
+    begin, end = settings.sample_window
+    return spare(settings.sample_steps, **every, window=(begin, end))
 
 
 def _shortened(difference: Velocity, longest: Float[Array, ""] | float) -> Velocity:

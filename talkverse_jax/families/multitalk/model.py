@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from talkverse_jax.families.multitalk.audio import AudioProjector, AudioWindows, SpokenTokens
-from talkverse_jax.families.multitalk.axes import AXES
+from talkverse_jax.families.multitalk.axes import AXES, CONDITION_AXES
 from talkverse_jax.families.multitalk.block import Scene, SpeakingBlock
 from talkverse_jax.families.multitalk.config import BLOCK, MultiTalkConfig
 from talkverse_jax.models.wan import blocks
@@ -34,6 +34,7 @@ from talkverse_jax.models.wan.taps import NO_TAPS, Taps
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.names import KernelName, Remat
 from talkverse_jax.ops.rope import grid_positions, rope_tables
+from talkverse_jax.sharding.fields import first_rows
 from talkverse_jax.sharding.layout import Layout, check_divides
 
 
@@ -160,6 +161,10 @@ class MultiTalk(nnx.Module):
             after, added = residual(x, cache.astype(jnp.float32)), cache
         out = self._by_branch(self.head(after, time))[:, :tokens]
         return unpatchify(out, grid, self.patch_embedding.patch), added
+
+    def first_rows(self, conditions: MultiTalkConditions, rows: int) -> MultiTalkConditions:
+        """The conditions of the first rows alone."""
+        return first_rows(conditions, rows, CONDITION_AXES)
 
     def _scene(
         self,

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from talkverse_jax.families.multitalk.clips import Cast, MultiTalkClips, MultiTalkState, Noise, seeded_noise
 from talkverse_jax.families.multitalk.components import COMPONENTS, dtypes
 from talkverse_jax.families.multitalk.config import MultiTalkConfig
-from talkverse_jax.families.multitalk.guidance import guidance
+from talkverse_jax.families.multitalk.guidance import fewest_branches
 from talkverse_jax.families.multitalk.inputs import MultiTalkInputs, read
 from talkverse_jax.families.multitalk.settings import Settings
 from talkverse_jax.families.multitalk.takes import Take, make_takes, timeline_of
@@ -110,15 +110,16 @@ class MultiTalkPipeline(Pipeline):
             denoiser="dit",
             heads=trunk.num_heads,
             head_dim=trunk.head_dim,
-            rows=guidance(settings is None or settings.text_guided, False).branches * pack,
+            rows=(3 if settings is None else fewest_branches(settings)) * pack,
             mesh=mesh,
         )
         self._keep_encoders = keep_encoders
 
     def encode(self, job: Job, events: Events, inputs: MultiTalkInputs | None = None) -> MultiTalkEncoded:
         settings: Settings = job.settings
-        dit, branches = self.configs.dit, guidance(settings.text_guided, settings.use_apg).branches
-        self.models.check_rows(branches * self.pack, "sample_text_guide_scale", settings.sample_text_guide_scale)
+        dit = self.configs.dit
+        why = "sample_guide_every" if settings.sample_guide_every > 1 else "sample_text_guide_scale"
+        self.models.check_rows(fewest_branches(settings) * self.pack, why, getattr(settings, why))
         inputs = inputs or read(job)
         timeline = timeline_of(job, inputs)
         prompts = {"prompt": settings.prompt}

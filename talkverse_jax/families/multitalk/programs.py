@@ -3,7 +3,9 @@
 Which steps TeaCache skips depends on the weights, so that none is counted as skipped.
 """
 
+import collections
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +14,13 @@ from jax.sharding import Mesh
 
 from talkverse_jax.diffusion.denoise import LoopState, Step, denoising_step
 from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
+from talkverse_jax.diffusion.sparing import Computed, Walk, without_blocks
 from talkverse_jax.families.multitalk import clips
 from talkverse_jax.families.multitalk.audio import AudioWindows
+from talkverse_jax.families.multitalk.axes import CONDITION_AXES
 from talkverse_jax.families.multitalk.components import COMPONENTS, MultiTalkConfigs, dtypes
 from talkverse_jax.families.multitalk.flops import clip_tokens, prepare_flops, skipped_step_flops, step_flops
-from talkverse_jax.families.multitalk.guidance import guidance, scales
+from talkverse_jax.families.multitalk.guidance import fewest_branches, guidance, scales, spared
 from talkverse_jax.families.multitalk.motion import Kept, Renoised
 from talkverse_jax.families.multitalk.settings import Settings
 from talkverse_jax.media.frame_rate import FPS
@@ -44,20 +48,6 @@ from talkverse_jax.pipeline.speech import layer_outputs
 
 SPEAKERS = 2  # of the video that is planned; one speaker takes less
 
-# Of the parts of `MultiTalkConditions`, the logical axes behind the one of stacked layers.
-_CONDITION_AXES = {
-    "keys": ("batch", None, "heads", None),
-    "values": ("batch", None, "heads", None),
-    "known": ("batch", None, None, None, None),
-    "cos": ("tokens", None),
-    "sin": ("tokens", None),
-    "tokens": ("batch", None, None, None),
-    "seen": ("batch", None),
-    "positions": ("batch", None),
-    "places": ("batch", None, None),
-    "turned": ("batch",),
-}
-
 
 def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machine, size: tuple[int, int]) -> ClipWork:
     """What a clip of that size (H, W) and its conditions take."""
@@ -66,14 +56,20 @@ def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machin
     branches = guidance(settings.text_guided, settings.use_apg).branches
     h, w, latents = height // vae.space_stride, width // vae.space_stride, dit.latent_frames(frames)
     models = () if machine.offload_model else ("dit",)
-    picture = dict(image=configs.clip.tokens, rows=branches, speakers=SPEAKERS)
-    tokens = branches * clip_tokens(dit, latents, h, w)[0]
-    transformer = partial(denoiser_work, trunk=dit.trunk, tokens=tokens, dtype=machine.dtype, beside=("vae", "clip"))
+    times = collections.Counter(spared(settings))
+    picture = dict(image=configs.clip.tokens, speakers=SPEAKERS)
+    kwargs: Any = dict(trunk=dit.trunk, dtype=machine.dtype, beside=("vae", "clip"))
+
+    def transformer(name: str, flops: int, times: int, rows: int = branches) -> Work:
+        return denoiser_work(name, rows * flops, times, tokens=rows * clip_tokens(dit, latents, h, w)[0], **kwargs)
+
     pictures = partial(picture_work, vae=vae, size=size, dtype=machine.vae_dtype, beside=("clip", *models))
-    skipped = transformer("skipped step", skipped_step_flops(dit, latents, h, w, rows=branches), 0)
+    step = step_flops(dit, latents, h, w, **picture)
     programs = (
-        transformer("step", step_flops(dit, latents, h, w, **picture), steps),
-        *([skipped] if settings.use_teacache else []),
+        transformer("step", step, times["all"]),
+        *([transformer("skipped step", skipped_step_flops(dit, latents, h, w), 0)] if settings.use_teacache else []),
+        *([transformer("step, one branch", step, times["first"], 1)] if times["first"] else []),
+        *([transformer("step, no model", 0, times["none"])] if times["none"] else []),
         transformer("prepare", prepare_flops(dit, latents, **picture), 1),
         pictures("decode", decode_flops(vae, latents, h, w), vae.dec_dim),
         pictures("encode", encode_flops(vae, frames, height, width), vae.dim),
@@ -81,7 +77,8 @@ def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machin
         text_work(configs.text, 2, dit.trunk.text_len, machine.dtype),
         sound_work(audio_flops(configs.audio, SOUND_SECONDS * SAMPLE_RATE, SOUND_SECONDS * FPS), SPEAKERS),
     )
-    return ClipWork(height, width, frames, steps, branches, programs, dtypes(machine))
+    fewest = fewest_branches(settings)
+    return ClipWork(height, width, frames, steps, branches, programs, dtypes(machine), fewest=fewest)
 
 
 def programs(
@@ -112,21 +109,25 @@ def programs(
     prepare, guided = clips.prepare.jitted(platform), {"text_guided": settings.text_guided}
     latents, mask = put(1, frames, h, w, channels), put(1, frames, 1, 1, 1)
 
-    def step(skipped: bool) -> Call:
-        made = placed(prepare.eval_shape(models["dit"], *conditions, **guided), layout, _CONDITION_AXES)
-        how = guidance(settings.text_guided, settings.use_apg)
-        state = LoopState(
-            SolverState(*[latents] * 4), jax.tree.map(lambda _: latents, jax.eval_shape(how.start, latents))
-        )
-        if skipped:
+    how = guidance(settings.text_guided, settings.use_apg)
+    walk = Walk(how, without_blocks([False, True]) if settings.use_teacache else spared(settings))
+
+    def step(kind: Computed = "all") -> Call:
+        made = None
+        if kind != "none":
+            made = placed(prepare.eval_shape(models["dit"], *conditions, **guided), layout, CONDITION_AXES)
+        kept = jax.tree.map(lambda _: latents, jax.eval_shape(walk.start, latents))
+        state = LoopState(SolverState(*[latents] * 4), kept)
+        if kind == "ends":
             shape = work.branches, padded(clip_tokens(dit, frames, h, w)[0], layout), dit.trunk.dim
             cache = array(layout, *shape, axes=("batch", "stream", None), dtype=machine.dtype)
             state = state._replace(cache=cache)
         one = Step(put(dtype=jnp.int32), put(), StepCoefficients(put(), put(), put(5), put(3)))
         hold = Kept(latents, mask) if dit.recipe == "infinitetalk" else Renoised(latents, mask)
         keys = jax.ShapeDtypeStruct((1,), key.dtype, sharding=layout.sharding())
-        arrays = models["dit"], state, one, made, jax.tree.map(lambda _: put(), scales(settings)), keys, hold
-        return Call(denoising_step.jitted(platform), arrays, {"guidance": how, "caching": settings.use_teacache})
+        numbers = walk.scales(jax.tree.map(lambda _: put(), scales(settings)), (put(), put()))
+        static = {"guidance": walk.guided(kind), "caching": settings.use_teacache, "fewer": kind == "first"}
+        return Call(denoising_step.jitted(platform), (models["dit"], state, one, made, numbers, keys, hold), static)
 
     def sound() -> Call:
         config, rows = configs.audio, SOUND_SECONDS * FPS
@@ -138,8 +139,10 @@ def programs(
     tokens = encoding(2, dit.trunk.text_len, dtype=jnp.int32)
     run = jax.jit(lambda model, *x: model(*x))
     calls = {
-        "step": lambda: step(False),
-        "skipped step": lambda: step(True),
+        "step": step,
+        "skipped step": lambda: step("ends"),
+        "step, one branch": lambda: step("first"),
+        "step, no model": lambda: step("none"),
         "prepare": lambda: Call(prepare, (models["dit"], *conditions), guided),
         "decode": lambda: Call(clips.decode, (models["vae"], of_vae(1, frames, h, w, channels))),
         "encode": lambda: Call(clips.encode, (models["vae"], of_vae(1, work.frames, height, width, 3))),

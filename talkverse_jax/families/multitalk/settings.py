@@ -17,9 +17,13 @@ from talkverse_jax.pipeline.common_options import (
     audio_window_option,
     check_audio_window,
     check_logit_normal,
+    check_sample_window,
     check_size,
+    guide_every_option,
     logit_normal_option,
+    model_every_option,
     num_clip_option,
+    sample_window_option,
     seconds_option,
     seed_option,
     size_option,
@@ -294,6 +298,9 @@ class Settings:
         least=0,
         of="use_teacache",
     )
+    sample_model_every: int = model_every_option()
+    sample_guide_every: int = guide_every_option()
+    sample_window: tuple[float, ...] = sample_window_option()
     base_seed: int = seed_option()
 
     def __post_init__(self):
@@ -305,6 +312,10 @@ class Settings:
         if self.motion_frame is not None:
             self.motion_frames("multitalk")
         check_audio_window(self)
+        check_sample_window(self)
+        for name in ("sample_model_every", "sample_guide_every"):
+            if self.use_teacache and getattr(self, name) > 1:
+                raise UserError(f"{getattr(self, name)}: leave it 1 beside --use_teacache", field=name)
         if self.scene_seg and self.source_frames == "upstream":
             raise UserError("cuts by the video's clock; leave --source_frames exact", field="scene_seg")
         check_size(self)

@@ -20,7 +20,7 @@ from talkverse_jax.core.heap import give_back
 from talkverse_jax.diffusion.denoise import denoise
 from talkverse_jax.diffusion.flow import make_schedule, noise_level
 from talkverse_jax.families.talkverse.alignment import first_row, frames_lost
-from talkverse_jax.families.talkverse.guidance import branches, guidance
+from talkverse_jax.families.talkverse.guidance import branches, computed, guidance
 from talkverse_jax.families.talkverse.model import ClipConditions, TalkVerse
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.vae.config import VAEConfig
@@ -180,6 +180,7 @@ class ClipMaker:
                 schedule=schedule,
                 guidance=guidance(settings.guided),
                 scales=settings.sample_guide_scale,
+                computed=computed(settings, schedule.steps),
                 on_step=together.stepped,
             )
             del conditions, noisy  # gigabytes that the VAE can use

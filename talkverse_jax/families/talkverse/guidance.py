@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from talkverse_jax.diffusion.guidance import CLASSIFIER_FREE, PLAIN, Guidance
+from talkverse_jax.diffusion.sparing import Computed, spare
+from talkverse_jax.families.talkverse.settings import Settings
 
 
 class Branches(NamedTuple):
@@ -23,6 +25,13 @@ class Branches(NamedTuple):
 def guidance(guided: bool) -> Guidance:
     """Classifier-free guidance, or the conditional branch alone."""
     return CLASSIFIER_FREE if guided else PLAIN
+
+
+def computed(settings: Settings, steps: int) -> list[Computed]:
+    """What each of a clip's steps computes."""
+    begin, end = settings.sample_window
+    guide_every = settings.sample_guide_every if settings.guided else 1
+    return spare(steps, model_every=settings.sample_model_every, guide_every=guide_every, window=(begin, end))
 
 
 def branches(

@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from talkverse_jax.families.talkverse.audio import AudioInjector, AudioTokens, CausalAudioEncoder
-from talkverse_jax.families.talkverse.axes import AXES
+from talkverse_jax.families.talkverse.axes import AXES, CONDITION_AXES
 from talkverse_jax.families.talkverse.config import BLOCK, INJECTOR, TalkVerseConfig
 from talkverse_jax.families.talkverse.motion import FramePacker, motion_positions
 from talkverse_jax.families.talkverse.sequence import TokenSequence
@@ -29,6 +29,7 @@ from talkverse_jax.models.wan.taps import NO_TAPS, Taps
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.names import KernelName, Remat
 from talkverse_jax.ops.rope import RopeTables, grid_positions, rope_tables
+from talkverse_jax.sharding.fields import first_rows
 from talkverse_jax.sharding.layout import Layout, check_divides
 
 NOISY, REFERENCE, MOTION = range(3)  # rows of the token-kind embedding
@@ -160,6 +161,10 @@ class TalkVerse(nnx.Module):
         x = blocks.through(self.runs, x, conditions.runs, {BLOCK: run_block, INJECTOR: inject}, taps)
         patches = self._by_branch(self.head(x, time))[:, : sequence.noisy]
         return unpatchify(patches, grid, self.patch_embedding.patch)
+
+    def first_rows(self, conditions: ClipConditions, rows: int) -> ClipConditions:
+        """The conditions of the first rows alone."""
+        return first_rows(conditions, rows, CONDITION_AXES)
 
     def _hear(self, audio: Float[Array, "B T layers A"], taps: Taps) -> AudioTokens:
         """Tokens of the clip's own frames; the motion frames before it hear its first row."""

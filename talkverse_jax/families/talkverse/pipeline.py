@@ -90,15 +90,18 @@ class TalkVersePipeline(Pipeline):
             denoiser="dit",
             heads=trunk.num_heads,
             head_dim=trunk.head_dim,
-            rows=(2 if settings is None or settings.guided else 1) * pack,
+            rows=(2 if settings is None else settings.fewest_branches) * pack,
             mesh=mesh,
         )
         self._keep_encoders = keep_encoders
 
     def encode(self, job: Job, events: Events, inputs: TalkVerseInputs | None = None) -> TalkVerseEncoded:
         settings: Settings = job.settings
-        rows = (2 if settings.guided else 1) * self.pack
-        self.models.check_rows(rows, "sample_guide_scale", settings.sample_guide_scale)
+        rows, one = (
+            settings.fewest_branches * self.pack,
+            "sample_guide_every" if settings.guided else "sample_guide_scale",
+        )
+        self.models.check_rows(rows, one, getattr(settings, one))
         inputs = inputs or read(job)
         timeline = timeline_of(job, inputs)
         with self.models.precision:

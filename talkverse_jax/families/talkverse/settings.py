@@ -12,9 +12,13 @@ from talkverse_jax.pipeline.common_options import (
     audio_window_option,
     check_audio_window,
     check_logit_normal,
+    check_sample_window,
     check_size,
+    guide_every_option,
     logit_normal_option,
+    model_every_option,
     num_clip_option,
+    sample_window_option,
     seconds_option,
     seed_option,
     size_option,
@@ -146,18 +150,27 @@ class Settings:
         default=4.5,
         decides=True,
     )
+    sample_model_every: int = model_every_option()
+    sample_guide_every: int = guide_every_option()
+    sample_window: tuple[float, ...] = sample_window_option()
     base_seed: int = seed_option()
 
     def __post_init__(self):
         check_prompts(self, "prompt", "negative_prompt")
         check_bounds(self)
         check_audio_window(self)
+        check_sample_window(self)
         check_size(self, self.fit == "exact")
 
     @property
     def guided(self) -> bool:
         """Whether the branch without prompt and sound runs too."""
         return self.sample_guide_scale > 1
+
+    @property
+    def fewest_branches(self) -> int:
+        """Of the steps that run the transformer: 1 where there are some without that branch."""
+        return 2 if self.guided and self.sample_guide_every == 1 else 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,12 @@ def test_branches_and_shortcuts_are_counted():
     assert {each.name: each for each in alone.work}["step"].flops * 3 == work["step"].flops * 2
     [skipped] = [each for each in cached.work if each.name not in work]
     assert skipped.name == "skipped step" and skipped.flops < work["step"].flops / 3
+    spared = run(sample_model_every=2, sample_guide_every=2, sample_steps=10)
+    found = {each.name: each for each in spared.work}
+    assert {name: found[name].times for name in found if name.startswith("step")} == {
+        "step": 4, "step, one branch": 2, "step, no model": 4
+    }  # fmt: skip
+    assert found["step, one branch"].flops * 3 == work["step"].flops and spared.clip.fewest == 1
 
 
 @pytest.mark.slow
@@ -39,6 +45,10 @@ def test_every_program_compiles_and_all_products_are_found(recipe):
         find("cpu"), MeshConfig.parse("data=1,context=4,fsdp=2"), run(configs, use_teacache=True, use_apg=True)
     )
     assert made.faults == [] and len(made.programs) == 8
+    sparing = run(configs, sample_model_every=2, sample_guide_every=2, use_apg=True)
+    steps = tuple(each.name for each in sparing.work if each.name.startswith("step"))
+    made = plan.plan(find("cpu"), MeshConfig.parse("data=1,context=4,fsdp=2"), sparing, steps)
+    assert made.faults == [] and len(made.programs) == 3
 
 
 @pytest.mark.slow

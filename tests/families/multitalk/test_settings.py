@@ -80,6 +80,9 @@ def test_prompts_are_followed_unless_their_scale_is_one():
         ({"sample_shift": 0.0}, "--sample_shift 0.0: give a number above 0"),
         ({"sample_steps": 0}, "--sample_steps 0: give 1 or more"),
         ({"teacache_thresh": -0.1}, "--teacache_thresh -0.1: give 0 or more"),
+        ({"use_teacache": True, "sample_model_every": 2}, "--sample_model_every 2: leave it 1 beside --use_teacache"),
+        ({"use_teacache": True, "sample_guide_every": 3}, "--sample_guide_every 3: leave it 1 beside --use_teacache"),
+        ({"sample_window": (0.5, 0.2)}, "--sample_window 0.5 0.2: give two shares"),
         ({"apg_momentum": float("nan")}, "--apg_momentum nan: give a number"),
         (
             {"scene_seg": True, "source_frames": "upstream"},

@@ -3,6 +3,7 @@
 import dataclasses
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -75,6 +76,7 @@ def two_clips(
     dubbed: bool = False,
     past: Unfinished | None = None,
     latents: tuple[int, int] = LATENTS,
+    **changes: Any,
 ) -> list[tuple[Clip, dict | None]]:
     """Each clip, and what is saved after it."""
     rng, trunk = np.random.default_rng(0), DIT.trunk
@@ -87,7 +89,7 @@ def two_clips(
     subject = Subject(image, text, np.zeros_like(text), audio, 2, clip_maker.seeded_noise(5), dubbing)
     maker, settings, made = (
         ClipMaker(models["dit"], models["vae"]),
-        Settings(**SETTINGS, init_first_frame=init_first_frame),
+        Settings(**SETTINGS | changes, init_first_frame=init_first_frame),
         [],
     )
     if past:

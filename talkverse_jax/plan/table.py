@@ -52,6 +52,7 @@ UPDATES = (
     ("v5e-16", "full", "fsdp=8,context=2", 8),
     ("v5p-8", "full", "fsdp=4", 4),
     ("v6e-8", "full", "fsdp=8", 8),
+    ("v6e-32", "full", "fsdp=32", 32),
     ("v6e-64", "full", "fsdp=64", 64),
 )
 
@@ -109,13 +110,13 @@ The same step on other meshes, at 640x640:
 {clips}## Training 640x640, 193 frames
 
 One update (`gradients` and `update` of `plan --train`, with `configs/train_lora.toml` and `train_full.toml`): bfloat16
-products; float32 parameters, gradients and Adam moments; `remat full`; ROI loss in `full`; no accumulation.
+products; float32 parameters, gradients and Adam moments; `remat attention`; ROI loss in `full`; no accumulation.
 
 {updates}
 - **GB a device**: the peak, of `gradients` together with Adam's moments, or of `update`.
 - **again**: products that are not the model's own (those are three times the forward pass for trained weights and
-  twice for others): `remat full` repeats the forward pass, splash attention computes its scores twice more, and
-  adapters are 8% of a layer.
+  twice for others): `remat attention` repeats the forward pass but for self-attention, whose scores are computed once
+  more; the gradients of adapters are 8% of a layer.
 - **v5e-16**: each sample is split over two chips (`context=2`), which halves what is kept for the backward pass (a
   float32 residual stream for each block).
 - For a larger batch use `--gradient_accumulation_steps`: it needs no memory besides the gradients.

@@ -25,6 +25,7 @@ import numpy as np
 from flax import nnx
 
 from talkverse_jax.core.stack import Stack, fold, on_device
+from talkverse_jax.models.wan.linear import joined
 from talkverse_jax.models.wan.taps import NO_TAPS, Taps
 from talkverse_jax.ops.names import Remat
 from talkverse_jax.ops.remat import rematerialised
@@ -112,9 +113,13 @@ class Run(nnx.Module):
         return fold(once, (x, copied(0, 0)), items, repeats, unroll=2 if len(stages) == 1 else 1)[0]
 
     def _whole(self, step: Callable) -> Callable:
-        """`step` with its layer's weights whole, gathered within: a backward pass gathers once more instead of
-        keeping them."""
-        return rematerialised(lambda layer, *args: step(self.layout.gathered(layer, self.axes), *args), self.remat)
+        """`step` with its layer's weights whole and its adapters joined to them, gathered within: a backward pass
+        gathers once more instead of keeping them."""
+
+        def of_whole(layer: Any, *args: Any) -> Any:
+            return step(self.layout.gathered(joined(layer), self.axes), *args)
+
+        return rematerialised(of_whole, self.remat)
 
 
 def make_runs(

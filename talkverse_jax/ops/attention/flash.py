@@ -29,6 +29,7 @@ from talkverse_jax.ops.attention.tiles import LANES, ROWS, even
 from talkverse_jax.ops.remat import ATTENTION
 
 _MOST_PARTS = 24  # that are unrolled
+_WORTH = 2  # parts of keys from which on a backward pass may find the result kept: to a text it is soon made again
 _MIB = 2**20
 
 
@@ -107,7 +108,9 @@ def flash_attention(
     def forward(q, k, v):
         if not flash_gradient.takes(blocks.gradient, q.shape[1], blocks.vmem):
             return jax.vjp(otherwise, q, k, v)
-        out, total = (checkpoint_name(x, ATTENTION) for x in _call(q, k, v, blocks, interpret, sums=True))
+        out, total = _call(q, k, v, blocks, interpret, sums=True)
+        if k.shape[1] >= _WORTH * blocks.keys:
+            out, total = (checkpoint_name(x, ATTENTION) for x in (out, total))
         return out, Known(q, k, v, out, total)
 
     def backward(known, gradient):

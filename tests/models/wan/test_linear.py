@@ -1,4 +1,4 @@
-"""A linear layer of int8, with an adapter or without, alone and stacked."""
+"""A linear layer with an adapter; one of int8, alone and stacked."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from talkverse_jax.core.stack import Stack
-from talkverse_jax.models.wan.linear import Linear
+from talkverse_jax.models.wan.linear import Linear, joined
 from talkverse_jax.weights import int8
 
 
@@ -39,7 +39,7 @@ def test_it_computes_what_its_numbers_by_their_scales_do(products, off):
 
 
 def test_an_adapter_adds_its_part():
-    x, made = jax.random.normal(jax.random.key(0), (5, 48)), layer("int8")
+    x, made = jax.random.normal(jax.random.key(0), (5, 48)), Linear(48, 32, rngs=nnx.Rngs(0))
     plain = made(x)
     made.attach(2, 4.0, jnp.float32)
     assert made.adapter is not None
@@ -47,6 +47,10 @@ def test_an_adapter_adds_its_part():
     made.adapter.a.set_value(a)
     made.adapter.b.set_value(b)
     np.testing.assert_allclose(made(x), plain + 2.0 * x @ a @ b, rtol=1e-5, atol=1e-5)
+    once = joined(made)
+    np.testing.assert_array_equal(once(x), made(x))
+    np.testing.assert_array_equal(joined(once).kernel.get_value(), once.kernel.get_value())
+    assert not made.joined and joined(layer("int8")).adapter is None
 
 
 def test_stacked_layers_have_their_own_scales():

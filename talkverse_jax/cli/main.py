@@ -23,6 +23,7 @@ COMMANDS = {
     "prepare": ("talkverse_jax.cli.prepare", "encode a data set of videos once, for training"),
     "export": ("talkverse_jax.cli.export", "write weights, or what a run has learned, as safetensors"),
     "plan": ("talkverse_jax.cli.plan", "tell whether a run fits a machine, and how fast it can be"),
+    "warm": ("talkverse_jax.cli.warm", "compile a run's programs before there is a run, for any machine"),
     "plan-table": ("talkverse_jax.cli.plan_table", "write docs/tpu.md: the plan of every machine"),
     "parity": ("talkverse_jax.cli.parity", "compare our numbers with the original's"),
     "evaluate": ("talkverse_jax.cli.evaluate", "measure talking videos"),

@@ -28,13 +28,14 @@ class CheckedCache:
       replaced: told the name of a program whose entry is of no use, once that is gone.
 
     Attributes:
+      written: bytes, since the process began.
       only_ask: have `get` raise `AlreadyKept` instead of handing out an entry, for programs that cannot be loaded here.
     """
 
     def __init__(self, store: ProgramStore, remove: Callable[[str], None], replaced: Callable[[str], None]):
         self._store, self._remove, self._replaced = store, remove, replaced
         self._latest: dict[str, str] = {}  # key by name
-        self.only_ask = False
+        self.written, self.only_ask = 0, False
 
     def get(self, key: str) -> bytes | None:
         found = self._store.get(key)
@@ -50,7 +51,9 @@ class CheckedCache:
         return found[:end]
 
     def put(self, key: str, value: bytes) -> None:
-        self._store.put(key, value + _ending(key, value))
+        entry = value + _ending(key, value)
+        self._store.put(key, entry)
+        self.written += len(entry)
 
     def discard_latest(self, name: str) -> None:
         """Delete the entry that was last handed out for a program of that name: XLA cannot use it."""

@@ -86,6 +86,11 @@ def keep_own_programs() -> None:
     compiler._cache_write = write_own
 
 
+def opened_programs(device: Any) -> Any:
+    """What `wrap` of `wrap_programs` has made, which is opened now if it was not; None: no programs are kept."""
+    return _private("compilation_cache", "_get_cache")(device.client)
+
+
 def fused_attention(*args: Any, **kwargs: Any) -> Any:
     """cuDNN's attention, whose log-sum-exp the public `jax.nn.dot_product_attention` rounds to 16 bits: too coarse to
     merge parts by."""

@@ -27,8 +27,8 @@ from talkverse_jax.models.wav2vec2.model import Wav2Vec2
 SAMPLE_RATE = 16_000
 
 # Lengths are rounded up to these, so that few programs are compiled; padding changes no result.
-_TOKENS = 128
-_SAMPLES = 10 * SAMPLE_RATE
+TOKENS = 128
+SAMPLES = 10 * SAMPLE_RATE
 
 
 class EncodedText(NamedTuple):
@@ -80,7 +80,7 @@ class TextEncoder:
         sequences = [self.tokenizer.post_process(body).ids for body in bodies]
         lengths = np.array([len(sequence) for sequence in sequences])
 
-        rows = min(text_len, -(-lengths.max() // _TOKENS) * _TOKENS)
+        rows = min(text_len, -(-lengths.max() // TOKENS) * TOKENS)
         mask = np.arange(rows) < lengths[:, None]
         ids = np.zeros(mask.shape, np.int32)
         ids[mask] = np.concatenate(sequences)
@@ -159,7 +159,7 @@ class AudioEncoder:
             raise UserError(
                 f"audio: {milliseconds:.0f} ms long; give at least {1000 * config.field / SAMPLE_RATE:.0f} ms"
             )
-        return self.encode_normalised(normalise(waveform), -(-samples // _SAMPLES) * _SAMPLES)
+        return self.encode_normalised(normalise(waveform), -(-samples // SAMPLES) * SAMPLES)
 
     def encode_normalised(self, waveform: Float[np.ndarray, " samples"], room: int) -> Float[np.ndarray, "T layers D"]:
         """As `encode`, of a sound that is normalised already, by the program for sounds of up to `room` samples."""

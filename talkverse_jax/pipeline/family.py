@@ -18,7 +18,7 @@ from talkverse_jax.pipeline.clip import Timeline
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.pipeline import Inputs, Pipeline
-from talkverse_jax.pipeline.programs import ClipWork, Program
+from talkverse_jax.pipeline.programs import Calls, ClipWork, Program
 from talkverse_jax.pipeline.training import FamilyTraining
 from talkverse_jax.weights import store
 from talkverse_jax.weights.asked import NOTHING, Asked
@@ -47,6 +47,8 @@ class Family:
       sampling_work: (configs, settings, machine, size) -> what a clip costs (see `pipeline.programs`).
       programs: (configs, settings, machine, size, mesh, int8) -> the same, to be compiled; `int8` as of
         `placed_models`.
+      calls: (configs, settings, machine, size, mesh, int8, pack) -> what a run calls (see `Calls`), where `pack` videos
+        are denoised together; None: programs of this family are compiled when a run comes to them.
       training: how it is trained.
       parity_cases: how each component of a reference bundle is run (see `pipeline.cases`).
       configs_for: (configs, sources) -> the sizes of what is converted from these files, where which files they are
@@ -67,6 +69,7 @@ class Family:
     programs: Callable[[Any, Any, Machine, tuple[int, int], Mesh, Products | None], list[Program]]
     training: FamilyTraining
     parity_cases: Mapping[str, RunCase]
+    calls: Callable[[Any, Any, Machine, tuple[int, int], Mesh | None, Products | None, int], Calls] | None = None
     configs_for: Callable[[Any, Any], Any] = lambda configs, sources: configs
 
     def real_size(self) -> Any:

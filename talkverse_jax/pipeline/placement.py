@@ -1,6 +1,7 @@
 """Where a family's models lie: one mesh over the devices, and each model's own layout of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -35,7 +36,14 @@ def default_mesh(devices: int, memory: float | None, branches: int, weights: Cal
     return MeshConfig(data=data, context=-1)
 
 
-def choose_mesh(asked: str | None, heads: int, branches: int, weights: Callable[[], int]) -> Mesh | None:
+def choose_mesh(
+    asked: str | None,
+    heads: int,
+    branches: int,
+    weights: Callable[[], int],
+    devices: Sequence[Any] | None = None,
+    memory: float | None = None,
+) -> Mesh | None:
     """The mesh that a run takes.
 
     Args:
@@ -43,6 +51,8 @@ def choose_mesh(asked: str | None, heads: int, branches: int, weights: Callable[
         CPU devices the first.
       heads: of the transformer.
       branches, weights: as of `default_mesh`.
+      devices: of a topology, or this machine's.
+      memory: bytes of one of the topology's.
 
     Returns:
       None where one device is enough of a mesh.
@@ -50,11 +60,11 @@ def choose_mesh(asked: str | None, heads: int, branches: int, weights: Callable[
     Raises:
       UserError: the axes do not fit the devices, the heads or the branches.
     """
-    devices = jax.devices()
+    described, devices = devices is not None, jax.devices() if devices is None else list(devices)
     if asked is None:
         if len(devices) == 1 or devices[0].platform == "cpu" and jax.process_count() == 1:
             return None
-        memory = (devices[0].memory_stats() or {}).get("bytes_limit")
+        memory = memory if described else (devices[0].memory_stats() or {}).get("bytes_limit")
         config = default_mesh(len(devices), memory, branches, weights)
     else:
         config = MeshConfig.read(asked)

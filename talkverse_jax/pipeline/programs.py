@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, Sharding
 
 from talkverse_jax.core import tree
 from talkverse_jax.core.stack import HOST
@@ -97,6 +97,18 @@ class Call(NamedTuple):
     static: Mapping[str, Any] = {}
 
 
+class Calls(NamedTuple):
+    """What a run calls, with the very shapes, types and places: programs that are kept are found by these.
+
+    Attributes:
+      models: placed ones, by component (see `placed_models`).
+      made: by name, in the order that a run comes to them; each is made when it is asked for.
+    """
+
+    models: dict[str, Any]
+    made: dict[str, Callable[[], Call]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """Something to compile.
@@ -113,18 +125,11 @@ class Program:
     beside: Mapping[str, int]
 
 
-def sampling_programs(
-    clip: ClipWork, models: Mapping[str, nnx.Module], calls: Mapping[str, Callable[[], Call]]
-) -> list[Program]:
-    """The programs of a clip.
-
-    Args:
-      models: placed ones, by component (see `placed_models`).
-      calls: by the name of the work.
-    """
-    weights = {name: weight_bytes(model) for name, model in models.items()}
+def sampling_programs(clip: ClipWork, calls: Calls) -> list[Program]:
+    """The programs of a clip; a call has the name of its work."""
+    weights = {name: weight_bytes(model) for name, model in calls.models.items()}
     return [
-        Program(work, calls[work.name], weights[work.component], {name: weights[name] for name in work.beside})
+        Program(work, calls.made[work.name], weights[work.component], {name: weights[name] for name in work.beside})
         for work in clip.programs
     ]
 
@@ -136,7 +141,7 @@ def placed_models(
     layouts: Layouts,
     int8: Products | None = None,
     **besides: Mapping[str, Any],
-) -> dict[str, nnx.Module]:
+) -> dict[str, Any]:
     """The models by component, with their parameters' shapes and shardings in place of arrays.
 
     Args:
@@ -152,7 +157,9 @@ def placed_models(
             int8_products=int8,
             **besides.get(name, {}),
         )
-        sharding = on_host(layouts[name].parameter_sharding(component.axes), tree.paths_on_host(model))
+        layout = layouts[name]
+        sharding = layout.parameter_sharding(component.axes) if layout.mesh else _at(layout)
+        sharding = on_host(sharding, tree.paths_on_host(model))
         parameters = {
             path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(path, x.shape))
             for path, x in tree.abstract_parameters(model).items()
@@ -161,20 +168,41 @@ def placed_models(
     return models
 
 
+def _at(layout: Layout) -> Callable[..., Sharding]:
+    place = layout.place()
+    return lambda *_: place
+
+
 def placed(made: Any, layout: Layout, axes: FieldAxes) -> Any:
     """The shapes of a pytree where `layout` puts its arrays."""
 
     def put(path: Any, x: Any) -> jax.ShapeDtypeStruct:
-        assert layout.mesh is not None
-        spec = layout.fitting_spec(x.shape, axes_at(path, x, axes))
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(layout.mesh, spec))
+        return split_array(layout, *x.shape, axes=axes_at(path, x, axes), dtype=x.dtype)
 
     return jax.tree_util.tree_map_with_path(put, made)
 
 
 def array(layout: Layout, *shape: int, axes: tuple[str | None, ...] = (), dtype: Any = jnp.float32) -> Any:
     """The shape of an array whose leading axes are named; whole on every device where they are not."""
-    return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=layout.sharding(*axes))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=layout.place(*axes))
+
+
+def put_array(layout: Layout, *shape: int, dtype: Any = jnp.float32) -> Any:
+    """The shape of what `layout.put` has brought from the host, which without a mesh may still go anywhere."""
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=layout.sharding())
+
+
+def split_array(layout: Layout, *shape: int, axes: tuple[str | None, ...], dtype: Any = jnp.float32) -> Any:
+    """The shape of an array that is split as far as its axes can be."""
+    spec = layout.fitting_spec(shape, axes)
+    return jax.ShapeDtypeStruct(
+        shape, dtype, sharding=NamedSharding(layout.mesh, spec) if layout.mesh else layout.place()
+    )
+
+
+def number(*shape: int, dtype: Any = jnp.float32) -> Any:
+    """The shape of what comes from the host with every call."""
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def weight_bytes(model: nnx.Module) -> int:

@@ -1,11 +1,15 @@
-"""What `plan` and `plan-table` can be told. Imports no JAX."""
+"""What `plan` and `plan-table` can be told, and what they read. Imports no JAX."""
 
 import dataclasses
 from pathlib import Path
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.core.options import option
+from talkverse_jax.core.options import Groups, option
+from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.run.options import BatchOptions, Output
 from talkverse_jax.sharding.mesh_config import MeshConfig
+from talkverse_jax.sharding.process_options import ProcessOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,3 +79,17 @@ class TableOptions:
     """The page of what fits where."""
 
     output: str = option("the page to write", group="output", metavar="FILE", default="docs/tpu.md", positional=True)
+
+
+def groups_of_sampling(family: str) -> Groups:
+    """All that a config of sampling may hold."""
+    module = registry.settings_of(family)
+    return {
+        "settings": module.Settings,
+        "machine": Machine,
+        "files": module.Files,
+        "weights": Weights,
+        "output": Output,
+        "batch": BatchOptions,
+        "processes": ProcessOptions,
+    }

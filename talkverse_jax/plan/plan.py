@@ -61,7 +61,8 @@ def run(options: PlanOptions, reporter: Reporter, dump: Dump | None = None) -> l
         mesh = options.mesh or asked.machine.mesh
     else:
         settings, machine = sampling_options(family.name, str(options.config))
-        size, int8 = choose_size(family.sizes(settings), options.size), _int8(family, options, machine)
+        size = choose_size(family.sizes(settings), options.size)
+        int8 = int8_of(family, options.weights, options.int8, machine)
         planned = SamplingRun(family, configs, settings, machine, size, int8)
         mesh = options.mesh or machine.mesh
     for name in options.programs:
@@ -134,12 +135,17 @@ def _family(options: PlanOptions) -> Family:
     return registry.find(asked or found or registry.DEFAULT)
 
 
-def _int8(family: Family, options: PlanOptions, machine: Machine) -> Products | None:
-    weights = options.weights
+def int8_of(family: Family, weights: str | None, asked: bool, machine: Machine) -> Products | None:
+    """How the layers compute whose kernels are int8; None: there are none.
+
+    Args:
+      weights: a folder that may hold such.
+      asked: for them, whatever it holds.
+    """
     if machine.int8_products:
         return "int8"
     stored = weights and any(each.int8 and store.is_int8(weights, each) for each in family.components.values())
-    return "float" if options.int8 or stored else None
+    return "float" if asked or stored else None
 
 
 def _configs(family: Family, options: PlanOptions) -> Any:

@@ -10,15 +10,13 @@ from jax.sharding import Mesh
 from talkverse_jax.core import presets
 from talkverse_jax.core.options import blanks, build, check_known, describe
 from talkverse_jax.ops.names import Products
-from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
-from talkverse_jax.pipeline.machine import Machine, Weights
+from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.placement import default_mesh
 from talkverse_jax.pipeline.programs import ClipWork, ComponentBytes, Program, Work, component_bytes
-from talkverse_jax.run.options import BatchOptions, Output
+from talkverse_jax.plan.options import groups_of_sampling
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.sharding.process_options import ProcessOptions
 from talkverse_jax.sharding.topologies import Topology
 
 
@@ -70,10 +68,15 @@ class SamplingRun:
         """What its time is told for."""
         return f"a clip of {self.clip.seconds:.1f} s"
 
+    @property
+    def rows(self) -> int:
+        """Of a video, that a mesh can split: branches of the steps that run the fewest."""
+        return self.clip.fewest or self.clip.branches
+
     def default_mesh(self, topology: Topology) -> MeshConfig:
         """What sampling chooses there."""
-        branches, hbm = self.clip.fewest or self.clip.branches, topology.generation.hbm
-        return default_mesh(topology.devices, hbm, branches, lambda: self._denoiser_bytes)
+        rows, hbm = self.rows, topology.generation.hbm
+        return default_mesh(topology.devices, hbm, rows, lambda: self.denoiser_bytes)
 
     def component_bytes(self, name: str, layout: Layout | None) -> ComponentBytes:
         """Where a component's parameters lie; all on one device without a layout."""
@@ -81,7 +84,8 @@ class SamplingRun:
         return component_bytes(component, getattr(self.configs, name), self.clip.dtypes[name], layout, int8)
 
     @functools.cached_property
-    def _denoiser_bytes(self) -> int:
+    def denoiser_bytes(self) -> int:
+        """Of the transformer, in the memory of one device."""
         name = next(work.component for work in self.work if work.name.startswith("step"))
         return self.component_bytes(name, Layout(resident=self.machine.resident_blocks)).device
 
@@ -102,10 +106,7 @@ def sampling_options(family: str, path: str | Path) -> tuple[Any, Machine]:
     Raises:
       UserError: the file is none, or an option cannot be used.
     """
-    module = registry.settings_of(family)
-    groups = {"settings": module.Settings, "machine": Machine}
-    groups |= {"files": module.Files, "weights": Weights, "output": Output, "batch": BatchOptions}
-    groups |= {"processes": ProcessOptions}
+    groups = groups_of_sampling(family)
     values = presets.read(path)
     values.pop("family", None)
     check_known(groups, values, str(path))

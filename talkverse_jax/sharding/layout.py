@@ -3,13 +3,16 @@
 import dataclasses
 import fnmatch
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax import Device
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from jaxtyping import Array
 
 from talkverse_jax.core.errors import UserError
@@ -20,6 +23,19 @@ from talkverse_jax.sharding.rules import SAMPLING, Rules
 ParameterAxes = tuple[tuple[str, tuple[str | None, ...]], ...]
 PlaceOf = Callable[[str, tuple[int, ...]], Sharding]  # of a parameter, by its path and shape
 Model = TypeVar("Model", bound=nnx.Module)
+
+
+_ALONE: ContextVar[Any] = ContextVar("device of layouts without a mesh", default=None)
+
+
+@contextmanager
+def alone_on(device: Any) -> Iterator[None]:
+    """Within the block, a layout without a mesh is for that device, of this machine or of a topology."""
+    token = _ALONE.set(device)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +54,19 @@ class Layout:
     resident: int | None = None
 
     @property
+    def device(self) -> Device:  # pyright: ignore[reportInvalidTypeForm]  # jaxlib's stub has a variable
+        """The first one, which may be of a topology that is only compiled for (`alone_on`)."""
+        return self.mesh.devices.flat[0] if self.mesh else _ALONE.get() or jax.local_devices()[0]
+
+    @property
     def platform(self) -> str:
-        """`tpu`, `gpu` or `cpu`: of the mesh's devices, which may be those of a topology compiled for."""
-        return self.mesh.devices.flat[0].platform if self.mesh else jax.default_backend()
+        """Of the devices: `tpu`, `gpu` or `cpu`."""
+        return self.device.platform
 
     @property
     def device_kind(self) -> str:
         """As JAX names it, such as `TPU v6 lite`."""
-        return (self.mesh.devices.flat[0] if self.mesh else jax.local_devices()[0]).device_kind
+        return self.device.device_kind
 
     def axes_of(self, name: str | None) -> tuple[str, ...]:
         """The mesh axes of more than one device that a logical axis is split over."""
@@ -95,6 +116,10 @@ class Layout:
     def sharding(self, *names: str | None) -> NamedSharding | None:
         """Of an array with these logical axes; none: replicated. None without a mesh."""
         return None if self.mesh is None else NamedSharding(self.mesh, self.spec(*names))
+
+    def place(self, *names: str | None) -> Sharding:
+        """As `sharding`; without a mesh, the one device."""
+        return self.sharding(*names) or SingleDeviceSharding(self.device)
 
     def constrain(self, x: Array, *names: str | None) -> Array:
         """Within jit: have `x`, whose axes are named, split so."""

@@ -206,8 +206,15 @@ def find(name: str) -> Topology:
     raise UserError(f"--topology {name}: unknown; {' or '.join(near)} would do, or all")
 
 
-def devices(topology: Topology) -> list[Any]:
+# What JAX sets on a TPU's host (its `cloud_tpu_init`; 0.10.2): it is a part of the keys of kept programs.
+_ON_A_HOST = " --xla_tpu_use_enhanced_launch_barrier=true"
+
+
+def devices(topology: Topology, to_keep: bool = False) -> list[Any]:
     """The devices of a topology: a TPU's to compile for, or all of this machine's CPUs.
+
+    Args:
+      to_keep: as programs are compiled on the machine itself: up to eight chips of v5e and v6e have one host.
 
     Raises:
       UserError: libtpu is missing, or the topology is a GPU's, for which nothing can be compiled without one.
@@ -223,9 +230,12 @@ def devices(topology: Topology) -> list[Any]:
         )
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU VM to ask
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nothing runs; another process may compile too
+    if to_keep and _ON_A_HOST.strip() not in (given := os.environ.get("LIBTPU_INIT_ARGS", "")):
+        os.environ["LIBTPU_INIT_ARGS"] = given + _ON_A_HOST
     from jax.experimental import topologies as described
 
     assert topology.libtpu is not None, "all TPU topologies have libtpu's name"
     # libtpu takes hosts of four chips for granted.
-    bounds = {"chips_per_host_bounds": [1, 1, 1]} if topology.chips == 1 else {}
+    one_host = topology.chips == 1 or to_keep and topology.grid == (2, 4)
+    bounds = {"chips_per_host_bounds": [*topology.grid, 1]} if one_host else {}
     return list(described.get_topology_desc(topology.libtpu, platform="tpu", **bounds).devices)

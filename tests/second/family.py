@@ -18,7 +18,16 @@ from talkverse_jax.pipeline.encoders import every_second_state
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.placement import component_layouts
-from talkverse_jax.pipeline.programs import Call, ClipWork, Program, Work, array, placed_models, sampling_programs
+from talkverse_jax.pipeline.programs import (
+    Call,
+    Calls,
+    ClipWork,
+    Program,
+    Work,
+    array,
+    placed_models,
+    sampling_programs,
+)
 from tests.second import pipeline
 from tests.second.components import COMPONENTS, SOURCES, Configs, dtypes
 from tests.second.model import Holding
@@ -94,7 +103,7 @@ def programs(
         "words": lambda: Call(jax.jit(lambda model, *x: model(*x)), (models["words"], ids, ids)),
         "ears": lambda: Call(every_second_state, (*nnx.split(models["ears"]), *sound)),
     }
-    return sampling_programs(clip, models, calls)
+    return sampling_programs(clip, Calls(models, calls))
 
 
 FAMILY = Family(

@@ -36,6 +36,7 @@ from talkverse_jax.pipeline.model_work import SOUND_SECONDS, denoiser_work, pict
 from talkverse_jax.pipeline.placement import component_layouts
 from talkverse_jax.pipeline.programs import (
     Call,
+    Calls,
     ClipWork,
     Program,
     Work,
@@ -150,4 +151,4 @@ def programs(
         "text encoder": lambda: Call(run, (models["text"], tokens, tokens)),
         "audio encoder": sound,
     }
-    return sampling_programs(work, models, calls)
+    return sampling_programs(work, Calls(models, calls))

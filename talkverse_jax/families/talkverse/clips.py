@@ -169,7 +169,7 @@ class ClipMaker:
                 _batch(parts)
                 for parts in zip(*((s.subject.text, s.subject.negative_text, s.reference, s.motion) for s in pack))
             )
-            text, negative = self._put(text), self._put(negative)
+            text, negative, reference, motion = jax.tree.map(self._put, (text, negative, reference, motion))
             conditions = prepare(model, text, negative, rows, reference, motion, settings.guided)
             del reference, motion
             batch = denoise(
@@ -236,7 +236,7 @@ class ClipMaker:
     def _finish(self, state: VideoState, latents: Float[Array, "1 F h w C"], events: Events) -> tuple[Clip, VideoState]:
         """Decode a clip, take it into the history, and encode that for the next one."""
         with events.phase("decoding"):
-            frames = decode(self.vae, state.motion, latents)
+            frames = decode(self.vae, state.motion, self.vae.layout.put(latents))
             history = jax.block_until_ready(remember(state.history, frames))
             shown = fetch(frames)
             del frames

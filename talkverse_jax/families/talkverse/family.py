@@ -4,7 +4,7 @@ from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.inputs import read
 from talkverse_jax.families.talkverse.parity import PARITY_CASES
 from talkverse_jax.families.talkverse.pipeline import TalkVersePipeline
-from talkverse_jax.families.talkverse.programs import programs, sampling_work
+from talkverse_jax.families.talkverse.programs import calls, programs, sampling_work
 from talkverse_jax.families.talkverse.published import SOURCES
 from talkverse_jax.families.talkverse.timeline import timeline_of
 from talkverse_jax.families.talkverse.training import TRAINING
@@ -24,6 +24,7 @@ FAMILY = Family(
     sizes=lambda settings: frame_sizes(settings, settings.fit == "exact"),
     sampling_work=sampling_work,
     programs=programs,
+    calls=calls,
     training=TRAINING,
     parity_cases=PARITY_CASES,
 )

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax.sharding import Mesh
 
 from talkverse_jax.diffusion.denoise import LoopState, Step, denoising_step
@@ -20,22 +19,29 @@ from talkverse_jax.families.talkverse.flops import clip_tokens, prepare_flops, s
 from talkverse_jax.families.talkverse.guidance import computed, guidance
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.vae.flops import decode_flops, encode_flops
+from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.wav2vec2.flops import audio_flops
 from talkverse_jax.ops.names import Products
-from talkverse_jax.pipeline.encoders import SAMPLE_RATE, every_second_state
+from talkverse_jax.pipeline.encoder_calls import sound_calls, text_calls, whole_text
+from talkverse_jax.pipeline.encoders import SAMPLE_RATE
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.model_work import SOUND_SECONDS, denoiser_work, picture_work, sound_work, text_work
 from talkverse_jax.pipeline.placement import component_layouts
 from talkverse_jax.pipeline.programs import (
     Call,
+    Calls,
     ClipWork,
     Program,
     Work,
     array,
+    number,
     placed,
     placed_models,
+    put_array,
     sampling_programs,
+    split_array,
 )
+from talkverse_jax.sharding.pictures import split_for
 
 
 def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, size: tuple[int, int]) -> ClipWork:
@@ -79,6 +85,84 @@ def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, s
     return ClipWork(height, width, frames, steps, branches, programs, dtypes(machine), fewest=settings.fewest_branches)
 
 
+def calls(
+    configs: ModelConfigs,
+    settings: Settings,
+    machine: Machine,
+    size: tuple[int, int],
+    mesh: Mesh | None,
+    int8: Products | None = None,
+    pack: int = 1,
+) -> Calls:
+    """What a run calls on the devices of a mesh, or, without, on one device.
+
+    Args:
+      pack: videos that are denoised together.
+    """
+    layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
+    of_dit = {"residual_dtype": jnp.dtype(machine.residual_dtype), "kernel": machine.attention}
+    models = placed_models(COMPONENTS, configs, dtypes(machine), layouts, int8, dit=of_dit)
+    dit, trunk, channels = configs.dit, configs.dit.trunk, configs.vae.z_dim
+    h, w = (n // configs.vae.space_stride for n in size)
+    latents, history = dit.latent_frames(settings.infer_frames), dit.motion_latent_frames
+    layout, split, platform = layouts["dit"], split_for(layouts["vae"], 1, h, w), layouts["dit"].platform
+    put, of_vae, seen = partial(array, layout), partial(array, layouts["vae"]), partial(split_array, split)
+    text = put_array(layout, pack, trunk.text_len, trunk.text_dim)
+    audio = put_array(layout, pack, 4 * latents, dit.audio_layers, dit.audio_dim)
+    inputs, motion = (text, text, audio, put(pack, 1, h, w, channels)), put(pack, history, h, w, channels)
+    prepare = clips.prepare.jitted(platform)
+
+    def prepared(motion: Any) -> Call:
+        return Call(prepare, (models["dit"], *inputs, motion), {"guided": settings.guided})
+
+    walk = Walk(guidance(settings.guided), computed(settings, settings.sample_steps))
+    kinds = {kind for kind in walk.computed if kind != "all"}
+
+    def step(motion: Any, kind: Computed = "all") -> Call:
+        sample, made = put(pack, latents, h, w, channels), None
+        if kind != "none":
+            made = prepare.eval_shape(models["dit"], *inputs, motion, guided=settings.guided)
+            made = placed(made, layout, CONDITION_AXES)
+        state = LoopState(
+            SolverState(*[sample] * 4), jax.tree.map(lambda _: sample, jax.eval_shape(walk.start, sample))
+        )
+        one = Step(number(dtype=jnp.int32), number(), StepCoefficients(number(), number(), number(5), number(3)))
+        arrays = models["dit"], state, one, made, walk.scales(number(), (number(), number()))
+        return Call(denoising_step.jitted(platform), arrays, {"guidance": walk.guided(kind), "fewer": kind == "first"})
+
+    spared = {
+        "step, one branch, first clip": ("first", lambda: step(None, "first")),
+        "step, one branch": ("first", lambda: step(motion, "first")),
+        "step, no model": ("none", lambda: step(motion, "none")),
+    }
+
+    def decode(motion: Any) -> Call:
+        return Call(clips.decode, (models["vae"], motion, of_vae(1, latents, h, w, channels)))
+
+    def encode(video: Any) -> Call:
+        return Call(clips.encode, (models["vae"], video))
+
+    before = seen(1, history, h, w, channels, axes=PICTURES)
+    frames = seen(1, dit.motion_frames, *size, 3, axes=PICTURES)
+    picture = put_array(layouts["vae"], 1, 1, *size, 3)
+    return Calls(
+        models,
+        {
+            **({} if machine.t5_cpu else text_calls(models["text"], 2, trunk.text_len)),
+            **sound_calls(models["audio"]),
+            "encode, picture": lambda: encode(picture),
+            "prepare, first clip": lambda: prepared(None),
+            "step, first clip": lambda: step(None),
+            "decode, first clip": lambda: decode(None),
+            "encode": lambda: encode(frames),
+            "prepare": lambda: prepared(motion),
+            "step": lambda: step(motion),
+            "decode": lambda: decode(before),
+            **{name: call for name, (kind, call) in spared.items() if kind in kinds},
+        },
+    )
+
+
 def programs(
     configs: ModelConfigs,
     settings: Settings,
@@ -87,46 +171,7 @@ def programs(
     mesh: Mesh,
     int8: Products | None = None,
 ) -> list[Program]:
-    """The same over the devices of a mesh, to be compiled."""
-    clip = sampling_work(configs, settings, machine, size)
-    layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
-    stream = {"residual_dtype": jnp.dtype(machine.residual_dtype)}
-    models = placed_models(COMPONENTS, configs, clip.dtypes, layouts, int8, dit=stream)
-    dit, trunk, channels = configs.dit, configs.dit.trunk, configs.vae.z_dim
-    h, w = (n // configs.vae.space_stride for n in size)
-    latents, history = dit.latent_frames(clip.frames), dit.motion_latent_frames
-    layout, platform = layouts["dit"], layouts["dit"].platform
-    put, of_vae, encoding = (partial(array, layouts[name]) for name in ("dit", "vae", "text"))
-    text = put(1, trunk.text_len, trunk.text_dim)
-    audio, reference = put(1, 4 * latents, dit.audio_layers, dit.audio_dim), put(1, 1, h, w, channels)
-    inputs, motion = (text, text, audio, reference), put(1, history, h, w, channels)
-    prepare = clips.prepare.jitted(platform)
-
-    walk = Walk(guidance(settings.guided), computed(settings, settings.sample_steps))
-
-    def step(motion: Any, kind: Computed = "all") -> Call:
-        sample, made = put(1, latents, h, w, channels), None
-        if kind != "none":
-            made = prepare.eval_shape(models["dit"], *inputs, motion, guided=settings.guided)
-            made = placed(made, layout, CONDITION_AXES)
-        guided = jax.tree.map(lambda _: sample, jax.eval_shape(walk.start, sample))
-        state = LoopState(SolverState(*[sample] * 4), guided)
-        one = Step(put(dtype=jnp.int32), put(), StepCoefficients(put(), put(), put(5), put(3)))
-        arrays = models["dit"], state, one, made, walk.scales(put(), (put(), put()))
-        return Call(denoising_step.jitted(platform), arrays, {"guidance": walk.guided(kind), "fewer": kind == "first"})
-
-    tokens, samples = encoding(2, trunk.text_len, dtype=jnp.int32), encoding(1, SOUND_SECONDS * SAMPLE_RATE)
-    lengths, latent = encoding(1, dtype=jnp.int32), [of_vae(1, n, h, w, channels) for n in (history, latents)]
-    calls = {
-        "step, first clip": lambda: step(None),
-        "step": lambda: step(motion),
-        "step, one branch, first clip": lambda: step(None, "first"),
-        "step, one branch": lambda: step(motion, "first"),
-        "step, no model": lambda: step(motion, "none"),
-        "prepare": lambda: Call(prepare, (models["dit"], *inputs, motion), {"guided": settings.guided}),
-        "decode": lambda: Call(clips.decode, (models["vae"], *latent)),
-        "encode": lambda: Call(clips.encode, (models["vae"], of_vae(1, dit.motion_frames, *size, 3))),
-        "text encoder": lambda: Call(jax.jit(lambda model, *x: model(*x)), (models["text"], tokens, tokens)),
-        "audio encoder": lambda: Call(every_second_state, (*nnx.split(models["audio"]), samples, lengths)),
-    }
-    return sampling_programs(clip, models, calls)
+    """What a clip runs over the devices of a mesh, to be compiled."""
+    found = calls(configs, settings, machine, size, mesh, int8)
+    whole = {"text encoder": whole_text(found.models["text"], 2, configs.dit.trunk.text_len)}
+    return sampling_programs(sampling_work(configs, settings, machine, size), found._replace(made=found.made | whole))

@@ -9,6 +9,7 @@ Shapes: B batch, T tokens, D width, N heads, K head width.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -131,10 +132,21 @@ class UMT5Encoder(nnx.Module):
           mask: 1 for tokens, 0 for padding. Nothing attends to padding; its own rows mean nothing.
         """
         mask = mask.astype(bool)
-        x = _look_up(*nnx.split(self.token_embedding), ids, self.layout)
+        look_up, arguments = table_call(self, ids)
+        x = look_up(*arguments)
         for block in self.blocks:
             x = _run(*nnx.split(block), x, mask)
         return self.norm(x)
+
+
+def table_call(model: UMT5Encoder, ids: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The program that looks up tokens, and its arguments; arrays may be shapes."""
+    return _look_up, (*nnx.split(model.token_embedding), ids, model.layout)
+
+
+def block_call(model: UMT5Encoder, x: Any, mask: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The program of every block, and its arguments for the first."""
+    return _run, (*nnx.split(model.blocks[0]), x, mask)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "layout"))

@@ -37,7 +37,8 @@ class Cost:
 
     Attributes:
       flops: of matrix products, convolutions (padding not counted) and kernels; a multiply-add is two.
-      bf16_flops: the same where a float32 product counts as the several bfloat16 ones a TPU makes of it.
+      bf16_flops: the same where a float32 product counts as the several bfloat16 ones a TPU makes of it, and one of
+        int8, whose rate is twice as high, as half of one.
       received: bytes received from other devices, by kind of collective; an all-reduce is reckoned as the best
         one there is: every byte crosses twice, less what is at home.
       memory: bytes through main memory, at least (hlo_memory.py). Blocked products read their inputs more often.
@@ -198,7 +199,9 @@ def _taps(length: int, taps: int, outputs: int, stride: int, low: int, inner: in
     return count
 
 
-def _passes(instruction: Instruction, operands: list[HloShape]) -> int:
+def _passes(instruction: Instruction, operands: list[HloShape]) -> float:
+    if all(shape.dtype == "s8" for shape in operands):
+        return 0.5
     if any(shape.dtype != "f32" for shape in operands):
         return 1
     precisions = (instruction.attribute(r"operand_precision=\{([\w,]+)\}") or "default").split(",")

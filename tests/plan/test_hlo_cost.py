@@ -45,6 +45,19 @@ def test_precision_multiplies_what_a_tpu_computes(precision, passes):
     assert cost.bf16_flops == passes * cost.flops == passes * 2 * 32 * 64 * 48
 
 
+def test_an_int8_product_is_half_of_one():
+    text = """HloModule product, is_scheduled=true
+
+ENTRY %main (x: s8[32,64], y: s8[64,48]) -> s32[32,48] {
+  %x = s8[32,64]{1,0} parameter(0)
+  %y = s8[64,48]{1,0} parameter(1)
+  ROOT %dot = s32[32,48]{1,0} dot(%x, %y), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+"""
+    cost = program_cost(text)
+    assert (cost.flops, cost.bf16_flops) == (2 * 32 * 64 * 48, 32 * 64 * 48)
+
+
 def _pairs(length: int, taps: int, stride: int, low: int, high: int) -> int:
     """Pairs (output, tap) on one axis that meet a value, one by one."""
     outputs = (length + low + high - taps) // stride + 1

@@ -9,6 +9,7 @@ Shapes: B batch, T tokens, D width, N heads, K head width.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,16 +20,21 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from talkverse_jax.models.umt5.config import UMT5Config
+from talkverse_jax.ops.product import product_on
 from talkverse_jax.sharding.layout import Layout
 
 EPS = 1e-6
+
+
+def _linear(layout: Layout, **kwargs: Any) -> Callable[[int, int], nnx.Linear]:
+    return functools.partial(nnx.Linear, use_bias=False, dot_general=product_on(layout.platform), **kwargs)
 
 
 class UMT5Attention(nnx.Module):
     """Self-attention without biases; T5 does not scale the scores."""
 
     def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
-        linear = functools.partial(nnx.Linear, use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        linear = _linear(layout, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.layout = layout
         self.num_heads = config.num_heads
         self.q = linear(config.dim, config.dim_attn)
@@ -53,7 +59,7 @@ class UMT5FeedForward(nnx.Module):
     """Gated tanh-GELU."""
 
     def __init__(self, config: UMT5Config, *, rngs: nnx.Rngs, dtype, param_dtype, layout: Layout):
-        linear = functools.partial(nnx.Linear, use_bias=False, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        linear = _linear(layout, rngs=rngs, dtype=dtype, param_dtype=param_dtype)
         self.layout = layout
         self.gate = linear(config.dim, config.dim_ffn)
         self.fc1 = linear(config.dim, config.dim_ffn)

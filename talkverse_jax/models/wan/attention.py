@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from talkverse_jax.models.wan.layers import enter, leave
 from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.ops.attention import Attention, Segments
+from talkverse_jax.ops.product import product_on
 from talkverse_jax.ops.rope import RopeTables, apply_rope
 from talkverse_jax.ops.turn import can_turn, normed_and_turned
 
@@ -39,6 +40,7 @@ class _Projections(nnx.Module):
         linear: dict[str, Any] = dict(
             kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
         )
+        linear["dot_general"] = product_on(attention.layout.platform)
         norm: dict[str, Any] = dict(epsilon=eps, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)
         self.num_heads = num_heads
         self.dtype = dtype
@@ -128,6 +130,7 @@ class ImageCrossAttention(CrossAttention):
         linear: dict[str, Any] = dict(
             kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
         )
+        linear["dot_general"] = product_on(attention.layout.platform)
         self.k_img = Linear(dim, dim, **linear)
         self.v_img = Linear(dim, dim, **linear)
         self.norm_k_img = nnx.RMSNorm(dim, epsilon=eps, dtype=jnp.float32, param_dtype=param_dtype, rngs=rngs)

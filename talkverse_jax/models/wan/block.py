@@ -17,6 +17,7 @@ from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.models.wan.modulation import BlockModulation, block_modulation, modulate
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.norm import layer_norm
+from talkverse_jax.ops.product import product_on
 from talkverse_jax.ops.rope import RopeTables
 from talkverse_jax.sharding.layout import Layout
 
@@ -75,6 +76,7 @@ class FeedForward(nnx.Module):
         kwargs: dict[str, Any] = dict(
             kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, dtype=dtype, param_dtype=param_dtype
         )
+        kwargs["dot_general"] = product_on(layout.platform)
         self.layout = layout
         self.dtype = dtype
         self.linear_in = Linear(config.dim, config.ffn_dim, **kwargs)

@@ -63,7 +63,7 @@ def test_a_part_needs_jax_flax_and_numpy_alone(bare_machine, tmp_path, part):
 
 @pytest.mark.slow
 def test_all_parts_run_one_after_the_other(bare_machine, tmp_path):
-    code, found, printed = run_gpu(bare_machine, tmp_path / "gpu.json")
+    code, found, printed = run_gpu(bare_machine, tmp_path / "gpu.json", "--budget", "3000", "--limit", "900")
     assert code == 0, printed
     assert found["failed"] == {} and found["size"] == "tiny"
     assert all(names <= found[part].keys() for part, names in FIGURES.items())

@@ -100,7 +100,7 @@ def test_a_step_of_one_branch_is_planned_with_half_of_the_work():
     run = planned(sample_model_every=2, sample_guide_every=2)
     names = tuple(work.name for work in run.work if work.name.startswith("step"))
     assert len(names) == 5
-    found = tool.plan(find("cpu"), MeshConfig.parse("context=4"), run, names)
+    found = tool.plan(find("cpu"), MeshConfig.parse("context=4,fsdp=2"), run, names)
     flops = {program.name: program.cost.flops for program in found.programs}
     assert flops["step, no model"] < 0.01 * flops["step"]
     assert 0.4 < flops["step, one branch"] / flops["step"] < 0.6

@@ -26,7 +26,9 @@ run(sys.argv[1:])
 
 
 def _run(folder: Path, *argv: str, devices: int = 1) -> str:
-    environ = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(folder)}
+    spoiling = "JAX_DISABLE_MOST_OPTIMIZATIONS" if "--topology" in argv else None  # XLA:TPU takes minutes with it
+    environ = {name: value for name, value in os.environ.items() if name != spoiling}
+    environ |= {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(folder)}
     environ |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     done = subprocess.run(
         [sys.executable, "-c", PLAIN, *argv], env=environ, cwd=ROOT, capture_output=True, text=True, timeout=900
@@ -68,9 +70,9 @@ def test_a_run_compiles_none_of_what_is_warm(config, tmp_path, mesh):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 def test_programs_of_a_tpu_are_kept_without_one(tmp_path):
-    options = ("warm", "--topology", "v6e-8", "--config", "demo", "--model", "model_tiny", "--programs", "prepare")
-    assert _run(tmp_path, *options).count(": compiled, ") == 2
-    assert _run(tmp_path, *options).count(": is there, ") == 2
+    options = ("--topology", "v6e-1", "--config", "demo", "--model", "model_tiny", "--programs", "prepare, first clip")
+    assert _run(tmp_path, "warm", *options).startswith("prepare, first clip: compiled, ")
+    assert _run(tmp_path, "warm", *options).startswith("prepare, first clip: is there, ")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ run(sys.argv[1:])
 
 
 def _run(folder: Path, *argv: str, devices: int = 1) -> str:
-    spoiling = "JAX_DISABLE_MOST_OPTIMIZATIONS" if "--topology" in argv else None  # XLA:TPU takes minutes with it
+    spoiling = "JAX_DISABLE_MOST_OPTIMIZATIONS" if "--topology" in argv else None  # for CPUs alone
     environ = {name: value for name, value in os.environ.items() if name != spoiling}
     environ |= {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(folder)}
     environ |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}

@@ -72,6 +72,12 @@ class Machine:
         decides=True,
         lowers_memory=(8, "bfloat16"),
     )
+    decode_dtype: Literal["bfloat16", "float32"] = option(
+        "number type of the convolutions that decode a clip; on TPUs and GPUs bfloat16 is much faster",
+        group="machine",
+        default="float32",
+        decides=True,
+    )
     mesh: str | None = option(
         "devices along each axis, such as data=2,context=-1, or a file or name of configs/mesh, such as v6e-8 "
         "(default: all accelerators, or one CPU)",

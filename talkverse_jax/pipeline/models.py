@@ -53,10 +53,11 @@ class Models:
         head_dim: int,
         rows: int,
         text: str = "text",
+        vae: str = "vae",
         mesh: "Mesh | None | str" = "asked",
     ):
         self._components, self._weights, self._machine, self._dtypes = components, weights, machine, dtypes
-        self._denoiser, self._text = denoiser, text
+        self._denoiser, self._text, self._vae = denoiser, text, vae
         said = store.look_over(weights.weights, weights.verify)
         trained = weights.trained_files
         opened = store.check_trained(weights.weights, components[denoiser], trained) if trained else ()
@@ -148,5 +149,7 @@ class Models:
             how["residual_dtype"] = jnp.dtype(self._machine.residual_dtype)
             if self._is_int8:
                 how["int8_products"] = "int8" if self._machine.int8_products else "float"
+        if name == self._vae:
+            how["decode_dtype"] = jnp.dtype(self._machine.decode_dtype)
         module = store.load_module(self._weights.weights, self._components[name], dtype=self._dtypes[name], **how)
         return to_host(module) if name == self._denoiser and self._machine.offload_model else module

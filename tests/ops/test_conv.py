@@ -31,7 +31,7 @@ def test_bfloat16_sum_is_rounded_once():
     np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=2**-8, atol=1e-6)
 
 
-@pytest.mark.parametrize("platform, convolutions", [("cpu", 3), ("tpu", 1), ("cuda", 1)])
+@pytest.mark.parametrize("platform, convolutions", [("cpu", 3), ("cuda", 1)])
 def test_one_way_a_platform(platform, convolutions):
     program = jax.jit(conv3d).trace(*_case((3, 3, 3))).lower(lowering_platforms=(platform,)).as_text()
     assert program.count("stablehlo.convolution") == convolutions

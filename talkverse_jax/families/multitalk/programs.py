@@ -94,7 +94,8 @@ def programs(
     work = sampling_work(configs, settings, machine, size)
     layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
     stream = {"residual_dtype": jnp.dtype(machine.residual_dtype)}
-    models = placed_models(COMPONENTS, configs, work.dtypes, layouts, int8, dit=stream)
+    decoding = {"decode_dtype": jnp.dtype(machine.decode_dtype)}
+    models = placed_models(COMPONENTS, configs, work.dtypes, layouts, int8, dit=stream, vae=decoding)
     dit, vae, (height, width) = configs.dit, configs.vae, size
     frames, channels, h, w = dit.latent_frames(work.frames), vae.z_dim, *(n // vae.space_stride for n in size)
     layout, platform = layouts["dit"], layouts["dit"].platform

@@ -101,7 +101,8 @@ def calls(
     """
     layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
     of_dit = {"residual_dtype": jnp.dtype(machine.residual_dtype), "kernel": machine.attention}
-    models = placed_models(COMPONENTS, configs, dtypes(machine), layouts, int8, dit=of_dit)
+    decoding = {"decode_dtype": jnp.dtype(machine.decode_dtype)}
+    models = placed_models(COMPONENTS, configs, dtypes(machine), layouts, int8, dit=of_dit, vae=decoding)
     dit, trunk, channels = configs.dit, configs.dit.trunk, configs.vae.z_dim
     h, w = (n // configs.vae.space_stride for n in size)
     latents, history = dit.latent_frames(settings.infer_frames), dit.motion_latent_frames

@@ -105,7 +105,8 @@ class CausalConv3d(nnx.Module):
         if past is None:
             past = jnp.zeros((x.shape[0], self.past_frames, *x.shape[2:]), self.dtype)
         frames = chunk.keep_split(jnp.concatenate([past, x], axis=1))
-        y = conv3d(frames, self.kernel.get_value().astype(self.dtype), time_stride=self.time_stride)
+        kernel = self.kernel.get_value().astype(self.dtype)
+        y = conv3d(frames, kernel, time_stride=self.time_stride, layout=chunk.split, axes=PICTURES)
         y = y + self.bias.get_value().astype(self.dtype)
         return chunk.keep_split(y), chunk.keep_split(frames[:, -self.past_frames :])
 

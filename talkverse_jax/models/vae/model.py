@@ -42,15 +42,21 @@ class WanVAE(nnx.Module):
         rngs: nnx.Rngs,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
+        decode_dtype=None,
         layout: Layout = Layout(),
     ):
+        """
+        Args:
+          decode_dtype: of the decoder's convolutions; by default `dtype`.
+        """
         kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        decoding = kwargs | {"dtype": dtype if decode_dtype is None else decode_dtype}
         self.config = config
         self.layout = layout
         self.encoder = Encoder(config, **kwargs)
         self.quant_conv = nnx.Linear(2 * config.z_dim, 2 * config.z_dim, **kwargs)
         self.post_quant_conv = nnx.Linear(config.z_dim, config.z_dim, **kwargs)
-        self.decoder = Decoder(config, **kwargs)
+        self.decoder = Decoder(config, **decoding)
 
     def encode(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B F h w z"]:
         """The mean of the latents' distribution, normalised; float32.

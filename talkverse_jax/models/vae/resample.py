@@ -13,7 +13,8 @@ from einops import rearrange, reduce, repeat
 from flax import nnx
 from jaxtyping import Array, Float
 
-from talkverse_jax.models.vae.layers import CausalConv3d, Chunk
+from talkverse_jax.models.vae.layers import PICTURES, CausalConv3d, Chunk
+from talkverse_jax.ops.conv import conv3d
 
 
 class Downsample(nnx.Module):
@@ -47,6 +48,7 @@ class Upsample(nnx.Module):
 
     def __init__(self, in_dim: int, out_dim: int, time: bool, *, rngs: nnx.Rngs, dtype, param_dtype):
         kwargs: dict[str, Any] = dict(rngs=rngs, dtype=dtype, param_dtype=param_dtype)
+        self.dtype = dtype
         self.time_conv = CausalConv3d(in_dim, 2 * in_dim, (3, 1, 1), **kwargs) if time else None
         self.resample = nnx.Conv(in_dim, out_dim, (3, 3), padding=1, **kwargs)
 
@@ -62,7 +64,12 @@ class Upsample(nnx.Module):
             x = jnp.concatenate([y[:, t : t + 1] for t in range(x.shape[1]) for y in (early, late)], axis=1)
             new_past = jnp.where(chunk.first, 0, new_past)
         x = chunk.keep_split(repeat(x, "b t h w c -> b t (h 2) (w 2) c"))
-        return chunk.keep_split(self.resample(x)), new_past
+        return chunk.keep_split(self._convolve(x, chunk)), new_past
+
+    def _convolve(self, x: Float[Array, "B T H W C"], chunk: Chunk) -> Float[Array, "B T H W D"]:
+        assert self.resample.bias is not None
+        kernel, bias = (p.get_value().astype(self.dtype) for p in (self.resample.kernel, self.resample.bias))
+        return conv3d(x.astype(self.dtype), kernel[None], layout=chunk.split, axes=PICTURES) + bias
 
 
 def average_down(x: Float[Array, "B T H W C"], out_dim: int, time: int, space: int) -> Float[Array, "B F h w D"]:

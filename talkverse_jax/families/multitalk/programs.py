@@ -72,7 +72,7 @@ def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machin
         *([transformer("step, one branch", step, times["first"], 1)] if times["first"] else []),
         *([transformer("step, no model", 0, times["none"])] if times["none"] else []),
         transformer("prepare", prepare_flops(dit, latents, **picture), 1),
-        pictures("decode", decode_flops(vae, latents, h, w), vae.dec_dim),
+        pictures("decode", decode_flops(vae, latents, h, w), vae.dec_dim, dtype=machine.decode_dtype),
         pictures("encode", encode_flops(vae, frames, height, width), vae.dim),
         Work("picture encoder", clip_flops(configs.clip, 1, height, width), 1, "clip", "clip", ("vae", *models), True),
         text_work(configs.text, 2, dit.trunk.text_len, machine.dtype),

@@ -236,7 +236,8 @@ class ClipMaker:
     def _finish(self, state: VideoState, latents: Float[Array, "1 F h w C"], events: Events) -> tuple[Clip, VideoState]:
         """Decode a clip, take it into the history, and encode that for the next one."""
         with events.phase("decoding"):
-            frames = decode(self.vae, state.motion, self.vae.layout.put(latents))
+            latents = self.vae.layout.put(latents)
+            frames = decode(self.vae, state.motion, latents, context=state.settings.decode_context)
             history = jax.block_until_ready(remember(state.history, frames))
             shown = fetch(frames)
             del frames
@@ -326,12 +327,20 @@ def remember(history: Float[Array, "1 M H W 3"], frames: Float[Array, "1 n H W 3
     return jnp.concatenate([history, frames], axis=1)[:, -history.shape[1] :]
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="context")
 def decode(
-    vae: WanVAE, motion: Float[Array, "1 M h w C"] | None, latents: Float[Array, "1 F h w C"]
+    vae: WanVAE,
+    motion: Float[Array, "1 M h w C"] | None,
+    latents: Float[Array, "1 F h w C"],
+    context: int | None = None,
 ) -> Float[Array, "1 n H W 3"]:
-    """Decode a clip behind its motion latents, whose own frames are dropped; clamp to [-1, 1]."""
+    """Decode a clip behind its motion latents, whose own frames are dropped; clamp to [-1, 1].
+
+    Args:
+      context: only the last so many of the motion latents are decoded; None: all.
+    """
     if motion is None:
         return jnp.clip(vae.decode(latents), -1, 1)
+    motion = motion[:, -min(context or motion.shape[1], motion.shape[1]) :]
     video = vae.decode(jnp.concatenate([motion, latents], axis=1), discard=motion.shape[1])
     return jnp.clip(video, -1, 1)

@@ -56,6 +56,7 @@ def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, s
     clips.check_frames(settings, vae)
     h, w = height // vae.space_stride, width // vae.space_stride
     latents, rows = dit.latent_frames(frames), dit.trunk.text_len
+    again = min(settings.decode_context or dit.motion_latent_frames, dit.motion_latent_frames)
     models = () if machine.offload_model else ("dit",)
 
     def transformer(
@@ -77,7 +78,7 @@ def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, s
         *(spared if times["first"] else ()),
         *([drawn] if times["none"] else []),
         transformer("prepare", prepare_flops, True, 1),
-        pictures("decode", decode_flops(vae, dit.motion_latent_frames + latents, h, w), vae.dec_dim),
+        pictures("decode", decode_flops(vae, again + latents, h, w), vae.dec_dim, dtype=machine.decode_dtype),
         pictures("encode", encode_flops(vae, dit.motion_frames, height, width), vae.dim),
         text_work(text, 2, rows, machine.dtype),
         sound_work(audio_flops(configs.audio, SOUND_SECONDS * SAMPLE_RATE)),
@@ -138,7 +139,8 @@ def calls(
     }
 
     def decode(motion: Any) -> Call:
-        return Call(clips.decode, (models["vae"], motion, of_vae(1, latents, h, w, channels)))
+        made = models["vae"], motion, of_vae(1, latents, h, w, channels)
+        return Call(clips.decode, made, {"context": settings.decode_context})
 
     def encode(video: Any) -> Call:
         return Call(clips.encode, (models["vae"], video))

@@ -129,6 +129,15 @@ class Settings:
     head_trim_frames: int = option(
         "frames to cut from the start, with their sound", group="video", metavar="N", default=0, decides=True, least=0
     )
+    decode_context: int | None = option(
+        "latent frames of the clip before that are decoded once more, so that a clip begins as they end; fewer are "
+        "faster (default: all 19, as the original does)",
+        group="video",
+        metavar="N",
+        default=None,
+        decides=True,
+        least=1,
+    )
     sample_solver: SolverName = option(
         "how the noise is taken away: UniPC, DPM-Solver++ or Euler", group="sampling", default="unipc", decides=True
     )

@@ -107,6 +107,25 @@ def test_guidance_off_is_the_conditional_branch(models):
     np.testing.assert_allclose(frames[0], frames[2], atol=0.05)
 
 
+def test_fewer_latents_are_decoded_before_a_clip(models):
+    _, vae = models
+    rng = np.random.default_rng(0)
+    motion, latents = (rng.standard_normal((1, n, 8, 8, vae.config.z_dim)).astype(np.float32) for n in (6, 2))
+    all_of_them = clip_maker.decode(vae, motion, latents)
+    np.testing.assert_array_equal(clip_maker.decode(vae, motion, latents, context=9), all_of_them)
+    fewer = clip_maker.decode(vae, motion, latents, context=2)
+    np.testing.assert_array_equal(fewer, clip_maker.decode(vae, motion[:, -2:], latents))
+    assert fewer.shape == all_of_them.shape and np.abs(fewer - all_of_them).max() > 0
+
+
+@pytest.mark.slow
+def test_a_clip_begins_as_so_many_latents_before_it_end(models):
+    (first, second), (same, other) = (list(clips_of(models, decode_context=n)) for n in (None, 1))
+    np.testing.assert_array_equal(first.frames, same.frames)  # there is nothing before it
+    np.testing.assert_array_equal(second.latents, other.latents)
+    assert second.frames.shape == other.frames.shape and np.abs(second.frames - other.frames).max() > 0
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [

@@ -18,6 +18,8 @@ from talkverse_jax.sharding.layout import Layout
 def conv3d(
     x: Float[Array, "B T H W C"],
     kernel: Float[Array, "t y x C D"],
+    bias: Float[Array, " D"] | None = None,
+    residual: Float[Array, "B F H W D"] | None = None,
     *,
     time_stride: int = 1,
     layout: Layout | None = None,
@@ -30,18 +32,32 @@ def conv3d(
     chosen one compiled.
 
     Args:
+      bias: added to the result.
+      residual: added to that in float32, which the result is then.
       layout, axes: how `x` is split, by the logical axes of its dimensions.
     """
     if kernel.shape[1:3] == (1, 1):
-        return _sum_over_taps(jnp.matmul, x, kernel[:, 0, 0], time_stride)
-    whole = functools.partial(conv3d_whole, time_stride=time_stride)
-    by_frames = functools.partial(conv3d_by_frames, time_stride=time_stride)
+        return _finish(_sum_over_taps(jnp.matmul, x, kernel[:, 0, 0], time_stride), bias, residual)
+    whole, by_frames = (
+        functools.partial(_finished, functools.partial(way, time_stride=time_stride))
+        for way in (conv3d_whole, conv3d_by_frames)
+    )
+    args = x, kernel, bias, residual
     settings: Any = jax.config  # its names are made at run time
     exact = x.dtype == jnp.float32 and settings.jax_default_matmul_precision in ("highest", "float32")
     if kernel.shape[1:3] != (3, 3) or time_stride != 1 or exact:
-        return jax.lax.platform_dependent(x, kernel, cpu=by_frames, default=whole)
+        return jax.lax.platform_dependent(*args, cpu=by_frames, default=whole)
     ours = _with_gradients_of(whole, functools.partial(conv3d_tpu, layout=layout or Layout(), axes=axes))
-    return jax.lax.platform_dependent(x, kernel, cpu=by_frames, tpu=ours, default=whole)
+    return jax.lax.platform_dependent(*args, cpu=by_frames, tpu=ours, default=whole)
+
+
+def _finished(way: Callable, x: Array, kernel: Array, bias: Array | None, residual: Array | None) -> Array:
+    return _finish(way(x, kernel), bias, residual)
+
+
+def _finish(y: Array, bias: Array | None, residual: Array | None) -> Array:
+    y = y if bias is None else y + bias
+    return y if residual is None else residual.astype(jnp.float32) + y.astype(jnp.float32)
 
 
 def _with_gradients_of(plain: Callable, function: Callable) -> Callable:

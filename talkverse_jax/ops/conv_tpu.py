@@ -35,6 +35,8 @@ _VMEM = 60 * _MIB  # that the kernel may take; a v5p and a TPU 7x have 64
 def conv3d_tpu(
     x: Float[Array, "B T H W C"],
     kernel: Float[Array, "t 3 3 C D"],
+    bias: Float[Array, " D"] | None = None,
+    residual: Float[Array, "B F H W D"] | None = None,
     *,
     layout: Layout,
     axes: tuple[str | None, ...],
@@ -43,25 +45,28 @@ def conv3d_tpu(
     """3-D convolution without padding in time and with zero padding to the same rows and columns.
 
     Args:
+      bias, residual: added in float32; with a residual the result is float32.
       axes: the logical axes of `x`, of which the third and fourth are split among neighbours.
       interpret: run the kernel step by step without a TPU, for tests.
     """
     call = functools.partial(_on_device, interpret=interpret)
+    bias = jnp.zeros(kernel.shape[-1], jnp.float32) if bias is None else bias.astype(jnp.float32)
+    args = x, kernel, bias, residual
     if layout.mesh is None or layout.mesh.size == 1:
-        return call(x, kernel)
+        return call(*args)
     spec = layout.fitting_spec(x.shape, axes)
     call = functools.partial(call, rows=spec[2], columns=spec[3])
-    whole = PartitionSpec(*[None] * kernel.ndim)
+    specs = spec, PartitionSpec(), PartitionSpec(), spec
     # kernels do not say over which axes their results vary
-    return jax.shard_map(call, mesh=layout.mesh, in_specs=(spec, whole), out_specs=spec, check_vma=False)(x, kernel)
+    return jax.shard_map(call, mesh=layout.mesh, in_specs=specs, out_specs=spec, check_vma=False)(*args)
 
 
-def _on_device(x, kernel, *, rows: Any = None, columns: Any = None, interpret: bool):
+def _on_device(x, kernel, bias, residual, *, rows: Any = None, columns: Any = None, interpret: bool):
     """A device's part, with the mesh axes that split rows and columns."""
     above, below = _neighbours(x, 2, rows)
     x = jnp.concatenate([above, x, below], axis=2)
     beside = jnp.concatenate(_neighbours(x, 3, columns), axis=3) if columns else None
-    return _call(x, beside, kernel, interpret)
+    return _call(x, beside, kernel, bias, residual, interpret)
 
 
 def _neighbours(x: Array, axis: int, split: Any) -> tuple[Array, Array]:
@@ -76,7 +81,7 @@ def _neighbours(x: Array, axis: int, split: Any) -> tuple[Array, Array]:
     return lax.ppermute(last, names, onward), lax.ppermute(first, names, backward)
 
 
-def _call(x, beside, kernel, interpret: bool) -> Float[Array, "B F H W D"]:
+def _call(x, beside, kernel, bias, residual, interpret: bool) -> Float[Array, "B F H W D"]:
     batch, frames, height, width, channels = x.shape
     taps, out_dim, dtype = kernel.shape[0], kernel.shape[-1], x.dtype
     padding = round_up(channels, LANES) - channels
@@ -102,16 +107,20 @@ def _call(x, beside, kernel, interpret: bool) -> Float[Array, "B F H W D"]:
     inputs = [(x, of_frame(tap, width)) for tap in range(taps)]
     if beside is not None:
         inputs += [(beside, of_frame(tap, 2)) for tap in range(taps)]
+    of_made = pl.BlockSpec((None, None, rows, width, columns), lambda d, b, t, r: (b, t, r, 0, d))
     inputs += [(part, of_weights) for part in weights]
+    inputs.append((bias[None], pl.BlockSpec((1, columns), lambda d, b, t, r: (0, d))))
+    if residual is not None:
+        inputs.append((residual, of_made))
     arrays, specs = zip(*inputs)
     made = (batch, frames, height, width, out_dim)
     blocks = pl.cdiv(out_dim, columns)
     return pl.pallas_call(
-        functools.partial(_multiply, taps=taps, split=beside is not None),
+        functools.partial(_multiply, taps=taps, split=beside is not None, parts=len(weights)),
         grid=(blocks, batch, frames, height // rows),
         in_specs=specs,
-        out_specs=pl.BlockSpec((None, None, rows, width, columns), lambda d, b, t, r: (b, t, r, 0, d)),
-        out_shape=jax.ShapeDtypeStruct(made, dtype),
+        out_specs=of_made,
+        out_shape=jax.ShapeDtypeStruct(made, dtype if residual is None else jnp.float32),
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",) * 4, vmem_limit_bytes=_VMEM),
         cost_estimate=pl.CostEstimate(
             flops=2 * taps * 9 * batch * frames * height * width * channels * out_dim,
@@ -123,11 +132,11 @@ def _call(x, beside, kernel, interpret: bool) -> Float[Array, "B F H W D"]:
     )(*arrays)
 
 
-def _multiply(*refs: Any, taps: int, split: bool) -> None:
+def _multiply(*refs: Any, taps: int, split: bool, parts: int) -> None:
     """A block of rows: all taps of all channels in."""
     frames, refs = refs[:taps], refs[taps:]
     beside, refs = (refs[:taps], refs[taps:]) if split else ((None,) * taps, refs)
-    *weights, out_ref = refs
+    weights, (bias_ref, *residual_ref, out_ref) = refs[:parts], refs[parts:]
     rows, width, columns = out_ref.shape
     total = jnp.zeros((rows * width, columns), jnp.float32)
     for tap, (frame, sides) in enumerate(zip(frames, beside)):
@@ -144,7 +153,10 @@ def _multiply(*refs: Any, taps: int, split: bool) -> None:
                     precision=lax.Precision.DEFAULT,
                     preferred_element_type=jnp.float32,
                 )
-    out_ref[...] = total.reshape(rows, width, columns).astype(out_ref.dtype)
+    made = (total + bias_ref[...]).reshape(rows, width, columns)
+    if residual_ref:
+        made += residual_ref[0][...].astype(jnp.float32)
+    out_ref[...] = made.astype(out_ref.dtype)
 
 
 _PRODUCTS = {1: ((0, 0),), 2: ((0, 1), (1, 0), (0, 0))}  # of parts, the small ones first

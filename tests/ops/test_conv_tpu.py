@@ -17,16 +17,21 @@ from talkverse_jax.sharding.pictures import picture_layout, split_for
 TOLERANCE = {"float32": 1e-5, "bfloat16": 4e-3}  # of the largest value
 
 
-def _case(shape, out_dim, taps, dtype):
-    x = jax.random.normal(jax.random.key(0), shape, dtype)
-    kernel = jax.random.normal(jax.random.key(1), (taps, 3, 3, shape[-1], out_dim)) / 50
-    return x, kernel.astype(dtype)
+def _case(shape, out_dim, taps, dtype, residual=False):
+    keys = jax.random.split(jax.random.key(0), 4)
+    x = jax.random.normal(keys[0], shape, dtype)
+    kernel = jax.random.normal(keys[1], (taps, 3, 3, shape[-1], out_dim)) / 50
+    beside = jax.random.normal(keys[3], (shape[0], shape[1] + 1 - taps, *shape[2:4], out_dim)) if residual else None
+    return x, kernel.astype(dtype), jax.random.normal(keys[2], (out_dim,), dtype), beside
 
 
-def _check(layout, x, kernel):
-    ours = jax.jit(functools.partial(conv3d_tpu, layout=layout, axes=PICTURES, interpret=True))(x, kernel)
-    wanted = conv3d_whole(x.astype(jnp.float32), kernel.astype(jnp.float32), time_stride=1)
-    assert (ours.shape, ours.dtype) == (wanted.shape, x.dtype)
+def _check(layout, x, kernel, bias, residual):
+    ours = jax.jit(functools.partial(conv3d_tpu, layout=layout, axes=PICTURES, interpret=True))(
+        x, kernel, bias, residual
+    )
+    wanted = conv3d_whole(x.astype(jnp.float32), kernel.astype(jnp.float32), time_stride=1) + bias
+    wanted = wanted if residual is None else wanted + residual
+    assert (ours.shape, ours.dtype) == (wanted.shape, x.dtype if residual is None else jnp.float32)
     largest = float(jnp.abs(wanted).max())
     np.testing.assert_allclose(ours.astype(jnp.float32), wanted, atol=TOLERANCE[str(x.dtype)] * largest)
     return ours
@@ -34,23 +39,27 @@ def _check(layout, x, kernel):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    "shape, out_dim, taps",
+    "shape, out_dim, taps, residual",
     [
-        ((2, 3, 6, 10, 48), 12, 3),  # channels that fill no lanes, a block of all rows
-        pytest.param((1, 3, 26, 64, 128), 128, 3, marks=pytest.mark.slow),  # blocks of rows
-        pytest.param((1, 2, 4, 16, 128), 512, 1, marks=pytest.mark.slow),  # each frame for itself, blocks of channels
-        pytest.param((1, 4, 7, 9, 256), 300, 3, marks=pytest.mark.slow),  # a last block of channels that is not full
+        ((2, 3, 6, 10, 48), 12, 3, True),  # channels that fill no lanes, a block of all rows
+        pytest.param((1, 3, 26, 64, 128), 128, 3, False, marks=pytest.mark.slow),  # blocks of rows
+        pytest.param(
+            (1, 2, 4, 16, 128), 512, 1, True, marks=pytest.mark.slow
+        ),  # each frame for itself, blocks of channels
+        pytest.param(
+            (1, 4, 7, 9, 256), 300, 3, True, marks=pytest.mark.slow
+        ),  # a last block of channels that is not full
     ],
 )
-def test_it_is_the_convolution(shape, out_dim, taps, dtype):
-    _check(Layout(), *_case(shape, out_dim, taps, dtype))
+def test_it_is_the_convolution(shape, out_dim, taps, residual, dtype):
+    _check(Layout(), *_case(shape, out_dim, taps, dtype, residual))
 
 
 @pytest.mark.parametrize("taps", [pytest.param(3, marks=pytest.mark.slow), 1])
 def test_devices_give_their_neighbours_rows_and_columns(taps):
     layout = split_for(picture_layout(Layout(Mesh(np.array(jax.devices()), ("data",)))), 1, 4, 4)
     assert layout.axes_of("rows") and layout.axes_of("columns")
-    ours = _check(layout, *_case((1, 3, 8, 16, 128), 128, taps, "float32"))
+    ours = _check(layout, *_case((1, 3, 8, 16, 128), 128, taps, "float32", True))
     assert ours.sharding.shard_shape(ours.shape)[2:4] in [(2, 8), (4, 4)]
 
 
@@ -75,15 +84,17 @@ def test_what_it_can_do_is_its_own(precision, kernel_size, dtype, ours):
 
 
 def test_its_gradients_are_those_of_xla():
-    x, kernel = _case((1, 3, 4, 8, 16), 16, 3, "float32")
+    args = _case((1, 3, 4, 8, 16), 16, 3, "float32", True)
 
-    def loss(function, x, kernel):
-        return jnp.sum(function(x, kernel) ** 2)
+    def loss(function, *args):
+        return jnp.sum(function(*args) ** 2)
 
-    whole = functools.partial(conv3d_whole, time_stride=1)
-    for at in (0, 1):
-        found, wanted = (jax.grad(functools.partial(loss, each), argnums=at)(x, kernel) for each in (conv3d, whole))
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    def plain(x, kernel, bias, residual):
+        return conv3d_whole(x, kernel, time_stride=1) + bias + residual
+
+    found, wanted = (jax.grad(functools.partial(loss, each), argnums=(0, 1, 2, 3))(*args) for each in (conv3d, plain))
+    for ours, others in zip(found, wanted):
+        np.testing.assert_allclose(ours, others, rtol=1e-4, atol=1e-4)
     gradient = jax.jit(jax.grad(functools.partial(loss, conv3d)))
-    program = gradient.trace(x, kernel).lower(lowering_platforms=("tpu",)).as_text()
+    program = gradient.trace(*args).lower(lowering_platforms=("tpu",)).as_text()
     assert "stablehlo.convolution" in program and "tpu_custom_call" not in program

@@ -77,7 +77,7 @@ class RMSNorm(nnx.Module):
 class CausalConv3d(nnx.Module):
     """A 3-D convolution that sees its own and earlier frames only, zero-padded in rows and columns.
 
-    Past: the last (kernel frames - time stride) input frames, in `dtype`.
+    Past: the last (kernel frames - time stride) input frames, in `dtype`. With a residual the result is float32.
     """
 
     def __init__(
@@ -99,15 +99,19 @@ class CausalConv3d(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((out_dim,), param_dtype))
 
     def __call__(
-        self, x: Float[Array, "B T H W C"], past: Float[Array, "B P H W C"] | None, chunk: Chunk
+        self,
+        x: Float[Array, "B T H W C"],
+        past: Float[Array, "B P H W C"] | None,
+        chunk: Chunk,
+        residual: Float[Array, "B F H W D"] | None = None,
     ) -> tuple[Float[Array, "B F H W D"], Float[Array, "B P H W C"]]:
         x = chunk.without_padding(x.astype(self.dtype))
         if past is None:
             past = jnp.zeros((x.shape[0], self.past_frames, *x.shape[2:]), self.dtype)
         frames = chunk.keep_split(jnp.concatenate([past, x], axis=1))
-        kernel = self.kernel.get_value().astype(self.dtype)
-        y = conv3d(frames, kernel, time_stride=self.time_stride, layout=chunk.split, axes=PICTURES)
-        y = y + self.bias.get_value().astype(self.dtype)
+        kernel, bias = (p.get_value().astype(self.dtype) for p in (self.kernel, self.bias))
+        how: dict[str, Any] = dict(time_stride=self.time_stride, layout=chunk.split, axes=PICTURES)
+        y = conv3d(frames, kernel, bias, residual, **how)
         return chunk.keep_split(y), chunk.keep_split(frames[:, -self.past_frames :])
 
 
@@ -134,9 +138,9 @@ class ResidualBlock(nnx.Module):
     ) -> tuple[Float[Array, "B T H W D"], ResidualPast]:
         past1, past2 = past or (None, None)
         update, past1 = self.conv1(nnx.silu(self.norm1(x)), past1, chunk)
-        update, past2 = self.conv2(nnx.silu(self.norm2(update)), past2, chunk)
         residual = self.shortcut(x) if self.shortcut else x
-        return residual.astype(jnp.float32) + update.astype(jnp.float32), ResidualPast(past1, past2)
+        y, past2 = self.conv2(nnx.silu(self.norm2(update)), past2, chunk, residual)
+        return y, ResidualPast(past1, past2)
 
 
 class AttentionBlock(nnx.Module):

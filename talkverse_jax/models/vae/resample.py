@@ -69,7 +69,7 @@ class Upsample(nnx.Module):
     def _convolve(self, x: Float[Array, "B T H W C"], chunk: Chunk) -> Float[Array, "B T H W D"]:
         assert self.resample.bias is not None
         kernel, bias = (p.get_value().astype(self.dtype) for p in (self.resample.kernel, self.resample.bias))
-        return conv3d(x.astype(self.dtype), kernel[None], layout=chunk.split, axes=PICTURES) + bias
+        return conv3d(x.astype(self.dtype), kernel[None], bias, layout=chunk.split, axes=PICTURES)
 
 
 def average_down(x: Float[Array, "B T H W C"], out_dim: int, time: int, space: int) -> Float[Array, "B F h w D"]:

@@ -89,9 +89,10 @@ lint: $(VENV)/installed-dev
 flags: $(VENV)/installed
 	$(PY) -m talkverse_jax.cli.flags_table > docs/flags.md
 
-# Compiles sampling and training for every topology of docs/tpu.md: an hour on two cores.
+# Compiles sampling and training for every row of docs/tpu.md: hours on two cores. Interrupted, it keeps the rows that
+# are finished. For some rows only: make plan-table ROWS="--only v6e-8"
 plan-table: $(VENV)/installed-dev
-	$(TVJ) plan-table docs/tpu.md
+	$(TVJ) plan-table docs/tpu.md $(ROWS)
 
 # The program, the toy model, and the client alone, to be installed where there is no clone.
 wheels: $(VENV)/installed

@@ -1,4 +1,7 @@
-"""Write docs/tpu.md: what a denoising step and an update of training cost on each machine, compiled for each."""
+"""Write docs/tpu.md: what a denoising step and an update of training cost on each machine, compiled for each.
+
+Its rows are kept in the JSON file beside it, so that some can be made anew while the others stay.
+"""
 
 import sys
 from collections.abc import Sequence

@@ -79,6 +79,13 @@ class TableOptions:
     """The page of what fits where."""
 
     output: str = option("the page to write", group="output", metavar="FILE", default="docs/tpu.md", positional=True)
+    only: tuple[str, ...] = option(
+        "make only these rows anew and leave the others: rows of docs/tpu.json by name or by how it begins, such as "
+        "v6e or 'v6e-8 sample_480'",
+        group="output",
+        metavar="NAME",
+        default=(),
+    )
 
 
 def groups_of_sampling(family: str) -> Groups:

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from talkverse_jax.plan import table_rows
 from talkverse_jax.plan.compare import compared
 from talkverse_jax.plan.hlo_source import SourcePlaces
 from talkverse_jax.plan.hlo_text import parse
@@ -247,13 +248,13 @@ def test_a_matrix_product_keeps_the_matrix_units_busy(topology):
 @needs_libtpu
 @pytest.mark.slow
 def test_the_step_is_no_slower_than_it_was(tmp_path):
-    """By schedule, at most 5% above what docs/tpu.md says of eight v6e chips."""
-    page = (CONFIGS.parent / "docs" / "tpu.md").read_text()
-    recorded = re.search(r"\| v6e-8 \| data=2, ulysses=4 \|.*?\| compute \| [\d.]+ ms \| ([\d.]+) ms \|", page)
-    assert recorded, "docs/tpu.md has no row of v6e-8"
+    """By schedule, at most 5% above what docs/tpu.json says of eight v6e chips."""
+    row = table_rows.read(CONFIGS.parent / "docs" / "tpu.json")["v6e-8 sample_480"]
+    recorded = row.programs["step"].schedule_ms
+    assert recorded, "docs/tpu.json has no schedule of v6e-8"
     command = [sys.executable, "-m", "talkverse_jax", "plan", "--topology", "v6e-8", "--config", "sample_480"]
     written = tmp_path / "plan.json"
     subprocess.run([*command, "--programs", "step", "--json", written], check=True, capture_output=True)
     (step,) = json.loads(written.read_text())["plans"][0]["programs"]
-    assert step["schedule_ms"] < 1.05 * float(recorded.group(1))
+    assert step["schedule_ms"] < 1.05 * recorded
     assert not step["schedule"]["missing"]

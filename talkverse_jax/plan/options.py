@@ -87,6 +87,17 @@ class TableOptions:
         default=(),
     )
 
+    def __post_init__(self):
+        if not Path(self.output).resolve().parent.is_dir():
+            raise UserError(f"{self.output}: there is no such folder; make it or give another path", field="output")
+        if self.rows_file == Path(self.output):
+            raise UserError(f"{self.output}: here its rows are kept; give the page, docs/tpu.md", field="output")
+
+    @property
+    def rows_file(self) -> Path:
+        """Where the rows are kept: beside the page."""
+        return Path(self.output).with_suffix(".json")
+
 
 def groups_of_sampling(family: str) -> Groups:
     """All that a config of sampling may hold."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import replacing
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.plan import table_rows
@@ -29,10 +28,7 @@ def run(
     Raises:
       UserError: no row has such a name, or the file of the rows cannot be used.
     """
-    page = Path(options.output)
-    kept = page.with_suffix(".json")
-    if kept == page:
-        raise UserError(f"{page}: here its rows are kept; give the page, such as docs/tpu.md", field="output")
+    page, kept = Path(options.output), options.rows_file
     rows, wanted = table_rows.read(kept), chosen(options.only)
     with reporter.bar(total=len(wanted), what="planning", unit="row") as bar:
         for case in wanted:

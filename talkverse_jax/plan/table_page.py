@@ -35,7 +35,7 @@ v6e, and leaves the others; `make test-slow` makes some rows again and compares.
   what the data sheet promises, so that their figures are too good.
 - **all steps**: the 50 of a clip of 4.8 s, at best. **device-s**: devices x seconds of these, which is what
   a clip costs.
-- **made**: the day. A TPU's row without a time by schedule is older than that column, and so is the program it is about.
+- **made**: the day. A TPU's row without a time by schedule is older than that column, as is the program it is about.
 
 {tables}
 ## Which mesh

@@ -107,9 +107,11 @@ def test_what_is_interrupted_keeps_the_finished_rows(tmp_path):
     assert len(table_rows.read(tmp_path / "tpu.json")) == len(cases())
 
 
-def test_the_page_is_not_the_file_of_its_rows(tmp_path):
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_planned(tmp_path):
     with pytest.raises(UserError, match=r"tpu\.json: here its rows are kept; give the page"):
-        table.run(TableOptions(str(tmp_path / "tpu.json")), SILENT, None, made)
+        TableOptions(str(tmp_path / "tpu.json"))
+    with pytest.raises(UserError, match="there is no such folder; make it or give another path"):
+        TableOptions(str(tmp_path / "none" / "tpu.md"))
 
 
 def test_columns_that_are_empty_are_left_out():

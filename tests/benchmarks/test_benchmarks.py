@@ -52,7 +52,9 @@ def numbers(value) -> list[float]:
     return sum(map(numbers, value), []) if isinstance(value, list) else [value] * isinstance(value, int | float)
 
 
-@pytest.mark.parametrize("part", [pytest.param("step", marks=pytest.mark.slow), "goldens", "products"])
+@pytest.mark.parametrize(
+    "part", ["goldens", *(pytest.param(part, marks=pytest.mark.slow) for part in ("step", "products"))]
+)
 def test_a_part_needs_jax_flax_and_numpy_alone(bare_machine, tmp_path, part):
     code, found, printed = run_gpu(bare_machine, tmp_path / "gpu.json", "--part", part)
     assert code == 0, printed

@@ -95,6 +95,7 @@ def video(arguments, **changes):
     return frames_of(arguments["output"]).astype(int)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_video(arguments, made):
     whole = frames_of(made[0]).astype(int)
     np.testing.assert_array_equal(video(arguments), whole)

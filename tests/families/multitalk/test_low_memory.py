@@ -59,6 +59,7 @@ def test_int8_is_its_kernels_multiplied_out():
     assert error(found, call(placed(floats, None), **inputs)) < 1e-5
 
 
+@pytest.mark.slow
 def test_products_of_int8_are_near():
     """By rounding the activations of a few layers of random numbers."""
     found = error(expected("int8")[1], expected("float")[1])

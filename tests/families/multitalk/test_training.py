@@ -78,7 +78,9 @@ def by_hand(model, batch: MultiTalkBatch, draw: flow.Draw, sample: int, *, words
     return float(np.square(np.asarray(velocity) - (noise - data))[made].mean())
 
 
-@pytest.mark.parametrize("config", [SMALL, INFINITE], ids=["multitalk", "infinitetalk"])
+@pytest.mark.parametrize(
+    "config", [SMALL, pytest.param(INFINITE, marks=pytest.mark.slow)], ids=["multitalk", "infinitetalk"]
+)
 def test_the_loss_by_hand(config):
     """Samples 0 and 2 are first clips, 0 and 3 of one person, in a batch of two."""
     model, batch, draw = random_module(MultiTalk, config), random_batch(4, config), drawn()

@@ -107,6 +107,7 @@ def test_guidance_off_is_the_conditional_branch(models):
     np.testing.assert_allclose(frames[0], frames[2], atol=0.05)
 
 
+@pytest.mark.slow
 def test_fewer_latents_are_decoded_before_a_clip(models):
     _, vae = models
     rng = np.random.default_rng(0)

@@ -51,8 +51,8 @@ class Timetable:
       missing: operations without a schedule, which count as their products at the data sheet's rate or their bytes
         through memory.
       unsure: kernels with branches on what their text does not tell, which count as not taken.
-      stalled: kernels with fewer bundles than their products need cycles (v5p and tpu7x wait for the matrix units
-        without a bundle that says so); they count as their products.
+      stalled: kernels with fewer bundles than their products need cycles (v5e, v5p and tpu7x wait for the matrix
+        units without a bundle that says so); they count as their products.
     """
 
     seconds: float

@@ -31,8 +31,8 @@ v6e, and leaves the others; `make test-slow` makes some rows again and compares.
 - **by schedule**: what the step takes by the compiler's own schedule: the bundles of every kernel, times its loops, or
   its bytes through memory where these take longer; and waiting for transfers that nothing hides. **MFU**: the model's
   own products in that time, of the data sheet's rate. **links wait**: the share of it in which a device waits for
-  others. On v5p and tpu7x kernels wait for the matrix units without a bundle that says so: there a product counts as
-  what the data sheet promises, so that their figures are too good.
+  others. On v5e, v5p and tpu7x kernels wait for the matrix units without a bundle that says so: there a product counts
+  as what the data sheet promises, so that their figures are too good.
 - **all steps**: the 50 of a clip of 4.8 s, at best. **device-s**: devices x seconds of these, which is what
   a clip costs.
 - **made**: the day. A TPU's row without a time by schedule is older than that column, as is the program it is about.

@@ -162,7 +162,7 @@ def test_what_is_not_known_is_said():
 
 
 def test_products_take_what_the_matrix_units_need():
-    """v5p and tpu7x wait for these without a bundle that says so."""
+    """v5e, v5p and tpu7x wait for these without a bundle that says so."""
     text = _program(
         "%p = bf16[1024,1024]{1,0:T(8,128)S(1)} parameter(0)",
         "ROOT %d = bf16[1024,1024]{1,0:T(8,128)S(1)} dot(%p, %p), lhs_contracting_dims={1}, rhs_contracting_dims={0}",
@@ -238,11 +238,12 @@ with tempfile.TemporaryDirectory() as folder:
 
 @needs_libtpu
 @pytest.mark.slow
-@pytest.mark.parametrize("topology", ["v5e-1", "v6e-1"])
-def test_a_matrix_product_keeps_the_matrix_units_busy(topology):
-    """The method's own check: of a plain product 95 to 99% of the data sheet's rate."""
+@pytest.mark.parametrize("topology, most", [("v5e-1", 1.0), ("v6e-1", 0.99)])
+def test_a_matrix_product_keeps_the_matrix_units_busy(topology, most):
+    """The method's own check: of a plain product 95 to 99% of the data sheet's rate; on a v5e, whose bundles are fewer
+    than the product's cycles (832,309 of 1,048,576), what the data sheet promises."""
     found = subprocess.run([sys.executable, "-c", MATRIX, topology], capture_output=True, text=True, check=True)
-    assert 0.95 < 1 / float(found.stdout.split()[-1]) < 1
+    assert 0.95 < 1 / float(found.stdout.split()[-1]) <= most
 
 
 @needs_libtpu

@@ -54,8 +54,8 @@ class FlashBlocks:
 
 # By `device_kind`, found by the compiler's schedule for 13,000 tokens in 24 heads of 128 (libtpu 0.0.52, 2026-11-28),
 # as a share of the data sheet's rate: v5e 512 x 1024 94.1%, 1024 x 1024 93.4%; v6e 1088 x 2048 47.6%, 768 x 2048
-# 47.5%, 1088 x 1024 46.4%, 512 x 1024 45.4%, and without the sum by product 37%. Of v5p (as v5e) and tpu7x (as v6e) the
-# schedule does not tell what the matrix units wait for.
+# 47.5%, 1088 x 1024 46.4%, 512 x 1024 45.4%, and without the sum by product 37%. Of v5e, v5p (as
+# v5e) and tpu7x (as v6e) the schedule does not tell all that the matrix units wait for.
 BLOCKS = {
     "TPU v5 lite": FlashBlocks(queries=512, keys=1024, sum_by_product=False, vmem=100 * _MIB),
     "TPU v5": FlashBlocks(queries=512, keys=1024, sum_by_product=False, vmem=64 * _MIB),

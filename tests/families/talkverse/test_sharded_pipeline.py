@@ -135,8 +135,8 @@ def test_eight_devices_make_what_one_does(mesh, init_first_frame, monkeypatch):
     expected = unsplit_clips(init_first_frame)
     shards = {name: set() for name in ("encode", "decode", "remember")}
 
-    def record(name, function, *args):
-        result = function(*args)
+    def record(name, function, *args, **settings):
+        result = function(*args, **settings)
         shards[name] |= {shard.data.shape for shard in result.addressable_shards}
         return result
 

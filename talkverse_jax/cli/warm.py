@@ -13,8 +13,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import Groups, describe
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.machine import Machine
-from talkverse_jax.plan.options import groups_of_sampling
-from talkverse_jax.plan.warm_options import WarmOptions
+from talkverse_jax.plan.options import WarmOptions, groups_of_sampling
 
 
 def groups(family: str) -> Groups:

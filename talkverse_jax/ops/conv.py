@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from talkverse_jax.ops.conv_tpu import conv3d_tpu
+from talkverse_jax.ops.gradients import with_gradients_of
 from talkverse_jax.sharding.layout import Layout
 
 
@@ -47,7 +48,7 @@ def conv3d(
     exact = x.dtype == jnp.float32 and settings.jax_default_matmul_precision in ("highest", "float32")
     if kernel.shape[1:3] != (3, 3) or time_stride != 1 or exact:
         return jax.lax.platform_dependent(*args, cpu=by_frames, default=whole)
-    ours = _with_gradients_of(whole, functools.partial(conv3d_tpu, layout=layout or Layout(), axes=axes))
+    ours = with_gradients_of(whole, functools.partial(conv3d_tpu, layout=layout or Layout(), axes=axes))
     return jax.lax.platform_dependent(*args, cpu=by_frames, tpu=ours, default=whole)
 
 
@@ -58,13 +59,6 @@ def _finished(way: Callable, x: Array, kernel: Array, bias: Array | None, residu
 def _finish(y: Array, bias: Array | None, residual: Array | None) -> Array:
     y = y if bias is None else y + bias
     return y if residual is None else residual.astype(jnp.float32) + y.astype(jnp.float32)
-
-
-def _with_gradients_of(plain: Callable, function: Callable) -> Callable:
-    """`function`, differentiated as `plain`, which computes the same."""
-    made = jax.custom_vjp(function)
-    made.defvjp(lambda *args: jax.vjp(plain, *args), lambda pullback, gradient: pullback(gradient))
-    return made
 
 
 def conv3d_whole(

@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from talkverse_jax.ops.attention.tiles import LANES, round_up
+from talkverse_jax.ops.gradients import with_gradients_of
 from talkverse_jax.ops.rope import RopeTables, apply_rope
 from talkverse_jax.sharding.layout import Layout
 
@@ -50,13 +51,10 @@ def normed_and_turned(
       interpret: run the kernel step by step without a TPU, for tests.
     """
 
-    @jax.custom_vjp
     def turn(x, gain, tables):
         return _spread(layout, x, gain, tables, eps, dtype, interpret)
 
-    plain = functools.partial(_plain, eps=eps, dtype=dtype)
-    turn.defvjp(lambda *args: jax.vjp(plain, *args), lambda pullback, gradient: pullback(gradient))
-    return turn(x, gain, tables)
+    return with_gradients_of(functools.partial(_plain, eps=eps, dtype=dtype), turn)(x, gain, tables)
 
 
 def _plain(x, gain, tables: RopeTables, *, eps: float, dtype) -> Float[Array, "B L D"]:

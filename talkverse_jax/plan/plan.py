@@ -53,7 +53,7 @@ def run(options: PlanOptions, reporter: Reporter, dump: Dump | None = None) -> l
         check_apart([Path(options.json)], read, "give another --json")
     earlier = read_plans(options.compare) if options.compare else None
     family = _family(options)
-    configs = _configs(family, options)
+    configs = configs_of(family, options.weights, options.model)
     if options.train:
         asked = training_options(options.train, family.name)
         sizes = buckets.sizes(asked.videos.size_bucket)
@@ -148,10 +148,11 @@ def int8_of(family: Family, weights: str | None, asked: bool, machine: Machine) 
     return "float" if asked or stored else None
 
 
-def _configs(family: Family, options: PlanOptions) -> Any:
-    if options.weights:
-        return family.configs_from_weights(options.weights)
-    return family.configs_from_toml(presets.find(options.model)) if options.model else family.real_size()
+def configs_of(family: Family, weights: str | None, model: str | None) -> Any:
+    """The sizes of a folder of weights, of a TOML file, or the published ones."""
+    if weights:
+        return family.configs_from_weights(weights)
+    return family.configs_from_toml(presets.find(model)) if model else family.real_size()
 
 
 def choose_size(sizes: tuple[tuple[int, int], ...], asked: str | None) -> tuple[int, int]:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from talkverse_jax.core import presets
 from talkverse_jax.core.checked_cache import AlreadyKept, CheckedCache
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.jax_private import opened_programs
@@ -19,9 +18,9 @@ from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.placement import choose_mesh
 from talkverse_jax.pipeline.programs import Call
-from talkverse_jax.plan.plan import choose_size, int8_of
+from talkverse_jax.plan.options import WarmOptions
+from talkverse_jax.plan.plan import choose_size, configs_of, int8_of
 from talkverse_jax.plan.sampling import SamplingRun
-from talkverse_jax.plan.warm_options import WarmOptions
 from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.layout import alone_on
 
@@ -58,9 +57,7 @@ def warm(family: Family, settings: Any, machine: Machine, options: WarmOptions) 
     """
     if family.calls is None:
         raise UserError(f"{family.name}: this family does not tell what its runs call; its first run keeps it")
-    configs = family.configs_from_weights(options.weights) if options.weights else family.real_size()
-    if options.model:
-        configs = family.configs_from_toml(presets.find(options.model))
+    configs = configs_of(family, options.weights, options.model)
     int8 = int8_of(family, options.weights, options.int8, machine)
     run = SamplingRun(family, configs, settings, machine, choose_size(family.sizes(settings), options.size), int8)
     found = topologies.find(options.topology) if options.topology else None

@@ -1,10 +1,10 @@
 """Our convolution kernel for TPUs: a block of rows is multiplied by all taps in vector memory.
 
-XLA takes minutes to compile a 3-D convolution of the video autoencoder and then uses a third of a v6e's matrix units.
-Here a step of the grid takes a block of rows of `t` frames, and one row more above and below. Each row is laid beside
-itself shifted by one column to the right and to the left, so that a product over three times the channels is a row
-of taps; frames and rows of taps are other rows of the same block. Float32 is multiplied as the sum of two 16-bit
-numbers, in three products ("high").
+XLA takes minutes to compile a 3-D convolution of the video autoencoder; as 2-D ones it keeps a v6e's matrix units busy
+a third of the time, moves between layouts included. Here a step of the grid takes a block of rows of `t` frames, and
+one row more above and below. Each row is laid beside itself shifted by one column to the right and to the left, so that
+a product over three times the channels is a row of taps; frames and rows of taps are other rows of the same block.
+Float32 is multiplied as the sum of two 16-bit numbers, in three products ("high").
 
 Several devices that split the rows or columns give their neighbours the outermost ones.
 
@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from talkverse_jax.ops.attention.tiles import LANES, round_up
+from talkverse_jax.ops.mosaic import product
 from talkverse_jax.sharding.layout import Layout
 
 _PIXELS = 1536  # of a block, at most: by the schedule 1,280 of them with 256 channels use 96% of a v6e
@@ -146,13 +147,7 @@ def _multiply(*refs: Any, taps: int, split: bool, parts: int) -> None:
         for y in range(3):
             seen = [part[y : y + rows].reshape(rows * width, -1) for part in wide]
             for part, by in _PRODUCTS[len(weights)]:
-                total += lax.dot_general(
-                    seen[part],
-                    weights[by][tap, y],
-                    (((1,), (0,)), ((), ())),
-                    precision=lax.Precision.DEFAULT,
-                    preferred_element_type=jnp.float32,
-                )
+                total += product(seen[part], weights[by][tap, y], (1, 0))
     made = (total + bias_ref[...]).reshape(rows, width, columns)
     if residual_ref:
         made += residual_ref[0][...].astype(jnp.float32)

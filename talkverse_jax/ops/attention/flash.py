@@ -23,9 +23,10 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from talkverse_jax.ops.attention import flash_gradient
-from talkverse_jax.ops.attention.flash_gradient import Known, product
+from talkverse_jax.ops.attention.flash_gradient import Known
 from talkverse_jax.ops.attention.kernel import MASKED, Kernel, Segments
 from talkverse_jax.ops.attention.tiles import LANES, ROWS, even
+from talkverse_jax.ops.mosaic import product
 from talkverse_jax.ops.remat import ATTENTION
 
 _MOST_PARTS = 24  # that are unrolled

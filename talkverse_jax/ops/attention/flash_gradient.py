@@ -21,6 +21,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from talkverse_jax.ops.attention.tiles import LANES, ROWS, even
+from talkverse_jax.ops.mosaic import product
 
 _MOST_PARTS = 32  # that are unrolled
 
@@ -142,11 +143,3 @@ def _pull(
     @pl.when(place == pl.num_programs(2) - 1)
     def _():
         dq_ref[...] = (sum_ref[...] * scale).astype(dq_ref.dtype)
-
-
-def product(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
-    """Of 16 bits, which have one precision; Mosaic does not compile with another."""
-    of_a, of_b = contracted
-    return lax.dot_general(
-        a, b, (((of_a,), (of_b,)), ((), ())), precision=lax.Precision.DEFAULT, preferred_element_type=jnp.float32
-    )

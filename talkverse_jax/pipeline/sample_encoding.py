@@ -14,13 +14,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
 from talkverse_jax.media.fit import to_unit
-from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.encoders import TextEncoder
 from talkverse_jax.pipeline.residency import host_device
 from talkverse_jax.sharding.mesh import make_mesh
 from talkverse_jax.sharding.mesh_config import MeshConfig
-from talkverse_jax.sharding.pictures import split_for
+from talkverse_jax.sharding.pictures import PICTURES, split_for
 
 _CAPTIONS = 64  # kept encoded: 4 MB each at most
 

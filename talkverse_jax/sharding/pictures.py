@@ -15,6 +15,8 @@ from jax.sharding import AxisType, Mesh
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.rules import Rules
 
+PICTURES = ("batch", None, "rows", "columns", None)  # the logical axes of [B, T, H, W, C]
+
 
 def picture_layout(layout: Layout) -> Layout:
     """The VAE's layout on the devices of another: an axis for each prime factor of their number."""

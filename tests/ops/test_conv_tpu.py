@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.ops.conv import conv3d, conv3d_whole
 from talkverse_jax.ops.conv_tpu import conv3d_tpu
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.pictures import picture_layout, split_for
+from talkverse_jax.sharding.pictures import PICTURES, picture_layout, split_for
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 4e-3}  # of the largest value
 

@@ -24,14 +24,13 @@ from talkverse_jax.families.talkverse.guidance import branches, computed, guidan
 from talkverse_jax.families.talkverse.model import ClipConditions, TalkVerse
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.clip import Clip
 from talkverse_jax.pipeline.events import Events, Together
 from talkverse_jax.pipeline.residency import resident
 from talkverse_jax.sharding.distributed import fetch
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.pictures import split_for
+from talkverse_jax.sharding.pictures import PICTURES, split_for
 
 FIRST_FRAME_COPIES = 6  # copies of the picture that end the history of `init_first_frame`
 

@@ -19,7 +19,6 @@ from talkverse_jax.families.talkverse.flops import clip_tokens, prepare_flops, s
 from talkverse_jax.families.talkverse.guidance import computed, guidance
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.vae.flops import decode_flops, encode_flops
-from talkverse_jax.models.vae.layers import PICTURES
 from talkverse_jax.models.wav2vec2.flops import audio_flops
 from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline.encoder_calls import sound_calls, text_calls, whole_text
@@ -41,7 +40,7 @@ from talkverse_jax.pipeline.programs import (
     sampling_programs,
     split_array,
 )
-from talkverse_jax.sharding.pictures import split_for
+from talkverse_jax.sharding.pictures import PICTURES, split_for
 
 
 def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, size: tuple[int, int]) -> ClipWork:

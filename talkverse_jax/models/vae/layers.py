@@ -24,10 +24,9 @@ from jaxtyping import Array, Bool, Float
 from talkverse_jax.ops.attention.xla import xla_attention
 from talkverse_jax.ops.conv import conv3d
 from talkverse_jax.sharding.layout import Layout
+from talkverse_jax.sharding.pictures import PICTURES
 
 Past = Any  # a pytree of arrays; each layer documents its own
-
-PICTURES = ("batch", None, "rows", "columns", None)  # the logical axes of [B, T, H, W, C]
 
 
 class Chunk(NamedTuple):

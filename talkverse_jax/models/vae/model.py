@@ -22,9 +22,9 @@ from jaxtyping import Array, Float
 from talkverse_jax.models.vae.axes import AXES
 from talkverse_jax.models.vae.coders import Cache, Decoder, Encoder
 from talkverse_jax.models.vae.config import VAEConfig
-from talkverse_jax.models.vae.layers import PICTURES, Chunk
+from talkverse_jax.models.vae.layers import Chunk
 from talkverse_jax.sharding.layout import Layout
-from talkverse_jax.sharding.pictures import split_for
+from talkverse_jax.sharding.pictures import PICTURES, split_for
 
 
 class WanVAE(nnx.Module):

@@ -13,8 +13,9 @@ from einops import rearrange, reduce, repeat
 from flax import nnx
 from jaxtyping import Array, Float
 
-from talkverse_jax.models.vae.layers import PICTURES, CausalConv3d, Chunk
+from talkverse_jax.models.vae.layers import CausalConv3d, Chunk
 from talkverse_jax.ops.conv import conv3d
+from talkverse_jax.sharding.pictures import PICTURES
 
 
 class Downsample(nnx.Module):

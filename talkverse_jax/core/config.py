@@ -57,15 +57,12 @@ def from_dict(cls: type[Config], values: dict[str, Any], where: str) -> Config:
 
 
 def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
-    def expected(what: str) -> UserError:
-        return UserError(f"expected {what}, found {brief(value)}", field=key, where=where)
-
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, f"{where}: {key}")
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise expected("a list")
+            raise UserError(f"expected a list, found {brief(value)}", field=key, where=where)
         element = [args[0]] * len(value) if args[-1] is Ellipsis else args
         if len(element) != len(value):
             raise UserError(f"expected {len(element)} values, found {len(value)}", field=key, where=where)
@@ -83,7 +80,7 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint in (int, float, str, bool) and type(value) is not hint:
-        raise expected(hint.__name__)
+        raise UserError(f"expected {hint.__name__}, found {brief(value)}", field=key, where=where)
     return value
 
 

@@ -9,11 +9,11 @@ Shapes: B batch, L tokens, D width, N heads, K head width (D = N K).
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
@@ -21,8 +21,8 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from talkverse_jax.ops.attention.tiles import LANES, round_up
-from talkverse_jax.ops.gradients import with_gradients_of
-from talkverse_jax.ops.rope import RopeTables, apply_rope
+from talkverse_jax.ops.rope import RopeTables
+from talkverse_jax.ops.turn_gradient import pulled_back
 from talkverse_jax.sharding.layout import Layout
 
 _ROWS = 256  # of a block
@@ -44,37 +44,51 @@ def normed_and_turned(
     interpret: bool = False,
 ) -> Float[Array, "B L D"]:
     """Rows over the root of their mean square, times the gain, each head turned to its position; computed in float32.
-    Gradients are those of plain XLA.
+    Gradients have a kernel of their own (`turn_gradient`); the tables get none.
 
     Args:
       x: split by the layout's `batch` and `tokens`.
       interpret: run the kernel step by step without a TPU, for tests.
     """
+    spread = functools.partial(_spread, layout, x.shape)
 
-    def turn(x, gain, tables):
-        return _spread(layout, x, gain, tables, eps, dtype, interpret)
+    @jax.custom_vjp
+    def turn(x, gain, angles):
+        call = functools.partial(_call, eps=eps, dtype=dtype, interpret=interpret)
+        return spread(call, angles, "rg", "r")(x, gain, *angles)
 
-    return with_gradients_of(functools.partial(_plain, eps=eps, dtype=dtype), turn)(x, gain, tables)
+    def forward(x, gain, angles):
+        return turn(x, gain, angles), (x, gain, angles)
+
+    def backward(known, gradient):
+        x, gain, angles = known
+
+        def call(x, gradient, gain, *angles):
+            return pulled_back(x, gradient, gain, angles, eps=eps, interpret=interpret)
+
+        change, of_gain = spread(call, angles, "rrg", "rs")(x, gradient, gain, *angles)
+        return change, of_gain.sum(axis=(0, 1, 2)).astype(gain.dtype), None
+
+    turn.defvjp(forward, backward)
+    return turn(x, gain, _of_lanes(tables))
 
 
-def _plain(x, gain, tables: RopeTables, *, eps: float, dtype) -> Float[Array, "B L D"]:
-    x = x.astype(jnp.float32)
-    x = x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps) * gain
-    heads = rearrange(x, "b l (n k) -> b l n k", k=2 * tables.cos.shape[-1])
-    return rearrange(apply_rope(heads, tables), "b l n k -> b l (n k)").astype(dtype)
+def _spread(layout: Layout, shape: tuple[int, ...], call: Callable, angles: tuple[Array, ...], taken: str, given: str):
+    """A kernel's call, for the rows of each device.
 
-
-def _spread(layout: Layout, x, gain, tables: RopeTables, eps: float, dtype, interpret: bool):
-    call = functools.partial(_call, eps=eps, dtype=dtype, interpret=interpret)
-    angles = _of_lanes(tables)
+    Args:
+      taken, given: its arguments before the angles, and its results: `r` rows, `g` gains, `s` sums of blocks of rows.
+    """
     if layout.mesh is None or layout.mesh.size == 1:
-        return call(x, gain, *angles)
-    rows = layout.fitting_spec(x.shape, ("batch", "tokens", None))
+        return call
+    rows = layout.fitting_spec(shape, ("batch", "tokens", None))
     batch, tokens, _ = rows
-    of_angles = PartitionSpec(tokens, None) if tables.cos.ndim == 2 else PartitionSpec(batch, tokens, None)
-    specs = (rows, PartitionSpec(None), of_angles, of_angles, of_angles)
+    spec = {"r": rows, "g": PartitionSpec(None), "s": PartitionSpec(batch, tokens, None, None)}
+    of_angles = PartitionSpec(tokens, None) if angles[0].ndim == 2 else PartitionSpec(batch, tokens, None)
+    specs = (*(spec[each] for each in taken), of_angles, of_angles, of_angles)
+    out: Any = tuple(spec[each] for each in given) if len(given) > 1 else spec[given]
     # kernels do not say over which axes their results vary
-    return jax.shard_map(call, mesh=layout.mesh, in_specs=specs, out_specs=rows, check_vma=False)(x, gain, *angles)
+    return jax.shard_map(call, mesh=layout.mesh, in_specs=specs, out_specs=out, check_vma=False)
 
 
 def _of_lanes(tables: RopeTables) -> tuple[Array, Array, Array]:

@@ -57,13 +57,25 @@ def test_it_rounds_once():
 
 
 def test_its_gradients():
-    args = _inputs(2, 40)
+    *args, tables = _inputs(2, 136, own=True)
 
     def gradients(function):
-        return jax.grad(lambda *x: jnp.sin(function(*x)).sum(), argnums=(0, 1))(*args)
+        return jax.jit(jax.grad(lambda *x: jnp.sin(function(*x, tables)).sum(), argnums=(0, 1)))(*args)
 
     for got, want in zip(gradients(_run()), gradients(_plain)):
         np.testing.assert_allclose(got, want, atol=2e-4, rtol=1e-5)
+
+
+def test_devices_share_the_rows_of_its_gradients():
+    x, gain, tables = _inputs(2, 32)
+    layout = Layout(make_mesh(MeshConfig.parse("data=2,context=4"), jax.devices(), HEADS))
+
+    def gradients(layout, x):
+        return jax.jit(jax.grad(lambda *x: jnp.sin(_run(layout)(*x, tables)).sum(), argnums=(0, 1)))(x, gain)
+
+    split = layout.put(x, "batch", "tokens", None)
+    for got, want in zip(gradients(layout, split), gradients(Layout(), x)):
+        np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
@@ -88,5 +100,7 @@ def test_it_compiles(topology):
     def turn(x, gain, tables):
         return normed_and_turned(layout, x, gain, tables, eps=EPS, dtype=jnp.bfloat16)
 
-    hlo = jax.jit(turn).lower(x, gain, tables).compile().as_text()
-    assert "norm_and_turn" in hlo and "all-gather" not in hlo
+    gradient = jax.grad(lambda *x: turn(*x).astype(jnp.float32).sum())
+    for function, name in ((turn, "norm_and_turn"), (gradient, "norm_and_turn_gradient")):
+        hlo = jax.jit(function).lower(x, gain, tables).compile().as_text()
+        assert name in hlo and "all-gather" not in hlo

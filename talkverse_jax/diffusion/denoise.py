@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, Int, Key
 from talkverse_jax.core.compilation import model_jit
 from talkverse_jax.diffusion.flow import Schedule
 from talkverse_jax.diffusion.guidance import PLAIN, Guidance, Velocity
+from talkverse_jax.diffusion.names import SolverName
 from talkverse_jax.diffusion.solvers import (
-    Solver,
     SolverState,
     StepCoefficients,
     advance,
@@ -86,7 +86,7 @@ class Step(NamedTuple):
     coefficients: StepCoefficients
 
 
-def steps_of(solver: Solver, schedule: Schedule) -> list[Step]:
+def steps_of(solver: SolverName, schedule: Schedule) -> list[Step]:
     """The steps of a walk."""
     rows = zip(schedule.timesteps, solver_coefficients(solver, schedule), strict=True)
     return [Step(np.array(i, np.int32), np.array(timestep, np.float32), row) for i, (timestep, row) in enumerate(rows)]
@@ -179,7 +179,7 @@ def denoise(
     noise: Latents,
     conditions: Any,
     *,
-    solver: Solver,
+    solver: SolverName,
     schedule: Schedule,
     guidance: Guidance = PLAIN,
     scales: Any = (),

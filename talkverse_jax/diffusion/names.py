@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-SolverName = Literal["unipc", "dpm++", "euler"]
+SolverName = Literal["unipc", "dpm++", "euler", "renoise"]

@@ -10,13 +10,13 @@ with numbers that depend on the noise levels alone. They are computed here in fl
 step serves every solver and every step.
 
 Re-noising (`renoise`) is how a student of few steps is sampled: next = (1 - sigma') m + sigma' noise, sigma' the
-level of the next step.
+level of the next step (DMD2: Yin et al. 2024, arXiv:2405.14867, section 4.5).
 
 Sources: UniPC (Zhao et al. 2023, arXiv:2302.04867, B(h) = exp(h) - 1, data prediction, order 2);
 DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095, 2M, midpoint).
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,6 @@ from jaxtyping import Array, Float, Key
 
 from talkverse_jax.diffusion.flow import Schedule
 from talkverse_jax.diffusion.names import SolverName
-
-Solver = SolverName | Literal["renoise"]
 
 
 class SolverState(NamedTuple):
@@ -81,6 +79,11 @@ def advance(
     return SolverState(following, corrected, data, state.data1)
 
 
+def adds_noise(solver: SolverName) -> bool:
+    """Whether the solver's steps draw noise, so that a walk needs keys."""
+    return solver == "renoise"
+
+
 def fresh_noise(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, "B ..."]:
     """Normal numbers, each sample's by its own key; `shape` has the samples first."""
     return jax.vmap(lambda key: jax.random.normal(key, shape[1:], jnp.float32))(keys)
@@ -93,7 +96,7 @@ def _combine(weights: Float[Array | np.ndarray, " n"], *terms: Float[Array, "...
     return total
 
 
-def solver_coefficients(solver: Solver, schedule: Schedule) -> list[StepCoefficients]:
+def solver_coefficients(solver: SolverName, schedule: Schedule) -> list[StepCoefficients]:
     """The coefficients of every step. A schedule's later part alone starts afresh: first order, uncorrected."""
     table = []
     for i in range(schedule.steps):
@@ -101,7 +104,7 @@ def solver_coefficients(solver: Solver, schedule: Schedule) -> list[StepCoeffici
         if solver == "unipc" and i > 0:
             corrector = _unipc_corrector(schedule.sigmas, i, order=_unipc_order(schedule, i - 1))
         sigma, following = schedule.sigmas[i : i + 2]
-        noise = [following] if solver == "renoise" else []
+        noise = [following] if adds_noise(solver) else []
         table.append((sigma, following, corrector, _PREDICTORS[solver](schedule, i), *noise))
     return [StepCoefficients(*(np.asarray(part, np.float32) for part in row)) for row in table]
 

@@ -200,6 +200,11 @@ def split_array(layout: Layout, *shape: int, axes: tuple[str | None, ...], dtype
     )
 
 
+def keys_of(layout: Layout, samples: int) -> Any:
+    """The shape of a random key for each sample, put likewise."""
+    return jax.ShapeDtypeStruct((samples,), jax.eval_shape(jax.random.key, 0).dtype, sharding=layout.sharding())
+
+
 def number(*shape: int, dtype: Any = jnp.float32) -> Any:
     """The shape of what comes from the host with every call."""
     return jax.ShapeDtypeStruct(shape, dtype)

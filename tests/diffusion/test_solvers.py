@@ -31,6 +31,15 @@ def test_a_straight_flow_is_solved_exactly_in_any_number_of_steps(solver):
         np.testing.assert_allclose(end, data, atol=1e-5)
 
 
+def test_a_student_s_four_steps():
+    schedule = make_schedule("renoise", 4, shift=5.0)
+    np.testing.assert_allclose(schedule.timesteps, [1000, 937.5, 833.3333, 625], rtol=1e-6)  # Self-Forcing's, warped
+    np.testing.assert_array_equal(make_schedule("renoise", 4, shift=1.0).timesteps, [1000, 750, 500, 250])
+    for row, following in zip(solver_coefficients("renoise", schedule), [0.9375, 0.8333333, 0.625, 0]):
+        np.testing.assert_allclose(row.predictor, [0, 1 - following, 0], rtol=1e-6)
+        np.testing.assert_allclose(row.noise, following, rtol=1e-6)
+
+
 def test_the_second_order_solvers_converge_faster_than_euler():
     """Normal data of variance 1/4: the flow's velocity is linear in x and its end is x / 2."""
 

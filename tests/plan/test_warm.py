@@ -54,10 +54,16 @@ def config(arguments, tmp_path):  # noqa: F811
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", [None, "fsdp=2,tensor=2,context=2"])
-def test_a_run_compiles_none_of_what_is_warm(config, tmp_path, mesh):
-    folder, devices = tmp_path / "kept", 1 if mesh is None else 8
-    options = ["--config", config, *([] if mesh is None else ["--mesh", mesh])]
+@pytest.mark.parametrize(
+    "asked, devices",
+    [
+        ([], 1),
+        (["--mesh", "fsdp=2,tensor=2,context=2"], 8),
+        (["--sample_solver", "renoise", "--sample_guide_scale", "1"], 1),
+    ],
+)
+def test_a_run_compiles_none_of_what_is_warm(config, tmp_path, asked, devices):
+    folder, options = tmp_path / "kept", ["--config", config, *asked]
     said = _run(folder, "warm", *options, "--size", "128x128", devices=devices)
     assert said.count(": compiled, ") >= 16 and said.splitlines()[-1] == f"kept in {folder}"
     warmed = _kept(folder)

@@ -42,6 +42,11 @@ def stopped(arguments, monkeypatch, clips, **changes):  # noqa: F811
             id="sparing",
             marks=pytest.mark.slow,
         ),
+        pytest.param(
+            {"sample_solver": "renoise", "sample_steps": 4, "sample_guide_scale": 1.0},
+            id="student",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"dub": True, "head_trim_frames": 3}, id="dubbed and trimmed", marks=pytest.mark.slow),
     ],
 )

@@ -26,7 +26,7 @@ from talkverse_jax.families.multitalk.config import Recipe
 from talkverse_jax.families.multitalk.guidance import guidance, scales, spared
 from talkverse_jax.families.multitalk.model import MultiTalk, MultiTalkConditions
 from talkverse_jax.families.multitalk.motion import Kept, Renoised
-from talkverse_jax.families.multitalk.schedule import make_schedule
+from talkverse_jax.families.multitalk.schedule import schedule_of
 from talkverse_jax.families.multitalk.settings import Settings
 from talkverse_jax.families.multitalk.teacache import make_skips
 from talkverse_jax.models.clip.model import ClipVision
@@ -164,16 +164,16 @@ class MultiTalkClips:
         self, model: MultiTalk, begun: _Begun, settings: Settings, together: Together
     ) -> Float[Array, "B F h w C"]:
         begun = jax.tree.map(model.layout.put, begun)
-        schedule = make_schedule(settings.sample_steps, settings.shift)
+        schedule = schedule_of(settings)
         computed = self._computed(model, settings, schedule)
         known = (begun.held, begun.mask)
         return denoise(
             model,
             begun.noise,
-            prepare(model, *begun.conditions, text_guided=settings.text_guided),
-            solver="euler",
+            prepare(model, *begun.conditions, branches=settings.branches),
+            solver=settings.sample_solver,
             schedule=schedule,
-            guidance=guidance(settings.text_guided, settings.use_apg),
+            guidance=guidance(settings.branches, settings.use_apg),
             scales=scales(settings),
             keys=jax.random.wrap_key_data(begun.key),
             hold=Kept(*known) if self.recipe == "infinitetalk" else Renoised(*known, begun.known_noise),
@@ -265,7 +265,7 @@ def _joined(*parts: Array | np.ndarray) -> Array | np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-@partial(model_jit, static_argnames="text_guided")
+@partial(model_jit, static_argnames="branches")
 def prepare(
     model: MultiTalk,
     text: Float[Array, "B text_len D"],
@@ -275,16 +275,16 @@ def prepare(
     sound: AudioWindows,
     speakers: Float[Array, "B Q h w"] | None,
     *,
-    text_guided: bool,
+    branches: int,
 ) -> MultiTalkConditions:
     """The conditions of a clip for all branches of guidance: of everything, without the words, and without the sound
-    too, which is silence of one speaker; or of everything and without the sound."""
-    texts = [text, negative_text, negative_text] if text_guided else [text, text]
-    branches, videos = len(texts), len(text)
+    too, which is silence of one speaker; or of everything and without the sound; or of everything."""
+    texts = {1: [text], 2: [text, text], 3: [text, negative_text, negative_text]}[branches]
+    hearing = max(1, branches - 1)
     repeated = lambda x: jnp.concatenate([x] * branches)  # noqa: E731
-    heard = [sound] * (branches - 1)
-    sounds = jax.tree.map(lambda *x: jnp.concatenate([*x, jnp.zeros_like(x[0])]), *heard)
-    alone = jnp.arange(branches * videos) >= (branches - 1) * videos
+    silent = lambda x: [jnp.zeros_like(x)] * (branches - hearing)  # noqa: E731
+    sounds = jax.tree.map(lambda x: jnp.concatenate([*[x] * hearing, *silent(x)]), sound)
+    alone = jnp.arange(branches * len(text)) >= hearing * len(text)
     places = None if speakers is None else repeated(speakers)
     return model.prepare(jnp.concatenate(texts), repeated(image), repeated(known), sounds, places, alone)
 

@@ -1,7 +1,8 @@
 """What guidance means for MultiTalk: by the words, and by the sound, each with a scale of its own.
 
 A branch leaves out the words (the negative prompt in their place), another the sound too (silence of one speaker). Of
-distilled models, whose text scale is 1, words are not guided by: two branches are left.
+distilled models, whose text scale is 1, words are not guided by: two branches are left; or one, where the sound's scale
+is 1 too.
 
 Adaptive projected guidance (APG, Sadat et al. 2024, arXiv:2410.02416) takes of each difference what is at right angles
 to the video, cuts its length, and carries a running sum.
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from talkverse_jax.diffusion.guidance import Guidance, Velocity
+from talkverse_jax.diffusion.guidance import PLAIN, Guidance, Velocity
 from talkverse_jax.diffusion.sparing import Computed, spare
 from talkverse_jax.families.multitalk.settings import Settings
 
@@ -80,10 +81,12 @@ PROJECTED_BOTH = Guidance(3, _projected_by_both, _nothing_yet)
 PROJECTED_SOUND = Guidance(2, _projected_by_sound, _nothing_yet)
 
 
-def guidance(text_guided: bool, projected: bool) -> Guidance:
+def guidance(branches: int, projected: bool) -> Guidance:
     """The way of guiding; `branches` says how many rows a sample has: of everything, without the words, and without
-    the sound too; or of everything and without the sound."""
-    if text_guided:
+    the sound too; or of everything and without the sound; or of everything."""
+    if branches == 1:
+        return PLAIN
+    if branches == 3:
         return PROJECTED_BOTH if projected else BOTH
     return PROJECTED_SOUND if projected else SOUND
 
@@ -96,7 +99,7 @@ def scales(settings: Settings) -> GuidanceScales:
 
 def fewest_branches(settings: Settings) -> int:
     """Of the steps that run the transformer."""
-    return 1 if settings.sample_guide_every > 1 else guidance(settings.text_guided, settings.use_apg).branches
+    return 1 if settings.sample_guide_every > 1 else settings.branches
 
 
 def spared(settings: Settings) -> list[Computed]:

@@ -13,7 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from talkverse_jax.diffusion.denoise import LoopState, Step, denoising_step
-from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
+from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients, adds_noise
 from talkverse_jax.diffusion.sparing import Computed, Walk, without_blocks
 from talkverse_jax.families.multitalk import clips
 from talkverse_jax.families.multitalk.audio import AudioWindows
@@ -41,6 +41,7 @@ from talkverse_jax.pipeline.programs import (
     Program,
     Work,
     array,
+    keys_of,
     placed,
     placed_models,
     sampling_programs,
@@ -54,7 +55,7 @@ def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machin
     """What a clip of that size (H, W) and its conditions take."""
     dit, vae, (height, width) = configs.dit, configs.vae, size
     frames, steps = settings.frame_num, settings.sample_steps
-    branches = guidance(settings.text_guided, settings.use_apg).branches
+    branches = settings.branches
     h, w, latents = height // vae.space_stride, width // vae.space_stride, dit.latent_frames(frames)
     models = () if machine.offload_model else ("dit",)
     times = collections.Counter(spared(settings))
@@ -100,7 +101,7 @@ def programs(
     frames, channels, h, w = dit.latent_frames(work.frames), vae.z_dim, *(n // vae.space_stride for n in size)
     layout, platform = layouts["dit"], layouts["dit"].platform
     put, of_vae, encoding, hearing = (partial(array, layouts[name]) for name in ("dit", "vae", "text", "audio"))
-    text, key = put(1, dit.trunk.text_len, dit.trunk.text_dim), jax.random.key(0)
+    text = put(1, dit.trunk.text_len, dit.trunk.text_dim)
     window = SPEAKERS, dit.audio_window, dit.audio_layers, dit.audio_dim
     group = SPEAKERS, frames - 1, dit.group_window, dit.audio_layers, dit.audio_dim
     conditions = (
@@ -108,10 +109,10 @@ def programs(
         AudioWindows(put(1, *window), put(1, *group)),
         put(1, SPEAKERS + 1, h, w),
     )
-    prepare, guided = clips.prepare.jitted(platform), {"text_guided": settings.text_guided}
+    prepare, guided = clips.prepare.jitted(platform), {"branches": settings.branches}
     latents, mask = put(1, frames, h, w, channels), put(1, frames, 1, 1, 1)
 
-    how = guidance(settings.text_guided, settings.use_apg)
+    how = guidance(settings.branches, settings.use_apg)
     walk = Walk(how, without_blocks([False, True]) if settings.use_teacache else spared(settings))
 
     def step(kind: Computed = "all") -> Call:
@@ -124,12 +125,13 @@ def programs(
             shape = work.branches, padded(clip_tokens(dit, frames, h, w)[0], layout), dit.trunk.dim
             cache = array(layout, *shape, axes=("batch", "stream", None), dtype=machine.dtype)
             state = state._replace(cache=cache)
-        one = Step(put(dtype=jnp.int32), put(), StepCoefficients(put(), put(), put(5), put(3)))
+        noise = put() if adds_noise(settings.sample_solver) else None
+        one = Step(put(dtype=jnp.int32), put(), StepCoefficients(put(), put(), put(5), put(3), noise))
         hold = Kept(latents, mask) if dit.recipe == "infinitetalk" else Renoised(latents, mask)
-        keys = jax.ShapeDtypeStruct((1,), key.dtype, sharding=layout.sharding())
         numbers = walk.scales(jax.tree.map(lambda _: put(), scales(settings)), (put(), put()))
         static = {"guidance": walk.guided(kind), "caching": settings.use_teacache, "fewer": kind == "first"}
-        return Call(denoising_step.jitted(platform), (models["dit"], state, one, made, numbers, keys, hold), static)
+        arrays = models["dit"], state, one, made, numbers, keys_of(layout, 1), hold
+        return Call(denoising_step.jitted(platform), arrays, static)
 
     def sound() -> Call:
         config, rows = configs.audio, SOUND_SECONDS * FPS

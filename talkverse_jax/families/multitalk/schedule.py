@@ -1,8 +1,20 @@
-"""The noise levels of a clip: even steps from 1000 to 1, moved towards noise by a shift, and then none."""
+"""The noise levels of a clip: even steps from 1000 to 1, moved towards noise by a shift, and then none.
+
+Of a student, which re-noises, the steps are those of `diffusion.flow`: 1000, 750, 500, 250 before the shift.
+"""
 
 import numpy as np
 
+from talkverse_jax.diffusion import flow
 from talkverse_jax.diffusion.flow import NUM_TRAIN_TIMESTEPS, Schedule
+from talkverse_jax.families.multitalk.settings import Settings
+
+
+def schedule_of(settings: Settings) -> Schedule:
+    """The schedule of a clip's solver."""
+    if settings.sample_solver == "renoise":
+        return flow.make_schedule("renoise", settings.sample_steps, settings.shift)
+    return make_schedule(settings.sample_steps, settings.shift)
 
 
 def make_schedule(steps: int, shift: float) -> Schedule:

@@ -36,6 +36,7 @@ from talkverse_jax.weights import manifest
 Mode = Literal["streaming", "clip"]
 AudioType = Literal["para", "add"]
 Way = Literal["exact", "upstream"]
+MultiTalkSolver = Literal["euler", "renoise"]  # of `diffusion.names`
 
 buckets.register("multitalk-480", buckets.BUCKETS["fasttalk-480"], typical=(640, 640))
 buckets.register("multitalk-720", buckets.BUCKETS["fasttalk-720"], typical=(960, 960))
@@ -239,6 +240,13 @@ class Settings:
         most=1,
     )
     audio_window: int = audio_window_option()
+    sample_solver: MultiTalkSolver = option(
+        "how the noise is taken away: step by step (euler), or, of a student of few steps, whole in each step and then "
+        "put back anew (renoise)",
+        group="sampling",
+        default="euler",
+        decides=True,
+    )
     sample_steps: int = option(
         "denoising steps of each clip", group="sampling", metavar="N", default=40, decides=True, least=1
     )
@@ -259,7 +267,11 @@ class Settings:
         decides=True,
     )
     sample_audio_guide_scale: float = option(
-        "how strongly the sounds guide the video", group="sampling", metavar="X", default=4.0, decides=True
+        "how strongly the sounds guide the video; 1, where the text's is 1 too, turns guidance off",
+        group="sampling",
+        metavar="X",
+        default=4.0,
+        decides=True,
     )
     use_apg: bool = option(
         "guide by what is new in each step and at right angles to the video (APG): colours stay quieter",
@@ -336,6 +348,11 @@ class Settings:
     def text_guided(self) -> bool:
         """Whether the branch with the negative prompt runs too."""
         return not math.isclose(self.sample_text_guide_scale, 1.0)
+
+    @property
+    def branches(self) -> int:
+        """Of guidance: everything; without the sound; without the words."""
+        return 3 if self.text_guided else 1 if math.isclose(self.sample_audio_guide_scale, 1.0) else 2
 
     def motion_frames(self, recipe: Recipe) -> int:
         """`motion_frame`, or that of the weights' recipe.

@@ -12,13 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt
 
 from talkverse_jax.core.compilation import model_jit
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.heap import give_back
 from talkverse_jax.diffusion.denoise import denoise
 from talkverse_jax.diffusion.flow import make_schedule, noise_level
+from talkverse_jax.diffusion.solvers import adds_noise
 from talkverse_jax.families.talkverse.alignment import first_row, frames_lost
 from talkverse_jax.families.talkverse.guidance import branches, computed, guidance
 from talkverse_jax.families.talkverse.model import ClipConditions, TalkVerse
@@ -58,6 +59,7 @@ class Subject:
       num_clips: of the video.
       noise: the noise of a clip, given its number and shape.
       dubbing: None where the picture is all there is.
+      key: of what a clip's steps draw, given its number; None where they draw nothing.
     """
 
     image: Float[np.ndarray, "H W 3"]
@@ -67,6 +69,7 @@ class Subject:
     num_clips: int
     noise: Callable[[int, tuple[int, ...]], Float[Array, "1 F h w C"]]
     dubbing: Dubbing | None = None
+    key: Callable[[int], UInt[np.ndarray, " words"]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +173,7 @@ class ClipMaker:
             )
             text, negative, reference, motion = jax.tree.map(self._put, (text, negative, reference, motion))
             conditions = prepare(model, text, negative, rows, reference, motion, settings.guided)
+            keys = self._keys(pack) if adds_noise(settings.sample_solver) else None
             del reference, motion
             batch = denoise(
                 model,
@@ -179,6 +183,7 @@ class ClipMaker:
                 schedule=schedule,
                 guidance=guidance(settings.guided),
                 scales=settings.sample_guide_scale,
+                keys=keys,
                 computed=computed(settings, schedule.steps),
                 on_step=together.stepped,
             )
@@ -210,6 +215,11 @@ class ClipMaker:
 
     def _rows(self, state: VideoState) -> Float[np.ndarray, "n layers A"]:
         return state.subject.audio(self._first_row(state), state.settings.infer_frames)
+
+    def _keys(self, pack: Sequence[VideoState]) -> Array:
+        """Of what the steps draw, one for each video."""
+        words = [state.subject.key(state.clip) for state in pack if state.subject.key is not None]
+        return jax.random.wrap_key_data(self._put(np.stack(words)))
 
     def _first_row(self, state: VideoState) -> int:
         settings = state.settings
@@ -294,6 +304,11 @@ def _batch(parts: Sequence[Array | None]) -> Array | None:
 def seeded_noise(seed: int) -> Callable[[int, tuple[int, ...]], Array]:
     """Clip r's noise is drawn from seed + r, so a clip's noise does not depend on the others."""
     return lambda clip, shape: jax.random.normal(jax.random.key((seed + clip) % 2**32), shape, jnp.float32)
+
+
+def seeded_key(seed: int) -> Callable[[int], UInt[np.ndarray, " words"]]:
+    """Of what the steps of clip r draw, likewise; apart from the noise that the clip is denoised from."""
+    return lambda clip: np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key((seed + clip) % 2**32), 1)))
 
 
 @partial(model_jit, static_argnames="guided")

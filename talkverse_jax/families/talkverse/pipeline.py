@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from talkverse_jax.families.talkverse.alignment import clip_audio
-from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, VideoState, seeded_noise
+from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, VideoState, seeded_key, seeded_noise
 from talkverse_jax.families.talkverse.components import COMPONENTS, dtypes
 from talkverse_jax.families.talkverse.inputs import TalkVerseInputs, read
 from talkverse_jax.families.talkverse.settings import Settings
@@ -50,6 +50,7 @@ class TalkVerseEncoded:
             self.timeline.clips,
             seeded_noise(self.job.seed),
             self.inputs.dubbing(self.job.seed),
+            seeded_key(self.job.seed),
         )
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from talkverse_jax.diffusion.denoise import LoopState, Step, denoising_step
-from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients
+from talkverse_jax.diffusion.solvers import SolverState, StepCoefficients, adds_noise
 from talkverse_jax.diffusion.sparing import Computed, Walk
 from talkverse_jax.families.talkverse import clips
 from talkverse_jax.families.talkverse.axes import CONDITION_AXES
@@ -33,6 +33,7 @@ from talkverse_jax.pipeline.programs import (
     Program,
     Work,
     array,
+    keys_of,
     number,
     placed,
     placed_models,
@@ -127,8 +128,10 @@ def calls(
         state = LoopState(
             SolverState(*[sample] * 4), jax.tree.map(lambda _: sample, jax.eval_shape(walk.start, sample))
         )
-        one = Step(number(dtype=jnp.int32), number(), StepCoefficients(number(), number(), number(5), number(3)))
-        arrays = models["dit"], state, one, made, walk.scales(number(), (number(), number()))
+        noise, keys = (number(), [keys_of(layout, pack)]) if adds_noise(settings.sample_solver) else (None, [])
+        numbers = StepCoefficients(number(), number(), number(5), number(3), noise)
+        one = Step(number(dtype=jnp.int32), number(), numbers)
+        arrays = models["dit"], state, one, made, walk.scales(number(), (number(), number())), *keys
         return Call(denoising_step.jitted(platform), arrays, {"guidance": walk.guided(kind), "fewer": kind == "first"})
 
     spared = {

@@ -139,7 +139,11 @@ class Settings:
         least=1,
     )
     sample_solver: SolverName = option(
-        "how the noise is taken away: UniPC, DPM-Solver++ or Euler", group="sampling", default="unipc", decides=True
+        "how the noise is taken away: UniPC, DPM-Solver++, Euler, or, of a student of few steps, whole in each step "
+        "and then put back anew (renoise)",
+        group="sampling",
+        default="unipc",
+        decides=True,
     )
     sample_steps: int = option(
         "denoising steps of each clip", group="sampling", metavar="N", default=50, decides=True, least=1

@@ -52,27 +52,27 @@ def expected(velocities, text_guided):
 
 def test_words_and_sound_guide_by_their_own_scales():
     full, wordless, silent = steps_of(3, 1)[0]
-    (found,) = walk(guidance(True, False), steps_of(3, 1))
+    (found,) = walk(guidance(3, False), steps_of(3, 1))
     np.testing.assert_allclose(found, silent + 5 * (full - wordless) + 4 * (wordless - silent), rtol=1e-5, atol=1e-5)
 
 
 def test_two_branches_are_guided_by_the_sound_alone():
     full, silent = steps_of(2, 1)[0]
-    (found,) = walk(guidance(False, False), steps_of(2, 1))
+    (found,) = walk(guidance(2, False), steps_of(2, 1))
     np.testing.assert_allclose(found, silent + 4 * (full - silent), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("text_guided", [True, False])
 def test_projected_guidance_is_that_of_float64_for_each_sample(text_guided):
     velocities = steps_of(3 if text_guided else 2)
-    found, wanted = walk(guidance(text_guided, True), velocities), expected(velocities, text_guided)
+    found, wanted = walk(guidance(3 if text_guided else 2, True), velocities), expected(velocities, text_guided)
     for sample in range(SHAPE[0]):
         error = np.linalg.norm((found - wanted)[:, sample]) / np.linalg.norm(wanted[:, sample])
         assert error < 1e-6
 
 
 def test_without_a_limit_differences_keep_their_length():
-    found = guidance(False, True)
+    found = guidance(2, True)
     velocities = list(map(jnp.asarray, steps_of(2, 1)[0]))
     free, _ = found.combine(velocities, SCALES._replace(longest=0.0), found.start(velocities[0]))
     wide, _ = found.combine(velocities, SCALES._replace(longest=1e9), found.start(velocities[0]))
@@ -85,7 +85,7 @@ def test_a_projection_of_millions_of_numbers_keeps_float32_s_digits():
     rng = np.random.default_rng(1)
     full = (rng.standard_normal((1, 21, 80, 80, 16)) + 0.7).astype(np.float32)
     silent = (0.7 * full - 0.01 * rng.standard_normal(full.shape)).astype(np.float32)
-    found = guidance(False, True)
+    found = guidance(2, True)
     scales = GuidanceScales(1.0, 2.0)
     guided, _ = jax.jit(found.combine)([full, silent], scales, found.start(jnp.asarray(full)))
     wanted = full + projected(full.astype(np.float64) - silent, full.astype(np.float64), 1e9)

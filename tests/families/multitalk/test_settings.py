@@ -65,6 +65,8 @@ def test_a_short_clip_needs_fewer_motion_frames():
 def test_prompts_are_followed_unless_their_scale_is_one():
     assert Settings("").text_guided and Settings("", sample_text_guide_scale=0.0).text_guided
     assert not Settings("", sample_text_guide_scale=1.0).text_guided
+    assert Settings("", sample_text_guide_scale=1.0).branches == 2
+    assert Settings("", sample_text_guide_scale=1.0, sample_audio_guide_scale=1.0).branches == 1
 
 
 @pytest.mark.parametrize(

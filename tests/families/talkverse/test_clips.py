@@ -8,7 +8,7 @@ import pytest
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse import clips as clip_maker
 from talkverse_jax.families.talkverse.alignment import clip_audio
-from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, check_frames, seeded_noise
+from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, check_frames, seeded_key, seeded_noise
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.models.vae.config import VAEConfig
@@ -54,7 +54,7 @@ def subject_of(models, num_clips=2, image=None, dubbing=None):
     text = jnp.asarray(rng.standard_normal((1, trunk.text_len, trunk.text_dim)), jnp.float32)
     features = rng.standard_normal((30, dit.config.audio_layers, dit.config.audio_dim)).astype(np.float32)
     audio = partial(clip_audio, features)
-    return Subject(image, text, jnp.zeros_like(text), audio, num_clips, seeded_noise(5), dubbing)
+    return Subject(image, text, jnp.zeros_like(text), audio, num_clips, seeded_noise(5), dubbing, seeded_key(5))
 
 
 def clips_of(models, on_step=lambda: None, num_clips=2, image=None, dubbing=None, **changes):
@@ -105,6 +105,17 @@ def test_guidance_off_is_the_conditional_branch(models):
     frames = [next(clips_of(models, num_clips=1, sample_guide_scale=scale)).frames for scale in (1.0, 0.0, 1.001)]
     np.testing.assert_array_equal(frames[0], frames[1])
     np.testing.assert_allclose(frames[0], frames[2], atol=0.05)
+
+
+@pytest.mark.slow
+def test_what_a_student_s_steps_draw_is_the_clip_s_own(models):
+    student = dict(sample_solver="renoise", sample_guide_scale=1.0)
+    one, two = ([clip.latents for clip in clips_of(models, num_clips=n, **student)] for n in (1, 2))
+    np.testing.assert_array_equal(one[0], two[0])
+    keys = {tuple(seeded_key(seed)(clip).tolist()) for seed, clip in ((5, 0), (5, 1), (7, 0))}
+    assert len(keys) == 3
+    euler = next(clips_of(models, num_clips=1, sample_solver="euler", sample_guide_scale=1.0)).latents
+    assert np.abs(one[0] - euler).max() > 0.01
 
 
 @pytest.mark.slow

@@ -150,7 +150,7 @@ def test_the_model_tells_its_fields(server):
     steps = {"type": "integer", "default": 4, "minimum": 1, "maximum": 200, "enum": None}
     steps["description"] = "denoising steps of each clip"
     assert can["settings"]["num_inference_steps"] == steps
-    assert can["settings"]["sample_solver"]["enum"] == ["unipc", "dpm++", "euler"]
+    assert can["settings"]["sample_solver"]["enum"] == ["unipc", "dpm++", "euler", "renoise"]
     assert can["limits"]["max_sound_seconds"] == 20
     assert server.client.get("/v1/models/alias").json() == model
     assert fault(server.client.get("/v1/models/gpt")) == (404, "model_not_found", "model")

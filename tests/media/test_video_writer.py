@@ -101,6 +101,21 @@ def test_every_clip_starts_with_a_keyframe_in_the_order_of_showing(tmp_path):
     assert {0, FRAMES, 2 * FRAMES} <= {index for index, packet in enumerate(packets) if packet.is_keyframe}
 
 
+def test_keyframes_do_not_twitch(tmp_path):
+    """A slow pan: nowhere are neighbours much less alike than elsewhere, neither at two seconds nor between clips."""
+    rng = np.random.default_rng(0)
+    wide = Image.fromarray(rng.integers(0, 256, (24, 40, 3), dtype=np.uint8)).resize((512, 96), Image.Resampling.BICUBIC)
+    panned = [wide.transform((96, 64), Image.Transform.AFFINE, (1, 0, t / 6, 0, 1, 0), Image.Resampling.BICUBIC)
+              for t in range(112)]  # fmt: skip
+    frames = np.stack([np.asarray(picture) for picture in panned])
+    with VideoWriter(tmp_path / "out.mp4", width=96, height=64, sound=[_beep(5, 48000, 0)], rate=48000) as writer:
+        writer.write(frames[:56])
+        writer.write(frames[56:])
+    read = np.stack(_frames(tmp_path / "out.mp4")).astype(np.float32)
+    steps = np.abs(np.diff(read, axis=0)).mean((1, 2, 3))
+    assert steps[[49, 55, 105]].max() < 1.3 * np.median(steps)
+
+
 @pytest.mark.parametrize("rate, channels", [(8000, 1), (16000, 1), (44100, 2), (48000, 1), (96000, 2)])
 def test_sound_starts_when_it_should(tmp_path, rate, channels):
     _write(tmp_path / "out.mp4", _beep(3, rate, 0.81, channels), rate)

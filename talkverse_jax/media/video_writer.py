@@ -40,8 +40,8 @@ _AAC_SAMPLES = 1024
 _START_CODE = b"\0\0\1"
 _KEYFRAME_SECONDS = 10  # a clip is shorter: each begins with a keyframe, and has no other
 # A keyframe has other errors than the pictures before it, which a viewer sees as a twitch. So it is encoded finer, and
-# the way to it too, picture by picture: then there is little left to change. At a factor of 12 a clip begins with no more
-# motion than its pictures have, where it was 3.6 times that (toy world, 128x128); the file is a third larger.
+# the way to it too, picture by picture: then there is little left to change. At a factor of 12 a clip begins with no
+# more motion than its pictures have, where it was 3.6 times that (toy world, 128x128); the file is a third larger.
 _FINER = 12.0
 _FINER_PICTURES = 6
 # Every player takes these; others are resampled to 48 kHz. The encoder's delay, which some players do not

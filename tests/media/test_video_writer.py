@@ -104,9 +104,9 @@ def test_every_clip_starts_with_a_keyframe_in_the_order_of_showing(tmp_path):
 def test_keyframes_do_not_twitch(tmp_path):
     """A slow pan: nowhere are neighbours much less alike than elsewhere, neither at two seconds nor between clips."""
     rng = np.random.default_rng(0)
-    wide = Image.fromarray(rng.integers(0, 256, (24, 40, 3), dtype=np.uint8)).resize((512, 96), Image.Resampling.BICUBIC)
-    panned = [wide.transform((96, 64), Image.Transform.AFFINE, (1, 0, t / 6, 0, 1, 0), Image.Resampling.BICUBIC)
-              for t in range(112)]  # fmt: skip
+    smooth = Image.Resampling.BICUBIC
+    wide = Image.fromarray(rng.integers(0, 256, (24, 40, 3), dtype=np.uint8)).resize((512, 96), smooth)
+    panned = [wide.transform((96, 64), Image.Transform.AFFINE, (1, 0, t / 6, 0, 1, 0), smooth) for t in range(112)]
     frames = np.stack([np.asarray(picture) for picture in panned])
     with VideoWriter(tmp_path / "out.mp4", width=96, height=64, sound=[_beep(5, 48000, 0)], rate=48000) as writer:
         writer.write(frames[:56])

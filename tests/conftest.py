@@ -46,10 +46,11 @@ def full_precision():
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_one_file():
     """What a file of tests traced and compiled is forgotten with it: gigabytes of it slow down all that follow, as
-    every collection of garbage searches them."""
+    every collection of garbage searches them. What is left are modules, which no collection need search again."""
     yield
     jax.clear_caches()
     gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

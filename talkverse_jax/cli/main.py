@@ -13,6 +13,7 @@ PROG = "talkverse-jax"
 # Each command's module, whose `main(argv, prog)` runs it, and what it does.
 COMMANDS = {
     "sample": ("talkverse_jax.cli.sample", "make a talking video, or many"),
+    "stream": ("talkverse_jax.cli.stream", "make a live video of a picture and a sound that comes"),
     "client": ("talkverse_jax.cli.client", "have a server make a talking video, and fetch it"),
     "gradio": ("talkverse_jax.cli.gradio", "show a page of Gradio that makes videos with a server"),
     "serve": ("talkverse_jax.cli.serve", "serve talking videos over HTTP, with a page"),

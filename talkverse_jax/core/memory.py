@@ -1,4 +1,5 @@
-"""What a person is told where memory is too small: what was asked, what there is, and what asks for less."""
+"""What a person is told of memory: what is held, and where it is too small what was asked, what there is, and what asks
+for less."""
 
 import os
 import re
@@ -15,6 +16,13 @@ _CHEAPER: ContextVar[tuple[str, ...]] = ContextVar("cheaper", default=())
 def advise(flags: Iterable[str]) -> None:
     """From now on a lack of memory names these flags of the command, which lower it, the cheapest first."""
     _CHEAPER.set(tuple(flags))
+
+
+def anonymous_bytes() -> int:
+    """What this process holds of memory that stands for no file; 0 where the system does not tell."""
+    status = Path("/proc/self/status")
+    found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return 1024 * int(found[1]) if found else 0
 
 
 def too_small(error: BaseException) -> str:

@@ -190,10 +190,7 @@ class VideoWriter:
         encoder.pix_fmt = "yuv420p"
         encoder.framerate = Fraction(self._fps)
         encoder.time_base = Fraction(1, self._fps)
-        encoder.color_range = ColorRange.MPEG
-        encoder.colorspace = Colorspace.ITU709
-        encoder.color_primaries = ColorPrimaries.BT709
-        encoder.color_trc = ColorTrc.BT709
+        set_colours(encoder)
         # Without B-frames packets leave in the order of showing, so clips encoded apart join with no gap.
         encoder.options = {
             "crf": "17",
@@ -229,7 +226,7 @@ class VideoWriter:
             encoder.flags |= Flags.global_header
             checksum = 0
             for index, picture in enumerate(frames, self.frames):
-                checksum = self._mux_pictures(encoder.encode(self._to_frame(picture, index)), checksum)
+                checksum = self._mux_pictures(encoder.encode(to_yuv(picture, index, self._fps)), checksum)
             checksum = self._mux_pictures(encoder.encode(None), checksum)
             self._follow(len(frames), checksum)
             self._sync()
@@ -272,16 +269,6 @@ class VideoWriter:
         packets.close()
         self._sync()
         before.unlink()
-
-    def _to_frame(self, picture: UInt8[np.ndarray, "H W 3"], index: int) -> av.VideoFrame:
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace="ITU709",
-            dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
-        )
-        frame.pts, frame.time_base = index, Fraction(1, self._fps)
-        return frame
 
     def _write_sound(self, until: float) -> None:
         """Sound up to `until` seconds, silence after its end; `_copy` drops what is too much."""
@@ -426,6 +413,26 @@ class _Sound:
             self.length, missing = self.length + len(part), missing - len(part)
             parts.append(part)
         return np.concatenate(parts).clip(-1, 1)
+
+
+def set_colours(encoder: av.VideoCodecContext) -> None:
+    """Say what `to_yuv` gives."""
+    encoder.color_range = ColorRange.MPEG
+    encoder.colorspace = Colorspace.ITU709
+    encoder.color_primaries = ColorPrimaries.BT709
+    encoder.color_trc = ColorTrc.BT709
+
+
+def to_yuv(picture: UInt8[np.ndarray, "H W 3"], index: int, fps: int) -> av.VideoFrame:
+    """A picture as an encoder of H.264 takes it, as frame number `index`."""
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+        format="yuv420p",
+        dst_colorspace="ITU709",
+        dst_color_range=ColorRange.MPEG,
+        interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
+    )
+    frame.pts, frame.time_base = index, Fraction(1, fps)
+    return frame
 
 
 def _from(

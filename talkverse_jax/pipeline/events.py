@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
+from talkverse_jax.pipeline.clip import Clip
+
 
 class Cancelled(Exception):
     """The caller asked to stop; what was finished before is kept."""
@@ -28,6 +30,10 @@ class Events:
         Args:
           preview: gives its frames, uint8 [n, H, W, 3]; None in a process that has none.
         """
+
+    def decoded(self, clip: Clip) -> None:
+        """A clip can be shown, while what the next one must know of it is not made yet. It has all its frames, also
+        those that the video does not show."""
 
     def notice(self, text: str) -> None:
         """A line for the person who asked for the video."""
@@ -54,6 +60,9 @@ class PassedOn(Events):
 
     def clip(self, index: int, count: int | None, preview: Callable[[], Any]) -> None:
         self.listener.clip(index, count, preview)
+
+    def decoded(self, clip: Clip) -> None:
+        self.listener.decoded(clip)
 
     def notice(self, text: str) -> None:
         self.listener.notice(text)

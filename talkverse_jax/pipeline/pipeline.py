@@ -18,9 +18,11 @@ import numpy as np
 from flax import nnx
 
 from talkverse_jax.core import options
+from talkverse_jax.core.errors import UserError
 from talkverse_jax.pipeline.clip import Clip, State, Timeline
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
+from talkverse_jax.pipeline.live_features import Unending
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.pipeline.models import Models
 
@@ -120,6 +122,18 @@ class Pipeline(abc.ABC):
         Raises:
           UserError: a file or a setting cannot be used.
         """
+
+    def listen(self, job: Job, sound: Unending, events: Events) -> Encoded:
+        """As `encode`, of a video whose sound comes while it is made, in place of that of the job's files. Its timeline
+        is `Endless`, and `advance` waits for the sound of its clip.
+
+        Args:
+          sound: mono, at the rate of the speech encoder.
+
+        Raises:
+          UserError: the family makes no such videos, or as of `encode`.
+        """
+        raise UserError(f"{self.weights.weights}: models of {self.family} need their whole sound; take others")
 
     @abc.abstractmethod
     def timeline(self, encoded: Encoded) -> Timeline:

@@ -209,14 +209,15 @@ def write_clip(writer: VideoWriter, clip: Clip, timeline: Timeline, job: Job) ->
       NotFinite: it is.
     """
     if not clip.finite:
-        raise NotFinite(_not_finite(clip.index, job, writer))
+        kept = f" (the {writer.frames} frames before it are in {writer.partial.name})" if writer.frames else ""
+        raise NotFinite(not_finite(clip.index, job, kept))
     writer.write(timeline.cut(clip).pictures)
 
 
-def _not_finite(index: int, job: Job, writer: VideoWriter) -> str:
+def not_finite(index: int, job: Job, kept: str = "") -> str:
+    """What is said of a clip that is not finite, with where those before it are kept."""
     wide = job.machine.dtype == job.machine.vae_dtype == "float32"
     narrow = "" if wide else "try --dtype float32 --vae_dtype float32; if that is no help, "
-    kept = f" (the {writer.frames} frames before it are in {writer.partial.name})" if writer.frames else ""
     return (
         f"clip {index + 1}: came out as values that are no numbers{kept}; {narrow}the weights are damaged: "
         f"delete {job.weights.weights} and convert them again"

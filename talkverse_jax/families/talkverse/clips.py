@@ -251,6 +251,7 @@ class ClipMaker:
             shown = fetch(frames)
             del frames
         clip = Clip(state.clip, None if shown is None else shown[0], np.asarray(latents)[0])
+        events.decoded(clip)
         state = dataclasses.replace(state, clip=state.clip + 1, history=history, motion=None)
         if not state.is_done:
             with events.phase("encoding"):

@@ -31,16 +31,22 @@ class TalkVerseInputs:
     Attributes:
       picture: of the video's size; the first one of a video.
       video: None where a picture was given.
-      track: the sound.
+      sound: None where it comes while the video is made.
       shape: what must be the same to be denoised together.
       notices: lines to show the user: what was done to the files.
     """
 
     picture: UInt8[np.ndarray, "H W 3"]
     video: SourceVideo | None
-    track: SoundFile
+    sound: SoundFile | None
     shape: Hashable
     notices: tuple[str, ...]
+
+    @property
+    def track(self) -> SoundFile:
+        """The sound."""
+        assert self.sound is not None, "it comes while the video is made"
+        return self.sound
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,9 +75,24 @@ def read(job: Job) -> TalkVerseInputs:
     Raises:
       UserError: a file cannot be used, or no sound is given.
     """
+    return _read(job, live=False)
+
+
+def read_live(job: Job) -> TalkVerseInputs:
+    """Read the picture of a video whose sound comes while it is made.
+
+    Raises:
+      UserError: it cannot be used, or is a video.
+    """
+    return _read(job, live=True)
+
+
+def _read(job: Job, live: bool) -> TalkVerseInputs:
     files, settings, walls = job.files, job.settings, job.machine.walls
     notes: list[str] = []
     if is_video(files.image, walls):
+        if live:
+            raise UserError(f"{files.image}: a video cannot be dubbed live; give a picture", field="image")
         video = SourceVideo(files.image, settings.video_end, settings.fit, walls)
         notes.extend(video.notes)
         framed = _framing(settings, video.height, video.width)
@@ -79,13 +100,13 @@ def read(job: Job) -> TalkVerseInputs:
     else:
         video = None
         picture, framed = read_framed(files.image, partial(_framing, settings), notes.append, walls)
-    track = _track(files, video, walls)
+    sound = None if live else _track(files, video, walls)
     shared = [f.name for f in dataclasses.fields(settings) if f.name not in _OWN and f.metadata["decides"]]
     shape = (framed.frame, video is not None, tuple(getattr(settings, name) for name in shared))
     if not framed.is_whole:
         notes.append(f"{framed}{', --fit crop or exact leaves none' if framed.bars else ''}")
     told = (f"{files.image}: {'; '.join(notes)}",) if notes else ()
-    return TalkVerseInputs(picture, video, track, shape, (*told, *track.notices))
+    return TalkVerseInputs(picture, video, sound, shape, (*told, *(sound.notices if sound else ())))
 
 
 def _framing(settings: Settings, height: int, width: int) -> Framing:

@@ -1,27 +1,29 @@
 """TalkVerse's pipeline: UMT5 and wav2vec2 first, then clip after clip by the transformer and the VAE."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from talkverse_jax.families.talkverse.alignment import clip_audio
+from talkverse_jax.families.talkverse.alignment import FeatureRows, clip_audio
 from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, VideoState, seeded_key, seeded_noise
 from talkverse_jax.families.talkverse.components import COMPONENTS, dtypes
-from talkverse_jax.families.talkverse.inputs import TalkVerseInputs, read
+from talkverse_jax.families.talkverse.inputs import TalkVerseInputs, read, read_live
 from talkverse_jax.families.talkverse.settings import Settings
-from talkverse_jax.families.talkverse.timeline import timeline_of
+from talkverse_jax.families.talkverse.timeline import live_timeline, timeline_of
 from talkverse_jax.media.fit import to_unit
+from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.clip import Clip, Timeline
 from talkverse_jax.pipeline.common_options import about_clips
 from talkverse_jax.pipeline.encoders import AudioEncoder
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
-from talkverse_jax.pipeline.long_sound import WindowedFeatures, sound_features
+from talkverse_jax.pipeline.live_features import WINDOW, LiveFeatures, Unending
+from talkverse_jax.pipeline.long_sound import sound_features
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.pipeline.models import Models
 from talkverse_jax.pipeline.pipeline import Pipeline, Saved
@@ -36,7 +38,7 @@ class TalkVerseEncoded:
     inputs: TalkVerseInputs
     text: Float[np.ndarray, "1 text_len D"]
     negative_text: Float[np.ndarray, "1 text_len D"]
-    audio: Float[np.ndarray, "T layers A"] | WindowedFeatures
+    audio: FeatureRows
     timeline: Timeline
     notices: tuple[str, ...]
 
@@ -97,14 +99,35 @@ class TalkVersePipeline(Pipeline):
         self._keep_encoders = keep_encoders
 
     def encode(self, job: Job, events: Events, inputs: TalkVerseInputs | None = None) -> TalkVerseEncoded:
+        inputs = inputs or read(job)
+        settings, track = job.settings, inputs.track
+
+        def hear(encoder: AudioEncoder) -> FeatureRows:
+            return sound_features(encoder, track, settings.audio_window)
+
+        encoded = self._encode(job, events, inputs, timeline_of(job, inputs), hear)
+        return dataclasses.replace(encoded, notices=(*encoded.notices, *about_clips(settings, encoded.timeline.clips)))
+
+    def listen(self, job: Job, sound: Unending, events: Events) -> TalkVerseEncoded:
+        window = max(WINDOW, 2 * job.settings.infer_frames / FPS)
+        return self._encode(
+            job, events, read_live(job), live_timeline(job), lambda encoder: LiveFeatures(encoder, sound, window)
+        )
+
+    def _encode(
+        self,
+        job: Job,
+        events: Events,
+        inputs: TalkVerseInputs,
+        timeline: Timeline,
+        hear: Callable[[AudioEncoder], FeatureRows],
+    ) -> TalkVerseEncoded:
         settings: Settings = job.settings
         rows, one = (
             settings.fewest_branches * self.pack,
             "sample_guide_every" if settings.guided else "sample_guide_scale",
         )
         self.models.check_rows(rows, one, getattr(settings, one))
-        inputs = inputs or read(job)
-        timeline = timeline_of(job, inputs)
         with self.models.precision:
             prompts = {"prompt": settings.prompt}
             prompts["negative_prompt"] = settings.negative_prompt if settings.guided else ""  # is not used
@@ -115,10 +138,9 @@ class TalkVersePipeline(Pipeline):
             with events.phase("loading"):
                 audio_encoder = AudioEncoder(self.models["audio"])
             with events.phase("encoding"):
-                audio = sound_features(audio_encoder, inputs.track, settings.audio_window)
+                audio = hear(audio_encoder)
             del audio_encoder
         self._drop("audio")
-        notices.extend(about_clips(settings, timeline.clips))
         return TalkVerseEncoded(job, inputs, text, negative_text, audio, timeline, tuple(notices))
 
     def timeline(self, encoded: TalkVerseEncoded) -> Timeline:

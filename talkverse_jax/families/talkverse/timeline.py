@@ -11,6 +11,7 @@ from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.pipeline.clip import Timeline
 from talkverse_jax.pipeline.encoders import SAMPLE_RATE
+from talkverse_jax.pipeline.endless import Endless
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.weights import store
 
@@ -47,6 +48,22 @@ def make_timeline(settings: Settings, seconds: float, rows: int, lost: int) -> T
     clips = clips_needed(heard, length, settings.audio_alignment, lost)
     starts = tuple(max(0, clip * length - lost) for clip in range(clips))
     return Timeline(clips, starts, min(wanted, clips * length - lost), settings.head_trim_frames)
+
+
+def live_timeline(job: Job) -> Endless:
+    """The clips of a video whose sound has no end.
+
+    Raises:
+      UserError: a clip is no whole number of latent frames, or a setting is of a whole video.
+    """
+    settings, vae = job.settings, store.load_config(job.weights.weights, COMPONENTS["vae"])
+    check_frames(settings, vae)
+    for name in ("head_trim_frames", "num_clip", "seconds"):
+        if value := getattr(settings, name):
+            raise UserError(f"{value}: a live video ends with its sound; leave it out", field=name)
+    lost = frames_lost(settings, vae.time_stride)
+    ahead = lost if settings.audio_alignment == "upstream" else 0
+    return Endless.of(settings.infer_frames - lost, settings.infer_frames, heard_ahead=ahead)
 
 
 def frames_in_sound(seconds: float) -> int:

@@ -6,6 +6,7 @@ PY     := $(VENV)/bin/python
 TVJ    := $(PY) -m talkverse_jax
 DEMO   := outputs/demo
 DEMO_PORT := 8765
+LIVE_SECONDS := 60
 TOY    := outputs/toy
 # What train-toy makes. Take smaller numbers to try all of its steps (docs/training.md).
 TOY_VIDEOS := 500
@@ -15,7 +16,7 @@ TOY_STEPS := 5000
 # A developer's environment has libtpu, to compile for TPUs: without this JAX looks for one.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo demo-serve train-toy test test-slow lint flags plan-table wheels clean
+.PHONY: demo demo-serve demo-live train-toy test test-slow lint flags plan-table wheels clean
 
 # What a user needs.
 $(VENV)/installed: pyproject.toml
@@ -51,6 +52,14 @@ demo: $(VENV)/installed
 demo-serve: $(VENV)/installed-serve
 	test -f $(DEMO)/weights/manifest.json || $(call convert,assets/toy,$(DEMO)/weights)
 	$(TVJ) serve --config demo --weights $(DEMO)/weights --data_dir $(DEMO)/serve --port $(DEMO_PORT)
+
+# The toy model answers voices that come at their own speed, and tells frames a second, latency and memory (docs/live.md).
+demo-live: $(VENV)/installed
+	test -f $(DEMO)/weights/manifest.json || $(call convert,assets/toy,$(DEMO)/weights)
+	$(PY) -m talkverse_jax.toy.voice --seconds $(LIVE_SECONDS) | \
+	  $(TVJ) stream --config demo_live --weights $(DEMO)/weights --sound - --output $(DEMO)/live.mp4 \
+	  --report $(DEMO)/live.jsonl
+	@echo "look at $(DEMO)/live.mp4"
 
 # Makes the weights of assets/toy from nothing, in two hours on two cores. Interrupted and given again, it goes on.
 train-toy: $(VENV)/installed $(TOY)/vae/Wan2.2_VAE.pth

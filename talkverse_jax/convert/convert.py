@@ -44,9 +44,12 @@ def convert(family: Family, options: ConvertOptions, sources: Any, configs: Any,
     """
     if options.output is None:
         raise UserError("missing; give the folder of converted weights", field="output")
-    output, names = Path(options.output), options.chosen(family.components)
+    output, names = Path(options.output), options.chosen(family.components, family.given(sources))
     _check_family(output, family)
     configs = family.configs_for(configs, sources)
+    for name in names:
+        if getattr(configs, name) is None:
+            raise UserError(f"{options.config}: has no table [{name}]; add one", field="config")
     published = [family.published(name, getattr(configs, name), sources, options.asked) for name in names]
     for one in published:
         _check_apart_from(output, names, one.files)

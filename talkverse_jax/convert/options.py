@@ -34,7 +34,10 @@ class ConvertOptions:
         default=None,
     )
     components: tuple[str, ...] = option(
-        "which models, separated by commas (default: all)", group="how", metavar="LIST", default=()
+        "which models, separated by commas (default: all, optional ones if their files are given)",
+        group="how",
+        metavar="LIST",
+        default=(),
     )
     dtype: Literal["auto", "bfloat16", "float32", "keep", "int8"] = option(
         "number type of the parameters; auto: each component's own, such as bfloat16 for a transformer and float32 for "
@@ -66,15 +69,18 @@ class ConvertOptions:
         """What is said of trained files."""
         return Asked(self.lora_strength, self.lora_rank, self.lora_alpha)
 
-    def chosen(self, components: Iterable[str]) -> tuple[str, ...]:
+    def chosen(self, components: Iterable[str], usual: Iterable[str] | None = None) -> tuple[str, ...]:
         """Those of the family's components that `components` names, in its order; each once.
+
+        Args:
+          usual: where it names none; by default all.
 
         Raises:
           UserError: it names another.
         """
         known = tuple(components)
         if not self.components:
-            return known
+            return known if usual is None else tuple(usual)
         names = tuple(dict.fromkeys(self.components))
         for name in names:
             if name not in known:

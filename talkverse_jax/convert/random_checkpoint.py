@@ -37,18 +37,21 @@ def write_random_checkpoint(
 
     Args:
       configs: the sizes, the family's `configs_type`.
-      components: which; by default all.
+      components: which; by default all but optional ones.
       lora_rank: of the pairs in a trained file.
 
     Returns:
       The flags of the family's `Sources` that name the files for the conversion.
     """
     folder, paths = new_folder(folder), {}
-    for origin in family.sources.values():
-        paths[origin.repository.flag] = new_folder(folder / origin.repository.folder)
+    chosen = family.needed if components is None else tuple(components)
+    for name in dict.fromkeys((*family.needed, *chosen)):
+        origin = family.sources[name]
+        new_folder(folder / origin.repository.folder)
+        paths[origin.repository.flag] = origin.written(folder)
         for adapter in origin.adapters[:1]:
             paths[adapter.flag] = folder / adapter.on_hub
-    for name in family.components if components is None else components:
+    for name in chosen:
         config, origin = getattr(configs, name), family.sources[name]
         shapes = family.components[name].torch_shapes(config)
         _write(origin, folder, config, shapes, seed, lora_rank)

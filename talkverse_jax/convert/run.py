@@ -24,7 +24,9 @@ def run(family: Family, options: ConvertOptions, sources: Any, reporter: Reporte
       OSError: a file cannot be written.
     """
     if options.download:
-        fetched = hub.download(family, options.download, options.chosen(family.components), reporter)
+        fetched = hub.download(
+            family, options.download, options.chosen(family.components, family.given(sources)), reporter
+        )
         missing = {flag: path for flag, path in fetched.items() if not getattr(sources, flag)}
         sources = dataclasses.replace(sources, **missing)
     given = any(getattr(sources, field.name) for field in dataclasses.fields(sources))

@@ -171,6 +171,17 @@ def vae_file_option() -> Any:
     return option("likewise the VAE (vae)", group="from", metavar="FILE", default=None)
 
 
+def tiny_decoder_file_option(name: str) -> Any:
+    """`--tiny_decoder`, by the name of the published file."""
+    return option(
+        f"a tiny decoder for previews and live video: {name} of github.com/madebyollin/taehv, .pth or .safetensors, "
+        "or what train-tiny-decoder wrote (tiny_decoder; optional)",
+        group="from",
+        metavar="FILE",
+        default=None,
+    )
+
+
 def text_file_option() -> Any:
     """`--text_file`, likewise."""
     return option(

@@ -34,8 +34,8 @@ class Family:
       name: in the registry and in a manifest.
       title: for people.
       components: its models by name, in the order of conversion.
-      configs_type: a frozen dataclass of their sizes, a field for each component; refuses those that do not fit
-        together.
+      configs_type: a frozen dataclass of their sizes, a field for each component, None of an optional one that is not
+        there; refuses those that do not fit together.
       sources: where each component is published.
       load_pipeline: (weights, machine, *, settings=None, pack=1, keep_encoders=False, mesh=) -> Pipeline, where
         `settings` are those that jobs will have, as far as devices are shared by them.
@@ -72,6 +72,20 @@ class Family:
     calls: Callable[[Any, Any, Machine, tuple[int, int], Mesh | None, Products | None, int], Calls] | None = None
     configs_for: Callable[[Any, Any], Any] = lambda configs, sources: configs
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The components without which weights are not whole."""
+        return tuple(name for name, component in self.components.items() if not component.optional)
+
+    def given(self, sources: Any) -> tuple[str, ...]:
+        """Those, and the optional ones whose files are named.
+
+        Args:
+          sources: the flags that name the files, the family's own `Sources`.
+        """
+        named = lambda name: getattr(sources, self.sources[name].repository.flag)  # noqa: E731
+        return tuple(name for name in self.components if name in self.needed or named(name))
+
     def real_size(self) -> Any:
         """The published sizes."""
         return self.configs_type(**{name: component.real_size() for name, component in self.components.items()})
@@ -94,12 +108,16 @@ class Family:
         return load_toml(self.configs_type, path)
 
     def configs_from_weights(self, folder: str | Path) -> Any:
-        """The sizes of converted weights.
+        """The sizes of converted weights; None of optional components that are not there.
 
         Raises:
           UserError: a component is missing or unfinished, or they do not fit together.
         """
-        configs = {name: store.load_config(folder, component) for name, component in self.components.items()}
+        there = {*self.needed, *store.read_manifest(folder)}
+        configs = {
+            name: store.load_config(folder, component) if name in there else None
+            for name, component in self.components.items()
+        }
         try:
             return self.configs_type(**configs)
         except UserError as error:

@@ -150,8 +150,10 @@ def placed_models(
     """
     models = {}
     for name, component in components.items():
+        if (config := getattr(configs, name)) is None:  # an optional one
+            continue
         model = component.abstract(
-            getattr(configs, name),
+            config,
             jnp.dtype(dtypes[name]),
             layout=layouts[name],
             int8_products=int8,

@@ -19,6 +19,7 @@ from talkverse_jax.data.prepared import PreparedBatch, SampleFormat
 from talkverse_jax.data.raw import RawSample
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.models.wan.linear import Linear
+from talkverse_jax.pipeline.decoders import DecoderName
 
 FLOW_MATCHING = "flow_matching"  # the loss that every family has
 
@@ -118,6 +119,7 @@ class PreviewRequest(NamedTuple):
 
     Attributes:
       guided: away from what is seen without its conditions; else only what the model says is shown.
+      decoder: what shows it.
     """
 
     image: str
@@ -128,6 +130,7 @@ class PreviewRequest(NamedTuple):
     steps: int
     seed: int
     guided: bool = True
+    decoder: DecoderName = "full"
 
 
 @dataclasses.dataclass(frozen=True)

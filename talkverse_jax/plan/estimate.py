@@ -56,6 +56,8 @@ def _weights(run: SamplingRun, sizes: MeshSizes) -> dict[str, ComponentBytes]:
     """Each component's parameters on one device; of what is split by pictures each has all."""
     mesh, found = AbstractMesh(sizes.shape, AXES), {}
     for name, component in run.family.components.items():
+        if getattr(run.configs, name) is None:  # an optional one
+            continue
         rules = component.split
         layout = Layout(mesh, rules, run.machine.resident_blocks) if rules else None  # pyright: ignore[reportArgumentType]  # sizes alone matter
         found[name] = run.component_bytes(name, layout)

@@ -13,6 +13,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import build, check_bounds, option
 from talkverse_jax.models.umt5.prompts import check_prompts
 from talkverse_jax.ops.names import KernelName, Remat
+from talkverse_jax.pipeline.decoders import DecoderName
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
 from talkverse_jax.training.names import Beginning, OptimizerName, ScheduleName, StrategyName
@@ -268,6 +269,9 @@ class PreviewOptions:
     )
     preview_sample_steps: int = option(
         "denoising steps of the preview", group="output", metavar="N", default=20, least=1
+    )
+    preview_decoder: DecoderName = option(
+        "what shows the preview: the VAE's own decoder, or the tiny one of the weights", group="output", default="full"
     )
 
     def __post_init__(self):

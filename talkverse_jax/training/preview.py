@@ -54,6 +54,7 @@ class Preview:
             frames=options.videos.num_frames,
             steps=asked.preview_sample_steps,
             seed=options.videos.seed,
+            decoder=asked.preview_decoder,
         )
         how = options.machine
         machine = Machine(dtype=how.dtype, attention=how.attention, t5_cpu=options.videos.t5_cpu)

@@ -11,6 +11,7 @@ from talkverse_jax.core import tree
 from talkverse_jax.sharding.layout import Layout, ParameterAxes
 from talkverse_jax.sharding.rules import ENCODING, Rules
 from talkverse_jax.weights import match
+from talkverse_jax.weights.lazy import Tensor
 from talkverse_jax.weights.rule import Rule, find_rule
 
 
@@ -57,6 +58,8 @@ class Component:
       prefixes: what its names begin with in files of several models.
       widths: published models of this kind by the width of their layers, for messages.
       int8: shell patterns of the kernels, by our path, of linear layers that also compute with int8.
+      adapt: (its tensors by published name, a config) -> those of that size, where published ones do more.
+      optional: weights are whole without it.
     """
 
     name: str
@@ -73,6 +76,8 @@ class Component:
     widths: Mapping[int, str] = dataclasses.field(default_factory=dict)
     int8: tuple[str, ...] = ()
     ignored_at: Callable[[Any], tuple[str, ...]] = lambda config: ()
+    adapt: Callable[[Mapping[str, Tensor], Any], Mapping[str, Tensor]] = lambda tensors, config: tensors
+    optional: bool = False
 
     def unused(self, config: Any) -> tuple[str, ...]:
         """Shell patterns of all names in its files that a model of this size does not use."""

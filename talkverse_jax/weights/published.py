@@ -27,7 +27,7 @@ from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.lazy import Tensor
 from talkverse_jax.weights.manifest import PUBLISHED
 from talkverse_jax.weights.mapped import read_one
-from talkverse_jax.weights.published_files import Copies, Shapes, SmallFiles, TensorFiles
+from talkverse_jax.weights.published_files import Copies, Shapes, SmallFiles, TensorFiles, TorchFile
 from talkverse_jax.weights.trained import TrainedTensors, open_all
 
 
@@ -244,6 +244,16 @@ class Origin:
     whole_flag: str | None = None
     diffusers: TensorFiles | None = None
 
+    @property
+    def is_one_file(self) -> bool:
+        """Whether its flag names a file, which is not on the hub."""
+        return self.file_flag == self.repository.flag
+
+    def written(self, root: Path) -> Path:
+        """What its flag names of a checkpoint that is written into a folder."""
+        home = root / self.repository.folder
+        return home / self.tensors.file if self.is_one_file and isinstance(self.tensors, TorchFile) else home
+
     def open(self, component: Component, config: Any, sources: Any, asked: Asked = NOTHING) -> Published:
         """Find and map the files of a component.
 
@@ -273,7 +283,7 @@ class Origin:
         published = Published(
             component=component,
             config=config,
-            tensors=found.tensors,
+            tensors=component.adapt(found.tensors, config),
             files=(*base.paths, *found.paths, *(copy for copy in copies.values() if isinstance(copy, Path))),
             where=str(first.parent if more else first),
             kind=found.kind,
@@ -345,6 +355,12 @@ class Origin:
     def _places(self, component: str, sources: Any) -> tuple[Path | None, list[Path]]:
         """The file that a flag names, and the folders in which what a model needs besides may lie."""
         file = getattr(sources, self.file_flag) if self.file_flag else None
+        if self.is_one_file:
+            if not file:
+                raise UserError(
+                    f"missing; give the file of {self.repository.name} to convert {component}", field=self.file_flag
+                )
+            return Path(file), [Path(file).parent]
         or_else = f", or a file as --{self.file_flag}" if self.file_flag else ""
         if file and not getattr(sources, self.repository.flag):
             return Path(file), [Path(file).parent]
@@ -368,6 +384,8 @@ class Origin:
         Returns:
           The flags that name what was fetched.
         """
+        if self.is_one_file:
+            return {}
         folder, repository = root / self.repository.folder, self.repository.name
         for part in (*self.beside, self.tensors):
             part.fetch(lambda file: fetch(repository, file, folder))

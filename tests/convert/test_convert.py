@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -93,7 +94,7 @@ def _expected(folder: Path, name: str) -> dict[str, np.ndarray]:
     return _parameters(match.load_torch(module, component.rules, tensors, name, component.ignored))
 
 
-@pytest.mark.parametrize("name", COMPONENTS)
+@pytest.mark.parametrize("name", FAMILY.needed)
 def test_every_parameter_arrives(checkpoint, converted, name):
     module = store.load_module(converted, COMPONENTS[name])
     dtype = np.dtype(COMPONENTS[name].dtype)
@@ -112,7 +113,7 @@ def test_every_parameter_arrives(checkpoint, converted, name):
 
 
 def test_the_folder_describes_itself(checkpoint, converted):
-    assert FAMILY.configs_from_weights(converted) == FAMILY.configs_from_toml(CONFIG)
+    assert FAMILY.configs_from_weights(converted) == replace(FAMILY.configs_from_toml(CONFIG), tiny_decoder=None)
     manifest = store.read_manifest(converted)
     assert {name: entry["dtype"] for name, entry in manifest.items()} == {
         "dit": "bfloat16", "vae": "float32", "text": "bfloat16", "audio": "float32"

@@ -91,7 +91,7 @@ def test_an_exported_file_samples_like_the_preview(place, tmp_path):
     sound, picture = str(ROOT / "assets" / "speech.flac"), str(ROOT / "assets" / "face.png")
     shown = dict(preview_steps=3, preview_image=picture, preview_audio=sound, preview_sample_steps=1)
     loop.train(place.options(tmp_path, unfreeze_strategy="lora", **shown), make_video=make_video)
-    weights = place.convert(tmp_path / "converted", tmp_path / "step-3.safetensors", *COMPONENTS)
+    weights = place.convert(tmp_path / "converted", tmp_path / "step-3.safetensors", *FAMILY.needed)
     prompt = place.options(tmp_path).preview.preview_prompt
     pipeline = FAMILY.load_pipeline(Weights(str(weights)), Machine(dtype="float32"))
     job = pipeline.job(

@@ -30,8 +30,10 @@ from talkverse_jax.families.multitalk.schedule import schedule_of
 from talkverse_jax.families.multitalk.settings import Settings
 from talkverse_jax.families.multitalk.teacache import make_skips
 from talkverse_jax.models.clip.model import ClipVision
+from talkverse_jax.models.tiny_decoder.model import TinyDecoder
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.clip import Clip
+from talkverse_jax.pipeline.decoders import DecoderName
 from talkverse_jax.pipeline.events import Events, Together
 from talkverse_jax.pipeline.residency import resident
 from talkverse_jax.sharding.distributed import fetch
@@ -126,10 +128,19 @@ class MultiTalkClips:
 
     Args:
       offload: the transformer waits in host memory while the others work.
+      decoder_of: the model that decodes, by its name; by default the VAE.
     """
 
-    def __init__(self, dit: MultiTalk, vae: WanVAE, clip: ClipVision, offload: bool = False):
+    def __init__(
+        self,
+        dit: MultiTalk,
+        vae: WanVAE,
+        clip: ClipVision,
+        offload: bool = False,
+        decoder_of: Callable[[DecoderName], WanVAE | TinyDecoder] | None = None,
+    ):
         self.dit, self.vae, self.clip, self._offload = dit, vae, clip, offload
+        self._decoder_of = decoder_of or (lambda _: vae)
         self.recipe: Recipe = dit.config.recipe
 
     def advance(
@@ -229,7 +240,7 @@ class MultiTalkClips:
         """Decode a clip and bring its colours back; its last frames are what the next one sees."""
         subject, settings = state.subject, state.settings
         with events.phase("decoding"):
-            frames = decode(self.vae, latents)
+            frames = decode(self._decoder_of(settings.decoder), latents)
             if settings.color_correction_strength:
                 picture = self.vae.layout.put(subject.picture(state.clip))
                 frames = corrected(frames, picture, np.float32(settings.color_correction_strength))
@@ -301,9 +312,9 @@ def encode(vae: WanVAE, video: Float[Array, "1 k H W 3"]) -> Float[Array, "1 f h
 
 
 @jax.jit
-def decode(vae: WanVAE, latents: Float[Array, "1 F h w C"]) -> Float[Array, "1 n H W 3"]:
+def decode(decoder: WanVAE | TinyDecoder, latents: Float[Array, "1 F h w C"]) -> Float[Array, "1 n H W 3"]:
     """The frames, in [-1, 1]."""
-    return jnp.clip(vae.decode(latents), -1, 1)
+    return jnp.clip(decoder.decode(latents), -1, 1)
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""The five models of MultiTalk, and their sizes together."""
+"""The five models of MultiTalk and a tiny decoder, which is optional; and their sizes together."""
 
 import dataclasses
 
@@ -9,6 +9,8 @@ from talkverse_jax.families.multitalk.config import MultiTalkConfig
 from talkverse_jax.families.multitalk.model import MultiTalk
 from talkverse_jax.models.clip.component import clip
 from talkverse_jax.models.clip.config import ClipVisionConfig
+from talkverse_jax.models.tiny_decoder.component import check_tiny_decoder, tiny_decoder
+from talkverse_jax.models.tiny_decoder.config import TinyDecoderConfig
 from talkverse_jax.models.umt5.component import umt5
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.component import vae21
@@ -44,6 +46,7 @@ COMPONENTS: dict[str, Component] = {
         umt5(),
         wav2vec2_base(),
         clip(),
+        tiny_decoder(TinyDecoderConfig.taew2_1),
     )
 }
 
@@ -51,12 +54,12 @@ COMPONENTS: dict[str, Component] = {
 def dtypes(machine: Machine) -> dict[str, str]:
     """Of each component's parameters and products."""
     own = {"dit": machine.dtype, "vae": machine.vae_dtype, "text": machine.dtype}
-    return {**own, "audio": "float32", "clip": "float32"}
+    return {**own, "audio": "float32", "clip": "float32", "tiny_decoder": machine.decode_dtype}
 
 
 @dataclasses.dataclass(frozen=True)
 class MultiTalkConfigs:
-    """The sizes of all five, by component; a `--config` file holds a table for each.
+    """The sizes of all, by component; a `--config` file holds a table for each.
 
     Raises:
       UserError: what one gives is not what the next takes.
@@ -67,6 +70,7 @@ class MultiTalkConfigs:
     text: UMT5Config
     audio: Wav2Vec2Config
     clip: ClipVisionConfig
+    tiny_decoder: TinyDecoderConfig | None = None
 
     def __post_init__(self):
         dit, trunk, layers = self.dit, self.dit.trunk, self.audio.num_hidden_layers
@@ -85,3 +89,4 @@ class MultiTalkConfigs:
         ):
             if gives != takes:
                 raise UserError(f"the models do not fit together ({what}): {gives} and {takes}; make them equal")
+        check_tiny_decoder(self.tiny_decoder, self.vae.z_dim, self.vae.strides)

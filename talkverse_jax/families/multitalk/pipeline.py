@@ -20,6 +20,8 @@ from talkverse_jax.media.fit import to_unit
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.clip import Clip
 from talkverse_jax.pipeline.common_options import about_clips
+from talkverse_jax.pipeline.decoders import COMPONENTS as DECODERS
+from talkverse_jax.pipeline.decoders import check_decoder
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
 from talkverse_jax.pipeline.machine import Machine, Weights
@@ -120,6 +122,7 @@ class MultiTalkPipeline(Pipeline):
         dit = self.configs.dit
         why = "sample_guide_every" if settings.sample_guide_every > 1 else "sample_text_guide_scale"
         self.models.check_rows(fewest_branches(settings) * self.pack, why, getattr(settings, why))
+        check_decoder(settings.decoder, self.configs.tiny_decoder, self.weights.weights)
         inputs = inputs or read(job)
         timeline = timeline_of(job, inputs)
         prompts = {"prompt": settings.prompt}
@@ -162,4 +165,5 @@ class MultiTalkPipeline(Pipeline):
     def _clips(self, events: Events) -> MultiTalkClips:
         with events.phase("loading"):
             dit, vae, clip = (self.models[name] for name in ("dit", "vae", "clip"))
-        return MultiTalkClips(dit, vae, clip, self.machine.offload_model)
+        decoder_of = lambda name: self.models[DECODERS[name]]  # noqa: E731
+        return MultiTalkClips(dit, vae, clip, self.machine.offload_model, decoder_of)

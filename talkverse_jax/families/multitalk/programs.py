@@ -25,14 +25,22 @@ from talkverse_jax.families.multitalk.motion import Kept, Renoised
 from talkverse_jax.families.multitalk.settings import Settings
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.models.clip.flops import clip_flops
-from talkverse_jax.models.vae.flops import decode_flops, encode_flops
+from talkverse_jax.models.vae.flops import encode_flops
 from talkverse_jax.models.wan.sequence import padded
 from talkverse_jax.models.wav2vec2.flops import audio_flops
 from talkverse_jax.models.wav2vec2.moments import Moments
 from talkverse_jax.ops.names import Products
+from talkverse_jax.pipeline.decoders import COMPONENTS as DECODERS
 from talkverse_jax.pipeline.encoders import SAMPLE_RATE
 from talkverse_jax.pipeline.machine import Machine
-from talkverse_jax.pipeline.model_work import SOUND_SECONDS, denoiser_work, picture_work, sound_work, text_work
+from talkverse_jax.pipeline.model_work import (
+    SOUND_SECONDS,
+    decode_work,
+    denoiser_work,
+    picture_work,
+    sound_work,
+    text_work,
+)
 from talkverse_jax.pipeline.placement import component_layouts
 from talkverse_jax.pipeline.programs import (
     Call,
@@ -73,7 +81,9 @@ def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machin
         *([transformer("step, one branch", step, times["first"], 1)] if times["first"] else []),
         *([transformer("step, no model", 0, times["none"])] if times["none"] else []),
         transformer("prepare", prepare_flops(dit, latents, **picture), 1),
-        pictures("decode", decode_flops(vae, latents, h, w), vae.dec_dim, dtype=machine.decode_dtype),
+        decode_work(
+            configs, settings.decoder, latents, size=size, dtype=machine.decode_dtype, beside=("clip", *models)
+        ),
         pictures("encode", encode_flops(vae, frames, height, width), vae.dim),
         Work("picture encoder", clip_flops(configs.clip, 1, height, width), 1, "clip", "clip", ("vae", *models), True),
         text_work(configs.text, 2, dit.trunk.text_len, machine.dtype),
@@ -148,7 +158,7 @@ def programs(
         "step, one branch": lambda: step("first"),
         "step, no model": lambda: step("none"),
         "prepare": lambda: Call(prepare, (models["dit"], *conditions), guided),
-        "decode": lambda: Call(clips.decode, (models["vae"], of_vae(1, frames, h, w, channels))),
+        "decode": lambda: Call(clips.decode, (models[DECODERS[settings.decoder]], of_vae(1, frames, h, w, channels))),
         "encode": lambda: Call(clips.encode, (models["vae"], of_vae(1, work.frames, height, width, 3))),
         "picture encoder": lambda: Call(run, (models["clip"], array(layouts["clip"], 1, height, width, 3))),
         "text encoder": lambda: Call(run, (models["text"], tokens, tokens)),

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from talkverse_jax.models.clip.component import clip_origin
+from talkverse_jax.models.tiny_decoder.component import tiny_decoder_origin
 from talkverse_jax.models.umt5.component import umt5_origin
 from talkverse_jax.models.vae.component import vae_origin
 from talkverse_jax.models.wav2vec2.component import wav2vec2_base_origin
@@ -47,6 +48,7 @@ SOURCES = {
     "text": umt5_origin(WAN, file_flag="text_file"),
     "audio": wav2vec2_base_origin(Repository("wav2vec_dir", CHINESE_BASE, inside="ckpt_dir")),
     "clip": clip_origin(WAN),
+    "tiny_decoder": tiny_decoder_origin("taew2_1.pth"),
 }
 
 

@@ -28,8 +28,10 @@ from talkverse_jax.pipeline.common_options import (
     seed_option,
     size_option,
     text_file_option,
+    tiny_decoder_file_option,
     vae_file_option,
 )
+from talkverse_jax.pipeline.decoders import DecoderName, decoder_option
 from talkverse_jax.pipeline.request import RequestTable, SpeakerFiles
 from talkverse_jax.weights import manifest
 
@@ -240,6 +242,7 @@ class Settings:
         most=1,
     )
     audio_window: int = audio_window_option()
+    decoder: DecoderName = decoder_option()
     sample_solver: MultiTalkSolver = option(
         "how the noise is taken away: step by step (euler), or, of a student of few steps, whole in each step and then "
         "put back anew (renoise)",
@@ -491,6 +494,7 @@ class Sources:
         default=None,
     )
     vae_file: str | None = vae_file_option()
+    tiny_decoder: str | None = tiny_decoder_file_option("taew2_1")
     text_file: str | None = text_file_option()
     lora_ckpt: tuple[str, ...] = option(
         "LoRA files of any dialect to be added, such as FusionX or lightx2v (dit)",

@@ -315,6 +315,7 @@ def _preview(request: PreviewRequest, settings: TrainingSettings) -> dict[str, A
         "mode": "clip",
         "sample_steps": request.steps,
         "base_seed": request.seed,
+        "decoder": request.decoder,
         **scales,
     }
 

@@ -24,9 +24,11 @@ from talkverse_jax.families.talkverse.alignment import first_row, frames_lost
 from talkverse_jax.families.talkverse.guidance import branches, computed, guidance
 from talkverse_jax.families.talkverse.model import ClipConditions, TalkVerse
 from talkverse_jax.families.talkverse.settings import Settings
+from talkverse_jax.models.tiny_decoder.model import TinyDecoder
 from talkverse_jax.models.vae.config import VAEConfig
 from talkverse_jax.models.vae.model import WanVAE
 from talkverse_jax.pipeline.clip import Clip
+from talkverse_jax.pipeline.decoders import DecoderName
 from talkverse_jax.pipeline.events import Events, Together
 from talkverse_jax.pipeline.residency import resident
 from talkverse_jax.sharding.distributed import fetch
@@ -102,10 +104,18 @@ class ClipMaker:
 
     Args:
       offload: the transformer waits in host memory while the VAE works.
+      decoder_of: the model that decodes, by its name; by default the VAE.
     """
 
-    def __init__(self, dit: TalkVerse, vae: WanVAE, offload: bool = False):
+    def __init__(
+        self,
+        dit: TalkVerse,
+        vae: WanVAE,
+        offload: bool = False,
+        decoder_of: Callable[[DecoderName], WanVAE | TinyDecoder] | None = None,
+    ):
         self.dit, self.vae, self._offload = dit, vae, offload
+        self._decoder_of = decoder_of or (lambda _: vae)
 
     def start(self, subject: Subject, settings: Settings, events: Events) -> VideoState:
         """The state before the first clip.
@@ -245,8 +255,9 @@ class ClipMaker:
     def _finish(self, state: VideoState, latents: Float[Array, "1 F h w C"], events: Events) -> tuple[Clip, VideoState]:
         """Decode a clip, take it into the history, and encode that for the next one."""
         with events.phase("decoding"):
-            latents = self.vae.layout.put(latents)
-            frames = decode(self.vae, state.motion, latents, context=state.settings.decode_context)
+            decoder = self._decoder_of(state.settings.decoder)
+            latents = decoder.layout.put(latents)
+            frames = decode(decoder, state.motion, latents, context=state.settings.decode_context)
             history = jax.block_until_ready(remember(state.history, frames))
             shown = fetch(frames)
             del frames
@@ -344,7 +355,7 @@ def remember(history: Float[Array, "1 M H W 3"], frames: Float[Array, "1 n H W 3
 
 @partial(jax.jit, static_argnames="context")
 def decode(
-    vae: WanVAE,
+    decoder: WanVAE | TinyDecoder,
     motion: Float[Array, "1 M h w C"] | None,
     latents: Float[Array, "1 F h w C"],
     context: int | None = None,
@@ -355,7 +366,7 @@ def decode(
       context: only the last so many of the motion latents are decoded; None: all.
     """
     if motion is None:
-        return jnp.clip(vae.decode(latents), -1, 1)
+        return jnp.clip(decoder.decode(latents), -1, 1)
     motion = motion[:, -min(context or motion.shape[1], motion.shape[1]) :]
-    video = vae.decode(jnp.concatenate([motion, latents], axis=1), discard=motion.shape[1])
+    video = decoder.decode(jnp.concatenate([motion, latents], axis=1), discard=motion.shape[1])
     return jnp.clip(video, -1, 1)

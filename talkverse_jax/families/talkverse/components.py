@@ -1,4 +1,4 @@
-"""The four models of TalkVerse, and their sizes together."""
+"""The four models of TalkVerse and a tiny decoder, which is optional; and their sizes together."""
 
 import dataclasses
 
@@ -7,6 +7,8 @@ from talkverse_jax.families.talkverse import axes as dit_axes
 from talkverse_jax.families.talkverse import keys as dit_keys
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.families.talkverse.model import TalkVerse
+from talkverse_jax.models.tiny_decoder.component import check_tiny_decoder, tiny_decoder
+from talkverse_jax.models.tiny_decoder.config import TinyDecoderConfig
 from talkverse_jax.models.umt5.component import umt5
 from talkverse_jax.models.umt5.config import UMT5Config
 from talkverse_jax.models.vae.component import vae22
@@ -41,18 +43,20 @@ COMPONENTS: dict[str, Component] = {
         vae22(),
         umt5(),
         wav2vec2(),
+        tiny_decoder(TinyDecoderConfig.taew2_2),
     )
 }
 
 
 def dtypes(machine: Machine) -> dict[str, str]:
     """Of each component's parameters and products."""
-    return {"dit": machine.dtype, "vae": machine.vae_dtype, "text": machine.dtype, "audio": "float32"}
+    own = {"dit": machine.dtype, "vae": machine.vae_dtype, "text": machine.dtype}
+    return {**own, "audio": "float32", "tiny_decoder": machine.decode_dtype}
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfigs:
-    """The sizes of all four, by component; a `--config` file holds a table for each.
+    """The sizes of all, by component; a `--config` file holds a table for each.
 
     Raises:
       UserError: what one gives is not what the next takes.
@@ -62,6 +66,7 @@ class ModelConfigs:
     vae: VAEConfig
     text: UMT5Config
     audio: Wav2Vec2Config
+    tiny_decoder: TinyDecoderConfig | None = None
 
     def __post_init__(self):
         trunk = self.dit.trunk
@@ -79,3 +84,4 @@ class ModelConfigs:
         ):
             if gives != takes:
                 raise UserError(f"the models do not fit together ({what}): {gives} and {takes}; make them equal")
+        check_tiny_decoder(self.tiny_decoder, self.vae.z_dim, self.vae.strides)

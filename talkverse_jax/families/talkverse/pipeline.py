@@ -19,6 +19,8 @@ from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.clip import Clip, Timeline
 from talkverse_jax.pipeline.common_options import about_clips
+from talkverse_jax.pipeline.decoders import COMPONENTS as DECODERS
+from talkverse_jax.pipeline.decoders import check_decoder
 from talkverse_jax.pipeline.encoders import AudioEncoder
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.job import Job
@@ -128,6 +130,7 @@ class TalkVersePipeline(Pipeline):
             "sample_guide_every" if settings.guided else "sample_guide_scale",
         )
         self.models.check_rows(rows, one, getattr(settings, one))
+        check_decoder(settings.decoder, self.configs.tiny_decoder, self.weights.weights)
         with self.models.precision:
             prompts = {"prompt": settings.prompt}
             prompts["negative_prompt"] = settings.negative_prompt if settings.guided else ""  # is not used
@@ -172,4 +175,5 @@ class TalkVersePipeline(Pipeline):
 
     def _clip_maker(self, events: Events) -> ClipMaker:
         with events.phase("loading"):
-            return ClipMaker(self.models["dit"], self.models["vae"], self.machine.offload_model)
+            decoder_of = lambda name: self.models[DECODERS[name]]  # noqa: E731
+            return ClipMaker(self.models["dit"], self.models["vae"], self.machine.offload_model, decoder_of)

@@ -18,13 +18,21 @@ from talkverse_jax.families.talkverse.components import COMPONENTS, ModelConfigs
 from talkverse_jax.families.talkverse.flops import clip_tokens, prepare_flops, step_flops
 from talkverse_jax.families.talkverse.guidance import computed, guidance
 from talkverse_jax.families.talkverse.settings import Settings
-from talkverse_jax.models.vae.flops import decode_flops, encode_flops
+from talkverse_jax.models.vae.flops import encode_flops
 from talkverse_jax.models.wav2vec2.flops import audio_flops
 from talkverse_jax.ops.names import Products
+from talkverse_jax.pipeline.decoders import COMPONENTS as DECODERS
 from talkverse_jax.pipeline.encoder_calls import sound_calls, text_calls, whole_text
 from talkverse_jax.pipeline.encoders import SAMPLE_RATE
 from talkverse_jax.pipeline.machine import Machine
-from talkverse_jax.pipeline.model_work import SOUND_SECONDS, denoiser_work, picture_work, sound_work, text_work
+from talkverse_jax.pipeline.model_work import (
+    SOUND_SECONDS,
+    decode_work,
+    denoiser_work,
+    picture_work,
+    sound_work,
+    text_work,
+)
 from talkverse_jax.pipeline.placement import component_layouts
 from talkverse_jax.pipeline.programs import (
     Call,
@@ -78,7 +86,7 @@ def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, s
         *(spared if times["first"] else ()),
         *([drawn] if times["none"] else []),
         transformer("prepare", prepare_flops, True, 1),
-        pictures("decode", decode_flops(vae, again + latents, h, w), vae.dec_dim, dtype=machine.decode_dtype),
+        decode_work(configs, settings.decoder, latents, again, size=size, dtype=machine.decode_dtype, beside=models),
         pictures("encode", encode_flops(vae, dit.motion_frames, height, width), vae.dim),
         text_work(text, 2, rows, machine.dtype),
         sound_work(audio_flops(configs.audio, SOUND_SECONDS * SAMPLE_RATE)),
@@ -141,7 +149,7 @@ def calls(
     }
 
     def decode(motion: Any) -> Call:
-        made = models["vae"], motion, of_vae(1, latents, h, w, channels)
+        made = models[DECODERS[settings.decoder]], motion, of_vae(1, latents, h, w, channels)
         return Call(clips.decode, made, {"context": settings.decode_context})
 
     def encode(video: Any) -> Call:

@@ -1,5 +1,6 @@
-"""Where TalkVerse's four models are published."""
+"""Where TalkVerse's models are published."""
 
+from talkverse_jax.models.tiny_decoder.component import tiny_decoder_origin
 from talkverse_jax.models.umt5.component import umt5_origin
 from talkverse_jax.models.vae.component import vae_origin
 from talkverse_jax.models.wav2vec2.component import wav2vec2_origin
@@ -39,4 +40,5 @@ SOURCES = {
     "vae": vae_origin(WAN, VAE_FILE, file_flag="vae_file"),
     "text": umt5_origin(WAN, file_flag="text_file"),
     "audio": wav2vec2_origin(WAV2VEC2),
+    "tiny_decoder": tiny_decoder_origin("taew2_2.pth"),
 }

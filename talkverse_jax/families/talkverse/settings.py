@@ -23,8 +23,10 @@ from talkverse_jax.pipeline.common_options import (
     seed_option,
     size_option,
     text_file_option,
+    tiny_decoder_file_option,
     vae_file_option,
 )
+from talkverse_jax.pipeline.decoders import DecoderName, decoder_option
 from talkverse_jax.pipeline.request import RequestTable, SpeakerFiles
 
 AudioAlignment = Literal["exact", "upstream"]
@@ -138,6 +140,7 @@ class Settings:
         decides=True,
         least=1,
     )
+    decoder: DecoderName = decoder_option()
     sample_solver: SolverName = option(
         "how the noise is taken away: UniPC, DPM-Solver++, Euler, or, of a student of few steps, whole in each step "
         "and then put back anew (renoise)",
@@ -269,6 +272,7 @@ class Sources:
         default=None,
     )
     vae_file: str | None = vae_file_option()
+    tiny_decoder: str | None = tiny_decoder_file_option("taew2_2")
     text_file: str | None = text_file_option()
     lora_ckpt: tuple[str, ...] = option(
         "the TalkVerse file, talkverse_s2v_5b.safetensors (dit), and LoRA files of any dialect to be added",

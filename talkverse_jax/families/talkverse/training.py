@@ -274,6 +274,7 @@ def _preview(request: PreviewRequest, settings: TrainingSettings) -> dict[str, A
         "sample_steps": request.steps,
         "audio_alignment": settings.audio_alignment,
         "base_seed": request.seed,
+        "decoder": request.decoder,
         **({} if request.guided else {"sample_guide_scale": 1.0}),
     }
 

@@ -11,9 +11,13 @@ from talkverse_jax.families.talkverse.alignment import clip_audio
 from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, check_frames, seeded_key, seeded_noise
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.settings import Settings
+from talkverse_jax.models.tiny_decoder.config import TinyDecoderConfig
+from talkverse_jax.models.tiny_decoder.model import TinyDecoder
 from talkverse_jax.models.vae.config import VAEConfig
+from talkverse_jax.pipeline.decoders import check_decoder
 from talkverse_jax.pipeline.events import Cancelled, Events
 from talkverse_jax.weights import store
+from tests.tiny import random_module
 
 SETTINGS = dict(
     prompt="",
@@ -136,6 +140,28 @@ def test_a_clip_begins_as_so_many_latents_before_it_end(models):
     np.testing.assert_array_equal(first.frames, same.frames)  # there is nothing before it
     np.testing.assert_array_equal(second.latents, other.latents)
     assert second.frames.shape == other.frames.shape and np.abs(second.frames - other.frames).max() > 0
+
+
+def test_a_tiny_decoder_shows_the_same_latents(models):
+    config = TinyDecoderConfig(models[1].config.z_dim, (4, 4, 4, 4), 1, (1, 2, 2), 2)
+    made = {"full": models[1], "tiny": random_module(TinyDecoder, config)}
+    subject = subject_of(models, num_clips=2)
+    maker = ClipMaker(*models, decoder_of=made.__getitem__)
+    (first, second), (own, _) = (
+        list(maker.clips(subject, Settings(**SETTINGS, decoder=name))) for name in ("tiny", "full")
+    )
+    np.testing.assert_array_equal(first.latents, own.latents)
+    assert first.frames.shape == own.frames.shape and second.frames.shape == (8, 128, 128, 3)
+    shown = clip_maker.decode(made["tiny"], None, jnp.asarray(first.latents[None]))
+    np.testing.assert_array_equal(first.frames, shown[0])
+    assert np.abs(first.frames).max() <= 1 and np.abs(first.frames - own.frames).max() > 0
+
+
+def test_weights_without_a_tiny_decoder_say_how_to_add_one():
+    check_decoder("full", None)
+    with pytest.raises(UserError, match="w has no tiny decoder; add one by talkverse-jax convert") as error:
+        check_decoder("tiny", None, "w")
+    assert error.value.field == "decoder"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.media.video_writer import set_colours, to_yuv
 
 _FRAGMENT_SECONDS = 0.04  # at most so much of the sound is still in memory when a clip has been written
-_KEYFRAME_SECONDS = 2
+_KEYFRAME_SECONDS = 10  # seldom: each is seen as a twitch
 _HEARD = 48_000  # Hz: the encoder's delay, which some players do not hide, is 21 ms there and 64 at 16 kHz
 _AAC_SAMPLES = 1024
 

@@ -133,7 +133,8 @@ class _Server:
         config = uvicorn.Config(
             make_app(setup),
             http=TimedProtocol,
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=service.options.max_json_bytes,
             log_config=None,
             access_log=False,
             server_header=False,

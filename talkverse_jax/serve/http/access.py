@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 import talkverse_jax
 from talkverse_jax.core.errors import UserError
@@ -115,10 +115,13 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def check_own_page(origins: Origins, request: Request) -> None:
-    """Raises:
+def check_own_page(origins: Origins, request: HTTPConnection, scheme: str) -> None:
+    """Args:
+      scheme: by which the page was fetched.
+
+    Raises:
     Fault: a cookie was sent, but not by a page of ours.
     """
     host, origin = request.headers.get("host"), request.headers.get("origin")
-    if origin is None or not origins.is_page_of_ours(host, origin, request.scope["scheme"]):
+    if origin is None or not origins.is_page_of_ours(host, origin, scheme):
         raise Fault("forbidden_origin", "a cookie is taken from a page of this server only; send the API key")

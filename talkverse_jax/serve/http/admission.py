@@ -79,7 +79,7 @@ class Admission:
             async with self._setup.bodies.read(request, kind, bodies) as form:
                 form, notices = translate(form) if translate else (form, ())
                 asked = self._setup.fields.read(form)
-                settings = self._checked(asked)
+                settings = self.checked(asked)
                 inputs = await self._inputs(asked, folder)
             del form
             await asyncio.to_thread(remove, bodies)
@@ -101,7 +101,7 @@ class Admission:
             if key is not None and not known:
                 await asyncio.to_thread(jobs.release, owner, key)
 
-    def _checked(self, asked: VideoRequest) -> dict[str, Any]:
+    def checked(self, asked: VideoRequest) -> dict[str, Any]:
         """The family's settings that are asked for, as far as they can be checked by themselves."""
         fields = self._setup.fields
         if (name := asked.values.get("model")) is not None and name not in self._setup.names:

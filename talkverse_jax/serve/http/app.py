@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from talkverse_jax.serve.http.access import COOKIE, check_own_page
 from talkverse_jax.serve.http.admission import Admission
@@ -19,6 +20,7 @@ from talkverse_jax.serve.http.front import Front
 from talkverse_jax.serve.http.helper_routes import HelperRoutes
 from talkverse_jax.serve.http.helping import RequestHelpers
 from talkverse_jax.serve.http.inputs import Looker
+from talkverse_jax.serve.http.live_route import LiveRoute
 from talkverse_jax.serve.http.login import Login
 from talkverse_jax.serve.http.metrics import ServerMetrics
 from talkverse_jax.serve.http.original_routes import OriginalRoutes
@@ -60,19 +62,23 @@ def make_app(setup: Setup) -> ASGIApp:
         **metrics.table(),
         **(page_routes() if options.page else {}),
     }
-    return Front(App(setup, Router(table)), options.max_connections, setup.connections, metrics.observe)
+    live = LiveRoute(setup, admission, looker)
+    return Front(App(setup, Router(table), live), options.max_connections, setup.connections, metrics.observe)
 
 
 class App:
     """Behind the front: who may call, and what answers."""
 
-    def __init__(self, setup: Setup, router: Router):
-        self._setup, self._router = setup, router
+    def __init__(self, setup: Setup, router: Router, live: LiveRoute):
+        self._setup, self._router, self._live = setup, router, live
         _ = setup.access, setup.fields  # what is wrong with keys and weights is told at once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
+            return
+        if scope["type"] == "websocket":
+            await self._live(WebSocket(scope, receive, send))
             return
         request = Request(scope, receive)
         try:
@@ -107,7 +113,7 @@ class App:
         access, header = self._setup.access, request.headers.get("authorization")
         if header is None and (owner := access.owner_of_session(request.cookies.get(COOKIE))) is not None:
             if request.method not in _SAFE:
-                check_own_page(self._setup.origins, request)
+                check_own_page(self._setup.origins, request, request.scope["scheme"])
             return owner
         address = request.client.host if request.client else ""
         return access.owner(header, address)

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from talkverse_jax.serve.http.errors import Fault
+from talkverse_jax.serve.http.router import LIVE
 
 LOG = logging.getLogger("talkverse_jax.serve")
 
@@ -112,6 +113,8 @@ class Front:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await self._exchange(scope, receive, send)
+        elif scope["path"] == LIVE and self._connections() <= self._most:
+            await self._app(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 

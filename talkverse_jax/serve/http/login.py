@@ -58,6 +58,6 @@ class Login:
     async def _close(self, request: Request) -> Response:
         token = request.cookies.get(COOKIE)
         if token is not None:
-            check_own_page(self._setup.origins, request)
+            check_own_page(self._setup.origins, request, request.scope["scheme"])
             self._setup.access.close_session(token)
         return Response(status_code=204, headers=_NO_STORE | {"Set-Cookie": f"{COOKIE}=; Max-Age=0; {_COOKIE}"})

@@ -10,12 +10,13 @@ from talkverse_jax.serve.http.router import Handler
 
 # Of script and style the parts, which are served one behind the other.
 _STYLE = ("base", "frame", "controls", "picture", "choices", "settings", "screen", "videos")
-_SCRIPT = ("page", "server", "model", "presets", "inputs", "people", "sending", "playing", "videos", "kept")
+_SCRIPT = ("page", "server", "model", "presets", "inputs", "people", "sending", "playing", "live", "videos", "kept")
 _SCRIPT += ("rendering", "beginning")
 _FILES = {
     "/": (("index.html",), "text/html; charset=utf-8"),
     "/static/page.css": (tuple(f"style/{name}.css" for name in _STYLE), "text/css; charset=utf-8"),
     "/static/page.js": (tuple(f"script/{name}.js" for name in _SCRIPT), "text/javascript; charset=utf-8"),
+    "/static/microphone.js": (("microphone.js",), "text/javascript; charset=utf-8"),
     "/static/icon.svg": (("icon.svg",), "image/svg+xml"),
 }
 _HEADERS = {

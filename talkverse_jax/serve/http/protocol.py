@@ -26,7 +26,9 @@ class TimedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
+        if self.transport.get_protocol() is not self:  # it has become a WebSocket
+            self._disarm()
+        elif self.cycle is None or self.cycle.response_complete:
             self._arm()
         else:
             self._disarm()

@@ -9,6 +9,8 @@ from starlette.responses import Response
 
 from talkverse_jax.serve.http.errors import Fault
 
+LIVE = "/v1/live"  # a WebSocket, which stands in no table
+
 
 @dataclass(frozen=True)
 class Handler:

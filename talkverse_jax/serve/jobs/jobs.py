@@ -8,7 +8,7 @@ async for each in jobs.subscribe(record.id, after=0): ...
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -31,6 +31,7 @@ from talkverse_jax.serve.jobs.job import (
     new_id,
 )
 from talkverse_jax.serve.jobs.keys import Keys, in_progress
+from talkverse_jax.serve.jobs.lending import Hear
 from talkverse_jax.serve.jobs.life import Life, turns
 from talkverse_jax.serve.jobs.live import progress_of
 from talkverse_jax.serve.jobs.postgres import Unreachable
@@ -53,6 +54,18 @@ class Maker(Protocol):
 
     def health(self) -> tuple[Literal["loading", "ready", "draining"], int]:
         """State and number of the device."""
+        ...
+
+    def lend(self, message: dict[str, Any], hear: Hear) -> None:
+        """Begin a live video (see `serve.worker.live`), which then is told of.
+
+        Raises:
+          Refused: not now.
+        """
+        ...
+
+    def pass_on(self, message: dict[str, Any]) -> None:
+        """Tell the worker something of a live video; of one that has ended nothing happens."""
         ...
 
 
@@ -98,6 +111,17 @@ class Jobs:
     def attach(self, work: Maker) -> None:
         """Say who makes the jobs."""
         self._work = work
+
+    def lend(self, message: dict[str, Any], hear: Hear) -> None:
+        """As of `Maker`."""
+        if self._work is None:
+            raise Refused(503, "not_ready", "the server is not ready; try again later", 10)
+        self._work.lend(message, hear)
+
+    def pass_on(self, message: dict[str, Any]) -> None:
+        """As of `Maker`."""
+        if self._work is not None:
+            self._work.pass_on(message)
 
     # --- admission
 

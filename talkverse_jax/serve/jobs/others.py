@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import sqlalchemy as sql
 
 from talkverse_jax.serve.jobs.crew import Crew, State
 from talkverse_jax.serve.jobs.database import EVENTS, JOBS
 from talkverse_jax.serve.jobs.heart import Heart, Told
-from talkverse_jax.serve.jobs.job import JobEvent, Progress
+from talkverse_jax.serve.jobs.job import JobEvent, Progress, Refused
 from talkverse_jax.serve.jobs.jobs import Jobs
+from talkverse_jax.serve.jobs.lending import Hear
 from talkverse_jax.serve.jobs.life import turns
 from talkverse_jax.serve.jobs.live import progress_of
 
@@ -63,6 +65,12 @@ class Others:
         self._heart.close()
 
     def kill(self) -> None:
+        pass
+
+    def lend(self, message: dict[str, Any], hear: Hear) -> None:
+        raise Refused(501, "not_enabled", "servers that share a database make no live videos; ask one that does not")
+
+    def pass_on(self, message: dict[str, Any]) -> None:
         pass
 
     def _told(self) -> Told:

@@ -19,8 +19,9 @@ from talkverse_jax.serve.jobs.books import Books
 from talkverse_jax.serve.jobs.crew import Crew
 from talkverse_jax.serve.jobs.flow import Flow, Leaving, flow_url
 from talkverse_jax.serve.jobs.heart import Heart, Told
-from talkverse_jax.serve.jobs.job import JobEvent, Progress
+from talkverse_jax.serve.jobs.job import JobEvent, Progress, Refused
 from talkverse_jax.serve.jobs.jobs import Jobs
+from talkverse_jax.serve.jobs.lending import Hear, Lending
 from talkverse_jax.serve.jobs.life import turns
 from talkverse_jax.serve.jobs.live import Live
 from talkverse_jax.serve.jobs.order import Waiting, joining
@@ -60,6 +61,7 @@ class Shop:
         self._jobs, self._setup, self._broken, self._said = jobs, setup, broken, said
         self._seats = PackSeats(setup.pack)
         self._crew, self._heart = crew, None
+        self._lending = Lending()
         self._books = Books(jobs, self._seats, crew.name if crew else None)
         self._worker: WorkerProcess | None = None
         self._ready = self._draining = False
@@ -116,6 +118,19 @@ class Shop:
     def health(self) -> tuple[Literal["loading", "ready", "draining"], int]:
         return ("draining" if self._draining else "ready" if self._ready else "loading"), self._device
 
+    def lend(self, message: dict[str, Any], hear: Hear) -> None:
+        with self._seats.changed:
+            if not self._ready or self._draining or self._worker is None:
+                raise Refused(503, "not_ready", "the server is not ready; try again later", 10)
+            if self._seats.all():
+                raise Refused(503, "busy", "a video is being made; try again when it is done", 30)
+            self._lending.lend(message["session"], hear)
+            self._worker.send({"do": "live", **message})
+
+    def pass_on(self, message: dict[str, Any]) -> None:
+        if self._worker is not None and message["session"] == self._lending.session:
+            self._worker.send(message)
+
     @property
     def worker_pid(self) -> int | None:
         """Of the worker's process."""
@@ -127,6 +142,8 @@ class Shop:
         self._draining = True
         self._seats.tell()
         self._jobs.hub.publish_all(JobEvent(None, "server", {"state": "draining"}))
+        if (session := self._lending.session) is not None:
+            self.pass_on({"do": "sound", "session": session, "pcm": None})
         if self._follows:  # the other one ends it
             self._ended.wait(seconds + _LEAVE_WITHIN)
         if not self._are_gone(seconds) and self._worker:
@@ -191,7 +208,8 @@ class Shop:
 
     def _can_take(self) -> bool:
         free = len(self._seats.all()) < self._seats.size
-        return self._ready and not self._draining and free and self._books.has_room()
+        lent = self._lending.session is not None
+        return self._ready and not self._draining and not lent and free and self._books.has_room()
 
     def _whose_turn(self) -> Waiting | None:
         """The job that takes the next seat; None where there is none that may."""
@@ -260,6 +278,10 @@ class Shop:
             self._seats.close()
             self._broken(message["message"])
             return
+        if message["say"] == "live":
+            self._lending.hear(message)
+            self._seats.tell()
+            return
         if (seat := self._seats.of(message.get("job", ""))) is not None:
             seat.live.hear(message)
             self._pace = seat.live.pace
@@ -275,6 +297,7 @@ class Shop:
                 return
             seats = self._seats.all()
             in_hand = [seat for seat in seats if seat.in_hand]
+        self._lending.died()
         LOG.error("the worker ended with status %d; another begins", status)
         now = time.monotonic()
         self._deaths.append(now)

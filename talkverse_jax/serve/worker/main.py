@@ -2,11 +2,13 @@
 
 The front says `{"do": "make", "requests", "jobs"}`, where a request is `{"request", "job", "folder", "files",
 "settings", "clip", "keep_fragments"}`: have this clip on the disk, or, where it is null, the finished video and what
-belongs to it; and `{"do": "stop", "job"}`, which is heard at once. Each request has a number and one answer with it;
-what is told between has none. The pipeline runs in one thread, the one that loaded the models: on a CPU the threads
-that XLA takes decide the last digits.
+belongs to it; and `{"do": "stop", "job"}`, which is heard at once. `{"do": "live"}` makes a live video (see `live`);
+its sound comes as `{"do": "sound", "session", "pcm"}`. Each request has a number and one answer with it; what is told
+between has none. The pipeline runs in one thread, the one that loaded the models: on a CPU the threads that XLA takes
+decide the last digits.
 """
 
+import base64
 import importlib
 import json
 import os
@@ -14,6 +16,7 @@ import pickle
 import queue
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,8 +34,9 @@ def main() -> None:
     os.nice(setup.niceness)
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
     stopped: set[str] = set()
-    threading.Thread(target=_listen, args=(asked, requests, stopped), daemon=True).start()
-    worker = _Worker(said, stopped)
+    sounds: dict[str, queue.Queue[bytes | None]] = {}
+    threading.Thread(target=_listen, args=(asked, requests, stopped, sounds), daemon=True).start()
+    worker = _Worker(said, stopped, sounds)
     try:
         with _meeting(setup):
             worker.load(setup)
@@ -50,18 +54,29 @@ def _meeting(setup: WorkerSetup) -> AbstractContextManager[None]:
     return distributed.session(**setup.processes.session)
 
 
-def _listen(asked: Any, requests: queue.Queue[dict[str, Any]], stopped: set[str]) -> None:
+def _listen(
+    asked: Any,
+    requests: queue.Queue[dict[str, Any]],
+    stopped: set[str],
+    sounds: dict[str, queue.Queue[bytes | None]],
+) -> None:
     for line in asked:
         message = json.loads(line)
+        if message["do"] == "sound":
+            if (sound := sounds.get(message["session"])) is not None:
+                sound.put(None if message["pcm"] is None else base64.b64decode(message["pcm"]))
+            continue
         if message["do"] == "stop":
             stopped.add(message["job"])
+        if message["do"] == "live":
+            sounds[message["session"]] = queue.Queue()
         requests.put(message)
     os._exit(0)  # the front is gone; what is finished is on the disk
 
 
 class _Worker:
-    def __init__(self, said: Any, stopped: set[str]):
-        self._said, self._stopped = said, stopped
+    def __init__(self, said: Any, stopped: set[str], sounds: dict[str, queue.Queue[bytes | None]]):
+        self._said, self._stopped, self._sounds = said, stopped, sounds
         self._pipeline: Any = None
 
     def load(self, setup: WorkerSetup) -> None:
@@ -118,6 +133,7 @@ class _Worker:
     def run(self, requests: queue.Queue[dict[str, Any]]) -> None:
         import jax
 
+        from talkverse_jax.serve.worker.live import make_live
         from talkverse_jax.serve.worker.pack import Pack
 
         pack = Pack(self._pipeline, self._say, self._stopped)
@@ -127,6 +143,11 @@ class _Worker:
             if message["do"] == "stop":
                 pack.leave(message["job"])
                 self._stopped.discard(message["job"])
+            elif message["do"] == "live":
+                session = message["session"]
+                sound, stopping = self._sounds[session], partial(self._stopped.__contains__, session)
+                make_live(self._pipeline, message, sound, stopping, self._say)
+                del self._sounds[session]
             else:
                 pack.make(message["requests"], message["jobs"])
 

@@ -20,6 +20,7 @@ from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.clip import Clip, State, Timeline
 from talkverse_jax.pipeline.events import Cancelled, Events, PassedOn
 from talkverse_jax.pipeline.job import Job
+from talkverse_jax.pipeline.live_features import Unending
 from talkverse_jax.pipeline.pipeline import Encoded, Inputs, Pipeline, Saved
 from talkverse_jax.run.batch.together import ProcessesPart
 from talkverse_jax.run.worker import StopTogether
@@ -70,6 +71,9 @@ class SlicePipeline(Pipeline):
                     return
             yield found
             del found
+
+    def listen(self, job: Job, sound: Unending, events: Events) -> Encoded:
+        raise UserError("several processes make no live video; ask a server with one")
 
     def save(self, state: State) -> Saved | None:
         _tell("save")

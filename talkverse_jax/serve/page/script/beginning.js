@@ -68,6 +68,8 @@ function listenToControls() {
   $("more").addEventListener("click", () => list(page.videos.at(-1).id));
   if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder)
     $("sound-record").closest("label").hidden = true;
+  if (!navigator.mediaDevices?.getUserMedia || !window.AudioWorklet || !(window.ManagedMediaSource ?? window.MediaSource))
+    $("sound-live").closest("label").hidden = true;
 }
 
 listenToControls();

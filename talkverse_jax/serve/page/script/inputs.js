@@ -52,12 +52,13 @@ function showDubbing() {
 
 function showSound() {
   const mode = soundMode();
-  for (const each of ["file", "record", "text"]) $(`from-${each}`).hidden = each !== mode;
+  for (const each of ["file", "record", "live", "text"]) $(`from-${each}`).hidden = each !== mode;
   const preview = $("audio-preview");
   if (preview.src) URL.revokeObjectURL(preview.src);
   preview.removeAttribute("src");
   preview.hidden = !sounds[mode];
   if (sounds[mode]) preview.src = URL.createObjectURL(sounds[mode]);
+  $("make").textContent = mode === "live" ? "Begin" : "Make video";
   $("tts-two").hidden = $("second-voice").hidden = page.people.length !== 2;
   renderPeople();
   showCosts();

@@ -17,6 +17,7 @@ const page = {
   video: null, // the one that is shown
   inputs: null, // of the video that is shown: its form's entries, where this browser has them
   playable: false, // clips of it can be played
+  live: null, // what is going on live: see live.js
   sending: null, // {entries, key, tries, share, xhr}: a video on its way to the server
   videos: [], // mine, the newest first
   older: false, // there are more

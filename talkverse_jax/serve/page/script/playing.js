@@ -215,6 +215,7 @@ function paintWaiting(formEntries) {
 }
 
 async function stop() {
+  if (page.live) return endLive();
   const { sending, video } = page;
   if (sending) {
     page.sending = null;

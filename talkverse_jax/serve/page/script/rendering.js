@@ -5,6 +5,7 @@ function state() {
   if (page.locked) return "locked";
   if (page.offline) return "offline";
   if (page.server?.state === "draining") return "draining";
+  if (page.live) return "live";
   if (page.sending) return "uploading";
   if (video?.status === "in_progress") return page.playable ? "playing" : "running";
   if (video) return video.status;
@@ -37,6 +38,8 @@ function statusText(now) {
       return "The models are loading. You can begin already.";
     case "idle":
       return "";
+    case "live":
+      return liveText();
     case "uploading":
       return "Sending your files";
     case "queued":
@@ -62,7 +65,7 @@ function render() {
   $("sign-out").hidden = page.locked || !localStorage.getItem("signed-in");
   write("server", server?.state === "ready" ? server.model : "");
 
-  const going = Boolean(sending || (video && !ended(video)));
+  const going = Boolean(page.live || sending || (video && !ended(video)));
   write("status", statusText(now));
   write(
     "error",
@@ -72,7 +75,7 @@ function render() {
   for (const id of ["make", "again"]) $(id).ariaDisabled = String(!canBegin());
 
   const share = sending ? 100 * sending.share : (video?.progress ?? 0);
-  $("work").hidden = !going;
+  $("work").hidden = !going || Boolean(page.live);
   $("progress").value = share;
   const waits = !sending && video?.status === "queued" && video.queue_position > 1 ? video.queue_position - 1 : 0;
   write("queue-place", waits ? `${waits} ${waits > 1 ? "videos" : "video"} before yours` : "");
@@ -82,7 +85,7 @@ function render() {
     runs && video.clip ? `Clip ${video.clip} of ${video.clips}, step ${video.step} of ${video.steps}` : "",
   );
   write("eta", !sending && going && video.eta_seconds !== null ? `About ${duration(video.eta_seconds)} left` : "");
-  document.title = going ? `${Math.round(share)} % · Make a picture talk` : "Make a picture talk";
+  document.title = going && !page.live ? `${Math.round(share)} % · Make a picture talk` : "Make a picture talk";
 
   const leftAlone = $("cancel") === document.activeElement && !going;
   $("cancel").hidden = !going;

@@ -46,8 +46,9 @@ function check() {
     text: "Write what is to be spoken.",
   }[mode];
   const has = mode === "text" ? $("tts-text").value.trim() : sounds[mode] || (mode === "file" && isVideo());
+  const speaks = mode === "live";
   const listens = page.people.length > 1 && mode !== "text" && $("audio-2").files.length;
-  say(control, has || listens ? "" : ask);
+  if (!speaks) say(control, has || listens ? "" : ask);
   say("prompt", $("prompt").value.trim() ? "" : "Say what is seen, in a sentence.");
   for (const id of Object.values(SETTINGS)) {
     const { type, min, max, step, validity } = $(id);
@@ -79,7 +80,7 @@ function entries() {
 }
 
 /** Whether a video can be asked for now. */
-const canBegin = () => page.model && !page.sending && !["offline", "draining"].includes(state());
+const canBegin = () => page.model && !page.sending && !page.live && !["offline", "draining"].includes(state());
 
 /** Put into an empty form what a video was made of, so that it can be changed a little. */
 function fillForm(formEntries) {
@@ -102,7 +103,9 @@ function fillForm(formEntries) {
 }
 
 function submit() {
-  if (canBegin() && check()) begin(entries());
+  if (!canBegin() || !check()) return;
+  if (soundMode() === "live") beginLive();
+  else begin(entries());
 }
 
 function begin(formEntries) {

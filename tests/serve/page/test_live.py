@@ -20,7 +20,16 @@ def speaking(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(weights, tmp_path_factory):
-    made = Server(weights, tmp_path_factory.mktemp("server") / "data", "--config", "demo", "--sample_steps", "2")
+    made = Server(
+        weights,
+        tmp_path_factory.mktemp("server") / "data",
+        "--config",
+        "demo",
+        "--sample_steps",
+        "2",
+        "--decode_context",
+        "4",
+    )
     try:
         made.start()
         yield made

@@ -1,6 +1,7 @@
 // The picture answers the microphone while one speaks. `page.live` is {socket, pieces, listens, latency, ...} meanwhile.
 
 const LIVE_FRAMES = 24; // of a clip, where the form has the server's own: shorter ones come sooner
+const LATE = 3; // seconds that the player may be behind what has come
 const NOT_LIVE = /^(input_reference|audio_|speakers|tts_|bbox|num_clip)/;
 
 function liveText() {
@@ -98,7 +99,10 @@ async function appendLive(going) {
     const buffer = await going.source;
     while (going.pieces.length && page.live === going) {
       await append(buffer, going.pieces.shift());
-      if (page.playable || !buffer.buffered.length) continue;
+      if (!buffer.buffered.length) continue;
+      const end = buffer.buffered.end(buffer.buffered.length - 1);
+      if (end - player.currentTime > LATE) player.currentTime = end - 1; // it had stood still
+      if (page.playable) continue;
       page.playable = true;
       player.muted = true; // one hears oneself
       render();

@@ -84,7 +84,7 @@ function render() {
     "clip-count",
     runs && video.clip ? `Clip ${video.clip} of ${video.clips}, step ${video.step} of ${video.steps}` : "",
   );
-  write("eta", !sending && going && video.eta_seconds !== null ? `About ${duration(video.eta_seconds)} left` : "");
+  write("eta", !sending && video && going && video.eta_seconds !== null ? `About ${duration(video.eta_seconds)} left` : "");
   document.title = going && !page.live ? `${Math.round(share)} % · Make a picture talk` : "Make a picture talk";
 
   const leftAlone = $("cancel") === document.activeElement && !going;

@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     made = read(groups(family), prog, __doc__ or "", argv).build(groups(family))
     made["choice"].check(made["weights"].weights)
     options: StreamOptions = made["stream"]
+    _check_pipes(options)
 
     from talkverse_jax.cli.progress import say
     from talkverse_jax.core import compile_cache
@@ -73,6 +74,14 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
             raise UserError("nobody reads the video any more", field="output") from None
 
 
+def _check_pipes(options: StreamOptions) -> None:
+    """Raises UserError where a terminal stands for a pipe."""
+    if options.sound == PIPE and sys.stdin.isatty():
+        raise UserError("nothing is piped in; pipe samples or a wav, or give a file or microphone", field="sound")
+    if options.output == PIPE and sys.stdout.isatty():
+        raise UserError("a terminal shows no video; pipe it on, or give a file", field="output")
+
+
 def _source(options: StreamOptions, machine: Machine) -> Callable[[], Iterator[Any]]:
     """Gives the sound as it comes.
 
@@ -83,8 +92,6 @@ def _source(options: StreamOptions, machine: Machine) -> Callable[[], Iterator[A
     from talkverse_jax.pipeline.encoders import SAMPLE_RATE
 
     if options.sound == PIPE:
-        if sys.stdin.isatty():
-            raise UserError("nothing is piped in; pipe samples or a wav, or give a file or microphone", field="sound")
         pipe = io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
         return lambda: live_source.pipe_sound(pipe, options.rate, SAMPLE_RATE)
     kind, _, device = options.sound.partition(":")
@@ -97,8 +104,6 @@ def _source(options: StreamOptions, machine: Machine) -> Callable[[], Iterator[A
 def _opened(output: str) -> Iterator[Any]:
     """Where the bytes go, at once."""
     if output == PIPE:
-        if sys.stdout.isatty():
-            raise UserError("a terminal shows no video; pipe it on, or give a file", field="output")
         yield io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
         return
     with naming(output), open(output, "wb", buffering=0) as file:

@@ -78,3 +78,13 @@ def test_bare_frames():
         writer.write(clip(number, frames), tone(0, 1))
     writer.close()
     assert sink.getvalue() == b"".join(clip(number, frames).tobytes() for number, frames in enumerate(CLIPS))
+
+
+def test_a_reader_that_goes_is_noticed():
+    class Gone:
+        def write(self, data, /):
+            raise BrokenPipeError
+
+    writer = Mp4Writer(Gone(), (32, 48), 16_000)
+    with pytest.raises(BrokenPipeError):
+        writer.write(clip(0, 8), tone(0, 1))

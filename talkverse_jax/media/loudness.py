@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-import scipy.signal
 from jaxtyping import Float, Float64
 
 from talkverse_jax.core.errors import UserError
@@ -67,12 +66,14 @@ def _powers(blocks: Iterable[Float[np.ndarray, " _"]], rate: int, name: str) -> 
 
 def _step_sums(blocks: Iterable[Float[np.ndarray, " _"]], rate: int) -> tuple[list[float], int]:
     """The sums of squares of every 100 ms of the filtered sound, and its length in samples."""
+    from scipy.signal import lfilter  # 0.9 s to import, which most runs do without
+
     filters, states = (_high_shelf(rate), _high_pass(rate)), [np.zeros(2), np.zeros(2)]
     sums, total, done, end = [], 0.0, 0, _step_end(1, rate)
     for block in blocks:
         y = block.astype(np.float64)
         for i, (b, a) in enumerate(filters):
-            y, states[i] = scipy.signal.lfilter(b, a, y, zi=states[i])
+            y, states[i] = lfilter(b, a, y, zi=states[i])
         squares = np.square(y)
         while done + len(squares) >= end:
             sums.append(total + float(squares[: end - done].sum()))

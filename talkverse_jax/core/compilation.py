@@ -17,13 +17,15 @@ _OPTIONS = {"cpu": _CPU_OPTIONS, "tpu": _TPU_OPTIONS}
 
 
 def model_jit(function: Callable, **kwargs) -> Callable:
-    """`jax.jit` with the compiler options of the platform: of the backend at hand, asked for at the first call,
-    or, through `.jitted(platform)`, of one that is only compiled for."""
+    """`jax.jit` with the compiler options of the platform: of the backend at hand, or, through `.jitted(platform)`, of
+    one that is only compiled for."""
 
     @functools.cache
+    def of(platform: str):
+        return jax.jit(function, compiler_options=_OPTIONS.get(platform), **kwargs)
+
     def jitted(platform: str | None = None):
-        options = _OPTIONS.get(platform or jax.default_backend())
-        return jax.jit(function, compiler_options=options, **kwargs)
+        return of(platform or jax.default_backend())  # asked for at the first call; one object, whoever asks
 
     @functools.wraps(function)
     def call(*args, **kwargs):

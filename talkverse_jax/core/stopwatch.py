@@ -1,5 +1,6 @@
 """Where a run's time went, with XLA's compilation counted apart from the phase it happens in."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,15 +8,27 @@ from contextlib import contextmanager
 import jax
 
 COMPILING = "compiling"
+_WAITED = "/talkverse_jax/waited_for_programs"
 _COMPILE_EVENTS = (
+    _WAITED,
     "/jax/core/compile/jaxpr_trace_duration",
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
     "/jax/core/compile/backend_compile_duration",
 )
 
 
+@contextmanager
+def waiting_for_programs() -> Iterator[None]:
+    """The block waits for another thread's compilation."""
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        jax.monitoring.record_event_duration_secs(_WAITED, time.perf_counter() - begin)
+
+
 class Stopwatch:
-    """Seconds by phase. Phases do not nest; compile time inside a phase is moved to `compiling`.
+    """Seconds by phase. Phases do not nest; compile time inside a phase, of its own thread, is moved to `compiling`.
 
     Moments (`to_first_step`) are seconds since the stopwatch was made, which is when the run begins.
     """
@@ -31,11 +44,11 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        compiling = 0.0
+        compiling, own = 0.0, threading.get_ident()
 
         def listen(event: str, duration_secs: float, **_) -> None:
             nonlocal compiling
-            if event in _COMPILE_EVENTS:
+            if event in _COMPILE_EVENTS and threading.get_ident() == own:
                 compiling += duration_secs
 
         jax.monitoring.register_event_duration_secs_listener(listen)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.ops.attention import Attention
+from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.pipeline.placement import choose_mesh, component_layouts
 from talkverse_jax.pipeline.programs import component_bytes
@@ -75,6 +76,17 @@ class Models:
             with self.device_of(name):
                 self._loaded[name] = self._load(name)
         return self._loaded[name]
+
+    def has(self, *names: str) -> bool:
+        """Whether these models are loaded."""
+        return self._loaded.keys() >= set(names)
+
+    @property
+    def products(self) -> Products | None:
+        """How the transformer's layers compute whose kernels are int8; None: there are none."""
+        if not self._is_int8:
+            return None
+        return "int8" if self._machine.int8_products else "float"
 
     def folder_of(self, name: str) -> Path:
         """Of a component's weights and the files that came with them."""
@@ -147,8 +159,7 @@ class Models:
         if name == self._denoiser:
             how |= {"trained": self._weights.trained_files, "kernel": self._machine.attention}
             how["residual_dtype"] = jnp.dtype(self._machine.residual_dtype)
-            if self._is_int8:
-                how["int8_products"] = "int8" if self._machine.int8_products else "float"
+            how["int8_products"] = self.products
         if name == self._vae:
             how["decode_dtype"] = jnp.dtype(self._machine.decode_dtype)
         module = store.load_module(self._weights.weights, self._components[name], dtype=self._dtypes[name], **how)

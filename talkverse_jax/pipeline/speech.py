@@ -25,7 +25,7 @@ from talkverse_jax.models.wav2vec2.rate import between, positions
 from talkverse_jax.pipeline.encoders import SAMPLE_RATE, Scaling, normalising
 from talkverse_jax.weights.json_table import read_table
 
-_ROWS = 10 * FPS  # rows are rounded up to these, so that few programs are compiled
+ROWS = 10 * FPS  # rows are rounded up to these, so that few programs are compiled
 
 
 def is_normalised(folder: Path) -> bool:
@@ -128,7 +128,7 @@ class SpeechSound:
         start, stop = index[0] * config.hop, (index[-1] + 1) * config.hop + config.field
         waveform = self.scaling(read(int(start), min(int(stop), self.samples)))
 
-        room = -(-count // _ROWS) * _ROWS
+        room = -(-count // ROWS) * ROWS
         beyond = (0, room - len(wanted))
         put = model.layout.put
         states = layer_outputs(

@@ -23,7 +23,12 @@ def _size_option(group: str) -> Any:
 
 
 def _programs_option(group: str) -> Any:
-    return option("only these programs, such as: step decode", group=group, metavar="NAME", default=())
+    return option(
+        "only these programs, such as: step 'decode*' (all kinds of decode)",
+        group=group,
+        metavar="NAME",
+        default=(),
+    )
 
 
 def _model_option() -> Any:

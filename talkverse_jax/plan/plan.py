@@ -7,7 +7,9 @@ A TPU's programs are compiled for it by XLA:TPU, which needs libtpu but no TPU; 
 models' sizes.
 """
 
+import fnmatch
 import importlib.metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +67,7 @@ def run(options: PlanOptions, reporter: Reporter, dump: Dump | None = None) -> l
         int8 = int8_of(family, options.weights, options.int8, machine)
         planned = SamplingRun(family, configs, settings, machine, size, int8)
         mesh = options.mesh or machine.mesh
-    for name in options.programs:
-        if not any(_is_wanted(work.name, (name,)) for work in planned.work):
-            known = ", ".join(work.name for work in planned.work)
-            raise UserError(f"{name}: no such program; there are {known}", field="programs")
+    programs_named(options.programs, [work.name for work in planned.work])  # a misspelt one is told before all else
     plans = []
     for topology in TOPOLOGIES.values() if options.topology == "all" else [topologies.find(options.topology)]:
         chosen = MeshConfig.read(mesh) if mesh else planned.default_mesh(topology)
@@ -86,30 +85,30 @@ def plan(
     topology: Topology,
     mesh_config: MeshConfig,
     planned: SamplingRun | TrainingRun,
-    wanted: tuple[str, ...] = (),
+    wanted: Sequence[str] = (),
     reporter: Reporter | None = None,
     dump: Dump | None = None,
 ) -> TopologyPlan:
     """Plan a run on a topology.
 
     Args:
-      wanted: names of programs, or their first words; all without any.
+      wanted: shell patterns of programs' names; all without any.
 
     Raises:
       UserError: the mesh does not fit the topology or the model, or libtpu is missing, or training is to be
         estimated.
     """
+    names = programs_named(wanted, [work.name for work in planned.work])
     if topology.generation.platform == "gpu":
         if isinstance(planned, TrainingRun):
             raise UserError(
                 f"{topology.name}: training is compiled, not estimated; give a TPU's, or cpu", field="topology"
             )
         sizes = mesh_config.sizes(topology.devices, planned.heads)
-        programs = [p for p in estimate(planned, topology, sizes) if _is_wanted(p.name, wanted)]
+        programs = [each for each in estimate(planned, topology, sizes) if each.name in names]
         return TopologyPlan(topology, topology.devices, sizes, planned, tuple(programs))
     devices = topologies.devices(topology)
     mesh, programs = make_mesh(mesh_config, devices, planned.heads), []
-    names = [work.name for work in planned.work if _is_wanted(work.name, wanted)]
     with (
         jax.default_matmul_precision(planned.matmul_precision),
         (reporter or Reporter()).bar(total=len(names), what=f"compiling for {topology.name}", unit="program") as bar,
@@ -123,8 +122,19 @@ def plan(
     )
 
 
-def _is_wanted(name: str, wanted: tuple[str, ...]) -> bool:
-    return not wanted or any(name == w or name.split()[0] == w for w in wanted)
+def programs_named(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Which programs are asked for: `step` is that one, `step*` also those of other kinds. All without any.
+
+    Args:
+      patterns: shell patterns of names.
+
+    Raises:
+      UserError: one fits none.
+    """
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise UserError(f"{pattern}: no such program; there are {', '.join(names)}", field="programs")
+    return [name for name in names if not patterns or any(fnmatch.fnmatchcase(name, each) for each in patterns)]
 
 
 def _family(options: PlanOptions) -> Family:

@@ -19,7 +19,7 @@ from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.placement import choose_mesh
 from talkverse_jax.pipeline.programs import Call
 from talkverse_jax.plan.options import WarmOptions
-from talkverse_jax.plan.plan import choose_size, configs_of, int8_of
+from talkverse_jax.plan.plan import choose_size, configs_of, int8_of, programs_named
 from talkverse_jax.plan.sampling import SamplingRun
 from talkverse_jax.sharding import topologies
 from talkverse_jax.sharding.layout import alone_on
@@ -69,17 +69,8 @@ def warm(family: Family, settings: Any, machine: Machine, options: WarmOptions) 
     assert isinstance(cache, CheckedCache), "programs are kept already"
     with alone_on(first) if mesh is None else nullcontext(), jax.default_matmul_precision(run.matmul_precision):
         made = family.calls(configs, settings, machine, run.size, mesh, int8, options.batch_size).made
-        for name in options.programs:
-            if not any(_is_wanted(each, (name,)) for each in made):
-                raise UserError(f"{name}: no such program; there are {', '.join(made)}", field="programs")
-        for name, call in made.items():
-            if _is_wanted(name, options.programs):
-                yield _warmed(name, call(), cache)
-
-
-def _is_wanted(name: str, wanted: tuple[str, ...]) -> bool:
-    """By its name, or by its first word for all that are of its kind."""
-    return not wanted or any(name == each or name.replace(",", " ").split()[0] == each for each in wanted)
+        for name in programs_named(options.programs, list(made)):
+            yield _warmed(name, made[name](), cache)
 
 
 def _warmed(name: str, call: Call, cache: CheckedCache) -> Warmed:

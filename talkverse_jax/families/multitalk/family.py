@@ -5,7 +5,7 @@ from talkverse_jax.families.multitalk.components import COMPONENTS, MultiTalkCon
 from talkverse_jax.families.multitalk.inputs import read
 from talkverse_jax.families.multitalk.parity import PARITY_CASES
 from talkverse_jax.families.multitalk.pipeline import MultiTalkPipeline
-from talkverse_jax.families.multitalk.programs import programs, sampling_work
+from talkverse_jax.families.multitalk.programs import calls, programs, sampling_work
 from talkverse_jax.families.multitalk.published import SOURCES, configs_for
 from talkverse_jax.families.multitalk.takes import timeline_of
 from talkverse_jax.families.multitalk.training import TRAINING
@@ -25,6 +25,7 @@ FAMILY = Family(
     sizes=frame_sizes,
     sampling_work=sampling_work,
     programs=programs,
+    calls=calls,
     training=TRAINING,
     parity_cases=PARITY_CASES,
     configs_for=configs_for,

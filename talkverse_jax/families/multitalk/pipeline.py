@@ -13,11 +13,13 @@ from talkverse_jax.families.multitalk.components import COMPONENTS, dtypes
 from talkverse_jax.families.multitalk.config import MultiTalkConfig
 from talkverse_jax.families.multitalk.guidance import fewest_branches
 from talkverse_jax.families.multitalk.inputs import MultiTalkInputs, read
+from talkverse_jax.families.multitalk.programs import calls, coming
 from talkverse_jax.families.multitalk.settings import Settings
 from talkverse_jax.families.multitalk.takes import Take, make_takes, timeline_of
 from talkverse_jax.families.multitalk.timeline import Joined
 from talkverse_jax.media.fit import to_unit
 from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.ahead import made_ready
 from talkverse_jax.pipeline.clip import Clip
 from talkverse_jax.pipeline.common_options import about_clips
 from talkverse_jax.pipeline.decoders import COMPONENTS as DECODERS
@@ -143,7 +145,7 @@ class MultiTalkPipeline(Pipeline):
         return encoded.timeline
 
     def start(self, encoded: MultiTalkEncoded, events: Events) -> MultiTalkState:
-        self._clips(events)
+        self._load(encoded, events)
         return MultiTalkState(encoded.cast(self.configs.dit), encoded.job.settings, 0, None)
 
     def advance(
@@ -161,6 +163,17 @@ class MultiTalkPipeline(Pipeline):
     def _drop(self, encoder: str) -> None:
         if not self._keep_encoders:
             self.models.drop(encoder)
+
+    def _load(self, encoded: MultiTalkEncoded, events: Events) -> None:
+        """Transformer, VAE and CLIP, and beside them what clips run."""
+        models, inputs = self.models, encoded.inputs
+        if models.has("dit", "vae", "clip") or self.pack > 1:  # a pack may yet turn out smaller
+            return
+        with events.phase("loading"):
+            how = encoded.job.settings, self.machine, inputs.size, models.mesh, models.products
+            found = calls(self.configs, *how, speakers=[len(inputs.voices)])
+            with made_ready(models, coming(found)):
+                self._clips(Events())
 
     def _clips(self, events: Events) -> MultiTalkClips:
         with events.phase("loading"):

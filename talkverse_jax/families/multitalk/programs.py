@@ -4,12 +4,12 @@ Which steps TeaCache skips depends on the weights, so that none is counted as sk
 """
 
 import collections
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax.sharding import Mesh
 
 from talkverse_jax.diffusion.denoise import LoopState, Step, denoising_step
@@ -28,9 +28,9 @@ from talkverse_jax.models.clip.flops import clip_flops
 from talkverse_jax.models.vae.flops import encode_flops
 from talkverse_jax.models.wan.sequence import padded
 from talkverse_jax.models.wav2vec2.flops import audio_flops
-from talkverse_jax.models.wav2vec2.moments import Moments
 from talkverse_jax.ops.names import Products
 from talkverse_jax.pipeline.decoders import COMPONENTS as DECODERS
+from talkverse_jax.pipeline.encoder_calls import picture_calls, speech_calls, text_calls, whole_picture, whole_text
 from talkverse_jax.pipeline.encoders import SAMPLE_RATE
 from talkverse_jax.pipeline.machine import Machine
 from talkverse_jax.pipeline.model_work import (
@@ -50,13 +50,17 @@ from talkverse_jax.pipeline.programs import (
     Work,
     array,
     keys_of,
+    number,
     placed,
     placed_models,
+    put_array,
     sampling_programs,
 )
-from talkverse_jax.pipeline.speech import layer_outputs
 
 SPEAKERS = 2  # of the video that is planned; one speaker takes less
+_STEPS: dict[Computed, str] = {
+    "all": "step", "ends": "skipped step", "first": "step, one branch", "none": "step, no model"
+}  # fmt: skip
 
 
 def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machine, size: tuple[int, int]) -> ClipWork:
@@ -93,6 +97,108 @@ def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machin
     return ClipWork(height, width, frames, steps, branches, programs, dtypes(machine), fewest=fewest)
 
 
+def calls(
+    configs: MultiTalkConfigs,
+    settings: Settings,
+    machine: Machine,
+    size: tuple[int, int],
+    mesh: Mesh | None,
+    int8: Products | None = None,
+    pack: int = 1,
+    speakers: Sequence[int] = (SPEAKERS, 1),
+) -> Calls:
+    """What a run calls on the devices of a mesh, or, without, on one device.
+
+    Args:
+      pack: videos that are denoised together.
+      speakers: numbers of them that a video may have.
+    """
+    layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
+    of_dit = {"residual_dtype": jnp.dtype(machine.residual_dtype), "kernel": machine.attention}
+    decoding = {"decode_dtype": jnp.dtype(machine.decode_dtype)}
+    models = placed_models(COMPONENTS, configs, dtypes(machine), layouts, int8, dit=of_dit, vae=decoding)
+    dit, vae, length = configs.dit, configs.vae, settings.frame_num
+    frames, channels, h, w = dit.latent_frames(length), vae.z_dim, *(n // vae.space_stride for n in size)
+    layout, platform = layouts["dit"], layouts["dit"].platform
+    put, at_rest = partial(put_array, layout, pack), partial(array, layout)
+    text, image = put(dit.trunk.text_len, dit.trunk.text_dim), put(configs.clip.tokens, dit.image_dim)
+    known, latents, mask = put(frames, h, w, dit.known_channels), put(frames, h, w, channels), put(frames, 1, 1, 1)
+    decoder = models[DECODERS[settings.decoder]]
+    prepare, branches = clips.prepare.jitted(platform), {"branches": settings.branches}
+
+    def conditions(speakers: int) -> tuple[Any, ...]:
+        window = speakers, dit.audio_window, dit.audio_layers, dit.audio_dim
+        group = speakers, frames - 1, dit.group_window, dit.audio_layers, dit.audio_dim
+        places = put(speakers + 1, h, w) if speakers > 1 else None
+        return text, text, image, known, AudioWindows(put(*window), put(*group)), places
+
+    walk = Walk(
+        guidance(settings.branches, settings.use_apg),
+        without_blocks([False, True]) if settings.use_teacache else spared(settings),
+    )
+
+    def prepared(speakers: int) -> Call:
+        return Call(prepare, (models["dit"], *conditions(speakers)), branches)
+
+    def step(kind: Computed, speakers: int) -> Call:
+        made = None
+        if kind != "none":
+            made = prepare.eval_shape(models["dit"], *conditions(speakers), **branches)
+            made = placed(made, layout, CONDITION_AXES)
+        sample = at_rest(pack, frames, h, w, channels)
+        kept = jax.tree.map(lambda _: sample, jax.eval_shape(walk.start, sample))
+        state = LoopState(SolverState(*[sample] * 4), kept)
+        if kind == "ends":
+            rows = pack * walk.guidance.branches
+            shape = rows, padded(clip_tokens(dit, frames, h, w)[0], layout), dit.trunk.dim
+            cache = array(layout, *shape, axes=("batch", "stream", None), dtype=machine.dtype)
+            state = state._replace(cache=cache)
+        noise = number() if adds_noise(settings.sample_solver) else None
+        one = Step(number(dtype=jnp.int32), number(), StepCoefficients(number(), number(), number(5), number(3), noise))
+        hold = Kept(latents, mask) if dit.recipe == "infinitetalk" else Renoised(latents, mask)
+        numbers = walk.scales(jax.tree.map(lambda _: number(), scales(settings)), (number(), number()))
+        arrays = models["dit"], state, one, made, numbers, keys_of(layout, pack), hold
+        fewer = kind == "first" and walk.guidance.branches > 1
+        how = {"guidance": walk.guided(kind), "caching": settings.use_teacache, "fewer": fewer}
+        return Call(denoising_step.jitted(platform), arrays, how)
+
+    def encode(count: int) -> Call:
+        return Call(clips.encode, (models["vae"], put_array(layouts["vae"], 1, count, *size, 3)))
+
+    kinds: dict[Computed, str] = {kind: name for kind, name in _STEPS.items() if kind in walk.computed}
+
+    def spoken(count: int, place: int) -> dict[str, Callable[[], Call]]:
+        ending = f", {count} speaker{'s' * (count > 1)}" if place else ""
+        made = {"prepare": partial(prepared, count)}
+        made |= {name: partial(step, kind, count) for kind, name in kinds.items()}
+        return {name + ending: call for name, call in made.items() if not place or name != _STEPS["none"]}
+
+    def weighed() -> Call:
+        return Call(clips.modulations, (models["dit"], number(settings.sample_steps)))
+
+    again = {"encode, picture": 1, "encode, motion": settings.motion_frames(dit.recipe)}
+    return Calls(
+        models,
+        {
+            **({} if machine.t5_cpu else text_calls(models["text"], 2, dit.trunk.text_len)),
+            **speech_calls(models["audio"]),
+            "encode": lambda: encode(length),
+            **({name: partial(encode, n) for name, n in again.items()} if dit.recipe == "infinitetalk" else {}),
+            **picture_calls(models["clip"], size),
+            **({"modulations": weighed} if settings.use_teacache else {}),
+            **{name: call for place, count in enumerate(speakers) for name, call in spoken(count, place).items()},
+            "decode": lambda: Call(clips.decode, (decoder, at_rest(1, frames, h, w, channels))),
+        },
+    )
+
+
+def coming(calls: Calls) -> Iterator[Call]:
+    """What a run comes to when its files are encoded."""
+    for name, call in calls.made.items():
+        if not name.startswith(("text", "audio")):
+            yield call()
+
+
 def programs(
     configs: MultiTalkConfigs,
     settings: Settings,
@@ -101,67 +207,10 @@ def programs(
     mesh: Mesh,
     int8: Products | None = None,
 ) -> list[Program]:
-    """The same over the devices of a mesh, to be compiled."""
-    work = sampling_work(configs, settings, machine, size)
-    layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
-    stream = {"residual_dtype": jnp.dtype(machine.residual_dtype)}
-    decoding = {"decode_dtype": jnp.dtype(machine.decode_dtype)}
-    models = placed_models(COMPONENTS, configs, work.dtypes, layouts, int8, dit=stream, vae=decoding)
-    dit, vae, (height, width) = configs.dit, configs.vae, size
-    frames, channels, h, w = dit.latent_frames(work.frames), vae.z_dim, *(n // vae.space_stride for n in size)
-    layout, platform = layouts["dit"], layouts["dit"].platform
-    put, of_vae, encoding, hearing = (partial(array, layouts[name]) for name in ("dit", "vae", "text", "audio"))
-    text = put(1, dit.trunk.text_len, dit.trunk.text_dim)
-    window = SPEAKERS, dit.audio_window, dit.audio_layers, dit.audio_dim
-    group = SPEAKERS, frames - 1, dit.group_window, dit.audio_layers, dit.audio_dim
-    conditions = (
-        *(text, text, put(1, configs.clip.tokens, dit.image_dim), put(1, frames, h, w, dit.known_channels)),
-        AudioWindows(put(1, *window), put(1, *group)),
-        put(1, SPEAKERS + 1, h, w),
-    )
-    prepare, guided = clips.prepare.jitted(platform), {"branches": settings.branches}
-    latents, mask = put(1, frames, h, w, channels), put(1, frames, 1, 1, 1)
-
-    how = guidance(settings.branches, settings.use_apg)
-    walk = Walk(how, without_blocks([False, True]) if settings.use_teacache else spared(settings))
-
-    def step(kind: Computed = "all") -> Call:
-        made = None
-        if kind != "none":
-            made = placed(prepare.eval_shape(models["dit"], *conditions, **guided), layout, CONDITION_AXES)
-        kept = jax.tree.map(lambda _: latents, jax.eval_shape(walk.start, latents))
-        state = LoopState(SolverState(*[latents] * 4), kept)
-        if kind == "ends":
-            shape = work.branches, padded(clip_tokens(dit, frames, h, w)[0], layout), dit.trunk.dim
-            cache = array(layout, *shape, axes=("batch", "stream", None), dtype=machine.dtype)
-            state = state._replace(cache=cache)
-        noise = put() if adds_noise(settings.sample_solver) else None
-        one = Step(put(dtype=jnp.int32), put(), StepCoefficients(put(), put(), put(5), put(3), noise))
-        hold = Kept(latents, mask) if dit.recipe == "infinitetalk" else Renoised(latents, mask)
-        numbers = walk.scales(jax.tree.map(lambda _: put(), scales(settings)), (put(), put()))
-        static = {"guidance": walk.guided(kind), "caching": settings.use_teacache, "fewer": kind == "first"}
-        arrays = models["dit"], state, one, made, numbers, keys_of(layout, 1), hold
-        return Call(denoising_step.jitted(platform), arrays, static)
-
-    def sound() -> Call:
-        config, rows = configs.audio, SOUND_SECONDS * FPS
-        samples = SOUND_SECONDS * SAMPLE_RATE + 2 * config.hop + config.field
-        moments = Moments(hearing(1), *[hearing(1, config.conv_dim[0])] * 2)
-        places = hearing(rows, dtype=jnp.int32), hearing(rows), hearing(1, dtype=jnp.int32)
-        return Call(layer_outputs, (*nnx.split(models["audio"]), hearing(1, samples), moments, *places))
-
-    tokens = encoding(2, dit.trunk.text_len, dtype=jnp.int32)
-    run = jax.jit(lambda model, *x: model(*x))
-    calls = {
-        "step": step,
-        "skipped step": lambda: step("ends"),
-        "step, one branch": lambda: step("first"),
-        "step, no model": lambda: step("none"),
-        "prepare": lambda: Call(prepare, (models["dit"], *conditions), guided),
-        "decode": lambda: Call(clips.decode, (models[DECODERS[settings.decoder]], of_vae(1, frames, h, w, channels))),
-        "encode": lambda: Call(clips.encode, (models["vae"], of_vae(1, work.frames, height, width, 3))),
-        "picture encoder": lambda: Call(run, (models["clip"], array(layouts["clip"], 1, height, width, 3))),
-        "text encoder": lambda: Call(run, (models["text"], tokens, tokens)),
-        "audio encoder": sound,
+    """What a clip runs over the devices of a mesh, to be compiled."""
+    found = calls(configs, settings, machine, size, mesh, int8)
+    whole = {
+        "text encoder": whole_text(found.models["text"], 2, configs.dit.trunk.text_len),
+        "picture encoder": whole_picture(found.models["clip"], size),
     }
-    return sampling_programs(work, Calls(models, calls))
+    return sampling_programs(sampling_work(configs, settings, machine, size), found._replace(made=found.made | whole))

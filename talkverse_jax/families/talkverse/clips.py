@@ -182,7 +182,7 @@ class ClipMaker:
                 for parts in zip(*((s.subject.text, s.subject.negative_text, s.reference, s.motion) for s in pack))
             )
             text, negative, reference, motion = jax.tree.map(self._put, (text, negative, reference, motion))
-            conditions = prepare(model, text, negative, rows, reference, motion, settings.guided)
+            conditions = prepare(model, text, negative, rows, reference, motion, guided=settings.guided)
             keys = self._keys(pack) if adds_noise(settings.sample_solver) else None
             del reference, motion
             batch = denoise(

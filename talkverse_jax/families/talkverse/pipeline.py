@@ -12,11 +12,13 @@ from talkverse_jax.families.talkverse.alignment import FeatureRows, clip_audio
 from talkverse_jax.families.talkverse.clips import ClipMaker, Subject, VideoState, seeded_key, seeded_noise
 from talkverse_jax.families.talkverse.components import COMPONENTS, dtypes
 from talkverse_jax.families.talkverse.inputs import TalkVerseInputs, read, read_live
+from talkverse_jax.families.talkverse.programs import calls, coming
 from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.families.talkverse.timeline import live_timeline, timeline_of
 from talkverse_jax.media.fit import to_unit
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.ahead import made_ready
 from talkverse_jax.pipeline.clip import Clip, Timeline
 from talkverse_jax.pipeline.common_options import about_clips
 from talkverse_jax.pipeline.decoders import COMPONENTS as DECODERS
@@ -151,6 +153,7 @@ class TalkVersePipeline(Pipeline):
 
     def start(self, encoded: TalkVerseEncoded, events: Events) -> VideoState:
         with self.models.precision:
+            self._load(encoded, 0, events)
             return self._clip_maker(events).start(encoded.subject(), encoded.job.settings, events)
 
     def stage(self, state: VideoState) -> bool:
@@ -166,12 +169,25 @@ class TalkVersePipeline(Pipeline):
 
     def restore(self, encoded: TalkVerseEncoded, clip: int, saved: Saved, events: Events) -> VideoState:
         with self.models.precision:
+            self._load(encoded, clip, events)
             maker = self._clip_maker(events)
             return maker.restore(encoded.subject(), encoded.job.settings, clip, saved, events)
 
     def _drop(self, encoder: str) -> None:
         if not self._keep_encoders:
             self.models.drop(encoder)
+
+    def _load(self, encoded: TalkVerseEncoded, clip: int, events: Events) -> None:
+        """Transformer and VAE, and beside them what the clips from number `clip` on run."""
+        if self.models.has("dit", "vae") or self.pack > 1:  # a pack may yet turn out smaller
+            return
+        settings, models = encoded.job.settings, self.models
+        first = clip == 0 and not settings.init_first_frame
+        with events.phase("loading"):
+            size, mesh = encoded.inputs.size, models.mesh
+            found = calls(self.configs, settings, self.machine, size, mesh, models.products)
+            with made_ready(models, coming(found, first, later=encoded.timeline.clips - clip > first)):
+                self._clip_maker(Events())
 
     def _clip_maker(self, events: Events) -> ClipMaker:
         with events.phase("loading"):

@@ -1,7 +1,7 @@
 """The programs that sampling runs: their work, and what they are compiled for."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -50,6 +50,8 @@ from talkverse_jax.pipeline.programs import (
     split_array,
 )
 from talkverse_jax.sharding.pictures import PICTURES, split_for
+
+_OF_CLIPS = ("encode", "prepare", "step", "decode")  # how their programs' names begin
 
 
 def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, size: tuple[int, int]) -> ClipWork:
@@ -136,11 +138,12 @@ def calls(
         state = LoopState(
             SolverState(*[sample] * 4), jax.tree.map(lambda _: sample, jax.eval_shape(walk.start, sample))
         )
-        noise, keys = (number(), [keys_of(layout, pack)]) if adds_noise(settings.sample_solver) else (None, [])
+        noise, keys = (number(), keys_of(layout, pack)) if adds_noise(settings.sample_solver) else (None, None)
         numbers = StepCoefficients(number(), number(), number(5), number(3), noise)
         one = Step(number(dtype=jnp.int32), number(), numbers)
-        arrays = models["dit"], state, one, made, walk.scales(number(), (number(), number())), *keys
-        return Call(denoising_step.jitted(platform), arrays, {"guidance": walk.guided(kind), "fewer": kind == "first"})
+        arrays = models["dit"], state, one, made, walk.scales(number(), (number(), number())), keys, None
+        how = {"guidance": walk.guided(kind), "caching": False, "fewer": kind == "first"}
+        return Call(denoising_step.jitted(platform), arrays, how)
 
     spared = {
         "step, one branch, first clip": ("first", lambda: step(None, "first")),
@@ -174,6 +177,19 @@ def calls(
             **{name: call for name, (kind, call) in spared.items() if kind in kinds},
         },
     )
+
+
+def coming(calls: Calls, first: bool, later: bool) -> Iterator[Call]:
+    """What a run comes to when its files are encoded.
+
+    Args:
+      first: a clip without motion frames comes.
+      later: clips with them do.
+    """
+    for name, call in calls.made.items():
+        is_first = name.endswith("first clip")
+        if name == "encode, picture" or name.startswith(_OF_CLIPS) and (first if is_first else later):
+            yield call()
 
 
 def programs(

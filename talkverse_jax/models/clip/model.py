@@ -121,10 +121,21 @@ class ClipVision(nnx.Module):
 
     def __call__(self, picture: Float[Array, "B H W 3"]) -> Float[Array, "B T D"]:
         """The tokens of pictures in [-1, 1], the class token first; float32."""
-        x = _run(*nnx.split(self.embedding), picture)
+        program, arguments = embedding_call(self, picture)
+        x = program(*arguments)
         for block in self.blocks:
             x = _run(*nnx.split(block), x)
         return x
+
+
+def embedding_call(model: ClipVision, picture: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The program of the embedding, and its arguments; arrays may be shapes."""
+    return _run, (*nnx.split(model.embedding), picture)
+
+
+def block_call(model: ClipVision, x: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The program of every block, and its arguments for the first."""
+    return _run, (*nnx.split(model.blocks[0]), x)
 
 
 @functools.partial(jax.jit, static_argnums=0)

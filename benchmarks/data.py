@@ -38,14 +38,13 @@ from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.settings import Sources
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.training.feed import Data, Feed, open_data
-from talkverse_jax.training.network import load_network
-from talkverse_jax.training.optimizer import make_optimizer
+from talkverse_jax.training.networks import load
+from talkverse_jax.training.objective import objective_of
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.prepare import prepare
 from talkverse_jax.training.prepare_options import PrepareOptions
-from talkverse_jax.training.setup import learning_rates, network_start, phases
-from talkverse_jax.training.state import States, start
-from talkverse_jax.training.step import Trained, TrainingStep
+from talkverse_jax.training.state import States
+from talkverse_jax.training.step import TrainingStep
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM = 2  # samples or steps before the clock starts
@@ -156,11 +155,9 @@ def encoding_rate(data: Data, repeats: int = 3) -> float:
 
 def make_step(options: TrainOptions, configs: ModelConfigs) -> tuple[TrainingStep, States]:
     component = FAMILY.components[FAMILY.training.component]
-    settings, begins_with = network_start(options, FAMILY, configs)
-    network, params = load_network(options.input.weights, component, settings, Layout(), begins_with)
-    optimizer = make_optimizer(network.groups, learning_rates(options))
-    states = {component.name: start(params, optimizer, ema=False)}
-    return TrainingStep({component.name: Trained(network, optimizer)}, phases(options, FAMILY, configs), states), states
+    objective = objective_of(options, FAMILY, configs)
+    networks = load(objective, component, Layout())
+    return networks.step(objective, options.videos.seed), networks.begin()
 
 
 def share_of_waiting(

@@ -139,7 +139,7 @@ def denoising_step(
       caching: call `cached_velocity`: with the state's cache, if there is one.
       fewer: `conditions` are of more branches than guidance has, which are the first ones.
     """
-    before, between, after = _keys_of(keys, step.number)
+    before, between, after = keys_of(keys, step.number)
     solver = state.solver
     if hold is not None:
         solver = solver._replace(sample=hold.before(solver.sample, step, before))
@@ -156,8 +156,9 @@ def denoising_step(
     return LoopState(solver, guided, cache)
 
 
-def _keys_of(keys: Key[Array, " B"] | None, number: Int[Array | np.ndarray, ""]) -> Sequence[Key[Array, " B"] | None]:
-    """Of a step: what it draws for a sample depends on no other."""
+def keys_of(keys: Key[Array, " B"] | None, number: Int[Array | np.ndarray, ""]) -> Sequence[Key[Array, " B"] | None]:
+    """Of a step before the model is called, of its solver, and behind it: what it draws for a sample depends on no
+    other."""
     if keys is None:
         return [None] * 3
     return list(jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, number), 3), out_axes=1)(keys))

@@ -5,11 +5,12 @@ Shapes: B samples, F latent frames, h w latent grid, C latent channels.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Array, Float
 
 Velocity = Float[Array, "B F h w C"]
+Part = Literal["all", "wordless", "neither"]  # a branch: of everything, without the words, without the sound too
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ Shapes: B samples, F latent frames, h w latent grid, C latent channels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -63,6 +63,30 @@ class LogitNormal(NamedTuple):
         return jnp.minimum((NUM_TRAIN_TIMESTEPS * share).astype(jnp.int32), NUM_TRAIN_TIMESTEPS - 1)
 
 
+class Shifted(NamedTuple):
+    """Timesteps that lie evenly before they are moved towards noise, as those of sampling are.
+
+    Attributes:
+      shift: 1 leaves them where they are.
+    """
+
+    shift: float
+
+    def __call__(self, key: Key[Array, ""]) -> Int[Array, ""]:
+        even = jax.random.uniform(key)
+        share = self.shift * even / (1 + (self.shift - 1) * even)
+        return jnp.minimum((NUM_TRAIN_TIMESTEPS * share).astype(jnp.int32), NUM_TRAIN_TIMESTEPS - 1)
+
+
+def timesteps(logit_normal: Sequence[float], shift: float) -> Timestep:
+    """How timesteps are drawn.
+
+    Args:
+      logit_normal: mean and deviation of the logit; nothing: all alike before the shift.
+    """
+    return LogitNormal(*logit_normal) if logit_normal else uniform if shift == 1 else Shifted(shift)
+
+
 def sample_keys(seed: int, ids: UInt[Array, "B n"]) -> Key[Array, " B"]:
     """A key for every sample: a function of the seed and of the sample's own numbers, so that neither the batch it is
     in nor the mesh changes what is drawn with it."""
@@ -113,9 +137,24 @@ def sample_losses(
     data: Float[Array, "B F h w C"],
     noise: Float[Array, "B F h w C"],
     weights: Float[Array, "B F h w"] | None,
+    temporal: float = 0.0,
 ) -> Float[Array, " B"]:
-    """The loss of each sample; weights are normalised per sample."""
-    errors = jnp.mean(jnp.square(velocity - (noise - data)), axis=-1)
+    """The loss of each sample; weights are normalised per sample.
+
+    Args:
+      temporal: how much it counts besides that a frame is wrong in another way than the one before it: that what moves
+        is wrong.
+    """
+    wrong = velocity - (noise - data)
+    losses = _mean(jnp.square(wrong), weights)
+    if temporal:
+        both = None if weights is None else jnp.minimum(weights[:, 1:], weights[:, :-1])
+        losses += temporal * _mean(jnp.square(wrong[:, 1:] - wrong[:, :-1]), both)
+    return losses
+
+
+def _mean(squares: Float[Array, "B F h w C"], weights: Float[Array, "B F h w"] | None) -> Float[Array, " B"]:
+    errors = jnp.mean(squares, axis=-1)
     if weights is None:
         return jnp.mean(errors, axis=(1, 2, 3))
     return jnp.mean(weights * errors, axis=(1, 2, 3)) / (jnp.mean(weights, axis=(1, 2, 3)) + _EPS)

@@ -164,6 +164,30 @@ def check_logit_normal(settings: Any) -> None:
     if settings.logit_normal and (len(settings.logit_normal) != 2 or settings.logit_normal[1] <= 0):
         given = " ".join(map(str, settings.logit_normal))
         raise UserError(f"{given}: give a mean and a deviation above 0, such as 0 1", field="logit_normal")
+    if settings.logit_normal and settings.timestep_shift != 1:
+        raise UserError(f"{settings.timestep_shift}: leave it out beside --logit_normal", field="timestep_shift")
+
+
+def timestep_shift_option() -> Any:
+    """`--timestep_shift`."""
+    return option(
+        "how far timesteps, drawn evenly, are moved towards noise, as --sample_shift; before a distillation 5",
+        group="loss",
+        metavar="X",
+        default=1.0,
+        above=0,
+    )
+
+
+def temporal_loss_option() -> Any:
+    """`--temporal_loss`."""
+    return option(
+        "how much it counts besides that a latent frame is wrong in another way than the one before it",
+        group="loss",
+        metavar="X",
+        default=0.0,
+        least=0,
+    )
 
 
 def vae_file_option() -> Any:

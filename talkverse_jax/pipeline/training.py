@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Key, Shaped, UInt
 from talkverse_jax.data.prepared import PreparedBatch, SampleFormat
 from talkverse_jax.data.raw import RawSample
 from talkverse_jax.data.windows import Lengths
+from talkverse_jax.diffusion.rollout import Clips
 from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.pipeline.decoders import DecoderName
 
@@ -154,6 +155,8 @@ class FamilyTraining:
       flops: (configs, settings, shape, trained blocks) -> floating-point operations of a batch, forward and backward.
       head_dim: (configs) -> the width of the trained network's attention heads.
       preview: (request, settings) -> the values of a job, by flag.
+      clips: (configs, settings, frames of a window, frames of a clip) -> the windows as distillation rolls them out;
+        None where it cannot.
     """
 
     component: str
@@ -170,3 +173,4 @@ class FamilyTraining:
     flops: Callable[[Any, Any, BatchShape, int], float]
     head_dim: Callable[[Any], int]
     preview: Callable[[PreviewRequest, Any], dict[str, Any]]
+    clips: Callable[[Any, Any, int, int], Clips] | None = None

@@ -1,6 +1,7 @@
 """A run of training, as a plan asks for it."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from talkverse_jax.core import presets
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.programs import Call, Program, Work, shard_bytes
-from talkverse_jax.pipeline.training import BatchShape
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.rules import TRAINING
 from talkverse_jax.sharding.topologies import Topology
+from talkverse_jax.training.networks import of_shapes
+from talkverse_jax.training.objective import Objective, objective_of, phase_flops
 from talkverse_jax.training.options import TrainOptions
-from talkverse_jax.training.setup import abstract_batch, abstract_step, network_settings
+from talkverse_jax.training.setup import abstract_batch
 from talkverse_jax.training.step import Sums
 
 _OPTIMIZERS = {"adamw": "Adam", "adafactor": "Adafactor"}  # as a plan names them
@@ -49,7 +51,8 @@ class TrainingRun:
     def strategy(self) -> str:
         """What is trained."""
         tuning = self.options.tuning
-        return "everything" if tuning.finetune_all else tuning.unfreeze_strategy
+        what = "everything" if tuning.finetune_all else tuning.unfreeze_strategy
+        return f"{what}, distilled" if self.options.distil.distils else what
 
     @property
     def samples(self) -> int:
@@ -58,21 +61,22 @@ class TrainingRun:
 
     @property
     def work(self) -> tuple[Work, ...]:
-        """Of both programs: the gradients of a batch, and the update."""
-        training, options = self.family.training, self.options
-        shape = BatchShape(options.optimization.batch_size, options.videos.num_frames, *self.size)
-        blocks = network_settings(options, self.family, self.configs).strategy.whole_blocks
-        return (
-            Work(
-                "gradients",
-                training.flops(self.configs, options.settings, shape, blocks),
-                options.optimization.gradient_accumulation_steps,
-                "update",
-                training.component,
-                float32=options.machine.dtype == "float32",
-            ),
-            Work("update", 0, 1, "update", training.component, float32=True),
-        )
+        """Of each network's two programs: the gradients of a batch, and the update."""
+        options, objective, found = self.options, self._objective, []
+        float32, batches = options.machine.dtype == "float32", options.optimization.gradient_accumulation_steps
+        component = self.family.training.component
+        for number, phase in enumerate(objective.phases):
+            flops = phase_flops(objective, number, options, self.family, self.configs, self.size)
+            of = f", {phase.network}" if len(objective.rates) > 1 else ""
+            found += [
+                Work(f"gradients{of}", flops, phase.repeats * batches, "update", component, float32=float32),
+                Work(f"update{of}", 0, phase.repeats, "update", component, float32=True),
+            ]
+        return tuple(found)
+
+    @property
+    def _objective(self) -> Objective:
+        return objective_of(self.options, self.family, self.configs, read=False)
 
     @property
     def heads(self) -> int:
@@ -92,7 +96,9 @@ class TrainingRun:
     @property
     def unit(self) -> str:
         """What its time is told for."""
-        return f"an update of {self.samples} sample{'s' * (self.samples > 1)}"
+        updates = sum(phase.repeats for phase in self._objective.phases)
+        what = "an update" if updates == 1 else f"a round of {updates} updates"
+        return f"{what} of {self.samples} sample{'s' * (self.samples > 1)}"
 
     def default_mesh(self, topology: Topology) -> MeshConfig:
         """What training chooses anywhere."""
@@ -101,30 +107,43 @@ class TrainingRun:
     def programs(self, mesh: Mesh) -> list[Program]:
         """To be compiled for the devices of a mesh."""
         options, layout = self.options, Layout(mesh, TRAINING)
-        step, states = abstract_step(options, self.family, self.configs, layout)
-        [(name, state)] = states.items()
+        objective = self._objective
+        component = self.family.components[self.family.training.component]
+        networks = of_shapes(objective, component, getattr(self.configs, component.name), layout)
+        step, states = networks.step(objective, options.videos.seed), networks.states
         frozen, batch = step.frozen, abstract_batch(options, self.family, self.configs, self.size, layout)
         scalar: Any = jax.ShapeDtypeStruct((), jnp.float32, sharding=layout.sharding())
-        sums = Sums(state.params, scalar, scalar)
-        gradients, update = step.programs(layout.platform)
-        # what the last batches of an update find; the first one begins the sums
-        given = {"sums": sums if options.optimization.gradient_accumulation_steps > 1 else None}
-        average = {"average": _bytes(state.ema)} if options.tuning.ema_decay else {}
-        of_gradients, of_update = self.work
-        return [
-            Program(
-                of_gradients,
-                lambda: Call(gradients, ({name: state.params}, frozen, batch), given),
-                weights=_bytes((state.params, frozen)),
-                beside={_OPTIMIZERS[options.optimization.optimizer]: _bytes(state.optimizer), **average},
-            ),
-            Program(
-                of_update,
-                lambda: Call(update, (), {"state": state, "sums": sums, "limit": scalar}),
-                weights=_bytes(state.params),
-                beside={"not trained": _bytes(frozen)},
-            ),
-        ]
+        params = {name: state.params for name, state in states.items()}
+        made = []
+        for number, (phase, of_gradients, of_update) in enumerate(
+            zip(objective.phases, self.work[::2], self.work[1::2], strict=True)
+        ):
+            state = states[phase.network]
+            sums = Sums(state.params, scalar, scalar)
+            gradients, update = step.programs(layout.platform, number)
+            # what the last batches of an update find; the first one begins the sums
+            given = {"sums": sums if options.optimization.gradient_accumulation_steps > 1 else None}
+            other = {name: each for name, each in states.items() if name != phase.network}
+            beside = {
+                _OPTIMIZERS[options.optimization.optimizer]: _bytes([each.optimizer for each in states.values()]),
+                "average": _bytes([each.ema for each in states.values()]),
+            }
+            waiting = {"not trained": _bytes(frozen), **{f"the {name}": _bytes(each) for name, each in other.items()}}
+            made += [
+                Program(
+                    of_gradients,
+                    partial(Call, gradients, (params, frozen, batch), given),
+                    weights=_bytes((params, frozen)),
+                    beside={name: size for name, size in beside.items() if size},
+                ),
+                Program(
+                    of_update,
+                    partial(Call, update, (), {"state": state, "sums": sums, "limit": scalar}),
+                    weights=_bytes(state.params),
+                    beside=waiting,
+                ),
+            ]
+        return made
 
     def as_json(self) -> dict[str, Any]:
         """What is trained, by name."""

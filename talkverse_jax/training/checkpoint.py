@@ -49,7 +49,8 @@ class RunRecord:
       step: updates made.
       batch: the number of the batch that comes next.
       run: by flag, what a run cannot change once it has begun.
-      norms: gradient norms of the last updates (see `watch`).
+      norms: gradient norms of the last updates of the network that is exported (see `watch`).
+      norms_beside: of others, by their names.
       options: all options, for people.
       versions: of the programs that wrote it.
       data: names the file of its samples (see `history`); "" of an older program.
@@ -62,6 +63,7 @@ class RunRecord:
     options: dict
     versions: dict
     data: str = ""
+    norms_beside: dict = dataclasses.field(default_factory=dict)
 
     def check_continues(self, run: dict[str, Any], where: str) -> None:
         """Make sure that a run can go on from here.

@@ -38,6 +38,7 @@ class Exporter:
     Attributes:
       weights_dir: that the run began with, as `settings` and `start` say.
       dtype: of the tensors, "float32" or "bfloat16".
+      within: a checkpoint's states, that of the network; "" where it holds one alone.
     """
 
     weights_dir: str
@@ -45,6 +46,7 @@ class Exporter:
     settings: NetworkSettings
     start: Start
     dtype: str
+    within: str = ""
 
     def checkpoint(self, checkpoints: Checkpoints, step: int, target: Path) -> None:
         """Those of a checkpoint: their running average, where there is one.
@@ -53,9 +55,17 @@ class Exporter:
           UserError: the checkpoint is not of such a run.
           OSError: the file cannot be written. Nothing is left of it.
         """
-        source = "ema" if any(name.startswith("ema/") for name in checkpoints.arrays(step)) else "params"
+        within = self.within and f"{self.within}/"
+        source = "ema" if any(name.startswith(f"{within}ema/") for name in checkpoints.arrays(step)) else "params"
+
+        def read(group: Any) -> Any:
+            wanted = {source: group}
+            if not within:
+                return checkpoints.read_state(step, wanted)[source]
+            return checkpoints.read_state(step, {self.within: wanted})[self.within][source]
+
         if is_main():
-            self._write(lambda group: checkpoints.read_state(step, {source: group})[source], step, target)
+            self._write(read, step, target)
 
     def live(self, params: tree.Flat, step: int, target: Path) -> None:
         """Those that lie on the devices, by key.

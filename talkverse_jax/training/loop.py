@@ -22,7 +22,6 @@ from talkverse_jax.data.batches import Batch, WindowShape
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
-from talkverse_jax.pipeline.training import BatchShape
 from talkverse_jax.sharding.distributed import check_same, from_main, is_main
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.mesh import make_mesh
@@ -36,17 +35,17 @@ from talkverse_jax.training.held_out import HeldOut
 from talkverse_jax.training.history import began_with, follow, keep
 from talkverse_jax.training.interruption import Interruption
 from talkverse_jax.training.metrics import peak_flops
-from talkverse_jax.training.network import NetworkSettings, load_network
+from talkverse_jax.training.networks import load
+from talkverse_jax.training.objective import Objective, objective_of, phase_flops
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.picture import draw_losses
 from talkverse_jax.training.preview import MakeVideo, Preview
 from talkverse_jax.training.report import Report, Update
 from talkverse_jax.training.run_folder import alone, changed, versions, write_config
-from talkverse_jax.training.setup import learning_rates, network_start, optimizer_of, phases
-from talkverse_jax.training.state import States, from_stored, start, start_abstract, stored
-from talkverse_jax.training.step import Trained, TrainingStep
+from talkverse_jax.training.state import from_stored, stored
 from talkverse_jax.training.watch import Watch
 from talkverse_jax.weights import manifest, store
+from talkverse_jax.weights.component import Component
 
 
 def train(options: TrainOptions, reporter: Reporter | None = None, make_video: MakeVideo | None = None) -> None:
@@ -98,10 +97,14 @@ def training_mesh(asked: str | None, heads: int) -> Mesh | None:
     return make_mesh(MeshConfig.read(asked), devices, heads)
 
 
-def _unchanging(options: TrainOptions, family: Family, settings: NetworkSettings, data: str) -> dict[str, Any]:
+def _unchanging(options: TrainOptions, family: Family, objective: Objective, data: str) -> dict[str, Any]:
     """By flag, what a run cannot change once it has begun: its state would not fit, or samples be lost."""
     names = ["unfreeze_strategy", "finetune_all", "init", "seed", "batch_size", "num_frames", "optimizer"]
     found: dict[str, Any] = {f"--{name}": options.flat()[name] for name in names}
+    component, settings = family.training.component, objective.roles[objective.student].settings
+    if options.distil.distils:
+        found |= {f"--{name}": options.flat()[name] for name in ("objective", "critic_updates")}
+        found["--teacher"] = fingerprint(options.distil.teacher or options.input.weights, component)
     if settings.strategy.lora:
         found |= {"--lora_rank": settings.rank, "--lora_alpha": settings.alpha}
     if files := options.input.trained_files:
@@ -109,7 +112,7 @@ def _unchanging(options: TrainOptions, family: Family, settings: NetworkSettings
     return found | {
         "--ema_decay": "on" if options.tuning.ema_decay else "off",
         "data": data,
-        "weights": fingerprint(options.input.weights, family.training.component),
+        "weights": fingerprint(options.input.weights, component),
     }
 
 
@@ -143,10 +146,16 @@ def _export(options: TrainOptions, family: Family, configs: Any, target: str, re
     began = dataclasses.replace(began, input=dataclasses.replace(began.input, weights=weights))  # may have moved
     read = [("--weights", weights), ("the checkpoints", folder), *(("--lora_ckpt", it) for it in began.input.lora_ckpt)]
     check_apart([Path(target)], read, "give another file")
-    settings, start = network_start(began, family, configs)
-    exporter = Exporter(weights, component, settings, start, options.export.export_dtype)
+    exporter = _exporter(began, component, objective_of(began, family, configs), options.export.export_dtype)
     exporter.checkpoint(checkpoints, step, Path(target))
     reporter.say(f"{target}: step {step}")
+
+
+def _exporter(options: TrainOptions, component: Component, objective: Objective, dtype: str) -> Exporter:
+    """Of the network that a person is given."""
+    role = objective.roles[objective.student]
+    within = objective.student if len(objective.rates) > 1 else ""
+    return Exporter(options.input.weights, component, role.settings, role.start, dtype, within)
 
 
 class _Loop:
@@ -169,45 +178,45 @@ class _Loop:
         reporter: Reporter,
         make_video: MakeVideo | None,
     ):
-        self.options, self.configs, self.training = options, configs, family.training
+        self.options, self.configs, self.family = options, configs, family
         self.layout, self.data, self.checkpoints, self.reporter = layout, data, checkpoints, reporter
         self.component = family.components[family.training.component]
-        self.settings, self.start = network_start(options, family, configs)
-        weights, dtype = options.input.weights, options.export.export_dtype
-        self.exporter = Exporter(weights, self.component, self.settings, self.start, dtype)
+        self.objective = objective = objective_of(options, family, configs)
+        role = objective.roles[objective.student]
+        self.settings = role.settings
+        self.exporter = _exporter(options, self.component, objective, options.export.export_dtype)
         self.output = Path(options.folder.output_path)
         last = checkpoints.last_record()
-        self.unchanging = _unchanging(options, family, self.settings, began_with(data, last))
+        self.unchanging = _unchanging(options, family, objective, began_with(data, last))
         checkpoints.check_continues(self.unchanging)
         if last:
             self._follow(data, last)
-        for notice in self.start.notices:
+        for notice in role.start.notices:
             reporter.say(notice)
-        self.network, params = load_network(weights, self.component, self.settings, layout, self.start)
-        name, decay = self.component.name, options.tuning.ema_decay
-        optimizer = optimizer_of(options, self.network)
-        abstract: States = {name: start_abstract(params, optimizer, decay > 0)}
-        self.step, self.batch, self.watch = 0, 0, Watch()
+        networks = load(objective, self.component, layout)
+        self.network, abstract = networks.trained[objective.student].network, networks.states
+        self.programs = networks.step(objective, options.videos.seed)
+        self.step, self.batch, self.watches = 0, 0, {name: Watch() for name in objective.rates}
         if checkpoints.steps():
-            del params  # the checkpoint's take their place
+            networks.params.clear()  # the checkpoint's take their place
             latest = checkpoints.latest(stored(abstract), self.unchanging)
             assert latest is not None, "there are checkpoints"
             self.states, record = from_stored(latest[0], abstract), latest[1]
-            self.step, self.batch, self.watch = record.step, record.batch, Watch(record.norms)
+            self.step, self.batch = record.step, record.batch
+            norms = {objective.student: record.norms} | record.norms_beside
+            self.watches = {name: Watch(norms[name]) for name in objective.rates}
             if last is None or record.step != last.step:
                 self._follow(data, record)
             reporter.say(f"{self.output}: goes on from step {self.step}")
             if others := changed(record.options, options):
                 reporter.say(f"{self.output}: goes on with other options ({'; '.join(others)})")
         else:
-            self.states = {name: start(params, optimizer, decay > 0)}
+            self.states = networks.begin()
         self.began = self.saved = self.step
         self.compiled: set[tuple] = set()
         self.data.accept()
         self.kept = keep(self.data, checkpoints)
-        trained = {name: Trained(self.network, optimizer, decay)}
-        self.programs = TrainingStep(trained, phases(options, family, configs), abstract, seed=options.videos.seed)
-        self.latest: Any = self.states[name].step
+        self.latest: Any = self.states[objective.student].step
         asked = options.optimization
         left = (self.data.plan.first(asked.num_epochs) - self.batch) // asked.gradient_accumulation_steps
         self.last = min(self.step + max(0, left), asked.max_steps or sys.maxsize)
@@ -258,9 +267,9 @@ class _Loop:
         kinds = [device.device_kind for device in (mesh.devices.flat if mesh else jax.devices()[:1])]
         report = Report(
             options,
-            learning_rates(options),
+            self.objective.rates,
             self.data,
-            self.watch,
+            self.watches,
             self.step,
             self.last,
             lambda: feed.waited,
@@ -305,24 +314,25 @@ class _Loop:
 
     def _update(self, feed: Feed, report: Report) -> Update:
         """Begin the next update."""
-        phase = self.programs.phase_of(self.step)
-        sums, batches, flops, limit = None, [], 0.0, self.watch.limit
+        phase, before = self.programs.phase_of(self.step), self.programs.made_before(self.step)
+        network = self.objective.phases[phase].network
+        sums, batches, flops, limit = None, [], 0.0, self.watches[network].limit
         for place in range(self.options.optimization.gradient_accumulation_steps):
             shape = self.data.plan[self.batch + place].shape
-            with self._compiling((phase, shape, place > 0), shape, report):
+            with self._compiling((phase, shape, place > 0), network, shape, report):
                 batch, arrays = feed.next(lambda: self.latest.is_ready())
                 sums, samples = self.programs.add_gradients(phase, self.states, arrays, sums)
                 self.latest = samples.loss
             batches.append((batch, samples))
-            flops += self._flops(batch)
+            flops += self._flops(batch, phase)
         assert sums is not None, "an update has a batch"
         self.states, metrics = self.programs.update(phase, self.states, sums, limit)
         self.latest = metrics.loss
         self.step, self.batch = self.step + 1, batches[-1][0].number + 1
-        return Update(self.step, metrics, batches, limit, flops)
+        return Update(self.step, metrics, batches, limit, flops, network, before)
 
     @contextmanager
-    def _compiling(self, program: tuple, shape: WindowShape, report: Report) -> Iterator[None]:
+    def _compiling(self, program: tuple, network: str, shape: WindowShape, report: Report) -> Iterator[None]:
         """Around the first run of a program, which compiles it: it is told of, and waited for, so that its time is
         not taken for training's."""
         if program in self.compiled:
@@ -331,9 +341,10 @@ class _Loop:
         report.settle()
         self.compiled.add(program)
         kind = "with" if shape.kind == "motion" else "without"
+        whose = f" for the {network}" if len(self.objective.rates) > 1 else ""
         self.reporter.say(
-            f"step {self.step + 1}: the first batch of {shape.width}x{shape.height} {kind} motion frames; its programs "
-            "are compiled, which takes minutes for a large model, or found in the cache"
+            f"step {self.step + 1}: the first batch of {shape.width}x{shape.height} {kind} motion frames{whose}; its "
+            "programs are compiled, which takes minutes for a large model, or found in the cache"
         )
         began = time.perf_counter()
         with count_programs() as programs:
@@ -342,20 +353,22 @@ class _Loop:
         self.reporter.say(f"step {self.step + 1}: it took {time.perf_counter() - began:.0f} s ({programs})")
         report.resume()
 
-    def _flops(self, batch: Batch) -> float:
-        shape = BatchShape(len(batch.samples), self.options.videos.num_frames, batch.shape.height, batch.shape.width)
-        return self.training.flops(self.configs, self.options.settings, shape, self.settings.strategy.whole_blocks)
+    def _flops(self, batch: Batch, phase: int) -> float:
+        size = batch.shape.height, batch.shape.width
+        return phase_flops(self.objective, phase, self.options, self.family, self.configs, size)
 
     def _save(self, report: Report) -> None:
         report.settle()  # an update that was not made is no state to go on from
+        norms = {name: watch.norms for name, watch in self.watches.items()}
         record = RunRecord(
             step=self.step,
             batch=self.batch,
             run=self.unchanging,
-            norms=self.watch.norms,
+            norms=norms.pop(self.objective.student),
             options=json.loads(json.dumps(self.options.flat())),
             data=self.kept,
             versions=versions(),
+            norms_beside=norms,
         )
         self.checkpoints.save(stored(self.states), record)
         self.saved = self.step
@@ -386,7 +399,7 @@ class _Loop:
     @property
     def _shown(self) -> tree.Flat:
         """The parameters that a person would be given: their running average, where there is one."""
-        state = self.states[self.component.name]
+        state = self.states[self.objective.student]
         return state.params if state.ema is None else state.ema
 
     def _show(self, report: Report, preview: Preview) -> None:

@@ -8,6 +8,9 @@ Each line is of the steps since the one before it. The names are those of the cu
     samples_per_second, mfu              MFU: model FLOP/s as a share of the devices' peak, where that is known
     data_wait                            share of the time in which devices waited for data
     epoch, samples, skipped/<reason>     since the beginning of the run
+
+Of a run of several networks, the first three are those of the one that is exported; those of another begin with its
+name (critic/loss).
 """
 
 import dataclasses
@@ -25,6 +28,7 @@ from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.paths import replacing
 from talkverse_jax.diffusion.flow import NUM_TRAIN_TIMESTEPS
 from talkverse_jax.sharding.topologies import TOPOLOGIES
+from talkverse_jax.training.strategy import Group
 
 FILE = "metrics.jsonl"
 HELD_OUT = "held_out.jsonl"
@@ -56,7 +60,8 @@ class Interval:
 
     losses: list[np.ndarray] = dataclasses.field(default_factory=list)
     timesteps: list[np.ndarray] = dataclasses.field(default_factory=list)
-    norms: list[Mapping[str, float]] = dataclasses.field(default_factory=list)
+    norms: list[Mapping[Group, float]] = dataclasses.field(default_factory=list)
+    before: int = 0  # the last update, of its network
 
     def add_samples(
         self,
@@ -73,9 +78,19 @@ class Interval:
         self.losses.append(losses[weights > 0])
         self.timesteps.append(timesteps[weights > 0])
 
-    def add_update(self, norms: Mapping[str, float]) -> None:
-        """An update, by the gradient norm of each group."""
+    def add_update(self, norms: Mapping[Group, float], before: int) -> None:
+        """An update, by the gradient norm of each group.
+
+        Args:
+          before: updates of its network that were made before.
+        """
         self.norms.append(norms)
+        self.before = before
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Of parameters; none where there was no update."""
+        return tuple(self.norms[0]) if self.norms else ()
 
     @property
     def samples(self) -> int:
@@ -89,7 +104,7 @@ class Interval:
             of_range = losses[(timesteps >= each.start) & (timesteps < each.end)]
             if len(of_range):
                 values[f"loss_by_noise/{each.name}"] = float(of_range.mean())
-        for group in self.norms[0] if self.norms else ():
+        for group in self.groups:
             values[f"gradient_norm/{group}"] = float(np.mean([norms[group] for norms in self.norms]))
         return values
 

@@ -3,6 +3,7 @@
 from typing import Literal
 
 StrategyName = Literal["none", "framepack", "minimal", "lora", "moderate", "aggressive", "full"]
+ObjectiveName = Literal["flow_matching", "distil"]
 OptimizerName = Literal["adamw", "adafactor"]
 ScheduleName = Literal["constant", "cosine", "restarts"]
 Beginning = Literal["weights", "adapter", "all"]

@@ -5,7 +5,7 @@ matrix. Its updates are not scaled by the parameters' own size, so that a rate m
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optax
@@ -14,9 +14,7 @@ from talkverse_jax.training.names import OptimizerName, ScheduleName
 from talkverse_jax.training.strategy import GROUPS, Group
 
 _CLIP = 1.0  # norm of a group's gradient
-_BETAS = 0.9, 0.999
 _EPS = 1e-8
-_DECAY = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,16 +48,27 @@ class Rates:
 
 
 def make_optimizer(
-    groups: Mapping[str, Group], rates: Rates, name: OptimizerName = "adamw"
+    groups: Mapping[str, Group],
+    rates: Rates,
+    name: OptimizerName = "adamw",
+    betas: Sequence[float] = (0.9, 0.999),
+    decay: float = 0.01,
 ) -> optax.GradientTransformation:
-    """The optimizer of parameters by key, each of a group."""
+    """The optimizer of parameters by key, each of a group.
+
+    Args:
+      betas, decay: of AdamW.
+    """
     transforms: dict[Any, optax.GradientTransformation] = {
-        group: optax.chain(optax.clip_by_global_norm(_CLIP), _rule(name, rates.schedule(group))) for group in GROUPS
+        group: optax.chain(optax.clip_by_global_norm(_CLIP), _rule(name, rates.schedule(group), betas, decay))
+        for group in GROUPS
     }
     return optax.partition(transforms, dict(groups))
 
 
-def _rule(name: OptimizerName, rate: optax.Schedule) -> optax.GradientTransformation:
+def _rule(
+    name: OptimizerName, rate: optax.Schedule, betas: Sequence[float], decay: float
+) -> optax.GradientTransformation:
     if name == "adafactor":
         return optax.adafactor(rate, multiply_by_parameter_scale=False)
-    return optax.adamw(rate, *_BETAS, eps=_EPS, weight_decay=_DECAY)
+    return optax.adamw(rate, *betas, eps=_EPS, weight_decay=decay)

@@ -16,6 +16,7 @@ from talkverse_jax.ops.names import KernelName, Remat
 from talkverse_jax.pipeline.decoders import DecoderName
 from talkverse_jax.sharding.mesh_config import MeshConfig
 from talkverse_jax.sharding.process_options import ProcessOptions
+from talkverse_jax.training.distil_options import DistilOptions
 from talkverse_jax.training.names import Beginning, OptimizerName, ScheduleName, StrategyName
 from talkverse_jax.training.video_options import VideoOptions, check_one_for_each
 from talkverse_jax.weights.asked import Asked, TrainedFile, strength_option, verify_option
@@ -144,6 +145,19 @@ class Optimization:
         group="optimizer",
         default="adamw",
     )
+    adam_betas: tuple[float, ...] = option(
+        "of adamw: how much of the gradients before, and of their squares, is kept",
+        group="optimizer",
+        metavar="X",
+        default=(0.9, 0.999),
+    )
+    weight_decay: float = option(
+        "of adamw: how far parameters are drawn to 0, times the learning rate",
+        group="optimizer",
+        metavar="X",
+        default=0.01,
+        least=0,
+    )
     learning_rate: float = option("learning rate", group="optimizer", metavar="X", default=1e-5, above=0)
     warmup_steps: int = option(
         "steps over which the learning rate rises from 0; the first step changes nothing",
@@ -170,6 +184,9 @@ class Optimization:
 
     def __post_init__(self):
         check_bounds(self)
+        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
+            given = " ".join(map(str, self.adam_betas))
+            raise UserError(f"{given}: give two numbers from 0 to below 1, such as 0.9 0.999", field="adam_betas")
         if self.schedule == "constant":
             if self.schedule_steps:
                 raise UserError(
@@ -375,6 +392,7 @@ class TrainOptions:
     videos: VideoOptions
     settings: Any
     tuning: Tuning
+    distil: DistilOptions
     optimization: Optimization
     folder: RunFolder
     curves: Curves
@@ -386,6 +404,8 @@ class TrainOptions:
     def __post_init__(self):
         if self.export.export is None and bool(self.videos.dataset_metadata_path) == bool(self.input.shards):
             raise UserError("give either --dataset_metadata_path (videos) or --shards (prepared data)")
+        if self.distil.distils and self.tuning.init != "weights":
+            raise UserError(f"{self.tuning.init}: a student begins as its teacher; leave it out", field="init")
         for name in ("dataset_repeat", "dataset_weight"):
             check_one_for_each(self.input, self._datasets, name)
 
@@ -435,6 +455,7 @@ def train_groups(family_settings: ModuleType) -> dict[str, type]:
         "videos": VideoOptions,
         "settings": family_settings.TrainingSettings,
         "tuning": Tuning,
+        "distil": DistilOptions,
         "optimization": Optimization,
         "folder": RunFolder,
         "curves": Curves,

@@ -5,7 +5,7 @@ What an update gave is read when the next one is under way, so that the devices 
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,8 @@ class Update:
       number: updates made when it is.
       limit: of the norms it believes.
       flops: it takes.
+      network: that it changes.
+      before: updates of this that were made before.
     """
 
     number: int
@@ -41,12 +43,16 @@ class Update:
     batches: list[tuple[Batch, Samples]]
     limit: float
     flops: float
+    network: str
+    before: int
 
 
 class Report:
     """What is told of a run; leave the block to end it.
 
     Args:
+      rates, watches: of each network that is trained; the first one's curves have plain names, those of others begin
+        with theirs.
       step: updates made before.
       last: updates when the run ends.
       waited: tells how many seconds the devices have waited for data.
@@ -57,9 +63,9 @@ class Report:
     def __init__(
         self,
         options: TrainOptions,
-        rates: Rates,
+        rates: Mapping[str, Rates],
         data: Data,
-        watch: Watch,
+        watches: Mapping[str, Watch],
         step: int,
         last: int,
         waited: Callable[[], float],
@@ -67,10 +73,10 @@ class Report:
         reporter: Reporter,
     ):
         self._folder, self._every = Path(options.folder.output_path), options.curves.log_interval
-        self._rates, self._data, self._watch, self._peak = rates, data, watch, peak
+        self._rates, self._data, self._watches, self._peak = rates, data, watches, peak
         self._waited = waited
         self._pending: Update | None = None
-        self._interval, self._pace = Interval(), _Pace()
+        self._intervals, self._pace = self._new_intervals(), _Pace()
         self._began = False
         self._clock = 0.0, 0.0
         self._log = None
@@ -115,14 +121,15 @@ class Report:
             return
         update, self._pending = self._pending, None
         everywhere: Any = partial(fetch, everywhere=True)
-        norms = {group: float(everywhere(norm)) for group, norm in update.metrics.norms.items()}
+        norms: dict[Any, float] = {group: float(everywhere(norm)) for group, norm in update.metrics.norms.items()}
         samples = [(batch, jax.tree.map(everywhere, known)) for batch, known in update.batches]
         if not everywhere(update.metrics.applied):
             raise self._refusal(update, norms, samples)
-        self._watch.see(norms)
-        self._interval.add_update(norms)
+        self._watches[update.network].see(norms)
+        interval = self._intervals[update.network]
+        interval.add_update(norms, update.before)
         for _, known in samples:
-            self._interval.add_samples(known.loss, known.weight, known.known)
+            interval.add_samples(known.loss, known.weight, known.known)
         self._show(update, float(everywhere(update.metrics.loss)))
 
     def picture(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
@@ -139,6 +146,12 @@ class Report:
         """What was done since the last update was settled is no part of training's time."""
         self._clock = time.perf_counter(), self._waited()
         self._bar.resume()
+
+    def _prefix(self, network: str) -> str:
+        return "" if network == next(iter(self._rates)) else f"{network}/"
+
+    def _new_intervals(self) -> dict[str, Interval]:
+        return {name: Interval() for name in self._rates}
 
     def _refusal(self, update: Update, norms: dict[str, float], samples: list[tuple[Batch, Samples]]) -> Exception:
         batches = [
@@ -160,22 +173,27 @@ class Report:
             self._pace.flops += update.flops
             self._clock = now
         speed = self._pace.values(self._peak)
-        shown = {"loss": f"{loss:.4f}"}
+        shown = {f"{self._prefix(update.network)}loss": f"{loss:.4f}"}
         if speed:
             shown |= {"samples/s": f"{speed['samples_per_second']:.3g}", "waits": f"{speed['data_wait']:.1%}"}
         self._bar.note(", ".join(f"{name}={value}" for name, value in shown.items()))
         self._bar.update()
         if update.number % self._every == 0:
             self._write(update, speed)
-            self._interval, self._pace = Interval(), _Pace()
+            self._intervals, self._pace = self._new_intervals(), _Pace()
 
     def _write(self, update: Update, speed: dict[str, float]) -> None:
         if self._log is None:
             return
         batch = update.batches[-1][0]
-        values = self._interval.means() | speed
-        for group in update.metrics.norms:
-            values[f"learning_rate/{group}"] = float(np.asarray(self._rates.schedule(group)(update.number - 1)))
+        values: dict[str, float] = {}
+        for name, interval in self._intervals.items():
+            of_network = interval.means()
+            for group in interval.groups:
+                rate = self._rates[name].schedule(group)(interval.before)
+                of_network[f"learning_rate/{group}"] = float(np.asarray(rate))
+            values |= {self._prefix(name) + key: value for key, value in of_network.items()}
+        values |= speed
         values["epoch"] = max(id.epoch for id in batch.samples)
         values["samples"] = (batch.number + 1) * len(batch.samples)
         values |= {f"skipped/{reason}": count for reason, count in self._data.skipped.counts.items()}

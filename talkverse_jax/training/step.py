@@ -126,6 +126,13 @@ class TrainingStep:
                 return number
         raise ValueError("no phase has updates")
 
+    def made_before(self, update: int) -> int:
+        """How many updates of its network were made before an update."""
+        name = self.phases[self.phase_of(update)].network
+        turns = [phase.network for phase in self.phases for _ in range(phase.repeats)]
+        whole, place = divmod(update, len(turns))
+        return whole * turns.count(name) + turns[:place].count(name)
+
     @property
     def frozen(self) -> dict[str, nnx.State]:
         """What no update changes, of all networks by name."""

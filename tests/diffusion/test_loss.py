@@ -1,4 +1,4 @@
-"""How timesteps are drawn."""
+"""How timesteps are drawn, and losses by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from talkverse_jax.core.errors import UserError
-from talkverse_jax.diffusion.loss import LogitNormal, draw, sample_keys
+from talkverse_jax.diffusion.loss import LogitNormal, Shifted, draw, sample_keys, sample_losses
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.settings import TrainingSettings
 from talkverse_jax.families.talkverse.training import TRAINING, Dropouts
@@ -47,6 +47,24 @@ def test_the_ends_stay_timesteps():
     keys = jax.random.split(jax.random.key(0), 100)
     assert {int(t) for t in jax.vmap(LogitNormal(30.0, 1.0))(keys)} == {999}
     assert {int(t) for t in jax.vmap(LogitNormal(-30.0, 1.0))(keys)} == {0}
+
+
+def test_timesteps_move_towards_noise():
+    timesteps = np.asarray(jax.vmap(Shifted(5.0))(KEYS))
+    even = np.asarray(jax.vmap(jax.random.uniform)(KEYS))
+    np.testing.assert_allclose(timesteps, np.minimum(np.floor(1000 * 5 * even / (1 + 4 * even)), 999), atol=1)
+    assert np.median(timesteps) == pytest.approx(833, abs=5)
+    with pytest.raises(UserError, match="--timestep_shift 5.0: leave it out beside --logit_normal"):
+        TrainingSettings(logit_normal=(0.0, 1.0), timestep_shift=5.0)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_change_of_the_error_counts_besides(masked):
+    velocity = jnp.array([1.0, 2.0, 5.0]).reshape(1, 3, 1, 1, 1)  # errors, as the flow itself is 0
+    still, weights = jnp.zeros_like(velocity), jnp.array([1.0, 1.0, 0.0]).reshape(1, 3, 1, 1) if masked else None
+    flow, change = ((1 + 4) / 2, 1) if masked else ((1 + 4 + 25) / 3, (1 + 9) / 2)
+    np.testing.assert_allclose(sample_losses(velocity, still, still, weights), [flow], rtol=1e-5)
+    np.testing.assert_allclose(sample_losses(velocity, still, still, weights, 0.5), [flow + 0.5 * change], rtol=1e-5)
 
 
 @pytest.mark.parametrize("given", [(0.0,), (0.0, 0.0), (0.0, 1.0, 2.0)])

@@ -35,8 +35,8 @@ def test_an_interval_means_over_samples_and_by_noise():
     interval = Interval()
     interval.add_samples(np.array([1.0, 3.0, 99.0]), np.array([1.0, 1.0, 0.0]), {"timestep": np.array([0, 999, 500])})
     interval.add_samples(np.array([5.0]), np.array([1.0]), {"timestep": np.array([199])})
-    interval.add_update({"lora": 2.0, "rest": 1.0})
-    interval.add_update({"lora": 4.0, "rest": 1.0})
+    interval.add_update({"lora": 2.0, "rest": 1.0}, 0)
+    interval.add_update({"lora": 4.0, "rest": 1.0}, 1)
     assert interval.means() == {
         "loss": 3.0,
         "loss_by_noise/0-199": 3.0,
@@ -50,7 +50,7 @@ def test_an_interval_means_over_samples_and_by_noise():
 def test_an_interval_without_samples():
     interval = Interval()
     interval.add_samples(np.zeros(2), np.zeros(2), {"timestep": np.zeros(2, int)})
-    interval.add_update({"rest": 0.0})
+    interval.add_update({"rest": 0.0}, 0)
     assert interval.means() == {"gradient_norm/rest": 0.0}
 
 

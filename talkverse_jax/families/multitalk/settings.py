@@ -27,7 +27,9 @@ from talkverse_jax.pipeline.common_options import (
     seconds_option,
     seed_option,
     size_option,
+    temporal_loss_option,
     text_file_option,
+    timestep_shift_option,
     tiny_decoder_file_option,
     vae_file_option,
 )
@@ -441,6 +443,8 @@ class TrainingSettings(WindowSettings):
         most=1,
     )
     logit_normal: tuple[float, ...] = logit_normal_option()
+    timestep_shift: float = timestep_shift_option()
+    temporal_loss: float = temporal_loss_option()
 
     def __post_init__(self):
         super().__post_init__()

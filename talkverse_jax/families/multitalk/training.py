@@ -26,67 +26,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, Key, UInt
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.data.batches import WindowShape
-from talkverse_jax.data.prepared import PreparedBatch, Recipe, SampleFormat, StoredArray
+from talkverse_jax.data.prepared import Recipe, SampleFormat, StoredArray
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.diffusion import loss as flow
 from talkverse_jax.diffusion.flow import NUM_TRAIN_TIMESTEPS
-from talkverse_jax.families.multitalk.audio import AudioWindows
+from talkverse_jax.families.multitalk.batch import MultiTalkBatch, heard_by, held, shown, to_batch
 from talkverse_jax.families.multitalk.block import SpeakingBlock
-from talkverse_jax.families.multitalk.clips import known_frames
 from talkverse_jax.families.multitalk.components import MultiTalkConfigs
-from talkverse_jax.families.multitalk.config import MultiTalkConfig
 from talkverse_jax.families.multitalk.flops import training_flops
 from talkverse_jax.families.multitalk.model import MultiTalk
+from talkverse_jax.families.multitalk.rollout import clips_of, taken_over_by
 from talkverse_jax.families.multitalk.sample_encoder import MultiTalkEncoder
 from talkverse_jax.families.multitalk.settings import TrainingSettings, WindowSettings
-from talkverse_jax.families.multitalk.timeline import heard
 from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.pipeline.training import FLOW_MATCHING, BatchShape, FamilyTraining, PreviewRequest, Trainable
 
 _COMPONENT = "dit"
-
-
-class MultiTalkBatch(NamedTuple):
-    """Encoded windows of one size. All but `null_text` have the samples first.
-
-    Attributes:
-      latents: normalised, of all frames.
-      known: of the frames that the condition shows, before grey.
-      image: CLIP's tokens of the last of these.
-      audio: wav2vec2 hidden states, a row a frame but the last; zeros of speakers who are not there.
-      first: 1 where the window is a video's first clip.
-      alone: 1 where one person speaks, the first.
-      places: 1 where each speaker is and, last, where none is.
-      text: hidden states of the caption, zero behind its end.
-      null_text: those of the empty caption, which takes its place where text is dropped.
-      face, body: 1 where the loss counts more, of the latent frames behind the first.
-      weight: of a sample in the loss; 0 where there is none.
-      ids: epoch and sample number, of which everything random is a function.
-    """
-
-    latents: Float[Array, "B F h w C"]
-    known: Float[Array, "B F h w C"]
-    image: Float[Array, "B I E"]
-    audio: Float[Array, "B S rows layers A"]
-    first: UInt[Array, "B 1"]
-    alone: UInt[Array, "B 1"]
-    places: UInt[Array, "B Q h w"]
-    text: Float[Array, "B text_len text_dim"]
-    face: UInt[Array, "B G h w"]
-    body: UInt[Array, "B G h w"]
-    null_text: Float[Array, "text_len text_dim"]
-    weight: Float[Array, " B"]
-    ids: UInt[Array, "B 2"]
-
-
-def to_batch(samples: PreparedBatch, constants: Mapping[str, Any]) -> MultiTalkBatch:
-    """A batch of prepared samples as the loss takes it."""
-    rest: dict[str, Any] = {"weight": samples.weights, "ids": samples.ids}
-    return MultiTalkBatch(**samples.arrays, **constants, **rest)  # pyright: ignore[reportArgumentType]  # put on devices later
 
 
 class MultiTalkDropouts(NamedTuple):
@@ -126,36 +85,34 @@ class MultiTalkLoss:
       taken_over: latent frames that a later clip has of the one before.
       roi: weigh faces, bodies and the places of several speakers.
       draw_timestep: of a sample, by its key.
+      temporal: see `sample_losses`.
     """
 
     taken_over: int
     dropouts: MultiTalkDropouts = MultiTalkDropouts()
     roi: bool = False
     draw_timestep: flow.Timestep = flow.uniform
+    temporal: float = 0.0
 
     def __call__(
         self, models: Mapping[str, MultiTalk], batch: MultiTalkBatch, draw: Key[Array, " B"]
     ) -> tuple[Float[Array, " B"], dict[str, Array]]:
         drawn = flow.draw(draw, batch.latents.shape[1:], self.dropouts, self.draw_timestep)
-        losses = batch_losses(models[_COMPONENT], batch, drawn, self.taken_over, self.roi)
+        losses = batch_losses(models[_COMPONENT], batch, drawn, self.taken_over, self.roi, self.temporal)
         return losses, {"timestep": drawn.timestep}
 
 
 def _flow_matching(configs: MultiTalkConfigs, settings: TrainingSettings, roi: bool) -> MultiTalkLoss:
-    timestep = flow.LogitNormal(*settings.logit_normal) if settings.logit_normal else flow.uniform
-    return MultiTalkLoss(_taken_over(configs, settings), MultiTalkDropouts.of(settings), roi, timestep)
+    timestep, dropouts = flow.timesteps(settings.logit_normal, settings.timestep_shift), MultiTalkDropouts.of(settings)
+    return MultiTalkLoss(taken_over_by(configs, settings), dropouts, roi, timestep, settings.temporal_loss)
 
 
 def _at(configs: MultiTalkConfigs, settings: TrainingSettings, roi: bool, timestep: Int[Array, ""]) -> MultiTalkLoss:
-    return MultiTalkLoss(_taken_over(configs, settings), roi=roi, draw_timestep=lambda _: timestep)
-
-
-def _taken_over(configs: MultiTalkConfigs, settings: WindowSettings) -> int:
-    return configs.dit.latent_frames(settings.motion_frames(configs.dit.recipe))
+    return MultiTalkLoss(taken_over_by(configs, settings), roi=roi, draw_timestep=lambda _: timestep)
 
 
 def batch_losses(
-    model: MultiTalk, batch: MultiTalkBatch, draw: flow.Draw, taken_over: int, roi: bool
+    model: MultiTalk, batch: MultiTalkBatch, draw: flow.Draw, taken_over: int, roi: bool, temporal: float = 0.0
 ) -> Float[Array, " B"]:
     """The loss of each sample, given what is random about it.
 
@@ -165,40 +122,24 @@ def batch_losses(
     config, drop = model.config, draw.drop
     constrain = lambda x: model.layout.constrain(x, "batch", *[None] * (x.ndim - 1))  # noqa: E731
     data, noise = constrain(batch.latents.astype(jnp.float32)), constrain(draw.noise)
-    first, infinite = batch.first > 0, config.recipe == "infinitetalk"
-    held = jnp.arange(data.shape[1]) < jnp.where(first, 1 if infinite else 0, taken_over)  # [B, F]
+    still = held(batch, config, taken_over)
     text = jnp.where(drop.no_text[:, None, None], batch.null_text, batch.text)
     audio = jnp.where(drop.no_audio[:, None, None, None, None], 0, batch.audio)
     conditions = model.prepare(
         text,
         batch.image,
-        _known(batch, config, taken_over),
-        _windows(audio, config, data.shape[1]),
+        shown(batch, config, taken_over),
+        heard_by(audio, config, data.shape[1]),
         batch.places.astype(jnp.float32) if audio.shape[1] > 1 else None,
         (batch.alone[:, 0] > 0) | drop.no_audio,
     )
     x = flow.noisy(data, noise, draw.timestep)
-    if infinite:
-        x = jnp.where(held[:, :, None, None, None], data, x)
+    if config.recipe == "infinitetalk":
+        x = jnp.where(still[:, :, None, None, None], data, x)
     velocity = model.velocity(constrain(x), NUM_TRAIN_TIMESTEPS * flow.noise_level(draw.timestep), conditions)
-    weights = jnp.broadcast_to(1.0 - held[:, :, None, None], data.shape[:-1])
-    return flow.sample_losses(velocity, data, noise, weights * _attention(batch) if roi else weights)
-
-
-def _known(batch: MultiTalkBatch, config: MultiTalkConfig, taken_over: int) -> Float[Array, "B F h w Y"]:
-    """Which frames the condition shows, and their latents."""
-    frames = 1 if config.recipe == "infinitetalk" else 1 + (taken_over - 1) * config.time_stride
-    shape = (1, *batch.known.shape[1:])
-    one, several = (known_frames(shape, shown, config.time_stride) for shown in (1, frames))
-    mask = jnp.where(batch.first[:, :, None, None, None] > 0, one, several)
-    return jnp.concatenate([mask, batch.known.astype(jnp.float32)], axis=-1)
-
-
-def _windows(audio: Float[Array, "B S rows layers A"], config: MultiTalkConfig, latents: int) -> AudioWindows:
-    """What the latent frames hear: a clip begins with the sound's first row, and mirrors what comes behind its end."""
-    frames = 1 + (latents - 1) * config.time_stride
-    rows = heard(0, frames, audio.shape[2], window=config.audio_window, stride=config.time_stride)
-    return AudioWindows(audio[:, :, rows.first], audio[:, :, rows.later])
+    weights = jnp.broadcast_to(1.0 - still[:, :, None, None], data.shape[:-1])
+    weights = weights * _attention(batch) if roi else weights
+    return flow.sample_losses(velocity, data, noise, weights, temporal)
 
 
 def _attention(batch: MultiTalkBatch) -> Float[Array, "B F h w"]:
@@ -348,4 +289,5 @@ TRAINING = FamilyTraining(
     flops=_flops,
     head_dim=lambda configs: configs.dit.trunk.head_dim,
     preview=_preview,
+    clips=clips_of,
 )

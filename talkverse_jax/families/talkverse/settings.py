@@ -22,7 +22,9 @@ from talkverse_jax.pipeline.common_options import (
     seconds_option,
     seed_option,
     size_option,
+    temporal_loss_option,
     text_file_option,
+    timestep_shift_option,
     tiny_decoder_file_option,
     vae_file_option,
 )
@@ -237,6 +239,8 @@ class TrainingSettings(WindowSettings):
         most=1,
     )
     logit_normal: tuple[float, ...] = logit_normal_option()
+    timestep_shift: float = timestep_shift_option()
+    temporal_loss: float = temporal_loss_option()
     audio_zero_init_lr_scaling: float = option(
         "factor of the learning rate for the frame packer, or with --finetune_all for the audio adapter",
         group="optimizer",

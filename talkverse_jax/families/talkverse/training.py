@@ -12,15 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, Key, UInt
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from talkverse_jax.data.batches import WindowShape
 from talkverse_jax.data.prepared import FORMAT, PreparedBatch, SampleFormat, StoredArray
 from talkverse_jax.data.windows import Lengths
 from talkverse_jax.diffusion import loss as flow
+from talkverse_jax.families.talkverse.batch import TrainingBatch, to_batch
 from talkverse_jax.families.talkverse.components import ModelConfigs
 from talkverse_jax.families.talkverse.flops import training_flops
 from talkverse_jax.families.talkverse.model import TalkVerse
+from talkverse_jax.families.talkverse.rollout import clips_of
 from talkverse_jax.families.talkverse.sample_encoder import WindowEncoder
 from talkverse_jax.families.talkverse.settings import TrainingSettings, WindowSettings
 from talkverse_jax.models.wan.block import Block
@@ -36,50 +38,6 @@ from talkverse_jax.pipeline.training import (
 _COMPONENT = "dit"
 _AUDIO = ("audio_encoder/*", "audio_injectors/*")
 _PACKER = ("frame_packer/*",)
-
-
-class TrainingBatch(NamedTuple):
-    """Encoded windows of one size and kind. All but `null_text` have the samples first.
-
-    Attributes:
-      target: normalised latents of the frames to be learnt.
-      motion: of the 73 frames before them; zeros in a window without motion context.
-      reference: of one picture of the same video.
-      audio: wav2vec2 hidden states, a row a frame of the target.
-      text: hidden states of the caption, zero behind its end.
-      null_text: those of the empty caption, which takes its place where text is dropped.
-      face, body: 1 where the loss counts more, 0 elsewhere.
-      weight: of a sample in the loss; 0 where there is none.
-      ids: epoch and sample number, of which everything random is a function.
-    """
-
-    target: Float[Array, "B F h w C"]
-    motion: Float[Array, "B M h w C"]
-    reference: Float[Array, "B 1 h w C"]
-    audio: Float[Array, "B rows layers A"]
-    text: Float[Array, "B text_len text_dim"]
-    null_text: Float[Array, "text_len text_dim"]
-    face: UInt[Array, "B F h w"]
-    body: UInt[Array, "B F h w"]
-    weight: Float[Array, " B"]
-    ids: UInt[Array, "B 2"]
-
-
-def to_batch(samples: PreparedBatch, constants: Mapping[str, Any]) -> TrainingBatch:
-    """A batch of prepared samples as the loss takes it."""
-    arrays: dict[str, Any] = samples.arrays
-    return TrainingBatch(
-        target=arrays["target"],
-        motion=arrays["motion"],
-        reference=arrays["reference"],
-        audio=arrays["audio"],
-        text=arrays["text"],
-        null_text=constants["null_text"],
-        face=arrays["face"],
-        body=arrays["body"],
-        weight=samples.weights,  # pyright: ignore[reportArgumentType]  # arrays that are put on devices later
-        ids=samples.ids,  # pyright: ignore[reportArgumentType]  # as above
-    )
 
 
 class Dropouts(NamedTuple):
@@ -107,23 +65,25 @@ class FlowMatching:
     Attributes:
       roi: weigh face and body.
       draw_timestep: of a sample, by its key.
+      temporal: see `sample_losses`.
     """
 
     dropouts: Dropouts = Dropouts()
     roi: bool = False
     draw_timestep: flow.Timestep = flow.uniform
+    temporal: float = 0.0
 
     def __call__(
         self, models: Mapping[str, TalkVerse], batch: TrainingBatch, draw: Key[Array, " B"]
     ) -> tuple[Float[Array, " B"], dict[str, Array]]:
         drawn = flow.draw(draw, batch.target.shape[1:], self.dropouts, self.draw_timestep)
-        return batch_losses(models[_COMPONENT], batch, drawn, self.roi), {"timestep": drawn.timestep}
+        return batch_losses(models[_COMPONENT], batch, drawn, self.roi, self.temporal), {"timestep": drawn.timestep}
 
 
 def _flow_matching(configs: ModelConfigs, settings: TrainingSettings, roi: bool) -> FlowMatching:
     del configs
-    timestep = flow.LogitNormal(*settings.logit_normal) if settings.logit_normal else flow.uniform
-    return FlowMatching(Dropouts.of(settings), roi, timestep)
+    timestep = flow.timesteps(settings.logit_normal, settings.timestep_shift)
+    return FlowMatching(Dropouts.of(settings), roi, timestep, settings.temporal_loss)
 
 
 def _at(configs: ModelConfigs, settings: TrainingSettings, roi: bool, timestep: Int[Array, ""]) -> FlowMatching:
@@ -131,7 +91,9 @@ def _at(configs: ModelConfigs, settings: TrainingSettings, roi: bool, timestep: 
     return FlowMatching(Dropouts(0, 0, 0, 0), roi, lambda _: timestep)
 
 
-def batch_losses(model: TalkVerse, batch: TrainingBatch, draw: flow.Draw, roi: bool) -> Float[Array, " B"]:
+def batch_losses(
+    model: TalkVerse, batch: TrainingBatch, draw: flow.Draw, roi: bool, temporal: float = 0.0
+) -> Float[Array, " B"]:
     """The loss of each sample, given what is random about it."""
     drop: Dropouts = draw.drop
     text = jnp.where(drop.text[:, None, None], batch.null_text, batch.text)
@@ -143,7 +105,7 @@ def batch_losses(model: TalkVerse, batch: TrainingBatch, draw: flow.Draw, roi: b
     x = constrain(flow.noisy(data, noise, draw.timestep))
     velocity = model.velocity(x, draw.timestep.astype(jnp.float32), conditions)
     weights = flow.roi_weights(batch.face, batch.body) if roi else None
-    return flow.sample_losses(velocity, data, noise, weights)
+    return flow.sample_losses(velocity, data, noise, weights, temporal)
 
 
 def _unless(drop: Bool[Array, " B"], x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
@@ -307,4 +269,5 @@ TRAINING = FamilyTraining(
     flops=_flops,
     head_dim=lambda configs: configs.dit.trunk.head_dim,
     preview=_preview,
+    clips=clips_of,
 )

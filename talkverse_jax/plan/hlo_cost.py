@@ -216,11 +216,11 @@ def _kernel(instruction: Instruction, operands: list[HloShape]) -> Cost:
     name = f"{instruction.name} {instruction.op_name}"
     for kernel, with_keys, with_values in _SPLASH:
         if kernel in name:
-            # Without a mask no block is skipped. q, k, v: [heads, length, width], the only operands of so many axes
-            # in the inputs' type.
-            q, k, v = [shape for shape in operands if len(shape.dims) == 3 and shape.dtype not in ("s8", "s32")][:3]
-            pairs = 2.0 * math.prod(q.dims[:2]) * k.dims[1]
-            flops = pairs * (with_keys * k.dims[2] + with_values * v.dims[2])
+            # Without a mask no block is skipped. q, k, v: [..., heads, length, width], the only operands of so many
+            # axes in the inputs' type.
+            q, k, v = [shape for shape in operands if len(shape.dims) >= 3 and shape.dtype not in ("s8", "s32")][:3]
+            pairs = 2.0 * math.prod(q.dims[:-1]) * k.dims[-2]
+            flops = pairs * (with_keys * k.dims[-1] + with_values * v.dims[-1])
             return Cost(flops, flops)
     return Cost(unknown=(f"kernel {instruction.name} ({instruction.op_name})",))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from talkverse_jax.ops.attention import Attention, Segments, xla_attention
+from talkverse_jax.ops.attention import Attention, Segments, to_few, xla_attention
 from talkverse_jax.ops.attention.flash import BLOCKS, FlashBlocks, flash_attention, takes
 from talkverse_jax.ops.remat import rematerialised
 from tests.ops.attention_cases import inputs, plain
@@ -19,8 +19,8 @@ needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, re
 BFLOAT16 = jnp.dtype(jnp.bfloat16)
 
 
-def _run(sums: bool, queries: int = 32, keys: int = 64):
-    blocks = FlashBlocks(queries=queries, keys=keys, sum_by_product=sums, vmem=2**26, gradient=(64, 32))
+def _run(sums: bool, queries: int = 32, keys: int = 64, few: int = 0):
+    blocks = FlashBlocks(queries=queries, keys=keys, sum_by_product=sums, vmem=2**26, gradient=(64, 32), few=few)
     return functools.partial(flash_attention, blocks=blocks, otherwise=xla_attention, interpret=True)
 
 
@@ -54,6 +54,31 @@ def test_large_scores_overflow_nothing(sums):
     weights /= weights.sum(-1, keepdims=True)
     wanted = np.einsum("bnls,bsnk->blnk", weights, np.asarray(v, np.float64))
     np.testing.assert_allclose(np.asarray(_run(sums)(q, k, v), np.float32), wanted, atol=0.03)
+
+
+@pytest.mark.parametrize("sums", [False, True], ids=["sum", "product"])
+@pytest.mark.parametrize("segmented", [False, True])
+def test_attention_to_few_keys(segmented, sums, monkeypatch):
+    monkeypatch.setattr(to_few, "_QUERIES", 48)
+    monkeypatch.setattr(to_few, "_PART", 32)
+    q, k, v = _halves(*inputs(70, 150, heads=2, width=128))
+    segments = Segments(jnp.arange(70) // 30, jnp.arange(150) // 50) if segmented else None
+    mask = np.arange(70)[:, None] // 30 == np.arange(150) // 50 if segmented else None
+    out = _run(sums, few=150)(q, k, v, segments)
+    wanted = plain(*(np.asarray(x, np.float32) for x in (q, k, v)), mask)
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(out, np.float32), wanted, atol=0.02)
+
+
+def test_gradients_of_segments_are_anothers():
+    q, k, v = _halves(*inputs(37, 29, heads=2, width=128))
+    segments = Segments(jnp.arange(37) // 10, jnp.arange(29) // 8)
+
+    def gradients(attend):
+        return jax.grad(lambda *x: jnp.sin(attend(*x, segments)).astype(jnp.float32).sum(), argnums=(0, 1, 2))(q, k, v)
+
+    for got, want in zip(gradients(_run(True, few=64)), gradients(xla_attention)):
+        np.testing.assert_allclose(np.asarray(got, np.float32), np.asarray(want, np.float32), atol=0.02)
 
 
 def test_what_it_cannot_do_another_kernel_does():

@@ -337,6 +337,15 @@ def test_a_kernel_counts_what_it_declares(order):
     assert program_cost(text).flops == 12
 
 
+@pytest.mark.parametrize("rows", ["", "3,"])
+def test_splash_attention_in_a_batch(rows):
+    q, k, out = (f"bf16[{rows}4,{n},128]" for n in (512, 1024, 512))
+    call = f'ROOT %splash_mha_fwd = {out} custom-call(%i, %q, %k, %k), custom_call_target="tpu_custom_call"'
+    parameters = f"%i = s8[1,2,1] parameter(0)\n  %q = {q} parameter(1)\n  %k = {k} parameter(2)"
+    text = f"HloModule m\n\nENTRY %main (i: s8[1,2,1], q: {q}, k: {k}) -> {out} {{\n  {parameters}\n  {call}\n}}\n"
+    assert program_cost(text).flops == (3 if rows else 1) * 4 * 4 * 512 * 1024 * 128
+
+
 def test_splash_attention_counts_its_products():
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks

@@ -15,8 +15,9 @@ from talkverse_jax.families.multitalk.speakers import reference_map, speaker_pos
 from talkverse_jax.models.wan.attention import ImageContext, ImageCrossAttention, Projected
 from talkverse_jax.models.wan.block import Block
 from talkverse_jax.models.wan.layers import residual
-from talkverse_jax.models.wan.modulation import BlockModulation, modulate
+from talkverse_jax.models.wan.modulation import BlockModulation
 from talkverse_jax.ops.attention import Attention
+from talkverse_jax.ops.modulate import picked
 from talkverse_jax.ops.norm import layer_norm
 from talkverse_jax.ops.rope import RopeTables
 
@@ -62,17 +63,18 @@ class SpeakingBlock(Block):
         """The stream after the block.
 
         Args:
-          modulation: of `modulation_at`, made to broadcast over the tokens.
+          modulation: of `modulation_at`, with the tokens' segments.
           tokens: how many of the L there are; those after them are padding.
           frame: tokens of a latent frame.
         """
-        attention, feed_forward = modulation
-        projected = self.self_attn.project(modulate(self.norm1(x), attention), scene.rope)
-        x = residual(x, self.self_attn.attend(projected, tokens) * attention.gate)
+        attention, feed_forward, segment = modulation
+        projected = self.self_attn.project(self.modulated(self.norm1, x, attention, segment), scene.rope)
+        x = residual(x, self.self_attn.attend(projected, tokens) * picked(attention.gate, segment))
         x = residual(x, self.cross_attn(self.norm3(x), context))
         positions = self.positions(projected, scene, tokens)
         x = residual(x, self.audio_cross_attn(self.norm_x(x), scene.speech, positions, frame))
-        return residual(x, self.ffn(modulate(self.norm2(x), feed_forward)) * feed_forward.gate)
+        found = self.ffn(self.modulated(self.norm2, x, feed_forward, segment))
+        return residual(x, found * picked(feed_forward.gate, segment))
 
     def positions(self, projected: Projected, scene: Scene, tokens: int) -> Float[Array, "R L"] | None:
         """Of the tokens on the speakers' axis."""

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.talkverse.config import TalkVerseConfig
 from talkverse_jax.models.wan.attention import CrossAttention, KeyValues
+from talkverse_jax.models.wan.modulation import modulated
 from talkverse_jax.ops.attention import Attention, Segments
 from talkverse_jax.ops.norm import layer_norm
 
@@ -122,8 +123,7 @@ class AudioInjector(nnx.Module):
         sequence is cut. Attention runs over all frames' audio tokens with those of other frames masked, which
         costs 1% of the self-attention's products.
         """
-        shift, scale = (jnp.take(rows, frames, axis=1) for rows in (audio.shift, audio.scale))
         count, tokens = audio.shift.shape[1], audio.context.keys.shape[1]
         audio_frames = jnp.repeat(jnp.arange(count), tokens // count)
-        modulated = self.norm(x) * (1 + scale) + shift
-        return self.attention(modulated, audio.context, Segments(frames, audio_frames))
+        x = modulated(self.layout, self.norm, x, audio.shift, audio.scale, frames, self.attention.dtype)
+        return self.attention(x, audio.context, Segments(frames, audio_frames))

@@ -8,14 +8,15 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from talkverse_jax.models.wan.attention import CrossAttention, KeyValues, SelfAttention
 from talkverse_jax.models.wan.config import WanConfig
 from talkverse_jax.models.wan.layers import apart, enter, leave, residual
 from talkverse_jax.models.wan.linear import Linear
-from talkverse_jax.models.wan.modulation import BlockModulation, block_modulation, modulate
+from talkverse_jax.models.wan.modulation import BlockModulation, Modulation, block_modulation, modulated
 from talkverse_jax.ops.attention import Attention
+from talkverse_jax.ops.modulate import picked
 from talkverse_jax.ops.norm import layer_norm
 from talkverse_jax.ops.product import product_on
 from talkverse_jax.ops.rope import RopeTables
@@ -51,13 +52,22 @@ class Block(nnx.Module):
         """The stream after the block.
 
         Args:
-          modulation: of `modulation_at`, made to broadcast over the tokens.
+          modulation: of `modulation_at`, with the tokens' segments.
           tokens: how many of the L there are; those after them are padding.
         """
-        attention, feed_forward = modulation
-        x = residual(x, self.self_attn(modulate(self.norm1(x), attention), rope, tokens) * attention.gate)
+        attention, feed_forward, segment = modulation
+        found = self.self_attn(self.modulated(self.norm1, x, attention, segment), rope, tokens)
+        x = residual(x, found * picked(attention.gate, segment))
         x = residual(x, self.cross_attn(self.norm3(x), context))
-        return residual(x, self.ffn(modulate(self.norm2(x), feed_forward)) * feed_forward.gate)
+        found = self.ffn(self.modulated(self.norm2, x, feed_forward, segment))
+        return residual(x, found * picked(feed_forward.gate, segment))
+
+    def modulated(
+        self, norm: nnx.LayerNorm, x: Float[Array, "B L D"], modulation: Modulation, segment: Int[Array, " L"] | None
+    ) -> Float[Array, "B L D"]:
+        """The stream as a stage takes it."""
+        shift, scale, _ = modulation
+        return modulated(self.ffn.layout, norm, x, shift, scale, segment, self.ffn.dtype)
 
     def modulation_at(self, time: Float[Array, "B S 6 D"]) -> BlockModulation:
         """Its vectors [B, S, D], given the timesteps'."""

@@ -1,28 +1,37 @@
 """Adaptive layer-norm modulation: what the timestep does to a block's stages.
 
-Shapes: B batch, L tokens, D width.
+Shapes: B batch, L tokens, D width, S segments of tokens (1 where all share a timestep).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from talkverse_jax.models.wan.layers import enter
+from talkverse_jax.ops.modulate import can_modulate, normed_and_modulated, picked
+from talkverse_jax.sharding.layout import Layout
 
 
 class Modulation(NamedTuple):
-    """Of one residual stage, float32. `Block` takes vectors that broadcast over its tokens: [B, 1, D], or
-    [B, L, D] where tokens differ, which XLA then makes as it reads them and never stores."""
+    """Of one residual stage, float32."""
 
-    shift: Float[Array, "B *S D"]
-    scale: Float[Array, "B *S D"]
-    gate: Float[Array, "B *S D"]
+    shift: Float[Array, "B S D"]
+    scale: Float[Array, "B S D"]
+    gate: Float[Array, "B S D"]
 
 
 class BlockModulation(NamedTuple):
-    """Of a block's two modulated stages."""
+    """Of a block's two modulated stages.
+
+    Attributes:
+      segment: of each token; None where there is but one.
+    """
 
     attention: Modulation
     feed_forward: Modulation
+    segment: Int[Array, " L"] | None = None
 
 
 def block_modulation(time: Float[Array, "B S 6 D"], bias: Float[Array, "6 D"]) -> BlockModulation:
@@ -31,5 +40,22 @@ def block_modulation(time: Float[Array, "B S 6 D"], bias: Float[Array, "6 D"]) -
     return BlockModulation(Modulation(shift1, scale1, gate1), Modulation(shift2, scale2, gate2))
 
 
-def modulate(x: Float[Array, "B L D"], modulation: Modulation) -> Float[Array, "B L D"]:
-    return x * (1 + modulation.scale) + modulation.shift
+def modulated(
+    layout: Layout,
+    norm: nnx.LayerNorm,
+    x: Float[Array, "B L D"],
+    shift: Float[Array, "B S D"],
+    scale: Float[Array, "B S D"],
+    segment: Int[Array, " L"] | None,
+    dtype: Any,
+) -> Float[Array, "B L D"]:
+    """The stream as a stage takes it: normed, times 1 + scale, plus shift, in the stage's dtype.
+
+    Args:
+      norm: without vectors of its own.
+      segment: whose vectors a token takes; None where there are but one's.
+    """
+    if can_modulate(layout, x.shape[-1]):
+        whose = jnp.zeros(x.shape[1], jnp.int32) if segment is None else segment
+        return normed_and_modulated(layout, x, shift, scale, whose, eps=norm.epsilon, dtype=dtype)
+    return enter(layout, norm(x) * (1 + picked(scale, segment)) + picked(shift, segment), dtype)

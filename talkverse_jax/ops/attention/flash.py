@@ -22,7 +22,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
-from talkverse_jax.ops.attention import flash_gradient
+from talkverse_jax.ops.attention import flash_gradient, to_few
 from talkverse_jax.ops.attention.flash_gradient import Known
 from talkverse_jax.ops.attention.kernel import MASKED, Kernel, Segments
 from talkverse_jax.ops.attention.tiles import LANES, ROWS, even
@@ -44,6 +44,7 @@ class FlashBlocks:
       sum_by_product: probabilities are summed by the matrix units.
       vmem: bytes of vector memory that a kernel may take.
       gradient: rows and columns of a tile of scores in the kernel of gradients, about.
+      few: keys up to which they are taken all at once (`to_few`).
     """
 
     queries: int
@@ -51,6 +52,7 @@ class FlashBlocks:
     sum_by_product: bool
     vmem: int
     gradient: tuple[int, int] = (1024, 1024)
+    few: int = 1024
 
 
 # By `device_kind`, found by the compiler's schedule for 13,000 tokens in 24 heads of 128 (libtpu 0.0.52, 2026-11-28),
@@ -92,23 +94,27 @@ def flash_attention(
     """Attention as `kernel.Kernel` has it.
 
     Args:
-      otherwise: the kernel for what this one cannot do: segments, and gradients of sequences that vector memory cannot
-        hold.
+      otherwise: the kernel for what this one cannot do: segments of many keys and their gradients, and gradients of
+        sequences that vector memory cannot hold.
       interpret: run the kernel step by step without a TPU, for tests.
     """
-    if segments is not None or not takes(blocks, q.dtype, k.shape[1], q.shape[-1]):
+    few = not logsumexp and k.shape[1] <= blocks.few
+    if segments is not None and not few or not takes(blocks, q.dtype, k.shape[1], q.shape[-1]):
         return otherwise(q, k, v, segments, logsumexp=logsumexp)
     if logsumexp:  # of which there is no gradient
         out, total = _call(q, k, v, blocks, interpret, sums=True)
         return out, jnp.moveaxis(total, 1, 2) * math.log(2)
 
     @jax.custom_vjp
-    def attend(q, k, v):
+    def attend(q, k, v, segments):
+        if few:
+            options = {"sum_by_product": blocks.sum_by_product, "vmem": blocks.vmem, "interpret": interpret}
+            return to_few.attention_to_few(q, k, v, segments, **options)
         return _call(q, k, v, blocks, interpret)[0]
 
-    def forward(q, k, v):
-        if not flash_gradient.takes(blocks.gradient, q.shape[1], blocks.vmem):
-            return jax.vjp(otherwise, q, k, v)
+    def forward(q, k, v, segments):
+        if segments is not None or not flash_gradient.takes(blocks.gradient, q.shape[1], blocks.vmem):
+            return jax.vjp(lambda q, k, v: otherwise(q, k, v, segments), q, k, v)
         out, total = _call(q, k, v, blocks, interpret, sums=True)
         if k.shape[1] >= _WORTH * blocks.keys:
             out, total = (checkpoint_name(x, ATTENTION) for x in (out, total))
@@ -116,11 +122,11 @@ def flash_attention(
 
     def backward(known, gradient):
         if not isinstance(known, Known):
-            return known(gradient)
-        return flash_gradient.gradients(known, gradient, blocks.gradient, blocks.vmem, interpret)
+            return *known(gradient), None
+        return *flash_gradient.gradients(known, gradient, blocks.gradient, blocks.vmem, interpret), None
 
     attend.defvjp(forward, backward)
-    return attend(q, k, v)
+    return attend(q, k, v, segments)
 
 
 def _call(q, k, v, blocks: FlashBlocks, interpret: bool, sums: bool = False) -> tuple[Array, ...]:

@@ -6,7 +6,7 @@ The last part is as long as the keys are, not padded and masked. Scores are powe
 their maximum is kept as in FlashAttention-2, probabilities are multiplied as 16 bits. Where the matrix units are wider
 than a head, their free columns sum the probabilities. Gradients have a kernel of their own (`flash_gradient`).
 
-Shapes: B batch, L queries, S keys, N heads, K head width.
+Shapes: B batch, L queries, S keys, N heads, K head width, D = N K.
 """
 
 import dataclasses
@@ -117,7 +117,8 @@ def flash_attention(
             return jax.vjp(lambda q, k, v: otherwise(q, k, v, segments), q, k, v)
         out, total = _call(q, k, v, blocks, interpret, sums=True)
         if k.shape[1] >= _WORTH * blocks.keys:
-            out, total = (checkpoint_name(x, ATTENTION) for x in (out, total))
+            rows = checkpoint_name(_flat(out), ATTENTION)  # heads apart would be kept in another layout
+            out, total = rows.reshape(q.shape), checkpoint_name(total, ATTENTION)
         return out, Known(q, k, v, out, total)
 
     def backward(known, gradient):
@@ -135,7 +136,6 @@ def _call(q, k, v, blocks: FlashBlocks, interpret: bool, sums: bool = False) -> 
     keys = k.shape[1]
     rows = even(length, blocks.queries, ROWS)
     count = pl.cdiv(length, rows)
-    flat = lambda x: x.reshape(*x.shape[:2], heads * width)  # noqa: E731
     of_queries = pl.BlockSpec((None, rows, width), lambda b, n, i: (b, i, n))
     of_keys = pl.BlockSpec((None, keys, width), lambda b, n, i: (b, 0, n))
     of_sums = pl.BlockSpec((None, None, None, 1, rows), lambda b, n, i: (b, n, i, 0, 0))
@@ -158,8 +158,12 @@ def _call(q, k, v, blocks: FlashBlocks, interpret: bool, sums: bool = False) -> 
         ),
         interpret=interpret,
         name="flash_attention",
-    )(flat(q), flat(k), flat(v))
+    )(_flat(q), _flat(k), _flat(v))
     return out.reshape(q.shape), *(rearrange(x, "b n i one l -> b n (i one l)")[..., :length] for x in found)
+
+
+def _flat(x: Float[Array, "B L N K"]) -> Float[Array, "B L D"]:
+    return x.reshape(*x.shape[:2], -1)
 
 
 def _attend(q_ref: Any, k_ref: Any, v_ref: Any, out_ref: Any, *sum_refs: Any, part: int, sum_by_product: bool) -> None:

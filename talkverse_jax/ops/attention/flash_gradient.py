@@ -6,7 +6,7 @@ all that comes of them lie with keys as rows, so that the gradients of keys and 
 the queries the rows are turned. So each score is computed once, in five products: separate kernels for queries and
 for keys take seven.
 
-Shapes: B batch, L queries, S keys, N heads, K head width.
+Shapes: B batch, L queries, S keys, N heads, K head width, D = N K.
 """
 
 import functools
@@ -62,7 +62,7 @@ def gradients(
     size = k.shape[1]
     rows = even(size, tile[0], ROWS)
     flat = lambda x: x.reshape(*x.shape[:2], heads * width)  # noqa: E731
-    shares = jnp.einsum("blnk,blnk->bnl", out, gradient, preferred_element_type=jnp.float32)
+    shares = _shares(flat(out), flat(gradient), heads)
     of_queries = pl.BlockSpec((None, length, width), lambda b, n, j: (b, 0, n))
     of_keys = pl.BlockSpec((None, rows, width), lambda b, n, j: (b, j, n))
     of_sums = pl.BlockSpec((None, None, 1, length), lambda b, n, j: (b, n, 0, 0))
@@ -86,6 +86,17 @@ def gradients(
     )(flat(q), flat(k), flat(v), flat(gradient), total[:, :, None], shares[:, :, None])
     dq, dk, dv = (x.reshape(*x.shape[:2], heads, width) for x in found)
     return dq, dk, dv
+
+
+def _shares(out: Float[Array, "B L D"], gradient: Float[Array, "B L D"], heads: int) -> Float[Array, "B N L"]:
+    """Sums over the channels of each head. As products with ones, which take rows as they lie: to sum over a part of
+    the lanes, XLA:TPU would turn the arrays to another layout first. In two parts of 16 bits, for float32's sake."""
+    both = out.astype(jnp.float32) * gradient.astype(jnp.float32)
+    high = lax.reduce_precision(both, exponent_bits=8, mantissa_bits=7)
+    ones = jnp.repeat(jnp.eye(heads, dtype=jnp.bfloat16), both.shape[-1] // heads, axis=1)
+    parts = (part.astype(jnp.bfloat16) for part in (high, both - high))
+    high, low = (jnp.einsum("nd,bld->bnl", ones, part, preferred_element_type=jnp.float32) for part in parts)
+    return high + low
 
 
 def _pull(

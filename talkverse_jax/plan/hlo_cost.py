@@ -87,11 +87,12 @@ def program_cost(text: str) -> Cost:
 
 def instruction_cost(program: CompiledProgram, computation: Computation, instruction: Instruction) -> Cost:
     """The cost of one operation but for its memory, with all that it calls; loops and branches are none."""
+    names = instruction.called("called_computations")  # what XLA:TPU has a sparse core do
     if instruction.opcode in ("call", "fusion", "async-start"):
-        called = program.computations[instruction.called("calls", "to_apply")[0]]
-        inside = (instruction_cost(program, called, each) for each in called.instructions)
-        return sum(inside, Cost())
-    return _operation(program, computation, instruction)
+        names += instruction.called("calls", "to_apply")[:1]
+    called = [program.computations[name] for name in names]
+    inside = (instruction_cost(program, each, one) for each in called for one in each.instructions)
+    return sum(inside, _operation(program, computation, instruction))
 
 
 def _computation(program: CompiledProgram, computation: Computation, arguments: Values, fused: bool) -> Cost:
@@ -114,7 +115,7 @@ def _computation(program: CompiledProgram, computation: Computation, arguments: 
             called = program.computations[instruction.called("calls", "to_apply")[0]]
             total += run(called, [value(operand) for operand in instruction.operands], fused or opcode == "fusion")
         else:
-            total += _operation(program, computation, instruction)
+            total += instruction_cost(program, computation, instruction)
         if not fused:
             total += Cost(memory=traffic(program, computation, instruction))
     return total

@@ -101,6 +101,7 @@ class _Run:
         self._link_rate = topology.interconnect_bandwidth or float("inf")
         self._copies: list[_Transfer] = []
         self._sent: list[_Transfer] = []
+        self._announced: dict[str, float] = {}
         self._seconds = self._exposed = self._waited = 0.0
         self._pieces: dict[str, Piece] = {}
         self._missing: dict[str, None] = {}
@@ -162,7 +163,9 @@ class _Run:
         cost = instruction_cost(self._program, computation, instruction)
         nbytes = float(traffic(self._program, computation, instruction))
         if opcode.endswith("-start"):
-            self._start(name, cost, nbytes)
+            self._start(instruction, cost, nbytes)
+        elif opcode == "async-update":
+            self._go_on(instruction)
         elif opcode.endswith("-done"):
             self._wait(instruction.operands[0], instruction, times)
         else:
@@ -177,11 +180,22 @@ class _Run:
                 self._sent.append(_Transfer(name, cost.all_received))
                 self._wait(name, instruction, times)
 
-    def _start(self, name: str, cost: Cost, nbytes: float) -> None:
-        if cost.all_received:
-            self._sent.append(_Transfer(name, cost.all_received))
+    def _start(self, instruction: Instruction, cost: Cost, nbytes: float) -> None:
+        if cost.all_received and not instruction.operands:  # a sparse core gets ready; it is told later of what
+            self._announced[instruction.name] = cost.all_received
+        elif cost.all_received:
+            self._sent.append(_Transfer(instruction.name, cost.all_received))
         elif nbytes:
-            self._copies.append(_Transfer(name, nbytes))
+            self._copies.append(_Transfer(instruction.name, nbytes))
+
+    def _go_on(self, update: Instruction) -> None:
+        """A transfer goes on, or begins, under another name."""
+        before = update.operands[0]
+        if before in self._announced:
+            self._sent.append(_Transfer(update.name, self._announced.pop(before)))
+        for each in (*self._sent, *self._copies):
+            if each.key == before:
+                each.key = update.name
 
     def _wait(self, key: str, instruction: Instruction, times: float) -> None:
         """Wait for a transfer; those started before it go first."""

@@ -119,6 +119,35 @@ def test_an_asynchronous_collective_goes_on_beside_work():
     assert shown.exposed == pytest.approx(0.262144 - 0.1) and shown.seconds == pytest.approx(0.262144)
 
 
+def test_a_sparse_core_gathers_beside_work():
+    """As XLA:TPU writes it: begun without its input, which it is given later."""
+    gather = "all-gather(%x), channel_id=1, replica_groups={{0,1},{2,3},{4,5},{6,7}}, dimensions={0}"
+    whole = "f32[128,1024]{1,0:T(8,128)S(1)}"
+    parts = f"""%gather (x: f32[64,1024]) -> f32[128,1024] {{
+  %x = {V} parameter(0)
+  ROOT %g = {whole} {gather}
+}}, execution_thread="sparsecore"
+
+%given (x: f32[64,1024]) -> f32[128,1024] {{
+  %x = {V} parameter(0)
+  ROOT %c = {whole} custom-call(%x), custom_call_target="TODO", called_computations={{%gather}}
+}}, execution_thread="sparsecore"
+
+{DOUBLE}"""
+    text = _program(
+        f"%p = {V} parameter(0)",
+        '%start = ((), (), (s32[8]{0:T(128)})) async-start(), async_execution_thread="sparsecore", calls=%given',
+        _fusion("before", "p"),
+        f"%update = (({V}), {whole}, (s32[8]{{0:T(128)}})) async-update(%start, %p)",
+        _fusion("beside", "before"),
+        f"%done = {whole} async-done(%update)",
+        f"ROOT {_fusion('after', 'beside')}",
+        before=parts,
+    )
+    made = _made(text, before=100_000)  # the same work thrice: compiled once
+    assert made.exposed == pytest.approx(0.262144 - 0.1) and made.seconds == pytest.approx(0.3 + made.exposed)
+
+
 def test_a_loop_counts_as_often_as_it_runs():
     loop = f"""%body (t: (s32[], f32[64,1024])) -> (s32[], f32[64,1024]) {{
   %t = (s32[], {V}) parameter(0)

@@ -184,7 +184,8 @@ class TrainingStep:
 
         whole = self._shardings[name].step
         sums = Sums(self._shardings[name].params, whole, whole)
-        return model_jit(add_gradients, donate_argnames="sums", out_shardings=(sums, whole))
+        kind = self._all[name].layout.device_kind
+        return model_jit(add_gradients, shares_weights=kind, donate_argnames="sums", out_shardings=(sums, whole))
 
     def _update_program(self, name: str):
         network, optimizer, ema_decay = self.networks[name]

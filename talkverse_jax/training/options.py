@@ -348,7 +348,8 @@ class TrainMachine:
     )
     remat: Remat = option(
         "what the backward pass computes again instead of keeping it; full: whole blocks, for the least memory; "
-        "attention: all but self-attention on TPUs; dots: all but linear layers; none: nothing",
+        "attention: all but self-attention on TPUs; stages: nor what a block's stages add; dots: all but linear "
+        "layers; none: nothing",
         group="machine",
         default="full",
         lowers_memory=(1, "full"),

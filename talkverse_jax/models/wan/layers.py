@@ -7,8 +7,10 @@ Shapes: B batch, L tokens, D width.
 
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from talkverse_jax.ops.remat import UPDATE
 from talkverse_jax.sharding.layout import Layout
 
 
@@ -25,8 +27,9 @@ def apart(layout: Layout, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
 
 
 def leave(layout: Layout, update: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-    """From a stage back to the stream: `tensor` devices' parts of the sum are added and shared out again."""
-    return layout.constrain(update, "batch", "stream", None).astype(jnp.float32)
+    """From a stage back to the stream: `tensor` devices' parts of the sum are added and shared out again. A backward
+    pass may find it kept."""
+    return checkpoint_name(layout.constrain(update, "batch", "stream", None), UPDATE).astype(jnp.float32)
 
 
 def residual(x: Float[Array, "B L D"], update: Float[Array, "B L D"] | Float[Array, "B 1 D"]) -> Float[Array, "B L D"]:

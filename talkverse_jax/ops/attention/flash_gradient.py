@@ -90,7 +90,9 @@ def gradients(
 
 def _shares(out: Float[Array, "B L D"], gradient: Float[Array, "B L D"], heads: int) -> Float[Array, "B N L"]:
     """Sums over the channels of each head. As products with ones, which take rows as they lie: to sum over a part of
-    the lanes, XLA:TPU would turn the arrays to another layout first. In two parts of 16 bits, for float32's sake."""
+    the lanes, XLA:TPU would turn the arrays to another layout first, as it would where it saw that heads were apart
+    before. In two parts of 16 bits, for float32's sake."""
+    out, gradient = lax.optimization_barrier((out, gradient))
     both = out.astype(jnp.float32) * gradient.astype(jnp.float32)
     high = lax.reduce_precision(both, exponent_bits=8, mantissa_bits=7)
     ones = jnp.repeat(jnp.eye(heads, dtype=jnp.bfloat16), both.shape[-1] // heads, axis=1)

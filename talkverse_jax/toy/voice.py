@@ -20,6 +20,7 @@ from talkverse_jax.toy.speech import RATE, speak
 
 _SPEECH, _PAUSE = 5.0, 2.0  # seconds
 _PIECE = 0.04  # seconds that are written at once
+_LATE = 0.2  # seconds by which a piece may be late, before all that follow are
 
 
 def sentences(seed: int) -> Iterator[Int16[np.ndarray, " n"]]:
@@ -31,7 +32,7 @@ def sentences(seed: int) -> Iterator[Int16[np.ndarray, " n"]]:
 
 
 def play(seconds: float, seed: int, pipe: io.FileIO) -> None:
-    """Write so many seconds of it, each piece when it is due."""
+    """Write so many seconds of it, each piece when it is due; where nobody reads, the voice waits."""
     begun, written, size = time.monotonic(), 0, round(_PIECE * RATE)
     for sentence in sentences(seed):
         for start in range(0, len(sentence), size):
@@ -40,6 +41,8 @@ def play(seconds: float, seed: int, pipe: io.FileIO) -> None:
             written += size
             time.sleep(max(0.0, begun + written / RATE - time.monotonic()))
             pipe.write(sentence[start : start + size].tobytes())
+            late = time.monotonic() - begun - written / RATE
+            begun += late if late > _LATE else 0.0
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -46,6 +46,11 @@ def test_its_picture(tmp_path):
         read_live(job(image=str(tmp_path / "film.mp4")))
 
 
+def _coarse(frames: np.ndarray) -> np.ndarray:
+    """How bright each sixteenth of each side is in each frame."""
+    return frames.reshape(len(frames), 8, 16, 8, 16, 3).mean((2, 4, 5)).ravel()
+
+
 @pytest.mark.slow
 def test_a_stream(tiny_weights, tmp_path):
     """Twice: the same sound gives the same frames; the sound in the video is what came."""
@@ -65,7 +70,7 @@ def test_a_stream(tiny_weights, tmp_path):
     with av.open(str(tmp_path / "live.mp4")) as container:
         heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
     assert frames.shape == raw.shape == (25, 128, 128, 3)
-    assert np.abs(frames.astype(int) - raw).mean() < 8
+    assert np.corrcoef(_coarse(frames), _coarse(raw))[0, 1] > 0.9  # random weights draw noise, which is not kept
     assert np.corrcoef(heard[: 3 * len(sound) : 3], sound / 2**15)[0, 1] > 0.98
     reports = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
     assert [each["frames"] for each in reports if each["all"]] == [25, 25]

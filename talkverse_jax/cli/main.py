@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": ("talkverse_jax.cli.serve", "serve talking videos over HTTP, with a page"),
     "serve-worker": ("talkverse_jax.cli.serve_worker", "make the videos of servers that share a database"),
     "train": ("talkverse_jax.cli.train", "train the transformer on videos"),
+    "train-tiny-decoder": ("talkverse_jax.cli.train_tiny_decoder", "train a tiny decoder for a VAE, on videos"),
     "convert": ("talkverse_jax.cli.convert", "convert the published PyTorch weights"),
     "verify": ("talkverse_jax.cli.verify", "look for damage in converted weights"),
     "prepare": ("talkverse_jax.cli.prepare", "encode a data set of videos once, for training"),
@@ -62,5 +63,5 @@ def run(argv: list[str]) -> None:
 def _help() -> str:
     about = (talkverse_jax.__doc__ or "").partition("\n")[0]
     lines = [f"usage: {PROG} COMMAND [--flag VALUE ...]", "", about, "", "commands:"]
-    lines += [f"  {name:17} {does}" for name, (_, does) in COMMANDS.items()]
+    lines += [f"  {name:18} {does}" for name, (_, does) in COMMANDS.items()]
     return "\n".join([*lines, "", f"{PROG} COMMAND --help explains a command, {PROG} --version tells the version."])

@@ -174,6 +174,7 @@ TOPOLOGIES: dict[str, Topology] = {
         _tpu("v5e-64", V5E, 8, 8),
         _tpu("v5e-256", V5E, 16, 16, torus=True),
         _tpu("v5p-8", V5P, 2, 2, 1),
+        _tpu("v5p-16", V5P, 2, 2, 2),
         _tpu("v5p-64", V5P, 2, 4, 4),
         _tpu("v6e-1", V6E, 1, 1),
         _tpu("v6e-8", V6E, 2, 4),

@@ -92,10 +92,8 @@ def _add(found: Networks, name: str, role: Role, network: Network, params: tree.
 
 def _loaded(role: Role, component: Component, layout: Layout) -> Network:
     settings = role.settings
-    module = store.load_module(
-        role.weights, component, dtype=settings.dtype, layout=layout, kernel=settings.kernel, scan=True
-    )
-    return kept(module, layout)
+    how: Any = dict(kernel=settings.kernel, scan=True, part_at=settings.strategy.first_block)  # as `abstract`
+    return kept(store.load_module(role.weights, component, dtype=settings.dtype, layout=layout, **how), layout)
 
 
 def _how(trained: Trained) -> tuple[Any, bool]:

@@ -14,7 +14,7 @@ needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, re
 
 @pytest.mark.parametrize(
     "name, chips, devices",
-    [("v5e-256", 256, 256), ("v5p-8", 4, 4), ("v5p-64", 32, 32), ("tpu7x-8", 4, 8), ("H200-8", 8, 8)],
+    [("v5e-256", 256, 256), ("v5p-8", 4, 4), ("v5p-16", 8, 8), ("v5p-64", 32, 32), ("tpu7x-8", 4, 8), ("H200-8", 8, 8)],
 )
 def test_a_name_counts_what_google_counts(name, chips, devices):
     assert (find(name).chips, find(name).devices) == (chips, devices)

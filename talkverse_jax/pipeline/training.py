@@ -120,6 +120,7 @@ class PreviewRequest(NamedTuple):
 
     Attributes:
       guided: away from what is seen without its conditions; else only what the model says is shown.
+      student_shift: of a student's steps, which re-noise and are never guided; None: it is no student.
       decoder: what shows it.
     """
 
@@ -131,6 +132,7 @@ class PreviewRequest(NamedTuple):
     steps: int
     seed: int
     guided: bool = True
+    student_shift: float | None = None
     decoder: DecoderName = "full"
 
 

@@ -19,6 +19,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import check_apart
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.data.batches import Batch, WindowShape
+from talkverse_jax.diffusion.rollout import TEACHER
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.family import Family
@@ -195,6 +196,7 @@ class _Loop:
             reporter.say(notice)
         networks = load(objective, self.component, layout)
         self.network, abstract = networks.trained[objective.student].network, networks.states
+        self.teacher = networks.frozen.get(TEACHER)
         self.programs = networks.step(objective, options.videos.seed)
         self.step, self.batch, self.watches = 0, 0, {name: Watch() for name in objective.rates}
         if checkpoints.steps():
@@ -408,7 +410,7 @@ class _Loop:
             words = ["step", str(self.step), *filter(None, [name])]
             path = self.output / "previews" / f"{'-'.join(words)}.mp4"
             try:
-                picture = preview.make(name, self._shown, self.network, path)
+                picture = preview.make(name, self._shown, self.network, path, self.teacher)
             except UserError as error:  # such as frames that are no numbers: no reason to end a run
                 self.reporter.say(f"preview of {' '.join(words)}: {error}")
             else:

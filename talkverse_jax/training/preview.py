@@ -9,15 +9,17 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import UInt8
+from PIL import Image
 
 from talkverse_jax.core import tree
+from talkverse_jax.core.paths import replacing
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.family import Family
 from talkverse_jax.pipeline.machine import Machine, Weights
 from talkverse_jax.pipeline.training import PreviewRequest
 from talkverse_jax.sharding.layout import Layout
 from talkverse_jax.sharding.rules import PREVIEW
-from talkverse_jax.training.network import Network, NetworkSettings, abstract, divide
+from talkverse_jax.training.network import Network, NetworkSettings, abstract, divide, kept
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.training.preview_list import Wanted, read_previews
 
@@ -28,6 +30,8 @@ _PICTURES = 4  # of the video, side by side
 
 class Preview:
     """The samples, encoded, and the family's pipeline, whose encoders are no longer in memory.
+
+    Of a distillation the student makes them as it will be sampled, and the teacher with guidance, once.
 
     Attributes:
       names: of the videos; the name of a single one is empty.
@@ -51,7 +55,7 @@ class Preview:
             audio=asked.preview_audio or "",
             prompt=asked.preview_prompt,
             size_bucket=options.videos.size_bucket,
-            frames=options.videos.num_frames,
+            frames=options.distil.clip_frames or options.videos.num_frames,
             steps=asked.preview_sample_steps,
             seed=options.videos.seed,
             decoder=asked.preview_decoder,
@@ -61,31 +65,56 @@ class Preview:
         self._make_video, self._component = make_video, training.component
         self._pipeline = family.load_pipeline(Weights(options.input.weights), machine, mesh=mesh)
         of_family = lambda request: training.preview(request, options.settings)  # noqa: E731
-        wanted = [Wanted("", of_family(request))]
-        if asked.previews:
-            wanted = read_previews(asked.previews, family.name, request, of_family)
-        self._jobs = {each.name: self._pipeline.job(**each.values) for each in wanted}
-        self._encoded = {name: self._pipeline.encode(job, Events()) for name, job in self._jobs.items()}
-        self.names = tuple(self._jobs)
+
+        def encoded(request: PreviewRequest) -> dict[str, tuple[Any, Any]]:
+            wanted = [Wanted("", of_family(request))]
+            if asked.previews:
+                wanted = read_previews(asked.previews, family.name, request, of_family)
+            jobs = {each.name: self._pipeline.job(**each.values) for each in wanted}
+            return {name: (job, self._pipeline.encode(job, Events())) for name, job in jobs.items()}
+
+        self._teacher, self._taught = {}, {}
+        if options.distil.distils:
+            self._teacher = encoded(request)
+            request = request._replace(steps=options.distil.student_steps, student_shift=options.distil.student_shift)
+        self._own = encoded(request)
+        self.names = tuple(self._own)
         # The same parameters, their work split as sampling does it.
         layout = Layout(mesh, PREVIEW)
         component = family.components[training.component]
         model = abstract(component, getattr(configs, component.name), settings, layout)
         self._graphdef: nnx.GraphDef = divide(model, settings.strategy, layout)[0].graphdef
+        plain = abstract(component, getattr(configs, component.name), settings, layout, adapters=False)
+        self._whole: nnx.GraphDef = kept(plain, layout).graphdef
 
-    def make(self, name: str, params: tree.Flat, network: Network, path: Path) -> UInt8[np.ndarray, "H W 3"] | None:
-        """Write a video; a few of its pictures side by side, in the process that has them.
+    def make(
+        self, name: str, params: tree.Flat, network: Network, path: Path, teacher: Network | None = None
+    ) -> UInt8[np.ndarray, "H W 3"] | None:
+        """Write a video; a few of its pictures side by side, in the process that has them, below the teacher's.
 
         Args:
           name: which one.
           params: the trained parameters, by key.
           network: the others.
+          teacher: whose video is written too, `teacher-NAME.mp4`, and with it a picture of both, PATH with .png.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._pipeline.replace(**{self._component: tree.join(self._graphdef, params, network.frozen)})
+        if teacher and name not in self._taught:
+            target = path.with_name("-".join(filter(None, ["teacher", name])) + ".mp4")
+            self._taught[name] = self._row(self._teacher[name], tree.join(self._whole, {}, teacher.frozen), target)
+        row = self._row(self._own[name], tree.join(self._graphdef, params, network.frozen), path)
+        if row is None or not teacher:
+            return row
+        both = np.concatenate([self._taught[name], row])
+        with replacing(path.with_suffix(".png")) as partial:
+            Image.fromarray(both).save(partial, format="png")
+        return both
+
+    def _row(self, made_of: tuple[Any, Any], model: nnx.Module, path: Path) -> UInt8[np.ndarray, "H W 3"] | None:
+        job, encoded = made_of
+        self._pipeline.replace(**{self._component: model})
         shown = _Shown()
-        job = dataclasses.replace(self._jobs[name], output=str(path))
-        self._make_video(self._pipeline, job, shown, encoded=self._encoded[name])
+        self._make_video(self._pipeline, dataclasses.replace(job, output=str(path)), shown, encoded=encoded)
         if shown.frames is None:
             return None
         chosen = np.linspace(0, len(shown.frames) - 1, _PICTURES).astype(int)

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.reporting import Reporter
 from talkverse_jax.families.talkverse import settings as family_settings
+from talkverse_jax.run.worker import make_video
 from talkverse_jax.training import loop
 from talkverse_jax.training.objective import objective_of, phase_flops
 from talkverse_jax.training.options import TrainOptions
 from talkverse_jax.weights.safetensors_io import read_file
+from tests.processes import ROOT
 from tests.sharded import error
 from tests.training import runs
 
@@ -88,6 +91,19 @@ def test_what_is_exported_is_the_student_s_average(place, straight, tmp_path):
     np.testing.assert_array_equal(tensors[name], average.T)
     loop.train(options(place, output, export=str(target), export_step=6))
     np.testing.assert_array_equal(read_file(target)[0][name], tensors[name])
+
+
+@pytest.mark.slow
+def test_previews_show_teacher_and_student(place, tmp_path):
+    sound, picture = str(ROOT / "assets" / "speech.flac"), str(ROOT / "assets" / "face.png")
+    shown = dict(preview_steps=3, preview_image=picture, preview_audio=sound, preview_sample_steps=1)
+    loop.train(options(place, tmp_path / "run", max_steps=6, **shown), make_video=make_video)
+    made = {path.name for path in (tmp_path / "run" / "previews").iterdir() if path.suffix in (".mp4", ".png")}
+    assert made == {"teacher.mp4", "step-3.mp4", "step-6.mp4", "step-3.png", "step-6.png"}
+    with Image.open(tmp_path / "run" / "previews" / "step-6.png") as picture:
+        assert picture.size == (4 * 128, 2 * 128)
+        above, below = np.split(np.asarray(picture), 2)
+    assert np.abs(above.astype(int) - below).max() > 0
 
 
 @pytest.mark.slow

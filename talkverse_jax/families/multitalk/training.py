@@ -246,7 +246,10 @@ def _flops(configs: MultiTalkConfigs, settings: TrainingSettings, shape: BatchSh
 
 
 def _preview(request: PreviewRequest, settings: TrainingSettings) -> dict[str, Any]:
-    scales = {} if request.guided else {"sample_text_guide_scale": 1.0, "sample_audio_guide_scale": 1.0}
+    guided, student = request.guided and request.student_shift is None, {}
+    scales = {} if guided else {"sample_text_guide_scale": 1.0, "sample_audio_guide_scale": 1.0}
+    if request.student_shift is not None:
+        student = {"sample_solver": "renoise", "sample_shift": request.student_shift}
     return {
         "image": request.image,
         "audio": [request.audio],
@@ -258,6 +261,7 @@ def _preview(request: PreviewRequest, settings: TrainingSettings) -> dict[str, A
         "base_seed": request.seed,
         "decoder": request.decoder,
         **scales,
+        **student,
     }
 
 

@@ -237,7 +237,10 @@ def _preview(request: PreviewRequest, settings: TrainingSettings) -> dict[str, A
         "audio_alignment": settings.audio_alignment,
         "base_seed": request.seed,
         "decoder": request.decoder,
-        **({} if request.guided else {"sample_guide_scale": 1.0}),
+        **({} if request.guided and request.student_shift is None else {"sample_guide_scale": 1.0}),
+        **(
+            {} if request.student_shift is None else {"sample_solver": "renoise", "sample_shift": request.student_shift}
+        ),
     }
 
 

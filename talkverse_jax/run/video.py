@@ -5,9 +5,12 @@ with claimed(job) as output, open_video(pipeline, job, output, events, resume=Tr
         for place, clip, state in pipeline.advance([video.pop_state()], [video.events]):
             video.take(clip, state)
     video.publish()
+
+A clip is written on a thread of its own while the next one is denoised.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from talkverse_jax.media.video_writer import VideoWriter
 from talkverse_jax.pipeline import registry
 from talkverse_jax.pipeline.clip import Clip, State, Timeline
 from talkverse_jax.pipeline.job import Job
-from talkverse_jax.pipeline.pipeline import Encoded, Pipeline
+from talkverse_jax.pipeline.pipeline import Encoded, Pipeline, Saved
 from talkverse_jax.run.record import Timed, describe, place_record, prepare_record
 from talkverse_jax.run.resume import Unfinished, discard, finish, is_finished, load, save
 from talkverse_jax.sharding.distributed import is_main
@@ -50,6 +53,8 @@ class OpenVideo:
         self.timeline, self.events = timeline, events
         self._pipeline, self._encoded, self._output = pipeline, encoded, output
         self._writer, self._programs = writer, programs
+        self._thread = ThreadPoolExecutor(1, "writing")
+        self._writing: Future[None] | None = None
         self._state: State = None
 
     @property
@@ -73,30 +78,48 @@ class OpenVideo:
         return state
 
     def take(self, clip: Clip, state: State) -> Clip:
-        """Have a clip on the disk, with what the next one must know; all processes must. The clip with the frames that
-        the video shows.
+        """Begin to write a clip, with what the next one must know, when the one before is on the disk; all processes
+        must. The clip with the frames that the video shows.
 
         Args:
           state: behind it.
 
         Raises:
-          UserError: it is not finite, or cannot be written.
+          UserError: the clip before is not finite, or could not be written.
         """
-        job, timeline = self._encoded.job, self.timeline
-        saved = self._pipeline.save(state) if state.clip < timeline.clips else None
+        saved = self._pipeline.save(state) if state.clip < self.timeline.clips else None
+        self.settle()
         if self._writer is not None:
-            with self.events.phase("writing"):
-                write_clip(self._writer, clip, timeline, job)
-                if saved:
-                    save(self._output, job, state.clip, saved, self._writer.clips, self._writer.checksums)
+            self._writing = self._thread.submit(self._write, self._writer, clip, state.clip, saved)
         del saved
         self.state = state
-        clip = timeline.cut(clip)
-        self.events.clip(clip.index, timeline.clips, lambda: _pictures(clip))
+        clip = self.timeline.cut(clip)
+        self.events.clip(clip.index, self.timeline.clips, lambda: _pictures(clip))
         return clip
+
+    def settle(self) -> None:
+        """Wait until all that was taken is on the disk.
+
+        Raises:
+          UserError: a clip is not finite, or could not be written.
+        """
+        if self._writing is not None:
+            with self.events.phase("writing"):
+                writing, self._writing = self._writing, None
+                writing.result()
+
+    def close(self) -> None:
+        """Let what is being written end; what is wrong with it is not told."""
+        self._thread.shutdown()
+
+    def _write(self, writer: VideoWriter, clip: Clip, following: int, saved: Saved | None) -> None:
+        write_clip(writer, clip, self.timeline, self._encoded.job)
+        if saved:
+            save(self._output, self._encoded.job, following, saved, writer.clips, writer.checksums)
 
     def publish(self) -> None:
         """Give the finished video its name, and its record."""
+        self.settle()
         if self._writer is None:
             return
         spent = self.events.stopwatch.rounded()
@@ -159,12 +182,13 @@ def open_video(
         if is_main() and not unfinished:
             discard(output)  # of an older run
         writer = open_writer(output, encoded, timeline, unfinished) if is_main() else None
+        video = OpenVideo(pipeline, encoded, timeline, output, events, writer, programs)
         try:
-            video = OpenVideo(pipeline, encoded, timeline, output, events, writer, programs)
             video.state = state
             del state, unfinished  # nothing of a clip is kept here while the next one is made
             yield video
         finally:
+            video.close()
             if writer is not None:
                 writer.abandon()  # unless it is published
 

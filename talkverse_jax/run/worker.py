@@ -42,7 +42,7 @@ def make_video(
         another run is making it. What was at `job.output` before is then still there.
       Cancelled: `events` asked to stop; the finished clips are kept, and `resume` goes on from there.
     """
-    for _ in make_clips(pipeline, job, events, resume=resume, encoded=encoded):
+    for _ in _clips(pipeline, job, events, resume, encoded, settled=False):
         pass
     return check_output(job.output)
 
@@ -57,23 +57,29 @@ def make_clips(
 ) -> Iterator[Clip]:
     """As `make_video`, clip by clip: each is on the disk when it is handed out, and has the frames that the video
     shows. The file is finished when the last one has been taken; until then no other run may write it."""
-    job = _agreed(job)
-    with claimed(job) if is_main() else nullcontext(Path(job.output)) as output:
-        yield from _clips(pipeline, job, output, Timed(_shared(events or Events())), resume, encoded)
+    yield from _clips(pipeline, job, events, resume, encoded, settled=True)
 
 
 def _clips(
-    pipeline: Pipeline, job: Job, output: Path, events: Timed, resume: bool, encoded: Encoded | None
+    pipeline: Pipeline, job: Job, events: Events | None, resume: bool, encoded: Encoded | None, settled: bool
 ) -> Iterator[Clip]:
-    with open_video(pipeline, job, output, events, resume=resume, encoded=encoded) as video:
+    """settled: hand each out when it is on the disk, not while it is written beside the next one's making."""
+    job = _agreed(job)
+    listening = Timed(_shared(events or Events()))
+    with (
+        claimed(job) if is_main() else nullcontext(Path(job.output)) as output,
+        open_video(pipeline, job, output, listening, resume=resume, encoded=encoded) as video,
+    ):
         if video is None:
             return
         while not video.is_done:
-            [(_, clip, state)] = pipeline.advance([video.pop_state()], [events])
+            [(_, clip, state)] = pipeline.advance([video.pop_state()], [listening])
             clip = video.take(clip, state)
             del state
+            if settled:
+                video.settle()
             yield clip
-            del clip  # nothing of it is kept while the next one is made
+            del clip  # nothing of it is kept while the next one is made, but by the writer
         video.publish()
 
 

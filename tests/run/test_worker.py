@@ -5,6 +5,7 @@ import io
 import json
 import math
 import shutil
+import threading
 from contextlib import redirect_stderr
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from talkverse_jax.diffusion.denoise import denoising_step
 from talkverse_jax.families.talkverse.clips import ClipMaker
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.pipeline import TalkVersePipeline
+from talkverse_jax.run.video import write_clip
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +71,25 @@ def made(tiny_weights, tmp_path_factory):
     with redirect_stderr(io.StringIO()) as said:
         run(flags)
     return flags["output"], said.getvalue()
+
+
+def test_a_clip_is_written_while_the_next_one_is_made(arguments, made, monkeypatch):
+    begun, second, advance = [], threading.Event(), TalkVersePipeline.advance
+
+    def advancing(self, states, events):
+        begun.append(states[0].clip)
+        if len(begun) == 2:
+            second.set()
+        return advance(self, states, events)
+
+    def writing(writer, clip, *rest):
+        assert clip.index > 0 or second.wait(60), "the next clip was not begun"
+        write_clip(writer, clip, *rest)
+
+    monkeypatch.setattr(TalkVersePipeline, "advance", advancing)
+    monkeypatch.setattr("talkverse_jax.run.video.write_clip", writing)
+    run(arguments)
+    assert begun == [0, 1] and np.array_equal(frames_of(arguments["output"]), frames_of(made[0]))
 
 
 def test_a_video_with_its_sound_and_its_record(made):

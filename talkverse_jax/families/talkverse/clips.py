@@ -259,15 +259,16 @@ class ClipMaker:
             latents = decoder.layout.put(latents)
             frames = decode(decoder, state.motion, latents, context=state.settings.decode_context)
             history = jax.block_until_ready(remember(state.history, frames))
+            following = dataclasses.replace(state, clip=state.clip + 1, history=history, motion=None)
+            if not following.is_done:  # is encoded while the frames come to the host
+                following = dataclasses.replace(following, motion=encode(self.vae, history))
             shown = fetch(frames)
-            del frames
+            del frames, history
         clip = Clip(state.clip, None if shown is None else shown[0], np.asarray(latents)[0])
         events.decoded(clip)
-        state = dataclasses.replace(state, clip=state.clip + 1, history=history, motion=None)
-        if not state.is_done:
-            with events.phase("encoding"):
-                state = self._looking_back(state)
-        return clip, state
+        with events.phase("encoding"):
+            jax.block_until_ready(following.motion)
+        return clip, following
 
     def _looking_back(self, state: VideoState) -> VideoState:
         """The history encoded for the next clip."""

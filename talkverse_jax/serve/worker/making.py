@@ -123,6 +123,7 @@ class Making:
     def take(self, clip: Clip, state: State) -> None:
         """Have a clip on the disk; behind the last one the video gets its name."""
         shown = self.video.take(clip, state)
+        self.video.settle()
         assert shown.frames is not None, "one process makes a server's videos"
         self._done = Done(shown.index + 1, (*self._done.frames[: shown.index], len(shown.frames)))
         self._name_finished()

@@ -23,6 +23,13 @@ _OTHERS = (
     ("v6e-8", "data=2,tensor=4"),
 )
 
+# What a clip takes besides its steps, by the preset that most will take.
+BESIDE = "good"
+_BESIDE = (
+    ("v5e-1", "v5e-8", "v5p-8", "v6e-1", "v6e-8", "v6e-32", "tpu7x-8"),
+    ("prepare", "decode", "encode"),
+)
+
 # Of the other families, by the ends of their presets' names: machines, and programs that are compiled for them.
 _CLIPS = {
     "480": (("v6e-8", "v6e-16", "v5p-8", "tpu7x-8", "H100-1", "H100-8", "H200-1"), ("step", "decode")),
@@ -72,6 +79,7 @@ def cases() -> tuple[Case, ...]:
     """All rows, in the order of the page."""
     found = [Case(topology, config) for config in SAMPLING for topology in _TOPOLOGIES]
     found += [Case(topology, "sample_480", mesh) for topology, mesh in _OTHERS]
+    found += [Case(topology, BESIDE, programs=_BESIDE[1]) for topology in _BESIDE[0]]
     for name in registry.names():
         for end, (machines, programs) in _CLIPS.items():
             if presets.is_preset(config := f"{name}_{end}"):

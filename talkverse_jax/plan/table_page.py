@@ -5,12 +5,20 @@ import math
 from collections.abc import Callable, Mapping
 
 from talkverse_jax.pipeline import registry
-from talkverse_jax.plan.table_cases import SAMPLING, Case, cases
+from talkverse_jax.plan.table_cases import BESIDE, SAMPLING, Case, cases
 from talkverse_jax.plan.table_rows import Figures, TableRow
+
+Line = dict[str, str]  # of a table: what stands in each column
 
 _CLIP_INTRO = """\
 The published model in bfloat16 with the settings of its presets, two speakers, clips of 81 frames; on the meshes that
 sampling chooses. The step's own columns are as above; the memory is that of step or decode, whichever takes more."""
+
+_BESIDE_INTRO = """\
+The other programs of a clip of 120 frames, 640x640, with the preset `good`: `prepare` before the steps, `decode` behind
+them (bfloat16, behind 4 of the 19 latents of the motion context), and `encode` of the last 73 frames (float32) for the
+next clip. **at best** is what **a step** is above; **GB of HBM** are read from and written to a device's main memory;
+**compiled in** is time of the processor."""
 
 _PAGE = """\
 # What fits where
@@ -38,7 +46,7 @@ v6e, and leaves the others; `make test-slow` makes some rows again and compares.
 - **made**: the day. A TPU's row without a time by schedule is older than that column, as is the program it is about.
 
 {tables}
-## Which mesh
+{beside}## Which mesh
 
 The same step on other meshes, at 640x640:
 
@@ -80,8 +88,9 @@ def page_of(rows: Mapping[str, TableRow]) -> str:
     compilers = collections.Counter((row.jaxlib, row.libtpu) for _, row in found if row.libtpu)
     jaxlib, libtpu = usual = compilers.most_common(1)[0][0] if compilers else (None, None)
 
-    def table(wanted: Callable[[Case], bool], cells: Callable[[Case, TableRow], dict[str, str]]) -> str:
-        return markdown([cells(case, row) | {"made": _made(row, usual)} for case, row in found if wanted(case)])
+    def table(wanted: Callable[[Case], bool], lines: Callable[[Case, TableRow], Line | list[Line]]) -> str:
+        told = [(lines(case, row), {"made": _made(row, usual)}) for case, row in found if wanted(case)]
+        return markdown([line | made for some, made in told for line in (some if isinstance(some, list) else [some])])
 
     sampling = clips = ""
     for config, size in SAMPLING.items():
@@ -91,10 +100,12 @@ def page_of(rows: Mapping[str, TableRow]) -> str:
         made = table(lambda case, name=name: case.config.startswith(f"{name}_"), _of_sampling)
         if made:
             clips += f"## {registry.find(name).title}, a clip\n\n{_CLIP_INTRO}\n\n{made}\n"
+    beside = table(lambda case: case.config == BESIDE, _of_programs)
     return _PAGE.format(
         jaxlib=jaxlib,
         libtpu=libtpu,
         tables=sampling,
+        beside=f"## Beside the steps\n\n{_BESIDE_INTRO}\n\n{beside}\n" if beside else "",
         clips=clips,
         others=table(lambda case: case.config in SAMPLING and bool(case.mesh), _of_sampling),
         updates=table(lambda case: case.batch is not None, _of_update),
@@ -126,6 +137,25 @@ def _of_sampling(case: Case, row: TableRow) -> dict[str, str]:
         "decode by schedule": _time(decode.schedule_ms) if decode else "",
         "device-s": _three(steps_ms / 1e3 * row.devices),
     }
+
+
+def _of_programs(case: Case, row: TableRow) -> list[Line]:
+    """A line for each program."""
+    return [
+        {
+            "topology": _name(case, row),
+            "mesh": row.mesh,
+            "program": name,
+            "GB a device": f"{made.memory_gb:.1f} of {made.limit_gb:.1f}",
+            "bound": made.bound or "",
+            "at best": _time(made.bound_ms),
+            **_schedule(made),
+            "GB of HBM": "" if made.hbm_gb is None else f"{made.hbm_gb:.1f}",
+            "GB received": "" if made.received_gb is None else f"{made.received_gb:.2f}",
+            "compiled in": "" if made.compile_seconds is None else f"{made.compile_seconds:.0f} s",
+        }
+        for name, made in row.programs.items()
+    ]
 
 
 def _of_update(case: Case, row: TableRow) -> dict[str, str]:

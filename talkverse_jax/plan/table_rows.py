@@ -35,6 +35,7 @@ class Figures:
       hbm_gb: that it moves from and to main memory at least.
       schedule_ms, exposed_ms: by the compiler's schedule, and of it waiting for other devices.
       mfu: of the schedule.
+      compile_seconds: of the processor.
     """
 
     memory_gb: float

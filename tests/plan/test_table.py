@@ -54,7 +54,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, text):
 @pytest.mark.parametrize(
     ("only", "count"),
     [
-        ("v6e-1", 2),  # and none of v6e-16
+        ("v6e-1", 3),  # and none of v6e-16
         ("v5e-4 sample_480 data=2,context=2", 1),
         ("v6e-8 train", 2),
         ("v6e-8 sample_480", 1),

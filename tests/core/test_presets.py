@@ -19,7 +19,7 @@ def test_the_nearest_is_named(tmp_path):
         presets.find("sampel_480")
     with pytest.raises(UserError, match="configs/sample_720.toml: no such .* did you mean the preset sample_720?"):
         presets.find("elsewhere/configs/sample_720.toml")
-    with pytest.raises(UserError, match="no such file or preset; the presets are .*best, demo, fast, good"):
+    with pytest.raises(UserError, match="no such file or preset; the presets are .*best, demo, .*fast, good"):
         presets.find("zzzzzzz")
     with pytest.raises(UserError, match="is a folder"):
         presets.find(tmp_path)

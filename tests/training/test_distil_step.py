@@ -17,7 +17,6 @@ from talkverse_jax.training.optimizer import Rates, make_optimizer
 from talkverse_jax.training.state import start
 from talkverse_jax.training.step import Phase, Trained, TrainingStep
 from talkverse_jax.training.strategy import Strategy
-from tests.sharded import error
 from tests.tiny import random_values
 from tests.training.samples import SMALL, random_batch
 from tests.training.test_sharded_step import in_host_memory, layout_of, put
@@ -27,7 +26,7 @@ RECIPE = DistilRecipe(2, 5.0, ScoreLevels(5.0, 0.02, 0.98), TeacherScales(3.0, 2
 
 def round_of(layout: Layout, samples: int):
     """One update of the critic and one of the student, over one or two clips of one latent frame: the states before
-    and after, in host memory, and the samples' losses."""
+    and after, the gradients, and the samples' losses, in host memory."""
     networks, states, before = {}, {}, {}
     place = layout.parameter_sharding(AXES) if layout.mesh else lambda *_: None
     chosen = Strategy.of("lora", TRAINING.trainable, SMALL)
@@ -46,24 +45,26 @@ def round_of(layout: Layout, samples: int):
     clips = TalkVerseRollout(2, 1, 4)
     phases = [Phase("critic", CriticLoss(clips, RECIPE)), Phase("generator", GeneratorLoss(clips, RECIPE))]
     step = TrainingStep(networks, phases, states, frozen={"teacher": kept(module(False), layout)}, seed=3)
-    batch, losses = put(layout, random_batch(samples)), []
-    for phase in range(2):
+    batch, losses, gradients = put(layout, random_batch(samples)), [], {}
+    for phase, name in enumerate(("critic", "generator")):
         sums, found = step.add_gradients(phase, states, batch)
+        gradients[name] = in_host_memory(sums.gradients)
         states, metrics = step.update(phase, states, sums)
         losses.append(in_host_memory(found))
         assert metrics.applied
-    return before, {name: in_host_memory(state.params) for name, state in states.items()}, losses
+    return before, {name: in_host_memory(state.params) for name, state in states.items()}, gradients, losses
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["data=2,fsdp=2,context=2", "fsdp=4,tensor=2"])
 def test_eight_devices_distil_as_one_does(mesh):
-    before, one, losses = round_of(Layout(), 4)
-    for name, params in one.items():
+    before, after, one, losses = round_of(Layout(), 4)
+    for name, params in after.items():
         assert any(not np.array_equal(params[key], before[name][key]) for key in params), name
-    _, eight, other = round_of(layout_of(mesh), 4)
+    *_, eight, other = round_of(layout_of(mesh), 4)
     for ours, theirs in zip(jax.tree.leaves(losses), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-3)
-    for name, params in one.items():
-        for key, value in params.items():
-            assert error(eight[name][key], value) < 1e-3, (name, key)
+    for name, gradients in one.items():  # not the parameters: Adam's first update is no larger for a larger gradient
+        largest = max(np.abs(value).max() for value in gradients.values())
+        for key, value in gradients.items():
+            assert np.abs(eight[name][key] - value).max() < 1e-3 * largest, (name, key)

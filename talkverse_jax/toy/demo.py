@@ -16,7 +16,7 @@ from talkverse_jax.toy.make import make_clip
 from talkverse_jax.toy.speech import RATE
 
 _FACE, _SIZE = 2, (512, 512)
-_SPEECH = {"speech.flac": (100, 4.92), "speech_other.flac": (101, 2.88)}  # number in the set, seconds
+_SPEECH = {"speech.flac": (104, 4.92), "speech_other.flac": (105, 2.88)}  # number in the set, seconds
 
 
 def draw_demo(folder: str | Path) -> None:

@@ -2,8 +2,8 @@
 
 Formant synthesis: pulses of a larynx at a pitch that falls along each phrase, through four resonators whose
 frequencies follow the phonemes; hiss where a consonant has some. One track of the mouth's opening drives both
-what is heard and what is seen: the voice is as loud as the mouth is open (`LOUDNESS`), without any delay, and
-hiss and murmur of consonants lie outside the band of the vowels. So the opening can be told from the sound.
+what is heard and what is seen: whoever speaks, in the band of the vowels the voice is as loud as the mouth is open,
+without any delay, and hiss and murmur of consonants lie outside that band. So the opening can be told from the sound.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Complex, Float, Float32, Num
 
-RATE = 16000
-LOUDNESS = 1.5  # the voice's amplitude is the opening to this power
+from talkverse_jax.toy.timbre import RATE, Timbre, draw_recording, draw_voice, larynx, recorded, tilted
+
 FPS = 25
 
 _CONTROL = 200  # values a second of the tracks of the mouth
@@ -21,7 +21,8 @@ _GLIDE = 0.022  # seconds (standard deviation) in which the mouth goes from one 
 _WINDOW, _HOP = 512, 80  # samples of the short-time spectra that the resonators work on
 _BANDWIDTHS = (70.0, 100.0, 140.0, 220.0)
 _FOURTH = 3600.0  # Hz; the fourth formant stands still
-_PEAK = 0.8
+_BAND = 300.0, 3400.0  # Hz, of vowels
+_LONG_REST = 0.12  # of the rests
 
 
 class _Phoneme(NamedTuple):
@@ -79,37 +80,23 @@ class Speech:
 
 
 def speak(rng: np.random.Generator, seconds: float) -> Speech:
-    """Somebody says something for so long; who and what is drawn from `rng`."""
-    voice = _Voice(
-        pitch=float(np.exp(rng.uniform(np.log(95), np.log(230)))),
-        throat=float(rng.uniform(0.92, 1.12)),
-        tempo=float(rng.uniform(1.1, 1.35)),
-        breath=float(rng.uniform(0.01, 0.05)),
-    )
+    """Somebody says something for so long; who, what and where is drawn from `rng`."""
+    voice, recording = draw_voice(rng), draw_recording(rng)
     tracks = _articulate(rng, voice, seconds)
     samples = round(seconds * RATE)
     times = np.arange(samples) / RATE
     opening, murmur, pitch, hiss = (tracks.at(times, name) for name in ("opening", "murmur", "pitch", "hiss"))
-    phase = np.cumsum(pitch) / RATE
-    pulses = np.diff(np.floor(phase), prepend=0.0)
-    source = pulses + voice.breath * rng.standard_normal(samples) * 0.3
-    spoken = _level(_filtered(source, tracks.formants(voice.throat))) * opening**LOUDNESS
-    hummed = _level(_filtered(pulses, tracks.low())) * murmur
-    hissed = _level(_filtered(rng.standard_normal(samples), tracks.high())) * hiss
-    sound = spoken + hummed + hissed
+    pulses = larynx(voice, pitch, rng)
+    source = pulses + voice.breath * rng.standard_normal(samples)
+    spoken = _level(_filtered(source, tracks.formants(voice), voice.tilt), _BAND) * opening**voice.loudness
+    hummed = _level(_filtered(pulses, tracks.low())) * murmur * voice.murmur
+    hissed = _level(_filtered(rng.standard_normal(samples), tracks.high())) * hiss * voice.hiss
     frames = np.arange(round(seconds * FPS)) / FPS
     return Speech(
-        sound=(_PEAK * sound / max(np.abs(sound).max(), 1e-6)).astype(np.float32),
+        sound=recorded(spoken + hummed + hissed, recording, rng),
         opening=tracks.at(frames, "opening"),
         width=tracks.at(frames, "width"),
     )
-
-
-class _Voice(NamedTuple):
-    pitch: float  # Hz
-    throat: float  # factor of all formants
-    tempo: float  # factor of all lengths
-    breath: float  # noise beside the pulses
 
 
 class _Spoken(NamedTuple):
@@ -145,10 +132,11 @@ class _Tracks:
         """A value for each short-time spectrum."""
         return self.at(np.arange(round(self.times[-1] * RATE / _HOP) + 1) * _HOP / RATE, name)
 
-    def formants(self, throat: float) -> list[tuple[Float[np.ndarray, " hops"], float]]:
+    def formants(self, voice: Timbre) -> list[tuple[Float[np.ndarray, " hops"], float]]:
         """(frequency, bandwidth) of each resonator of the mouth."""
-        moving = [self._hops(f"f{i}") * throat for i in range(3)]
-        return list(zip([*moving, np.full_like(moving[0], _FOURTH * throat)], _BANDWIDTHS))
+        moving = [self._hops(f"f{i}") * voice.throat * factor for i, factor in enumerate(voice.formants)]
+        centres = [*moving, np.full_like(moving[0], _FOURTH * voice.throat)]
+        return [(centre, width * voice.damping) for centre, width in zip(centres, _BANDWIDTHS)]
 
     def low(self) -> list[tuple[Float[np.ndarray, " hops"], float]]:
         """The resonators of a nose: all below the vowels' band."""
@@ -159,24 +147,29 @@ class _Tracks:
         return [(self._hops("hiss_at"), 900.0)] * 2
 
 
-def _articulate(rng: np.random.Generator, voice: _Voice, seconds: float) -> _Tracks:
-    said, length = [_Spoken(_REST, rng.uniform(0.1, 0.35), 1.0, 1.0)], 0.0
+def _articulate(rng: np.random.Generator, voice: Timbre, seconds: float) -> _Tracks:
+    said, length = [_rest(rng, (0.1, 0.35), (0.5, 1.5), 1.0)], 0.0
     while length < seconds:
         said += _phrase(rng, voice)
-        said.append(_Spoken(_REST, rng.uniform(0.25, 0.65), 1.0, 0.85))
+        said.append(_rest(rng, (0.25, 0.65), (1.0, 3.5), 0.85))
         length = sum(part.seconds for part in said)
     return _Tracks(said, voice.pitch, seconds)
 
 
-def _phrase(rng: np.random.Generator, voice: _Voice) -> list[_Spoken]:
+def _rest(rng: np.random.Generator, usual: tuple[float, float], long: tuple[float, float], pitch: float) -> _Spoken:
+    """A shut mouth; how many seconds it may take."""
+    return _Spoken(_REST, rng.uniform(*(long if rng.uniform() < _LONG_REST else usual)), 1.0, pitch)
+
+
+def _phrase(rng: np.random.Generator, voice: Timbre) -> list[_Spoken]:
     """Four to ten syllables in one breath; some stressed, the last one drawn out."""
     syllables = int(rng.integers(4, 11))
     vowels, consonants = list(_VOWELS.values()), list(_CONSONANTS.values())
     said = []
     for place in range(syllables):
         stress = rng.uniform() < 0.4
-        effort = rng.uniform(0.85, 1.0) if stress else rng.uniform(0.6, 0.85)
-        pitch = (1.12 if stress else 1.0) * (1.1 - 0.28 * place / syllables) * rng.uniform(0.96, 1.04)
+        effort = rng.uniform(0.8, 1.0) if stress else rng.uniform(0.5, 0.85)
+        pitch = ((1.12 if stress else 1.0) * (1.1 - 0.28 * place / syllables) * rng.uniform(0.96, 1.04)) ** voice.melody
         drawn_out = 1.4 if place == syllables - 1 else 1.2 if stress else 1.0
         onset = [consonants[rng.integers(len(consonants))]] if rng.uniform() < 0.9 else []
         coda = [consonants[rng.integers(len(consonants))]] if rng.uniform() < 0.3 else []
@@ -195,17 +188,22 @@ def _smooth(values: Num[np.ndarray, " n"], sigma: float) -> Float[np.ndarray, " 
 
 
 def _filtered(
-    source: Float[np.ndarray, " n"], resonators: list[tuple[Float[np.ndarray, " hops"], float]]
+    source: Float[np.ndarray, " n"], resonators: list[tuple[Float[np.ndarray, " hops"], float]], tilt: float = 0.0
 ) -> tuple[Complex[np.ndarray, "hops freqs"], int]:
-    """Short-time spectra of the source behind resonators in a row, and the number of samples of the source."""
+    """Short-time spectra of the source, duller by the tilt, behind resonators in a row; and how many samples it has."""
     hops = len(resonators[0][0])
     padded = np.pad(source, (_WINDOW // 2, _WINDOW + hops * _HOP - len(source)))
     pieces = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP][:hops]
     spectra = np.fft.rfft(pieces * np.hanning(_WINDOW), 2 * _WINDOW)
-    hertz = np.fft.rfftfreq(2 * _WINDOW, 1 / RATE)
+    hertz = _hertz()
+    spectra = spectra * tilted(hertz, tilt)
     for centre, bandwidth in resonators:
         spectra = spectra * _resonance(hertz, centre[:, None], bandwidth)
     return spectra, len(source)
+
+
+def _hertz() -> Float[np.ndarray, " freqs"]:
+    return np.fft.rfftfreq(2 * _WINDOW, 1 / RATE)
 
 
 def _resonance(hertz: Float[np.ndarray, " freqs"], centre: Float[np.ndarray, "hops 1"], bandwidth: float) -> np.ndarray:
@@ -216,10 +214,13 @@ def _resonance(hertz: Float[np.ndarray, " freqs"], centre: Float[np.ndarray, "ho
     return response(1.0) / response(shift)
 
 
-def _level(spectra: tuple[Complex[np.ndarray, "hops freqs"], int]) -> Float[np.ndarray, " n"]:
-    """The sound of the spectra, each brought to the same power: overlapped and added."""
+def _level(
+    spectra: tuple[Complex[np.ndarray, "hops freqs"], int], band: tuple[float, float] = (0.0, RATE / 2)
+) -> Float[np.ndarray, " n"]:
+    """The sound of the spectra, each brought to the same power within the band: overlapped and added."""
     values, samples = spectra
-    power = np.sqrt(np.mean(np.abs(values) ** 2, axis=1, keepdims=True))
+    inside = (_hertz() >= band[0]) & (_hertz() <= band[1])
+    power = np.sqrt(np.sum(np.abs(values[:, inside]) ** 2, axis=1, keepdims=True) / values.shape[1])
     pieces = np.fft.irfft(values / np.maximum(power, 1e-9), axis=1)
     sound = np.zeros(len(pieces) * _HOP + 2 * _WINDOW)
     for place, piece in enumerate(pieces):

@@ -13,11 +13,12 @@ from talkverse_jax.data.batches import SampleId, WindowShape
 from talkverse_jax.data.people import Speaker
 from talkverse_jax.data.raw import RawSample
 from talkverse_jax.families.multitalk.audio import AudioWindows
+from talkverse_jax.families.multitalk.batch import shown
 from talkverse_jax.families.multitalk.clips import Cast, MultiTalkClips, MultiTalkState, Noise
 from talkverse_jax.families.multitalk.model import MultiTalk
 from talkverse_jax.families.multitalk.sample_encoder import MultiTalkEncoder, first_clips
 from talkverse_jax.families.multitalk.settings import Settings, TrainingSettings, WindowSettings
-from talkverse_jax.families.multitalk.training import TRAINING, _known, to_batch
+from talkverse_jax.families.multitalk.training import TRAINING, to_batch
 from talkverse_jax.media.fit import to_unit
 from talkverse_jax.media.loudness import gain, loudness
 from talkverse_jax.models.clip.model import ClipVision
@@ -113,7 +114,7 @@ def test_the_condition_is_that_of_sampling(encoded, sample):
     begun = maker._begin(MultiTalkState(subject, settings, 0 if first else 1, None if first else video[:5]))
     one = jax.tree.map(lambda x: x[sample : sample + 1], batch._replace(null_text=batch.null_text[None]))
     config = dataclasses.replace(TINY.dit, recipe=encoder.recipe)
-    assert error(_known(one, config, 2), begun.known) < 1e-5
+    assert error(shown(one, config, 2), begun.known) < 1e-5
     assert error(one.image, begun.image) < 1e-5
     kept = np.asarray(begun.mask).sum().astype(int)
     assert kept == (int(infinite) if first else 2)

@@ -1,8 +1,8 @@
 """Where the loss counts more: boxes of face and body from keypoint files, as masks on the latent grid.
 
-A keypoint file (npz) has `keypoints_info` [T, 1, 133, 3] (x, y, confidence of 133 whole-body points) and
-`person_bbox_xyxy` [T, 4], in pixels of the video; its T need not be the video's number of frames. Boxes are
-(left, top, right, bottom).
+A keypoint file (npz) has `keypoints_info` [T, P, 133, 3] (x, y, confidence of 133 whole-body points of P persons) and
+`person_bbox_xyxy` [T, P, 4] or, of one, [T, 4], in pixels of the video; its T need not be the video's number of frames.
+Boxes are (left, top, right, bottom).
 """
 
 import importlib
@@ -25,6 +25,7 @@ _FACE = slice(23, 91)  # 68 points
 _ONE_AT_A_TIME = threading.Lock()
 
 Boxes = Float[np.ndarray, "_ 4"]
+BoxesOfPersons = Float[np.ndarray, "_ P 4"]
 Detector = Callable[[UInt8[np.ndarray, "n H W 3"]], Boxes]
 
 
@@ -48,8 +49,8 @@ def find(row: Row, base: str, roi_dir: str) -> str:
     return ""
 
 
-def read_boxes(path: str) -> tuple[Boxes, Boxes]:
-    """The boxes of face and body in a keypoint file; rows that are not finite where there is none.
+def read_boxes(path: str) -> tuple[BoxesOfPersons, BoxesOfPersons]:
+    """The boxes of face and body of each person in a keypoint file; rows that are not finite where there is none.
 
     Raises:
       BadSample: the file is missing, cannot be read, or does not hold what it should.
@@ -61,23 +62,28 @@ def read_boxes(path: str) -> tuple[Boxes, Boxes]:
         raise BadSample("no mask file", str(error)) from None
     except Exception as error:  # whatever zipfile and numpy raise for a damaged file
         raise BadSample("mask file damaged", f"{path}: {error}") from None
-    if bodies.ndim == 3 and bodies.shape[1]:
-        bodies = bodies[:, 0]
-    if keypoints.ndim != 4 or keypoints.shape[1:] != (1, 133, 3) or bodies.ndim != 2 or bodies.shape[1] != 4:
+    bodies = bodies[:, None] if bodies.ndim == 2 else bodies
+    persons = keypoints.shape[1] if keypoints.ndim == 4 else 0
+    if (
+        not persons
+        or keypoints.shape[2:] != (133, 3)
+        or bodies.ndim != 3
+        or bodies[:, :persons].shape[1:] != (persons, 4)
+    ):
         raise BadSample("mask file damaged", f"{path}: shapes {keypoints.shape} and {bodies.shape}")
     if not len(keypoints) or not len(bodies):
         raise BadSample("mask file damaged", f"{path}: no boxes")
-    return face_boxes(keypoints), bodies.astype(np.float64)
+    return face_boxes(keypoints), bodies[:, :persons].astype(np.float64)
 
 
-def face_boxes(keypoints: Float[np.ndarray, "n 1 133 3"]) -> Boxes:
+def face_boxes(keypoints: Float[np.ndarray, "n P 133 3"]) -> BoxesOfPersons:
     """The boxes around the face points: those with some confidence that are not at (0, 0)."""
-    points = keypoints[:, 0, _FACE].astype(np.float64)
+    points = keypoints[:, :, _FACE].astype(np.float64)
     counts = np.isfinite(points).all(-1) & (points[..., 2] > 0) & (points[..., :2] != 0).any(-1)
-    some = counts.any(1)[:, None]
-    low = np.where(counts[..., None], points[..., :2], np.inf).min(1)
-    high = np.where(counts[..., None], points[..., :2], -np.inf).max(1)
-    return np.where(some, np.concatenate([low, high], axis=1), np.nan)
+    some = counts.any(-1)[..., None]
+    low = np.where(counts[..., None], points[..., :2], np.inf).min(-2)
+    high = np.where(counts[..., None], points[..., :2], -np.inf).max(-2)
+    return np.where(some, np.concatenate([low, high], axis=-1), np.nan)
 
 
 def at_frames(boxes: Boxes, chosen: Sequence[int] | Int[np.ndarray, " m"], frames: int) -> Float[np.ndarray, "m 4"]:

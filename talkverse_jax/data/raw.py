@@ -121,18 +121,23 @@ class RawSource:
         lengths = self.lengths
         chosen = lengths.motion(shape.kind) + roi.target_frames(lengths.num_frames, lengths.latent_frames)
         frames = window.start + chosen
+        nowhere = [np.full((len(chosen), 4), np.nan)]
         if not self.roi:
-            boxes = [np.full((len(chosen), 4), np.nan)] * 2
+            boxes = nowhere, nowhere
         elif entry.masks:
             stretch = np.tile(entry.stretch[::-1], 2)
             boxes = [
-                roi.scaled(stretch * roi.at_frames(found, frames, entry.frames), entry.height, entry.width, size)
+                [
+                    roi.scaled(stretch * roi.at_frames(each, frames, entry.frames), entry.height, entry.width, size)
+                    for each in np.moveaxis(found, 1, 0)
+                ]
                 for found in roi.read_boxes(entry.masks)
             ]
         else:
             found = np.asarray(roi.load_detector(self.detector)(pictures[chosen]), np.float64)
-            boxes = [roi.scaled(found, *size, size), np.full((len(chosen), 4), np.nan)]
-        face, body = (roi.latent_masks(found, size, lengths.strides.space) for found in boxes)
+            boxes = [roi.scaled(found, *size, size)], nowhere
+        cell = lengths.strides.space
+        face, body = (np.max([roi.latent_masks(each, size, cell) for each in found], axis=0) for found in boxes)
         return face, body
 
     def blank(self, id: SampleId, shape: WindowShape) -> RawSample:

@@ -60,10 +60,16 @@ BUCKETS: dict[str, dict[float, tuple[int, int]]] = {
         1.00: (128, 128),
         1.25: (160, 128),
     },
+    # For the toy world of several people: up to two in the first, so that a mouth is half as wide again as a latent of
+    # 16 pixels, three or four in the second; each person has two or three whole tokens of 32 pixels, side by side.
+    "toy-people": {
+        0.67: (128, 192),
+        0.50: (128, 256),
+    },
 }
 
 # Of each bucket the size (H, W) that documentation speaks of.
-_TYPICAL = {"fasttalk-480": (640, 640), "fasttalk-720": (704, 1280), "tiny-128": (128, 128)}
+_TYPICAL = {"fasttalk-480": (640, 640), "fasttalk-720": (704, 1280), "tiny-128": (128, 128), "toy-people": (128, 192)}
 
 AUTO = "auto"  # a size by the picture's shape
 OPENAI_SIZES = ("1280x720", "720x1280", "1792x1024", "1024x1792")  # which its clients offer

@@ -1,7 +1,8 @@
 """Videos of the toy world: what `talkverse-jax toy-world` makes.
 
 Drawn heads that talk, in the format of training data: `videos/train_00000.mp4`, ... with a keypoint file (npz)
-and the first frame (PNG) beside each, and `train.csv`. Video number n of a set is a function of the seed, the set
+and the first frame (PNG) beside each, and `train.csv`. Of several people in one picture (`make_group.py`) there are
+other files, too. Video number n of a set is a function of the seed, the set
 and n, whatever the number of videos or processes; the sets share no person and no sentence.
 """
 
@@ -16,22 +17,24 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from talkverse_jax.core.errors import naming
 from talkverse_jax.core.paths import new_folder, replacing, write_json
 from talkverse_jax.media.buckets import BUCKETS
-from talkverse_jax.media.video_writer import VideoWriter
+from talkverse_jax.toy.files import write_film
 from talkverse_jax.toy.film import Film, film
+from talkverse_jax.toy.make_group import Group
 from talkverse_jax.toy.make_options import MakeOptions, Set
 from talkverse_jax.toy.person import Person, caption, draw_person
-from talkverse_jax.toy.speech import FPS, RATE, Speech, speak
+from talkverse_jax.toy.speech import FPS, Speech, speak
 
 _SETS: tuple[Set, ...] = ("train", "held_out")
 SQUARE = 128, 128
 _BUCKET = "tiny-128"
 _COLUMNS = ("video_path", "caption", "fps", "scenes")
+_OF_PEOPLE = ("sounds", "boxes")
+_OF_GROUPS = 4  # the last part of a group's seed; a person alone has 0 to 3 there
 _LONG, _SHORT = (9.0, 12.0), (5.0, 6.0)  # seconds
 _SQUARE_SHARE = 0.7  # of the videos; the others take the other shapes in equal parts
 
@@ -81,23 +84,28 @@ def _size(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def write_clip(clip: ToyClip, path: Path) -> None:
-    """Write the mp4, its keypoint file (npz) and its first frame (PNG), the picture to sample from."""
-    height, width = clip.film.frames.shape[1:3]
-    keypoints, picture = path.with_suffix(".npz"), path.with_suffix(".png")
-    with replacing(keypoints) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, keypoints_info=clip.film.keypoints, person_bbox_xyxy=clip.film.bodies)
-    with replacing(picture) as partial:
-        Image.fromarray(clip.film.frames[0]).save(partial, "PNG")
-    sound = clip.speech.sound[:, None]
-    with VideoWriter(path, width=width, height=height, sound=[sound], rate=RATE) as writer:
-        writer.write(clip.film.frames)
+    """Write the files of a video."""
+    write_film(clip.film, clip.speech.sound, path)
+
+
+def draw_group(options: MakeOptions, number: int) -> Group:
+    """Who is in video `number` of a set of several people, and when each of them speaks."""
+    key = options.seed, _SETS.index(options.set), number, _OF_GROUPS
+    seconds = options.seconds or _length(np.random.default_rng(key), options.short_share)
+    return Group.drawn(key, options.people, seconds)
 
 
 def _make_one(options: MakeOptions, number: int) -> dict[str, object]:
     """Make a video, unless this run did before it was interrupted; returns its row."""
     name = f"videos/{options.set}_{number:05d}.mp4"
     path, size = Path(options.output) / name, SQUARE if options.square else None
-    if path.exists() and path.stat().st_mtime_ns >= _unfinished(options).stat().st_mtime_ns:
+    made = path.exists() and path.stat().st_mtime_ns >= _unfinished(options).stat().st_mtime_ns
+    if options.several:
+        group = draw_group(options, number)
+        if not made:
+            group.write(path)
+        return group.row(name)
+    if made:
         person = draw_person(_streams(options.seed, options.set, number)[1])
     else:
         clip = make_clip(options.seed, options.set, number, options.seconds, size, options.short_share)
@@ -132,7 +140,7 @@ def make(options: MakeOptions) -> Path:
     rows = list(bar)
     path = folder / f"{options.set}.csv"
     with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer: csv.DictWriter[str] = csv.DictWriter(file, _COLUMNS)
+        writer: csv.DictWriter[str] = csv.DictWriter(file, _COLUMNS + (_OF_PEOPLE if options.several else ()))
         writer.writeheader()
         writer.writerows(rows)
     _unfinished(options).unlink()
@@ -147,6 +155,9 @@ def _unfinished(options: MakeOptions) -> Path:
 def _begin(options: MakeOptions) -> None:
     """Note what is being made, unless a run that makes the same was interrupted."""
     note, asked = _unfinished(options), dataclasses.asdict(options)
-    what = {name: asked[name] for name in ("set", "seed", "seconds", "square", "short_share")}
+    what = {
+        name: list(asked[name]) if name == "people" else asked[name]
+        for name in ("set", "seed", "seconds", "square", "short_share", "people")
+    }
     if not (note.exists() and json.loads(note.read_text(encoding="utf-8")) == what):
         write_json(note, what)

@@ -7,6 +7,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import check_bounds, option
 
 Set = Literal["train", "held_out"]
+MOST = 4  # people in a picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +37,27 @@ class MakeOptions:
         group="world",
         default=False,
     )
+    people: tuple[int, ...] = option(
+        "how many people are in a picture, 1 to 4; of several numbers one is drawn for each video. 1 alone is the "
+        "world of single persons; all else are pictures of 192x128 and, from three people on, 256x128 pixels, with a "
+        "sound for each person",
+        group="world",
+        metavar="N",
+        default=(1,),
+    )
     workers: int = option("processes; 0: one for each core", group="speed", metavar="N", default=0, least=0)
 
     def __post_init__(self):
         check_bounds(self)
         if self.seconds and not 0.5 <= self.seconds <= 600:
             raise UserError(f"{self.seconds:g}: give 0.5 to 600, or 0 for lengths that are drawn", field="seconds")
+        if not self.people or not all(1 <= number <= MOST for number in self.people):
+            given = " ".join(map(str, self.people))
+            raise UserError(f"{given}: give 1 to {MOST}, or several such numbers", field="people")
+        if self.several and self.square:
+            raise UserError("of several people pictures are never square; leave out --square", field="square")
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one person may be in a picture."""
+        return max(self.people) > 1

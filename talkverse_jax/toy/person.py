@@ -1,5 +1,6 @@
 """Who is seen: a person of the toy world, drawn by lot, and the caption that says so."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,7 @@ _PATTERN_WORDS = {
     "dotted": "a {} wall with dots",
     "windowed": "a {} wall with a window",
 }
+_COUNTED = {2: "Two", 3: "Three", 4: "Four"}
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,25 @@ def draw_person(rng: np.random.Generator) -> Person:
 
 def caption(person: Person) -> str:
     """What is seen, in a sentence or two; it ends with the expression."""
+    return f"{_seen(person, 'A')}, talks to the camera in front of {_wall(person)}. The person {_expression(person)}."
+
+
+def group_caption(people: Sequence[Person]) -> str:
+    """What is seen of people in one room, from left to right."""
+    if len(people) == 1:
+        return caption(people[0])
+    each = "; ".join(f"{_seen(person, 'a')}, who {_expression(person)}" for person in people)
+    return f"{_COUNTED[len(people)]} people talk in front of {_wall(people[0])}. From left to right: {each}."
+
+
+def _seen(person: Person, article: str) -> str:
     glasses = "" if person.glasses == "none" else f" and {person.glasses} glasses"
-    wall = _PATTERN_WORDS[person.pattern].format(person.wall)
-    expression = "looks serious" if person.smile_from is None else "smiles"
-    return (
-        f"A person with {person.style} {person.hair} hair{glasses}, in a {person.clothes} {person.garment}, "
-        f"talks to the camera in front of {wall}. The person {expression}."
-    )
+    return f"{article} person with {person.style} {person.hair} hair{glasses}, in a {person.clothes} {person.garment}"
+
+
+def _wall(person: Person) -> str:
+    return _PATTERN_WORDS[person.pattern].format(person.wall)
+
+
+def _expression(person: Person) -> str:
+    return "looks serious" if person.smile_from is None else "smiles"

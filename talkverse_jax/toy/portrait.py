@@ -12,7 +12,9 @@ from talkverse_jax.toy.person import CLOTHES, COLLARS, HAIR, WALLS, Colour, Pers
 UNITS = 128
 MIDDLE = 64.0
 EYES_Y, NOSE_Y, MOUTH_Y = 60.0, 76.0, 90.0
+BODY_MARGIN = 8
 _SCALE = 4
+_FOOT = 320  # units: how far down a body goes
 _TOP = 32.0  # where a face begins, under the hair
 
 
@@ -169,15 +171,32 @@ def _bar(left: float, right: float, y: float) -> Points:
 
 def scene(person: Person, rng: np.random.Generator, height: float, width: float, scale: int) -> Image.Image:
     """The room with the body in it; RGBA of height x width units. The head's square is `head_offset` into it."""
+    canvas = _room(person, rng, height, width)
+    _body(canvas, person, np.array(head_offset(height, width)))
+    return canvas.finished(scale)
+
+
+def room(person: Person, rng: np.random.Generator, height: float, width: float, scale: int) -> Image.Image:
+    """The person's room, empty; RGBA of height x width units."""
+    return _room(person, rng, height, width).finished(scale)
+
+
+def body(person: Person, scale: int) -> Image.Image:
+    """The body alone; RGBA, as wide as the shoulders and `BODY_MARGIN` wider to each side than the head's square, and
+    far below it."""
+    canvas = Canvas(_FOOT, UNITS + 2 * BODY_MARGIN, _SCALE, CLOTHES[person.clothes])
+    _body(canvas, person, np.array([BODY_MARGIN, 0]))
+    return canvas.finished(scale)
+
+
+def _room(person: Person, rng: np.random.Generator, height: float, width: float) -> Canvas:
     wall = WALLS[person.wall]
     canvas = Canvas(height, width, _SCALE, wall)
     canvas.paint(wall, canvas.mask(np.array([(0, 0), (width, 0), (width, height), (0, height)])))
     _pattern(canvas, person, wall, rng, height, width)
     canvas.paint(tinted(wall, 1.8), canvas.mask(ellipse(0.35 * width, 0.3 * height, 40, 40), blur=22), 0.4)
     canvas.paint(tinted(wall, 0.7), canvas.mask(ellipse(width, height, 50, 60), blur=25), 0.5)
-    left, top = head_offset(height, width)
-    _body(canvas, person, np.array([left, top]))
-    return canvas.finished(scale)
+    return canvas
 
 
 def head_offset(height: float, width: float) -> tuple[float, float]:
@@ -222,7 +241,7 @@ def _body(canvas: Canvas, person: Person, offset: np.ndarray) -> None:
     collar = COLLARS[person.garment]
     if collar == "hood":
         canvas.paint(tinted(cloth, 0.8), canvas.mask(place([(0, 88), (26, 96), (38, 112), (30, 126), (0, 128)])))
-    torso = canvas.mask(place([*_SHOULDERS, (0, 180)]))
+    torso = canvas.mask(place([*_SHOULDERS, (68, _FOOT), (0, _FOOT)]))
     canvas.paint(cloth, torso)
     for side in (-1, 1):
         shade = ellipse(MIDDLE + side * 58, 140, 14, 22) + offset

@@ -6,6 +6,7 @@ what is heard and what is seen: whoever speaks, in the band of the vowels the vo
 without any delay, and hiss and murmur of consonants lie outside that band. So the opening can be told from the sound.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from jaxtyping import Complex, Float, Float32, Num
 from talkverse_jax.toy.timbre import RATE, Timbre, draw_recording, draw_voice, larynx, recorded, tilted
 
 FPS = 25
+Turn = tuple[float, float]  # seconds, from .. to
 
 _CONTROL = 200  # values a second of the tracks of the mouth
 _GLIDE = 0.022  # seconds (standard deviation) in which the mouth goes from one phoneme to the next
@@ -79,10 +81,17 @@ class Speech:
     width: Float[np.ndarray, " T"]
 
 
-def speak(rng: np.random.Generator, seconds: float) -> Speech:
-    """Somebody says something for so long; who, what and where is drawn from `rng`."""
-    voice, recording = draw_voice(rng), draw_recording(rng)
-    tracks = _articulate(rng, voice, seconds)
+def speak(
+    rng: np.random.Generator, seconds: float, voice: Timbre | None = None, turns: Sequence[Turn] | None = None
+) -> Speech:
+    """Somebody says something for so long; what and where is drawn from `rng`.
+
+    Args:
+      voice: whose it is; drawn, too, where None.
+      turns: at least one, in order: phrases begin within these, and are said to their end. All of it where None.
+    """
+    voice, recording = voice or draw_voice(rng), draw_recording(rng)
+    tracks = _articulate(rng, voice, seconds, turns)
     samples = round(seconds * RATE)
     times = np.arange(samples) / RATE
     opening, murmur, pitch, hiss = (tracks.at(times, name) for name in ("opening", "murmur", "pitch", "hiss"))
@@ -147,12 +156,15 @@ class _Tracks:
         return [(self._hops("hiss_at"), 900.0)] * 2
 
 
-def _articulate(rng: np.random.Generator, voice: Timbre, seconds: float) -> _Tracks:
-    said, length = [_rest(rng, (0.1, 0.35), (0.5, 1.5), 1.0)], 0.0
-    while length < seconds:
-        said += _phrase(rng, voice)
-        said.append(_rest(rng, (0.25, 0.65), (1.0, 3.5), 0.85))
-        length = sum(part.seconds for part in said)
+def _articulate(rng: np.random.Generator, voice: Timbre, seconds: float, turns: Sequence[Turn] | None) -> _Tracks:
+    said, length = [], 0.0
+    for begin, end in turns or [(_rest(rng, (0.1, 0.35), (0.5, 1.5), 1.0).seconds, seconds)]:
+        said.append(_Spoken(_REST, max(0.0, begin - length), 1.0, 1.0))
+        length = max(length, begin)
+        while length < end:
+            said += _phrase(rng, voice)
+            said.append(_rest(rng, (0.25, 0.65), (1.0, 3.5), 0.85))
+            length = sum(part.seconds for part in said)
     return _Tracks(said, voice.pitch, seconds)
 
 

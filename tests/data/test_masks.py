@@ -74,7 +74,7 @@ def test_points_that_do_not_count():
     keypoints[0, 0, 32] = 99, 99, np.nan
     keypoints[2, 0, 40] = 0, 30, 1  # on the edge, not at (0, 0)
     keypoints[2, 0, 41] = 9, 0, 1
-    faces = roi.face_boxes(keypoints)
+    faces = roi.face_boxes(keypoints)[:, 0]
     np.testing.assert_array_equal(faces[0], [10, 20, 50, 40])
     assert np.isnan(faces[1]).all()
     np.testing.assert_array_equal(faces[2], [0, 0, 9, 30])
@@ -94,11 +94,17 @@ def test_a_latent_frame_takes_its_first_frame():
 def test_a_keypoint_file(tmp_path):
     path = write_masks(tmp_path / "a.npz", 5, (128, 128))
     faces, bodies = roi.read_boxes(str(path))
-    np.testing.assert_allclose(faces, [face_box(number, (128, 128)) for number in range(5)], atol=0.5)
-    assert bodies.shape == (5, 4)
+    np.testing.assert_allclose(faces[:, 0], [face_box(number, (128, 128)) for number in range(5)], atol=0.5)
+    assert bodies.shape == (5, 1, 4)
     arrays = dict(np.load(path))
-    np.savez(path, **arrays | {"person_bbox_xyxy": np.stack([arrays["person_bbox_xyxy"]] * 2, 1)})
+    two = {"person_bbox_xyxy": np.stack([arrays["person_bbox_xyxy"]] * 2, 1)}
+    np.savez(path, **arrays | two)
     np.testing.assert_array_equal(roi.read_boxes(str(path))[1], bodies)  # the first of two persons
+    other = arrays["keypoints_info"] + [7, 0, 0]
+    np.savez(path, **two, keypoints_info=np.concatenate([arrays["keypoints_info"], other], axis=1))
+    both = roi.read_boxes(str(path))
+    np.testing.assert_array_equal(both[0][:, 1], faces[:, 0] + [7, 0, 7, 0])
+    assert both[1].shape == (5, 2, 4)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +113,7 @@ def test_a_keypoint_file(tmp_path):
         lambda arrays: {"keypoints_info": arrays["keypoints_info"]},
         lambda arrays: arrays | {"keypoints_info": arrays["keypoints_info"][:, :, :17]},
         lambda arrays: arrays | {"person_bbox_xyxy": np.zeros((0, 4))},
+        lambda arrays: arrays | {"keypoints_info": np.repeat(arrays["keypoints_info"], 2, 1)},  # whose body is where?
         None,
     ],
 )

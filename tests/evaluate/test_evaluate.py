@@ -70,7 +70,7 @@ def test_real_videos(real):
 def test_the_opening_is_that_of_the_mouth(clips):
     for clip in clips:
         face = read_face(clip.film.frames)
-        assert np.corrcoef(face.opening, clip.film.opening)[0, 1] > 0.97
+        assert np.corrcoef(face.opening, clip.film.opening[:, 0])[0, 1] > 0.97
         lips = clip.film.keypoints[:, 0, 71:91, :2]
         centre = (lips.min((0, 1)) + lips.max((0, 1))) / 2
         left, top, right, bottom = face.mouth
@@ -83,7 +83,7 @@ def test_blurred_and_noisy_pictures_are_read_too(clips):
         blur = ImageFilter.GaussianBlur(1.5)
         soft = np.stack([np.asarray(Image.fromarray(frame).filter(blur)) for frame in clip.film.frames])
         noisy = np.clip(soft + rng.normal(0, 6, soft.shape), 0, 255).astype(np.uint8)
-        assert np.corrcoef(read_face(noisy).opening, clip.film.opening)[0, 1] > 0.9
+        assert np.corrcoef(read_face(noisy).opening, clip.film.opening[:, 0])[0, 1] > 0.9
 
 
 def test_stills_do_not_talk(clips, tmp_path):

@@ -27,7 +27,7 @@ def differs(one, other):
 
 def test_the_mouth_opens_where_its_landmarks_are(person):
     made = shown(person, [0.0, 1.0])
-    assert np.isclose(made.opening[1], person.widest)
+    assert np.isclose(made.opening[1, 0], person.widest)
     lips = made.keypoints[:, 0, 71:91, :2]
     left, top = lips.min((0, 1))
     right, bottom = lips.max((0, 1))
@@ -36,7 +36,7 @@ def test_the_mouth_opens_where_its_landmarks_are(person):
     assert inside.mean() > 0.9 and inside.sum() > 100
     inner = made.keypoints[:, 0, 83:91, 1]
     gaps = inner.max(1) - inner.min(1)
-    np.testing.assert_allclose(gaps, made.opening, atol=0.5)
+    np.testing.assert_allclose(gaps, made.opening[:, 0], atol=0.5)
     assert 24 <= right - left <= 42
 
 
@@ -50,7 +50,7 @@ def test_the_mouth_is_pursed_and_spread(person):
 def test_boxes_hold_what_they_say(person, size):
     made = shown(person, [0.0] * 3, size=size)
     assert made.frames.shape == (3, *size, 3)
-    for (left, top, right, bottom), body in zip(face_boxes(made.keypoints), made.bodies):
+    for (left, top, right, bottom), body in zip(face_boxes(made.keypoints)[:, 0], made.bodies[:, 0]):
         assert 60 < right - left < 80 and 55 < bottom - top < 70
         assert body[0] <= left and body[1] < top and body[2] >= right and body[3] == size[0] - 1
         assert body.min() >= 0 and body[2] <= size[1] - 1
@@ -58,9 +58,9 @@ def test_boxes_hold_what_they_say(person, size):
     made = shown(dataclasses.replace(person, **looks), size=size)
     foot = made.frames[0, -1].astype(int)
     red = (foot[:, 0] > foot[:, 2]).nonzero()[0]
-    np.testing.assert_allclose(made.bodies[0, [0, 2]], [red.min(), red.max()], atol=2)
+    np.testing.assert_allclose(made.bodies[0, 0, [0, 2]], [red.min(), red.max()], atol=2)
     dark = (made.frames[0].max(-1) < 80).nonzero()[0].min()  # the hair's uppermost row
-    assert made.bodies[0, 1] == pytest.approx(dark, abs=1.5)
+    assert made.bodies[0, 0, 1] == pytest.approx(dark, abs=1.5)
 
 
 def test_what_the_caption_says_is_seen(person):

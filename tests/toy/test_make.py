@@ -34,7 +34,7 @@ def test_it_is_training_data(folder):
     assert not catalogue.rejected and [entry.frames for entry in catalogue.entries] == [30] * 2
     for row in rows:
         faces, bodies = roi.read_boxes(roi.find(row, str(folder), ""))
-        assert faces.shape == bodies.shape == (30, 4)
+        assert faces.shape == bodies.shape == (30, 1, 4)
         assert Image.open(row.video.replace(".mp4", ".png")).size in {(128, 128), (160, 128), (128, 160)}
     source = RawSource(catalogue.entries, 0, Lengths(16, 9, strides=VAEConfig.wan22().strides), roi=True)
     entry = catalogue.entries[1]

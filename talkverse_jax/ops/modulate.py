@@ -8,6 +8,7 @@ Shapes: B batch, L tokens, D width, S segments of tokens.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from talkverse_jax.ops.attention.tiles import LANES, ROWS, round_up
-from talkverse_jax.ops.gradients import with_gradients_of
+from talkverse_jax.ops.modulate_gradient import pulled_back
 from talkverse_jax.ops.mosaic import product
 from talkverse_jax.sharding.layout import Layout
 
@@ -44,8 +45,8 @@ def normed_and_modulated(
     dtype: Any,
     interpret: bool = False,
 ) -> Float[Array, "B L D"]:
-    """Rows less their mean, over their deviation, times 1 + scale, plus shift; computed in float32. Gradients are those
-    of plain XLA.
+    """Rows less their mean, over their deviation, times 1 + scale, plus shift; computed in float32. Gradients have a
+    kernel of their own (`modulate_gradient`).
 
     Args:
       x: split by the layout's `batch` and `stream`.
@@ -53,11 +54,31 @@ def normed_and_modulated(
       segment: whose vectors a token takes.
       interpret: run the kernel step by step without a TPU, for tests.
     """
+    spread = functools.partial(_spread, layout, x.shape)
+    segments = shift.shape[1]
 
+    @jax.custom_vjp
     def modulate(x, shift, scale, segment):
-        return _spread(layout, x, shift, scale, segment, eps, dtype, interpret)
+        call = functools.partial(_call, eps=eps, dtype=dtype, interpret=interpret)
+        return spread(call, "rvvt", "r")(x, shift, scale, segment)
 
-    return with_gradients_of(functools.partial(_plain, eps=eps, dtype=dtype), modulate)(x, shift, scale, segment)
+    def forward(x, shift, scale, segment):
+        return modulate(x, shift, scale, segment), (x, scale, segment)
+
+    def backward(known, gradient):
+        def call(x, gradient, scale, segment):
+            wanted = _wanted(segment, segments)
+            factors = _in_parts(1 + scale, wanted.shape[1])
+            change, *sums = pulled_back(x, gradient, wanted, factors, segment, segments, eps=eps, interpret=interpret)
+            return change, *(each[:, None] for each in sums)
+
+        x, scale, segment = known
+        change, *sums = spread(call, "rrvt", "rss")(x, gradient, scale, segment)
+        of_shift, of_scale = (each.sum(axis=1).astype(scale.dtype) for each in sums)
+        return change, of_shift, of_scale, None
+
+    modulate.defvjp(forward, backward)
+    return modulate(x, shift, scale, segment)
 
 
 def picked(vectors: Float[Array, "B S D"], segment: Int[Array, " L"] | None) -> Float[Array, "B #L D"]:
@@ -69,31 +90,34 @@ def picked(vectors: Float[Array, "B S D"], segment: Int[Array, " L"] | None) -> 
     return jnp.take(vectors, segment, axis=1)
 
 
-def _plain(x, shift, scale, segment, *, eps: float, dtype) -> Float[Array, "B L D"]:
-    x = x.astype(jnp.float32)
-    x = x - x.mean(axis=-1, keepdims=True)
-    x = x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)
-    return (x * (1 + picked(scale, segment)) + picked(shift, segment)).astype(dtype)
+def _spread(layout: Layout, shape: tuple[int, ...], call: Callable, taken: str, given: str) -> Callable:
+    """A kernel's call, for the rows of each device.
 
-
-def _spread(layout: Layout, x, shift, scale, segment, eps: float, dtype, interpret: bool):
-    call = functools.partial(_call, eps=eps, dtype=dtype, interpret=interpret)
+    Args:
+      taken, given: its arguments and its results: `r` rows, `v` vectors, `t` the segments of tokens, `s` vectors of
+        each device's rows along a second axis.
+    """
     if layout.mesh is None or layout.mesh.size == 1:
-        return call(x, shift, scale, segment)
-    rows = layout.fitting_spec(x.shape, ("batch", "stream", None))
+        return call
+    rows = layout.fitting_spec(shape, ("batch", "stream", None))
     batch, tokens, _ = rows
-    vectors = PartitionSpec(batch, None, None)
-    specs = (rows, vectors, vectors, PartitionSpec(tokens))
+    spec = {
+        "r": rows,
+        "v": PartitionSpec(batch, None, None),
+        "t": PartitionSpec(tokens),
+        "s": PartitionSpec(batch, tokens, None, None),
+    }
+    out: Any = tuple(spec[each] for each in given) if len(given) > 1 else spec[given]
     # kernels do not say over which axes their results vary
-    spread = jax.shard_map(call, mesh=layout.mesh, in_specs=specs, out_specs=rows, check_vma=False)
-    return spread(x, shift, scale, segment)
+    return jax.shard_map(
+        call, mesh=layout.mesh, in_specs=tuple(spec[each] for each in taken), out_specs=out, check_vma=False
+    )
 
 
 def _call(x, shift, scale, segment, *, eps: float, dtype, interpret: bool):
     batch, length, width = x.shape
-    count = round_up(_PARTS * shift.shape[1], ROWS)
-    columns = jnp.arange(count) % shift.shape[1]
-    wanted = (segment[:, None] == columns) & (jnp.arange(count) < _PARTS * shift.shape[1])
+    wanted = _wanted(segment, shift.shape[1])
+    count = wanted.shape[1]
     rows = min(_ROWS, round_up(length, ROWS))
     of_rows = pl.BlockSpec((None, rows, width), lambda b, i: (b, i, 0))
     of_vectors = pl.BlockSpec((None, count, width), lambda b, i: (b, 0, 0))
@@ -107,7 +131,14 @@ def _call(x, shift, scale, segment, *, eps: float, dtype, interpret: bool):
         cost_estimate=pl.CostEstimate(flops=0, transcendentals=0, bytes_accessed=2 * x.size * x.dtype.itemsize),
         interpret=interpret,
         name="norm_and_modulate",
-    )(x, wanted.astype(jnp.bfloat16), _in_parts(1 + scale, count), _in_parts(shift, count))
+    )(x, wanted, _in_parts(1 + scale, count), _in_parts(shift, count))
+
+
+def _wanted(segment: Int[Array, " L"], segments: int) -> Float[Array, "L count"]:
+    """Ones where a token's vectors are among those of `_in_parts`."""
+    count = round_up(_PARTS * segments, ROWS)
+    places = jnp.arange(count)
+    return ((segment[:, None] == places % segments) & (places < _PARTS * segments)).astype(jnp.bfloat16)
 
 
 def _in_parts(vectors: Float[Array, "B S D"], count: int) -> Float[Array, "B count D"]:

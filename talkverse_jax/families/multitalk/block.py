@@ -70,9 +70,9 @@ class SpeakingBlock(Block):
         attention, feed_forward, segment = modulation
         projected = self.self_attn.project(self.modulated(self.norm1, x, attention, segment), scene.rope)
         x = residual(x, self.self_attn.attend(projected, tokens) * picked(attention.gate, segment))
-        x = residual(x, self.cross_attn(self.norm3(x), context))
+        x = residual(x, self.cross_attn(self.normed(self.norm3, x), context))
         positions = self.positions(projected, scene, tokens)
-        x = residual(x, self.audio_cross_attn(self.norm_x(x), scene.speech, positions, frame))
+        x = residual(x, self.audio_cross_attn(self.normed(self.norm_x, x), scene.speech, positions, frame))
         found = self.ffn(self.modulated(self.norm2, x, feed_forward, segment))
         return residual(x, found * picked(feed_forward.gate, segment))
 

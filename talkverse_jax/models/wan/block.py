@@ -14,7 +14,7 @@ from talkverse_jax.models.wan.attention import CrossAttention, KeyValues, SelfAt
 from talkverse_jax.models.wan.config import WanConfig
 from talkverse_jax.models.wan.layers import apart, enter, leave, residual
 from talkverse_jax.models.wan.linear import Linear
-from talkverse_jax.models.wan.modulation import BlockModulation, Modulation, block_modulation, modulated
+from talkverse_jax.models.wan.modulation import BlockModulation, Modulation, block_modulation, modulated, normed
 from talkverse_jax.ops.attention import Attention
 from talkverse_jax.ops.modulate import picked
 from talkverse_jax.ops.norm import layer_norm
@@ -58,7 +58,7 @@ class Block(nnx.Module):
         attention, feed_forward, segment = modulation
         found = self.self_attn(self.modulated(self.norm1, x, attention, segment), rope, tokens)
         x = residual(x, found * picked(attention.gate, segment))
-        x = residual(x, self.cross_attn(self.norm3(x), context))
+        x = residual(x, self.cross_attn(self.normed(self.norm3, x), context))
         found = self.ffn(self.modulated(self.norm2, x, feed_forward, segment))
         return residual(x, found * picked(feed_forward.gate, segment))
 
@@ -68,6 +68,10 @@ class Block(nnx.Module):
         """The stream as a stage takes it."""
         shift, scale, _ = modulation
         return modulated(self.ffn.layout, norm, x, shift, scale, segment, self.ffn.dtype)
+
+    def normed(self, norm: nnx.LayerNorm, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """As `modulated`, where no timestep has a say."""
+        return normed(self.ffn.layout, norm, x, self.ffn.dtype)
 
     def modulation_at(self, time: Float[Array, "B S 6 D"]) -> BlockModulation:
         """Its vectors [B, S, D], given the timesteps'."""

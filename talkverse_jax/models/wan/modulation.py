@@ -59,3 +59,16 @@ def modulated(
         whose = jnp.zeros(x.shape[1], jnp.int32) if segment is None else segment
         return normed_and_modulated(layout, x, shift, scale, whose, eps=norm.epsilon, dtype=dtype)
     return enter(layout, norm(x) * (1 + picked(scale, segment)) + picked(shift, segment), dtype)
+
+
+def normed(layout: Layout, norm: nnx.LayerNorm, x: Float[Array, "B L D"], dtype: Any) -> Float[Array, "B L D"]:
+    """The stream as a stage takes it that no timestep modulates.
+
+    Args:
+      norm: with vectors of its own.
+    """
+    if not can_modulate(layout, x.shape[-1]):
+        return enter(layout, norm(x), dtype)
+    gain, bias = (each.get_value().astype(jnp.float32) for each in (norm.scale, norm.bias))  # pyright: ignore[reportOptionalMemberAccess]  # it has both
+    shift, scale = (jnp.broadcast_to(each, (x.shape[0], 1, x.shape[-1])) for each in (bias, gain - 1))
+    return modulated(layout, norm, x, shift, scale, None, dtype)

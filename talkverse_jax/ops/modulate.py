@@ -44,9 +44,11 @@ def normed_and_modulated(
     eps: float,
     dtype: Any,
     interpret: bool = False,
-) -> Float[Array, "B L D"]:
-    """Rows less their mean, over their deviation, times 1 + scale, plus shift; computed in float32. Gradients have a
-    kernel of their own (`modulate_gradient`).
+) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
+    """`x`, and its rows less their mean, over their deviation, times 1 + scale, plus shift; computed in float32.
+
+    Gradients have a kernel of their own (`modulate_gradient`), which adds up that of both results: go on with the `x`
+    that is returned.
 
     Args:
       x: split by the layout's `batch` and `stream`.
@@ -60,20 +62,21 @@ def normed_and_modulated(
     @jax.custom_vjp
     def modulate(x, shift, scale, segment):
         call = functools.partial(_call, eps=eps, dtype=dtype, interpret=interpret)
-        return spread(call, "rvvt", "r")(x, shift, scale, segment)
+        return x, spread(call, "rvvt", "r")(x, shift, scale, segment)
 
     def forward(x, shift, scale, segment):
         return modulate(x, shift, scale, segment), (x, scale, segment)
 
-    def backward(known, gradient):
-        def call(x, gradient, scale, segment):
+    def backward(known, gradients):
+        def call(x, past, gradient, scale, segment):
             wanted = _wanted(segment, segments)
             factors = _in_parts(1 + scale, wanted.shape[1])
-            change, *sums = pulled_back(x, gradient, wanted, factors, segment, segments, eps=eps, interpret=interpret)
+            picking = (wanted, factors, segment, segments)
+            change, *sums = pulled_back(x, gradient, past, *picking, eps=eps, interpret=interpret)
             return change, *(each[:, None] for each in sums)
 
         x, scale, segment = known
-        change, *sums = spread(call, "rrvt", "rss")(x, gradient, scale, segment)
+        change, *sums = spread(call, "rrrvt", "rss")(x, *gradients, scale, segment)
         of_shift, of_scale = (each.sum(axis=1).astype(scale.dtype) for each in sums)
         return change, of_shift, of_scale, None
 

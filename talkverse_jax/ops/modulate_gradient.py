@@ -1,9 +1,9 @@
 """The gradient of norm and modulation (`modulate`) in one pass, for TPUs.
 
-A block of rows and of the result's gradient is read once. The norm's gradient needs three sums over a row: its squares,
-the change and the row's share of it, which are at hand while the row is. What the vectors get is summed over the rows
-of each segment and stays in vector memory from block to block; of the segments only those that a block's rows have are
-gone through, mostly one.
+A block of rows and of the gradients of what came of it is read once. The norm's gradient needs three sums over a row:
+its squares, the change and the row's share of it, which are at hand while the row is. What the vectors get is summed
+over the rows of each segment and stays in vector memory from block to block; of the segments only those that a block's
+rows have are gone through, mostly one.
 
 Shapes: B batch, L tokens, D width, S segments of tokens, N numbers that are picked from (a multiple of S).
 """
@@ -29,6 +29,7 @@ _SUMS = 8  # rows of a tile of float32
 def pulled_back(
     x: Float[Array, "B L D"],
     gradient: Float[Array, "B L D"],
+    past: Float[Array, "B L D"],
     wanted: Float[Array, "L N"],
     factors: Float[Array, "B N D"],
     segment: Int[Array, " L"],
@@ -41,6 +42,7 @@ def pulled_back(
 
     Args:
       gradient: of the result.
+      past: of `x`, by what else takes it.
       wanted, factors: what a row times which gives its 1 + scale (`modulate`); the first S columns are the segments.
       segment: whose vectors a token takes, of `segments`.
       interpret: run the kernel step by step without a TPU, for tests.
@@ -61,6 +63,7 @@ def pulled_back(
             in_specs=[
                 of_rows,
                 of_rows,
+                of_rows,
                 pl.BlockSpec((rows, wanted.shape[1]), lambda b, i, _: (i, 0)),
                 pl.BlockSpec((None, *factors.shape[1:]), lambda b, i, _: (b, 0, 0)),
             ],
@@ -70,11 +73,13 @@ def pulled_back(
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype), sums, sums],
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         cost_estimate=pl.CostEstimate(
-            flops=0, transcendentals=0, bytes_accessed=x.size * (2 * x.dtype.itemsize + gradient.dtype.itemsize)
+            flops=0, transcendentals=0, bytes_accessed=x.size * (3 * x.dtype.itemsize + gradient.dtype.itemsize)
         ),
         interpret=interpret,
         name="norm_and_modulate_gradient",
-    )(bounds, x, gradient, jnp.pad(wanted, ((0, behind), (0, 0))), factors)  # rows behind the last are in no segment
+    )(
+        bounds, x, gradient, past, jnp.pad(wanted, ((0, behind), (0, 0))), factors
+    )  # rows behind the last are in no segment
     shift, scale = (each[:, :segments] for each in of_vectors)
     return change, shift, scale
 
@@ -83,12 +88,13 @@ def _pull(
     bounds_ref: Any,
     x_ref: Any,
     gradient_ref: Any,
+    past_ref: Any,
     wanted_ref: Any,
     factor_ref: Any,
     out_ref: Any,
     shift_ref: Any,
     scale_ref: Any,
-    normed_ref: Any,
+    change_ref: Any,
     *,
     eps: float,
 ) -> None:
@@ -109,13 +115,14 @@ def _pull(
     for at in parts:
         x = centred(at)
         change = gradient_ref[:, at].astype(jnp.float32) * product(wanted, factor_ref[:, at], (1, 0))
-        normed_ref[:, at] = change
+        change_ref[:, at] = change
         squares, level, share = squares + _by_lane(x * x), level + _by_lane(change), share + _by_lane(x * change)
     inverse = lax.rsqrt(squares.sum(axis=1, keepdims=True) / width + eps)
     level = level.sum(axis=1, keepdims=True) / width
     share = share.sum(axis=1, keepdims=True) * (inverse * inverse / width)
     for at in parts:
-        out_ref[:, at] = ((normed_ref[:, at] - level - centred(at) * share) * inverse).astype(out_ref.dtype)
+        change = (change_ref[:, at] - level - centred(at) * share) * inverse
+        out_ref[:, at] = (past_ref[:, at].astype(jnp.float32) + change).astype(out_ref.dtype)
 
     @pl.when(pl.program_id(1) == 0)
     def _():

@@ -68,13 +68,16 @@ class SpeakingBlock(Block):
           frame: tokens of a latent frame.
         """
         attention, feed_forward, segment = modulation
-        projected = self.self_attn.project(self.modulated(self.norm1, x, attention, segment), scene.rope)
+        x, entering = self.modulated(self.norm1, x, attention, segment)
+        projected = self.self_attn.project(entering, scene.rope)
         x = residual(x, self.self_attn.attend(projected, tokens) * picked(attention.gate, segment))
-        x = residual(x, self.cross_attn(self.normed(self.norm3, x), context))
+        x, entering = self.normed(self.norm3, x)
+        x = residual(x, self.cross_attn(entering, context))
         positions = self.positions(projected, scene, tokens)
-        x = residual(x, self.audio_cross_attn(self.normed(self.norm_x, x), scene.speech, positions, frame))
-        found = self.ffn(self.modulated(self.norm2, x, feed_forward, segment))
-        return residual(x, found * picked(feed_forward.gate, segment))
+        x, entering = self.normed(self.norm_x, x)
+        x = residual(x, self.audio_cross_attn(entering, scene.speech, positions, frame))
+        x, entering = self.modulated(self.norm2, x, feed_forward, segment)
+        return residual(x, self.ffn(entering) * picked(feed_forward.gate, segment))
 
     def positions(self, projected: Projected, scene: Scene, tokens: int) -> Float[Array, "R L"] | None:
         """Of the tokens on the speakers' axis."""

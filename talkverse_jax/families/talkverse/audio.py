@@ -116,8 +116,8 @@ class AudioInjector(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "B L D"], audio: AudioInjection, frames: Int[Array, " L"]
-    ) -> Float[Array, "B L D"]:
-        """What to add to the tokens, given the latent frame of each.
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
+        """The tokens, and what to add to them, given the latent frame of each.
 
         A clip's sound is small: every device holds it whole and picks what its own tokens need, wherever the
         sequence is cut. Attention runs over all frames' audio tokens with those of other frames masked, which
@@ -125,5 +125,5 @@ class AudioInjector(nnx.Module):
         """
         count, tokens = audio.shift.shape[1], audio.context.keys.shape[1]
         audio_frames = jnp.repeat(jnp.arange(count), tokens // count)
-        x = modulated(self.layout, self.norm, x, audio.shift, audio.scale, frames, self.attention.dtype)
-        return self.attention(x, audio.context, Segments(frames, audio_frames))
+        x, entering = modulated(self.layout, self.norm, x, audio.shift, audio.scale, frames, self.attention.dtype)
+        return x, self.attention(entering, audio.context, Segments(frames, audio_frames))

@@ -156,7 +156,8 @@ class TalkVerse(nnx.Module):
             return block(x, modulation, text, conditions.rope, sequence.tokens)
 
         def inject(injector: AudioInjector, x, audio):
-            return residual(x, sequence.by_kind(injector(x, audio, sequence.frame), 0.0))
+            x, found = injector(x, audio, sequence.frame)
+            return residual(x, sequence.by_kind(found, 0.0))
 
         x = blocks.through(self.runs, x, conditions.runs, {BLOCK: run_block, INJECTOR: inject}, taps)
         patches = self._by_branch(self.head(x, time))[:, : sequence.noisy]

@@ -56,20 +56,23 @@ class Block(nnx.Module):
           tokens: how many of the L there are; those after them are padding.
         """
         attention, feed_forward, segment = modulation
-        found = self.self_attn(self.modulated(self.norm1, x, attention, segment), rope, tokens)
-        x = residual(x, found * picked(attention.gate, segment))
-        x = residual(x, self.cross_attn(self.normed(self.norm3, x), context))
-        found = self.ffn(self.modulated(self.norm2, x, feed_forward, segment))
-        return residual(x, found * picked(feed_forward.gate, segment))
+        x, entering = self.modulated(self.norm1, x, attention, segment)
+        x = residual(x, self.self_attn(entering, rope, tokens) * picked(attention.gate, segment))
+        x, entering = self.normed(self.norm3, x)
+        x = residual(x, self.cross_attn(entering, context))
+        x, entering = self.modulated(self.norm2, x, feed_forward, segment)
+        return residual(x, self.ffn(entering) * picked(feed_forward.gate, segment))
 
     def modulated(
         self, norm: nnx.LayerNorm, x: Float[Array, "B L D"], modulation: Modulation, segment: Int[Array, " L"] | None
-    ) -> Float[Array, "B L D"]:
-        """The stream as a stage takes it."""
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
+        """The stream as it goes past a stage, and as the stage takes it."""
         shift, scale, _ = modulation
         return modulated(self.ffn.layout, norm, x, shift, scale, segment, self.ffn.dtype)
 
-    def normed(self, norm: nnx.LayerNorm, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+    def normed(
+        self, norm: nnx.LayerNorm, x: Float[Array, "B L D"]
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
         """As `modulated`, where no timestep has a say."""
         return normed(self.ffn.layout, norm, x, self.ffn.dtype)
 

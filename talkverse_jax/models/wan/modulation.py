@@ -48,8 +48,9 @@ def modulated(
     scale: Float[Array, "B S D"],
     segment: Int[Array, " L"] | None,
     dtype: Any,
-) -> Float[Array, "B L D"]:
-    """The stream as a stage takes it: normed, times 1 + scale, plus shift, in the stage's dtype.
+) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
+    """The stream as it goes past a stage, and as the stage takes it: normed, times 1 + scale, plus shift, in the
+    stage's dtype. (The first is `x`; a backward pass adds both gradients in one pass.)
 
     Args:
       norm: without vectors of its own.
@@ -58,17 +59,19 @@ def modulated(
     if can_modulate(layout, x.shape[-1]):
         whose = jnp.zeros(x.shape[1], jnp.int32) if segment is None else segment
         return normed_and_modulated(layout, x, shift, scale, whose, eps=norm.epsilon, dtype=dtype)
-    return enter(layout, norm(x) * (1 + picked(scale, segment)) + picked(shift, segment), dtype)
+    return x, enter(layout, norm(x) * (1 + picked(scale, segment)) + picked(shift, segment), dtype)
 
 
-def normed(layout: Layout, norm: nnx.LayerNorm, x: Float[Array, "B L D"], dtype: Any) -> Float[Array, "B L D"]:
-    """The stream as a stage takes it that no timestep modulates.
+def normed(
+    layout: Layout, norm: nnx.LayerNorm, x: Float[Array, "B L D"], dtype: Any
+) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
+    """As `modulated`, for a stage in which no timestep has a say.
 
     Args:
       norm: with vectors of its own.
     """
     if not can_modulate(layout, x.shape[-1]):
-        return enter(layout, norm(x), dtype)
+        return x, enter(layout, norm(x), dtype)
     gain, bias = (each.get_value().astype(jnp.float32) for each in (norm.scale, norm.bias))  # pyright: ignore[reportOptionalMemberAccess]  # it has both
     shift, scale = (jnp.broadcast_to(each, (x.shape[0], 1, x.shape[-1])) for each in (bias, gain - 1))
     return modulated(layout, norm, x, shift, scale, None, dtype)

@@ -2,7 +2,8 @@
 
 It reads from the pixels how far the mouth is open and tells how that goes with the loudness of the sound, and with the
 sound of another video; how much the face stays that of the reference picture; how colour, sharpness and face drift
-from the first five seconds to the last; and how the picture jumps where clips meet.
+from the first five seconds to the last; and how the picture jumps where clips meet. Several people in one picture are
+measured one by one, each with the own sound.
 """
 
 import dataclasses
@@ -41,6 +42,13 @@ class EvaluateOptions:
         metavar="N",
         default=None,
     )
+    people: str | None = option(
+        "of several people in a picture, each measured by the own sound: a CSV with the columns sounds and boxes, such "
+        "as of toy-world --people 2, which names the videos (default: that of --set)",
+        group="videos",
+        metavar="FILE",
+        default=None,
+    )
     weights: str | None = option(
         "make the videos with these converted weights", group="videos to make", metavar="DIR", default=None
     )
@@ -64,7 +72,8 @@ class EvaluateOptions:
         default=READER,
     )
     output: str | None = option(
-        "folder for evaluation.json and evaluation.png, and for the videos that are made",
+        "folder for evaluation.json, evaluation.png and, of several people, people.png; and for the videos that are "
+        "made",
         group="measuring",
         metavar="DIR",
         default=None,
@@ -72,9 +81,9 @@ class EvaluateOptions:
 
     def __post_init__(self):
         if self.weights:
-            if self.videos or self.reference or self.clip_frames:
+            if self.videos or self.reference or self.clip_frames or self.people:
                 raise UserError(
-                    "makes the videos, from pictures of the set; leave out VIDEO, --reference and --clip_frames",
+                    "makes the videos, from pictures of the set; leave out VIDEO, --reference, --clip_frames, --people",
                     field="weights",
                 )
             if not (self.set and self.output):
@@ -97,6 +106,7 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     from tqdm import tqdm
 
     from talkverse_jax.evaluate.evaluate import check_folder, evaluate, write
+    from talkverse_jax.evaluate.people import people_of
     from talkverse_jax.evaluate.report import table
 
     videos, reference, starts = asked.videos, asked.reference, {}
@@ -112,8 +122,12 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     if asked.output:
         check_folder(asked.output, videos, reference)
     watch = partial(tqdm, desc="videos", unit="video", dynamic_ncols=True)
-    evaluation = evaluate(videos, reference, asked.clip_frames, starts, asked.reader, watch)
+    metadata = asked.people or asked.set
+    people = people_of(metadata) if metadata else {}
+    evaluation = evaluate(videos, reference, asked.clip_frames, starts, asked.reader, people, watch)
     print(table(evaluation.summary))
+    for count, each in evaluation.by_people.items() if len(evaluation.by_people) > 1 else ():
+        print(f"\npictures of {count}\n{table(each)}")
     if asked.output:
         write(evaluation, asked.output)
 

@@ -1,5 +1,7 @@
-"""Videos measured: the figures of each and of all, kept as `evaluation.json` with a picture, `evaluation.png`."""
+"""Videos measured: the figures of each and of all, kept as `evaluation.json` with a picture, `evaluation.png`, and, of
+several people, `people.png`."""
 
+import dataclasses
 import importlib
 import json
 import typing
@@ -9,24 +11,34 @@ from pathlib import Path
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import check_apart, new_folder, on_disk, write_json
+from talkverse_jax.data.people import PersonEntry
 from talkverse_jax.evaluate.face import FaceReader, read_face
 from talkverse_jax.evaluate.measures import FEWER, Measured, measure, read_talk, starts_of
 from talkverse_jax.evaluate.page import draw_page
+from talkverse_jax.evaluate.people import apart
+from talkverse_jax.evaluate.people_page import Pictured, draw_people
 from talkverse_jax.evaluate.report import Record, record, summary
 from talkverse_jax.media.buckets import Fit
 from talkverse_jax.media.image import read_image
 from talkverse_jax.media.video_writer import is_unfinished_name
 
-_FIGURES, _PAGE = "evaluation.json", "evaluation.png"
+_FIGURES, _PAGE, _PEOPLE = "evaluation.json", "evaluation.png", "people.png"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of each video, and those of all."""
+    """The figures of each video, and those of all; each person of a video of several is a video here.
+
+    Attributes:
+      pictured: the videos whose people are told apart.
+      by_people: a summary for each number of people in a picture, by that number.
+    """
 
     videos: tuple[Measured, ...]
     records: tuple[Record, ...]
     summary: Record
+    pictured: tuple[Pictured, ...] = ()
+    by_people: Mapping[int, Record] = dataclasses.field(default_factory=dict)
 
 
 def evaluate(
@@ -35,9 +47,11 @@ def evaluate(
     clip_frames: int | None = None,
     starts: Mapping[str, Sequence[int]] | None = None,
     reader: str | FaceReader = read_face,
+    people: Mapping[str, Sequence[PersonEntry]] | None = None,
     watch: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> Evaluation:
-    """Measure videos; each is also heard with the sound of the one after it.
+    """Measure videos; each is also heard with the sound of the one after it, and a person of several with those of the
+    others.
 
     Args:
       videos: files, and folders whose mp4s are meant.
@@ -46,6 +60,7 @@ def evaluate(
       clip_frames: frames of a clip (the first shows 3 less); gives figures of first and later clips and of borders.
       starts: the same where clips are otherwise: by a video's name, the frames at which they begin, but for the first.
       reader: finds face and mouth, itself or as `module:function`.
+      people: by a video's name, whose sounds and places are measured one by one.
       watch: passes the files on, one after the other as they are measured.
 
     Raises:
@@ -54,15 +69,33 @@ def evaluate(
     if clip_frames is not None and clip_frames <= FEWER:
         raise UserError(f"{clip_frames}: give the frames of a clip, more than {FEWER}", field="clip_frames")
     read = _reader(reader) if isinstance(reader, str) else reader
-    measured = []
+    single, together = [], []
     for file in watch(_files(videos)):
         picture = None if reference is None else read_image(_reference(Path(reference), file))
         talk = read_talk(file, picture, _fit(file))
         begin = starts_of(clip_frames, len(talk.frames)) if clip_frames else (starts or {}).get(file.stem)
-        measured.append(measure(talk, read, begin))
-    others = measured[1:] + measured[:1] if len(measured) > 1 else [None]
-    records = tuple(record(*pair) for pair in zip(measured, others))
-    return Evaluation(tuple(measured), records, summary(records))
+        if entries := (people or {}).get(file.stem):
+            persons = tuple(measure(each, read, begin) for each in apart(talk, entries))
+            records = tuple(
+                record(one, [other for other in persons if other is not one], together=True) for one in persons
+            )
+            together.append(Pictured.of(talk, persons, records))
+        else:
+            single.append(measure(talk, read, begin))
+    others = single[1:] + single[:1] if len(single) > 1 else []
+    records = [record(one, others[number : number + 1]) for number, one in enumerate(single)]
+    records += [each for one in together for each in one.records]
+    counts = sorted({len(one.persons) for one in together})
+    return Evaluation(
+        videos=(*single, *(person for one in together for person in one.persons)),
+        records=tuple(records),
+        summary=summary(records),
+        pictured=tuple(together),
+        by_people={
+            count: summary([each for one in together if len(one.persons) == count for each in one.records])
+            for count in counts
+        },
+    )
 
 
 def _files(videos: Sequence[str | Path]) -> list[Path]:
@@ -108,11 +141,15 @@ def check_folder(folder: str | Path, videos: Sequence[str | Path], reference: st
         read += [("VIDEO", file), ("the record of a VIDEO", file.with_suffix(".json"))]
         if reference is not None:
             read.append(("--reference", _reference(Path(reference), file)))
-    check_apart([Path(folder) / name for name in (_FIGURES, _PAGE)], read, "give another --output")
+    check_apart([Path(folder) / name for name in (_FIGURES, _PAGE, _PEOPLE)], read, "give another --output")
 
 
 def write(evaluation: Evaluation, folder: str | Path) -> None:
-    """Write `evaluation.json` and `evaluation.png`."""
+    """Write `evaluation.json` and `evaluation.png`; of videos of several people `people.png`, too."""
     target = new_folder(folder)
-    write_json(target / _FIGURES, {"summary": evaluation.summary, "videos": evaluation.records})
+    figures = {"summary": evaluation.summary, "videos": evaluation.records}
+    if evaluation.pictured:
+        figures["by_people"] = {str(count): each for count, each in evaluation.by_people.items()}
+        draw_people(evaluation.pictured, target / _PEOPLE)
+    write_json(target / _FIGURES, figures)
     draw_page(evaluation.videos, evaluation.records, target / _PAGE)

@@ -33,12 +33,16 @@ class Talk:
 
     Attributes:
       frames: scaled down to a short side of 256 pixels where it is more.
+      scale: pixels of these a pixel of the file.
+      seconds: of each frame, from the first.
       loud: of the sound at each frame.
       reference: the picture of who should be seen, of the frames' size.
     """
 
     name: str
     frames: UInt8[np.ndarray, "T H W 3"]
+    scale: float
+    seconds: Float[np.ndarray, " T"]
     loud: Float[np.ndarray, " T"]
     reference: UInt8[np.ndarray, "H W 3"]
 
@@ -134,23 +138,28 @@ def read_talk(path: str | Path, reference: UInt8[np.ndarray, "h w 3"] | None = N
     with open_media(path, "a video") as container:
         if not container.streams.video:
             raise UserError(f"{path}: has no pictures; give a video")
-        times, frames = [], []
+        times, frames, scale = [], [], 1.0
         for time, picture in video_frames(container):
             times.append(time)
-            frames.append(_smaller(picture))
+            scale = _scale(picture)
+            frames.append(_smaller(picture, scale))
     if len(frames) < FPS:
         raise UserError(f"{path}: has {len(frames)} frames; give a video of a second or more")
     shown = np.stack(frames)
     who = shown[0] if reference is None else bring(reference, shown.shape[1:3], fit)
     sound = read_audio(path, RATE, since=times[0]).samples
-    return Talk(Path(path).stem, shown, loudness(sound, np.array(times) - times[0]), who)
+    seconds = np.array(times) - times[0]
+    return Talk(Path(path).stem, shown, scale, seconds, loudness(sound, seconds), who)
 
 
-def _smaller(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    height, width = picture.shape[:2]
-    scale = _LARGEST / min(height, width)
-    if scale >= 1:
+def _scale(picture: UInt8[np.ndarray, "h w 3"]) -> float:
+    return min(1.0, _LARGEST / min(picture.shape[:2]))
+
+
+def _smaller(picture: UInt8[np.ndarray, "h w 3"], scale: float) -> UInt8[np.ndarray, "H W 3"]:
+    if scale == 1:
         return picture
+    height, width = picture.shape[:2]
     return np.asarray(
         Image.fromarray(picture).resize((round(width * scale), round(height * scale)), Image.Resampling.BOX)
     )

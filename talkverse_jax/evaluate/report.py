@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 
 from talkverse_jax.evaluate.measures import Measured
+from talkverse_jax.evaluate.silence import movement_in_silence
 
 Record = dict[str, Any]
 
 
-def record(video: Measured, swapped: Measured | None) -> Record:
-    """The figures of a video.
+def record(video: Measured, others: Sequence[Measured] = (), together: bool = False) -> Record:
+    """The figures of a video, or of a person in one.
 
     Args:
-      swapped: the video whose sound is put in the place of its own; none where there is no other.
+      others: whose sounds are put in the place of its own; of several the one that goes best with the mouth counts.
+      together: they are people of the same pictures.
     """
     parts = {}
     for part, where in video.parts.items():
-        own, other = video.sync(part), swapped and video.sync(part, swapped.loud)
+        own, found = video.sync(part), [video.sync(part, other.loud) for other in others]
+        other = max((each for each in found if each), key=lambda each: each.correlation, default=None)
         parts[part] = {
             "correlation": own and own.correlation,
             "lag": own and own.lag,
@@ -28,12 +31,15 @@ def record(video: Measured, swapped: Measured | None) -> Record:
             "identity": float(video.identity[where].mean()),
         }
     drift, jumps = video.drift(), video.jumps
+    mouths = [(other.opening, other.loud) for other in others] if together else []
+    in_silence = movement_in_silence((video.opening, video.loud), mouths)
     return {
         "video": video.name,
         "frames": len(video.opening),
         "widest_opening": float(np.percentile(video.opening, 95)),  # pixels
         **parts,
         "drift": {**dataclasses.asdict(drift), "identity": drift.identity},
+        "silence": None if in_silence is None else {"movement": in_silence},
         "jumps": jumps and {**dataclasses.asdict(jumps), "ratio": jumps.ratio},
     }
 
@@ -70,12 +76,14 @@ _LINES = {
     "identity": "face like the reference",
     "colour": "mean colour moves, of 255",
     "sharpness": "sharpness, share of the first",
+    "movement": "mouth moves, share of in speech",
     "ratio": "jumps at borders / inside",
 }
 _HEADINGS = {
     "all": "all of it",
     "first": "first clips",
     "later": "later clips",
+    "silence": "in silence",
     "drift": "last 5 s against the first",
     "jumps": "clip borders",
 }

@@ -85,7 +85,7 @@ def test_devices_share_the_rows_of_its_gradients():
     split = layout.put(x, "batch", "stream", None), *vectors
     shared = _gradients(_run(layout), split, layout.put(segment, "stream"))
     for got, want in zip(shared, _gradients(_run(), (x, *vectors), segment)):
-        np.testing.assert_allclose(got, want, atol=2e-5)
+        np.testing.assert_allclose(got, want, atol=1e-4, rtol=1e-5)  # sums of a segment's rows in another order
 
 
 def test_devices_share_its_rows():

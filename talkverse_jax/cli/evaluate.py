@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from talkverse_jax.cli import sample
+from talkverse_jax.cli.families import with_settings_of
 from talkverse_jax.cli.flags import Given, parse
 from talkverse_jax.core import presets
 from talkverse_jax.core.errors import UserError
@@ -139,6 +140,7 @@ def _settings(asked: EvaluateOptions, prog: str) -> dict[str, Any]:
     values = presets.read(asked.config) if asked.config else {}
     check_known(every, values, str(asked.config))
     given = Given(prog, values | {"weights": asked.weights}, frozenset({"weights"}), asked.config)
+    given = with_settings_of(asked.weights or "", given)
     made = given.build({"weights": every["weights"], "machine": every["machine"]})
     of_jobs = describe({"files": every["files"], "settings": every["settings"]})
-    return made | {"settings": {each.name: values[each.name] for each in of_jobs if each.name in values}}
+    return made | {"settings": {each.name: given.values[each.name] for each in of_jobs if each.name in given.values}}

@@ -4,10 +4,11 @@ import contextlib
 import dataclasses
 from collections.abc import Sequence
 
-from talkverse_jax.cli.flags import peek
+from talkverse_jax.cli.flags import Given, peek, shown
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import option
 from talkverse_jax.pipeline import registry
+from talkverse_jax.pipeline.weights_settings import of_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,20 @@ class FamilyChoice:
         found = registry.family_of(weights)
         if self.family not in (None, found):
             raise UserError(f"{self.family}: the weights in {weights} are of {found}; leave it out", field="family")
+
+
+def with_settings_of(weights: str, given: Given) -> Given:
+    """What was given, and where nothing was, the settings that come with the weights; says which these are.
+
+    Raises:
+      UserError: there are no such weights, or this program does not know one of the settings.
+    """
+    came = {name: value for name, value in of_weights(weights).items() if name not in given.values}
+    if came:
+        from talkverse_jax.cli.progress import say
+
+        say(f"of {weights}: " + ", ".join(f"--{name} {shown(value)}" for name, value in came.items()))
+    return given.having(came)
 
 
 def family_named(argv: Sequence[str] | None, folder: str = "weights") -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from talkverse_jax.cli.families import FamilyChoice, family_named
+from talkverse_jax.cli.families import FamilyChoice, family_named, with_settings_of
 from talkverse_jax.cli.flags import Given, read
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import Groups, blanks, describe
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None, prog: str) -> None:
     given = read(groups(family), prog, __doc__ or "", argv)
     made = given.build({name: cls for name, cls in groups(family).items() if name not in (*_OF_A_JOB, "help")})
     made["choice"].check(made["weights"].weights)
+    given = with_settings_of(made["weights"].weights, given)
     if made["batch"].batch is None:
         if made["engine"].engine == "ray":
             raise UserError("ray is for --batch", field="engine")

@@ -8,7 +8,7 @@ import sys
 import typing
 from collections.abc import Sequence
 
-from talkverse_jax.cli.families import FamilyChoice, family_named
+from talkverse_jax.cli.families import FamilyChoice, family_named, with_settings_of
 from talkverse_jax.cli.flags import Given, read
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import Groups, blanks, describe
@@ -83,6 +83,8 @@ def read_service(
     given = read(every, prog, text, argv, ignored=elsewhere)
     made = given.build(every)
     made["choice"].check(made["weights"].weights)
+    given = with_settings_of(made["weights"].weights, given)
+    made = given.build(every)
     settings: Groups = {"settings": module.Settings}
     return given, made, given.having(blanks(settings)).build(settings)["settings"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from talkverse_jax.cli.families import FamilyChoice, family_named
+from talkverse_jax.cli.families import FamilyChoice, family_named, with_settings_of
 from talkverse_jax.cli.flags import read
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.options import Groups
@@ -34,8 +34,10 @@ def groups(family: str) -> Groups:
 
 def main(argv: Sequence[str] | None, prog: str) -> None:
     family = family_named(argv)
-    made = read(groups(family), prog, __doc__ or "", argv).build(groups(family))
-    made["choice"].check(made["weights"].weights)
+    given = read(groups(family), prog, __doc__ or "", argv)
+    weights: Weights = given.build({"weights": Weights})["weights"]
+    given.build({"choice": FamilyChoice})["choice"].check(weights.weights)
+    made = with_settings_of(weights.weights, given).build(groups(family))
     options: StreamOptions = made["stream"]
     _check_pipes(options)
 

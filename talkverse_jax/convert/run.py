@@ -9,7 +9,9 @@ from talkverse_jax.convert.export import export
 from talkverse_jax.convert.options import ConvertOptions
 from talkverse_jax.core import presets
 from talkverse_jax.core.reporting import SILENT, Reporter
+from talkverse_jax.pipeline import weights_settings
 from talkverse_jax.pipeline.family import Family
+from talkverse_jax.weights import manifest
 
 
 def run(family: Family, options: ConvertOptions, sources: Any, reporter: Reporter = SILENT) -> None:
@@ -32,6 +34,9 @@ def run(family: Family, options: ConvertOptions, sources: Any, reporter: Reporte
     given = any(getattr(sources, field.name) for field in dataclasses.fields(sources))
     if options.output and (given or not options.export):
         configs = family.configs_from_toml(presets.find(options.config)) if options.config else family.real_size()
+        settings = weights_settings.of_toml(presets.find(options.config), family.name) if options.config else None
         convert(family, options, sources, configs, reporter)
+        if settings is not None:
+            manifest.note_settings(options.output, settings)
     if options.export:
         export(family, options, reporter)

@@ -10,9 +10,10 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from talkverse_jax.core.config import load_toml
+from talkverse_jax.core.config import from_dict, read_toml
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.ops.names import Products
+from talkverse_jax.pipeline import weights_settings
 from talkverse_jax.pipeline.cases import RunCase
 from talkverse_jax.pipeline.clip import Timeline
 from talkverse_jax.pipeline.job import Job
@@ -105,7 +106,9 @@ class Family:
 
     def configs_from_toml(self, path: str | Path) -> Any:
         """The sizes of a TOML file, which holds a table for each component."""
-        return load_toml(self.configs_type, path)
+        values = read_toml(path)
+        values.pop(weights_settings.TABLE, None)
+        return from_dict(self.configs_type, values, str(path))
 
     def configs_from_weights(self, folder: str | Path) -> Any:
         """The sizes of converted weights; None of optional components that are not there.

@@ -101,14 +101,17 @@ class Pipeline(abc.ABC):
     pack: int = 1
 
     def job(self, *, output: str = "talk.mp4", **values: Any) -> Job:
-        """A job for this pipeline, from files and settings by their flags' names.
+        """A job for this pipeline, from files and settings by their flags' names; settings that come with the weights
+        are its defaults.
 
         Raises:
           UserError: a value is unknown, missing or cannot be used.
         """
         from talkverse_jax.pipeline.registry import settings_of
+        from talkverse_jax.pipeline.weights_settings import of_weights
 
         module = settings_of(self.family)
+        values = of_weights(self.weights.weights) | values
         groups = options.build({"files": module.Files, "settings": module.Settings}, values, "job")
         return Job.make(self.family, self.weights, self.machine, groups["files"], groups["settings"], output)
 

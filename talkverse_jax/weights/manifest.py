@@ -7,8 +7,9 @@ import dataclasses
 import hashlib
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from talkverse_jax.core.checksums import stamped, unstamped
@@ -19,6 +20,7 @@ from talkverse_jax.core.paths import write_json
 FILE, CONFIG = "manifest.json", "config.json"
 PUBLISHED = "published"  # the kind of files that are as they were published
 _FORMAT = 1
+_KEYS = {"components", "format", "family", "settings"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +131,15 @@ def comparable(components: Any) -> Any:
     return found
 
 
+def settings(folder: str | Path) -> dict[str, Any]:
+    """The options of a video that came with the weights, by name; a run takes them where none are given.
+
+    Raises:
+      UserError: the folder or its manifest is missing, or damaged.
+    """
+    return _values(folder).get("settings", {})
+
+
 def sizes(folder: str | Path, component: str) -> dict[str, Any]:
     """A component's config as plain values, of any component that is there.
 
@@ -176,7 +187,12 @@ def _values(folder: str | Path) -> dict[str, Any]:
         values = unstamped(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError):
         values = None
-    if values is None or not {"components", "format"} <= values.keys() <= {"components", "format", "family"}:
+    if values is None or not {"components", "format"} <= values.keys() <= {
+        "components",
+        "format",
+        "family",
+        "settings",
+    }:
         raise UserError(f"{path}: damaged; {conversion(folder)}")
     return values
 
@@ -195,15 +211,29 @@ def conversion(folder: str | Path, component: str | None = None) -> str:
     )
 
 
-def write(folder: str | Path, manifest: Manifest, family: str) -> None:
+def write(
+    folder: str | Path, manifest: Manifest, family: str, settings: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Put a manifest in place of the old one, in one step.
 
     Args:
       family: that all components are of.
+      settings: that come with the weights.
     """
     components = {name: plain(entry) for name, entry in manifest.items()}
     values = {"format": _FORMAT, "family": family, "components": components}
+    if settings:
+        values["settings"] = dict(settings)
     write_json(Path(folder) / FILE, stamped(values))
+
+
+def note_settings(folder: str | Path, settings: Mapping[str, Any]) -> None:
+    """Put the settings that come with the weights in the place of those that are there.
+
+    Raises:
+      UserError: the folder or its manifest is missing, or damaged.
+    """
+    write(folder, read(folder), family(folder) or "", settings)
 
 
 def sha256(path: Path) -> str:

@@ -405,22 +405,23 @@ def commit(weights_dir: str | Path, name: str, entry: manifest.Entry, family: st
     files = {str(path.relative_to(staged)): path.stat().st_size for path in staged.rglob("*") if path.is_file()}
     write_json(staged / _FILES, files)
     checksums.record(staged / _CHECKSUMS, filter(Path.is_file, staged.rglob("*")))
-    complete = _complete(weights_dir)
+    complete, settings = _complete(weights_dir)
     if complete.pop(name, None):
-        manifest.write(weights_dir, complete, family)
+        manifest.write(weights_dir, complete, family, settings)
     if folder.exists():
         folder.rename(_old(weights_dir, name))
     staged.rename(folder)
     sync(Path(weights_dir))
-    manifest.write(weights_dir, complete | {name: entry}, family)
+    manifest.write(weights_dir, complete | {name: entry}, family, settings)
     discard(weights_dir, name)
 
 
-def _complete(weights_dir: str | Path) -> manifest.Manifest:
+def _complete(weights_dir: str | Path) -> tuple[manifest.Manifest, dict[str, Any]]:
+    """The components that are there, and the settings that came with them."""
     try:
-        return manifest.read(weights_dir)
+        return manifest.read(weights_dir), manifest.settings(weights_dir)
     except UserError:  # none yet, or damaged
-        return {}
+        return {}, {}
 
 
 def _old(weights_dir: str | Path, name: str) -> Path:

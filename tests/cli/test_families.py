@@ -5,9 +5,11 @@ import json
 import pytest
 
 from talkverse_jax.cli import sample
-from talkverse_jax.cli.families import FamilyChoice, family_named
+from talkverse_jax.cli.families import FamilyChoice, family_named, with_settings_of
+from talkverse_jax.cli.flags import Given
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.pipeline import registry
+from talkverse_jax.weights import manifest
 
 
 @pytest.fixture
@@ -35,3 +37,12 @@ def test_a_family_that_does_not_fit_is_named(weights):
     FamilyChoice("other").check(weights)
     with pytest.raises(UserError, match="^--family talkverse: the weights in .* are of other; leave it out"):
         sample.main(["--weights", weights, "--family", "talkverse", "--image", "i", "--prompt", "p"], "sample")
+
+
+def test_settings_that_come_with_weights_are_said_and_yield_to_what_is_given(tmp_path, capsys):
+    manifest.write(tmp_path, {}, registry.DEFAULT, {"sample_steps": 12, "sample_guide_scale": 1.0})
+    given = Given("sample", {"sample_steps": 3}, frozenset({"sample_steps"}), None)
+    found = with_settings_of(str(tmp_path), given)
+    assert found.values == {"sample_steps": 3, "sample_guide_scale": 1.0} and found.flags == given.flags
+    assert capsys.readouterr().err == f"of {tmp_path}: --sample_guide_scale 1.0\n"
+    assert with_settings_of(str(tmp_path), found).values == found.values and not capsys.readouterr().err

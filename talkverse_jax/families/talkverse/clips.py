@@ -181,6 +181,8 @@ class ClipMaker:
                 _batch(parts)
                 for parts in zip(*((s.subject.text, s.subject.negative_text, s.reference, s.motion) for s in pack))
             )
+            if motion is None and settings.empty_history:
+                motion = np.zeros((len(pack), model.config.motion_latent_frames, *noisy.shape[2:]), np.float32)
             text, negative, reference, motion = jax.tree.map(self._put, (text, negative, reference, motion))
             conditions = prepare(model, text, negative, rows, reference, motion, guided=settings.guided)
             keys = self._keys(pack) if adds_noise(settings.sample_solver) else None

@@ -76,14 +76,15 @@ def sampling_work(configs: ModelConfigs, settings: Settings, machine: Machine, s
         own = flops(dit, latents, h, w, motion=motion, branches=branches)
         return denoiser_work(name, own, times, trunk=dit.trunk, tokens=tokens, dtype=machine.dtype, when=when)
 
+    seen = settings.empty_history  # whether a first clip has tokens of motion
     spared = (
-        transformer("step, one branch, first clip", step_flops, False, times["first"], "first", 1),
+        transformer("step, one branch, first clip", step_flops, seen, times["first"], "first", 1),
         transformer("step, one branch", step_flops, True, times["first"], branches=1),
     )
     drawn = transformer("step, no model", lambda *_, **__: 0, True, times["none"])
     pictures = partial(picture_work, vae=vae, size=size, dtype=machine.vae_dtype, beside=models)
     programs = (
-        transformer("step, first clip", step_flops, False, times["all"], "first"),
+        transformer("step, first clip", step_flops, seen, times["all"], "first"),
         transformer("step", step_flops, True, times["all"]),
         *(spared if times["first"] else ()),
         *([drawn] if times["none"] else []),
@@ -122,6 +123,7 @@ def calls(
     text = put_array(layout, pack, trunk.text_len, trunk.text_dim)
     audio = put_array(layout, pack, 4 * latents, dit.audio_layers, dit.audio_dim)
     inputs, motion = (text, text, audio, put(pack, 1, h, w, channels)), put(pack, history, h, w, channels)
+    first = motion if settings.empty_history else None
     prepare = clips.prepare.jitted(platform)
 
     def prepared(motion: Any) -> Call:
@@ -146,7 +148,7 @@ def calls(
         return Call(denoising_step.jitted(platform), arrays, how)
 
     spared = {
-        "step, one branch, first clip": ("first", lambda: step(None, "first")),
+        "step, one branch, first clip": ("first", lambda: step(first, "first")),
         "step, one branch": ("first", lambda: step(motion, "first")),
         "step, no model": ("none", lambda: step(motion, "none")),
     }
@@ -167,8 +169,8 @@ def calls(
             **({} if machine.t5_cpu else text_calls(models["text"], 2, trunk.text_len)),
             **sound_calls(models["audio"]),
             "encode, picture": lambda: encode(picture),
-            "prepare, first clip": lambda: prepared(None),
-            "step, first clip": lambda: step(None),
+            "prepare, first clip": lambda: prepared(first),
+            "step, first clip": lambda: step(first),
             "decode, first clip": lambda: decode(None),
             "encode": lambda: encode(frames),
             "prepare": lambda: prepared(motion),

@@ -108,6 +108,12 @@ class Settings:
     num_clip: int | None = num_clip_option()
     seconds: float | None = seconds_option()
     init_first_frame: bool = option("begin with the picture itself", group="video", default=False, decides=True)
+    empty_history: bool = option(
+        "the model sees a history of nothing before the first clip, as in training; the original's sees none",
+        group="video",
+        default=False,
+        decides=True,
+    )
     audio_alignment: AudioAlignment = option(
         "exact: every frame shows its own sound; upstream: as the original does (later clips 3 frames ahead)",
         group="video",

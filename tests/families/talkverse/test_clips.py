@@ -105,6 +105,21 @@ def test_starting_from_the_picture_encodes_it_into_the_history(models, monkeypat
     np.testing.assert_array_equal(history[:, -6:], np.repeat(picture, 6, axis=1))
 
 
+def test_an_empty_history_is_what_training_shows(models, monkeypatch):
+    """Only before the first clip; it is no history to decode behind."""
+    seen = []
+    prepare = clip_maker.prepare
+
+    def spy(dit, text, negative, audio, reference, motion, guided):
+        seen.append(np.asarray(motion))
+        return prepare(dit, text, negative, audio, reference, motion, guided)
+
+    monkeypatch.setattr(clip_maker, "prepare", spy)
+    clips = list(clips_of(models, num_clips=2, empty_history=True))
+    assert [len(clip.frames) for clip in clips] == [5, 8]
+    assert seen[0].shape == seen[1].shape and not seen[0].any() and seen[1].any()
+
+
 def test_guidance_off_is_the_conditional_branch(models):
     frames = [next(clips_of(models, num_clips=1, sample_guide_scale=scale)).frames for scale in (1.0, 0.0, 1.001)]
     np.testing.assert_array_equal(frames[0], frames[1])

@@ -80,7 +80,7 @@ def _video(video: Pictured) -> Image.Image:
 
 def _told(figures: Record) -> str:
     one = figures["all"]
-    own = "says nothing" if one["correlation"] is None else f"own sound {one['correlation']:.2f}"
+    own = "says little or nothing" if one["correlation"] is None else f"own sound {one['correlation']:.2f}"
     other = "" if one["correlation_swapped"] is None else f", another's {one['correlation_swapped']:.2f}"
     quiet = figures["silence"]
     return own + other + ("" if quiet is None else f"; in silence {100 * quiet['movement']:.0f}%")

@@ -180,9 +180,11 @@ def test_an_unknown_key_is_told_the_nearest(repository):
         build(GROUPS, {"input_json": write(THEIRS | {"promt": "x"})}, "here")
 
 
-def test_a_pipeline_s_job_may_name_one(repository):
+def test_a_pipeline_s_job_may_name_one(repository, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"format": 1, "family": "multitalk", "components": {}}')
+
     class Bare:
-        family, weights, machine = "multitalk", Weights(weights=""), Machine()
+        family, weights, machine = "multitalk", Weights(weights=str(tmp_path)), Machine()
 
     made = Pipeline.job(Bare(), input_json=write(THEIRS), audio_type="para")
     assert made.settings.audio_type == "para" and made.files.people == 2

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from talkverse_jax.diffusion.flow import moved
 from talkverse_jax.diffusion.guidance import Part, Velocity
 
 Latents = Float[Array, "B F h w C"]
@@ -63,7 +64,7 @@ class ScoreLevels(NamedTuple):
     def draw(self, keys: Key[Array, " B"]) -> Float[Array, " B"]:
         """One for each sample."""
         even = jax.vmap(jax.random.uniform)(keys)
-        return jnp.clip(self.shift * even / (1 + (self.shift - 1) * even), self.lowest, self.highest)
+        return jnp.clip(moved(even, self.shift), self.lowest, self.highest)
 
 
 def pull(made: Latents, critic: Latents, teacher: Latents) -> Latents:

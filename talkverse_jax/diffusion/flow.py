@@ -1,6 +1,7 @@
 """Flow matching: the straight path x = (1 - sigma) data + sigma noise, and the noise levels sampled on it."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,11 @@ def noise_level(strength: float) -> float:
     return int(strength * NUM_TRAIN_TIMESTEPS) / NUM_TRAIN_TIMESTEPS
 
 
+def moved(even: Any, shift: float) -> Any:
+    """Noise levels from 0 to 1, an array of any kind, moved towards noise by `shift`; 1 leaves them where they are."""
+    return shift * even / (1 + (shift - 1) * even)
+
+
 def make_schedule(solver: SolverName, steps: int, shift: float) -> Schedule:
     """The schedule of `steps` noise levels, moved towards noise by `shift` (1 leaves them even).
 
@@ -57,6 +63,6 @@ def make_schedule(solver: SolverName, steps: int, shift: float) -> Schedule:
     """
     highest = float(np.float32(1 - 1 / NUM_TRAIN_TIMESTEPS)) if solver == "unipc" else 1.0
     even = np.linspace(highest, 0.0, steps + 1)[:-1]
-    sigmas = shift * even / (1 + (shift - 1) * even)
+    sigmas = moved(even, shift)
     timesteps = (sigmas * NUM_TRAIN_TIMESTEPS).astype(np.float32 if solver == "renoise" else np.int32)
     return Schedule(np.append(sigmas, 0.0).astype(np.float32).astype(np.float64), timesteps)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt
 
-from talkverse_jax.diffusion.flow import NUM_TRAIN_TIMESTEPS
+from talkverse_jax.diffusion.flow import NUM_TRAIN_TIMESTEPS, moved
 
 _HIGHEST_SIGMA = 1 - 1 / NUM_TRAIN_TIMESTEPS
 
@@ -74,7 +74,7 @@ class Shifted(NamedTuple):
 
     def __call__(self, key: Key[Array, ""]) -> Int[Array, ""]:
         even = jax.random.uniform(key)
-        share = self.shift * even / (1 + (self.shift - 1) * even)
+        share = moved(even, self.shift)
         return jnp.minimum((NUM_TRAIN_TIMESTEPS * share).astype(jnp.int32), NUM_TRAIN_TIMESTEPS - 1)
 
 

@@ -2,8 +2,8 @@
 
 It reads from the pixels how far the mouth is open and tells how that goes with the loudness of the sound, and with the
 sound of another video; how much the face stays that of the reference picture; how colour, sharpness and face drift
-from the first five seconds to the last; and how the picture jumps where clips meet. Several people in one picture are
-measured one by one, each with the own sound.
+from the first five seconds to the last; and how the picture jumps at the start, where clips meet and at keyframes.
+Several people in one picture are measured one by one, each with the own sound.
 """
 
 import dataclasses

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.evaluate.changes import FrameChanges, Jumps, differences
 from talkverse_jax.evaluate.face import FaceReader
 from talkverse_jax.evaluate.identity import identity
 from talkverse_jax.evaluate.pictures import luma, sharpness
@@ -17,7 +18,7 @@ from talkverse_jax.media.audio import read_audio
 from talkverse_jax.media.buckets import Fit
 from talkverse_jax.media.fit import bring
 from talkverse_jax.media.media import open_media
-from talkverse_jax.media.screen import video_frames
+from talkverse_jax.media.screen import frames_and_pictures
 
 FEWER = 3  # frames that the first clip of a video is shorter by
 STILL = 0.15  # pixels of a picture of 128: a mouth that varies less stands still
@@ -37,6 +38,7 @@ class Talk:
       seconds: of each frame, from the first.
       loud: of the sound at each frame.
       reference: the picture of who should be seen, of the frames' size.
+      keyframes: the numbers of those that are coded without others.
     """
 
     name: str
@@ -45,19 +47,7 @@ class Talk:
     seconds: Float[np.ndarray, " T"]
     loud: Float[np.ndarray, " T"]
     reference: UInt8[np.ndarray, "H W 3"]
-
-
-@dataclass(frozen=True)
-class Jumps:
-    """Mean absolute difference of neighbouring frames, 0 to 255: at borders of clips, and elsewhere."""
-
-    borders: int
-    at_borders: float
-    inside: float
-
-    @property
-    def ratio(self) -> float:
-        return self.at_borders / max(self.inside, 1e-6)
+    keyframes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -66,11 +56,13 @@ class Drift:
 
     Attributes:
       colour: by which the mean red, green or blue moved at most, of 255.
+      colour_percent: the same, of that mean before.
       sharpness: the variance of the Laplacian then, as a share of that before.
       identity_first, identity_last: similarity with the reference.
     """
 
     colour: float
+    colour_percent: float
     sharpness: float
     identity_first: float
     identity_last: float
@@ -78,6 +70,10 @@ class Drift:
     @property
     def identity(self) -> float:
         return self.identity_last / max(self.identity_first, 1e-6)
+
+    @property
+    def identity_change(self) -> float:
+        return self.identity_last - self.identity_first
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +89,7 @@ class Measured:
       identity: of each frame.
       colour: the mean red, green and blue of each frame.
       sharpness: of each frame.
+      changes: from frame to frame.
       jumps: None where the length of a clip is not known or there is one clip only.
     """
 
@@ -105,6 +102,7 @@ class Measured:
     identity: Float[np.ndarray, " T"]
     colour: Float[np.ndarray, "T 3"]
     sharpness: Float[np.ndarray, " T"]
+    changes: FrameChanges
     jumps: Jumps | None
 
     def sync(self, part: str, loud: Float[np.ndarray, " n"] | None = None) -> Sync | None:
@@ -117,8 +115,11 @@ class Measured:
         """Its end against its start."""
         count = min(round(_ENDS * FPS), len(self.opening) // 2)
         start, end = slice(count), slice(-count, None)
+        colour = self.colour[start].mean(0)
+        moved = np.abs(self.colour[end].mean(0) - colour)
         return Drift(
-            colour=float(np.abs(self.colour[end].mean(0) - self.colour[start].mean(0)).max()),
+            colour=float(moved.max()),
+            colour_percent=100 * float((moved / np.maximum(colour, 1)).max()),
             sharpness=float(self.sharpness[end].mean() / max(self.sharpness[start].mean(), 1e-6)),
             identity_first=float(self.identity[start].mean()),
             identity_last=float(self.identity[end].mean()),
@@ -138,9 +139,11 @@ def read_talk(path: str | Path, reference: UInt8[np.ndarray, "h w 3"] | None = N
     with open_media(path, "a video") as container:
         if not container.streams.video:
             raise UserError(f"{path}: has no pictures; give a video")
-        times, frames, scale = [], [], 1.0
-        for time, picture in video_frames(container):
-            times.append(time)
+        times, frames, keyframes, scale = [], [], [], 1.0
+        for coded, picture in frames_and_pictures(container):
+            if coded.key_frame:
+                keyframes.append(len(frames))
+            times.append(coded.time)
             scale = _scale(picture)
             frames.append(_smaller(picture, scale))
     if len(frames) < FPS:
@@ -149,7 +152,7 @@ def read_talk(path: str | Path, reference: UInt8[np.ndarray, "h w 3"] | None = N
     who = shown[0] if reference is None else bring(reference, shown.shape[1:3], fit)
     sound = read_audio(path, RATE, since=times[0]).samples
     seconds = np.array(times) - times[0]
-    return Talk(Path(path).stem, shown, scale, seconds, loudness(sound, seconds), who)
+    return Talk(Path(path).stem, shown, scale, seconds, loudness(sound, seconds), who, tuple(keyframes))
 
 
 def _scale(picture: UInt8[np.ndarray, "h w 3"]) -> float:
@@ -179,6 +182,7 @@ def measure(talk: Talk, reader: FaceReader, starts: Sequence[int] | None = None)
     frames, count = talk.frames, len(talk.frames)
     face = reader(frames)
     parts, borders = {"all": slice(None)}, [start for start in starts or () if 0 < start < count]
+    changed = differences(frames)
     if starts is not None:
         first = borders[0] if borders else None
         parts |= {"first": slice(first), "later": slice(first, None)} if borders else {"first": slice(None)}
@@ -192,14 +196,6 @@ def measure(talk: Talk, reader: FaceReader, starts: Sequence[int] | None = None)
         identity=identity(frames, talk.reference, face),
         colour=frames.mean((1, 2)),
         sharpness=np.array([sharpness(luma(frame)) for frame in frames]),
-        jumps=_jumps(frames, borders),
+        changes=FrameChanges.of(changed, borders, talk.keyframes),
+        jumps=Jumps.of(changed, borders),
     )
-
-
-def _jumps(frames: UInt8[np.ndarray, "T H W 3"], borders: Sequence[int]) -> Jumps | None:
-    if not borders:
-        return None
-    steps = [np.abs(b.astype(np.int16) - a).mean() for a, b in zip(frames, frames[1:])]
-    at = np.zeros(len(steps), bool)
-    at[np.array(borders) - 1] = True
-    return Jumps(len(borders), float(np.mean(steps, where=at)), float(np.mean(steps, where=~at)))

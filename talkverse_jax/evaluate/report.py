@@ -38,14 +38,16 @@ def record(video: Measured, others: Sequence[Measured] = (), together: bool = Fa
         "frames": len(video.opening),
         "widest_opening": float(np.percentile(video.opening, 95)),  # pixels
         **parts,
-        "drift": {**dataclasses.asdict(drift), "identity": drift.identity},
+        "drift": {**dataclasses.asdict(drift), "identity": drift.identity, "identity_change": drift.identity_change},
         "silence": None if in_silence is None else {"movement": in_silence},
+        "changes": dataclasses.asdict(video.changes),
         "jumps": jumps and {**dataclasses.asdict(jumps), "ratio": jumps.ratio},
     }
 
 
 def summary(records: Sequence[Record]) -> Record:
-    """Median, mean, standard deviation, least and most of every figure over the videos that have it."""
+    """Median, mean, standard deviation, least and most of every figure over the videos that have it; None where none
+    has."""
     return _merged([{key: value for key, value in one.items() if key != "video"} for one in records])
 
 
@@ -54,9 +56,11 @@ def _merged(records: Sequence[Record | None]) -> Record:
     present = [one for one in records if one is not None]
     for key in dict.fromkeys(key for one in present for key in one):
         values = [one[key] for one in present if one.get(key) is not None]
-        if values and isinstance(values[0], dict):
+        if not values:
+            result[key] = None
+        elif isinstance(values[0], dict):
             result[key] = _merged(values)
-        elif values:
+        else:
             result[key] = {
                 "median": float(np.median(values)),
                 "mean": float(np.mean(values)),
@@ -74,9 +78,15 @@ _LINES = {
     "correlation_at_lag": "mouth and sound at that lag",
     "correlation_swapped": "mouth and another's sound",
     "identity": "face like the reference",
+    "identity_change": "face like the reference, change",
     "colour": "mean colour moves, of 255",
+    "colour_percent": "mean colour moves, per cent",
     "sharpness": "sharpness, share of the first",
     "movement": "mouth moves, share of in speech",
+    "usual": "usual change, of 255",
+    "first_ten": "largest of the first ten / usual",
+    "border": "at borders of clips / usual",
+    "keyframe": "at keyframes / usual",
     "ratio": "jumps at borders / inside",
 }
 _HEADINGS = {
@@ -85,17 +95,20 @@ _HEADINGS = {
     "later": "later clips",
     "silence": "in silence",
     "drift": "last 5 s against the first",
+    "changes": "change from frame to frame",
     "jumps": "clip borders",
 }
 
 
 def table(figures: Record) -> str:
-    """The summary as lines: median, mean and spread."""
+    """The summary as lines; dashes where no video has a figure."""
     lines = [f"{'':34}{'median':>9}{'mean':>9}{'spread':>9}{'least':>9}{'most':>9}{'videos':>8}"]
     for part, heading in _HEADINGS.items():
-        shown = {key: figures[part][key] for key in _LINES if key in figures.get(part, {})}
+        known = figures.get(part) or {}
+        shown = {key: known[key] for key in _LINES if key in known}
         lines += [heading] if shown else []
         for key, value in shown.items():
-            cells = "".join(f"{value[name]:9.3f}" for name in ("median", "mean", "std", "least", "most"))
-            lines.append(f"  {_LINES[key]:32}{cells}{value['videos']:8d}")
+            names = ("median", "mean", "std", "least", "most")
+            cells = "".join(f"{value[name]:9.3f}" if value else f"{'-':>9}" for name in names)
+            lines.append(f"  {_LINES[key]:32}{cells}{value['videos'] if value else 0:8d}")
     return "\n".join(lines)

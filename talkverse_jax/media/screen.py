@@ -112,11 +112,20 @@ def video_frames(container: InputContainer) -> Iterator[tuple[float, UInt8[np.nd
     Raises:
       UserError: its colours cannot be told.
     """
+    return ((frame.time, picture) for frame, picture in frames_and_pictures(container))
+
+
+def frames_and_pictures(container: InputContainer) -> Iterator[tuple[av.VideoFrame, UInt8[np.ndarray, "H W 3"]]]:
+    """The same with all that the file says of a frame.
+
+    Raises:
+      UserError: its colours cannot be told.
+    """
     stream = container.streams.video[0]
     screen = Screen(stream)
     try:
         for frame in deinterlaced(decoded(container, stream)):
-            yield frame.time, screen.picture(frame)
+            yield frame, screen.picture(frame)
     except BadSample as error:
         raise UserError(f"{container.name}: {error.reason} ({error.detail}); convert it first") from None
 

@@ -46,6 +46,7 @@ class RequestTable:
       own_names: options of fields that are called otherwise here than in other families.
       takes_video: whether a video can be given in place of the picture, of the folder of the weights. Imports no JAX.
       most_people: the option that limits them; None where there can be one only.
+      people: how many the weights know, of their folder: the limit where that option is not given. Imports no JAX.
       motion_frames: frames of the clip before that a clip sees, where no option says it.
     """
 
@@ -53,6 +54,7 @@ class RequestTable:
     takes_video: Callable[[str], bool] = lambda weights: False
     own_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     most_people: str | None = None
+    people: Callable[[str], int] = lambda weights: 1
     motion_frames: int | None = None
 
     def option(self, field: str) -> str:

@@ -52,8 +52,10 @@ def test_people_are_files(family, people, files):
 
 
 @pytest.mark.parametrize("recipe", ["multitalk", "infinitetalk"])
-def test_who_takes_a_video(tmp_path, recipe):
+def test_who_takes_a_video_and_how_many_people(tmp_path, recipe):
     (tmp_path / "dit").mkdir()
-    (tmp_path / "dit" / "config.json").write_text(json.dumps({"recipe": recipe}))
+    (tmp_path / "dit" / "config.json").write_text(json.dumps({"recipe": recipe, "speaker_ranges": [[0, 4]] * 3}))
     assert registry.settings_of("talkverse").REQUEST.takes_video(str(tmp_path))
     assert registry.settings_of("multitalk").REQUEST.takes_video(str(tmp_path)) == (recipe == "infinitetalk")
+    assert registry.settings_of("talkverse").REQUEST.people(str(tmp_path)) == 1
+    assert registry.settings_of("multitalk").REQUEST.people(str(tmp_path)) == 3

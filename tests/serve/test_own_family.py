@@ -17,7 +17,7 @@ USUAL = {"prompt": "She talks.", "input_reference": "I", "audio_reference": "A"}
 
 
 def _fields(**options) -> Fields:
-    return Fields("second", {"steps": 3}, ServeOptions(**options), speaks=False, extends=False, dubs=False)
+    return Fields("second", {"steps": 3}, ServeOptions(**options), speakers=1, speaks=False, extends=False, dubs=False)
 
 
 def test_a_family_without_tables_of_sizes():

@@ -9,7 +9,6 @@ from talkverse_jax.models.wan.config import WanConfig
 Recipe = Literal["multitalk", "infinitetalk"]
 
 BLOCK = "blocks"  # the kind of all layers: the first part of their parameters' paths
-MASK_CHANNELS = 4  # that tell which frames are known, before the channels of these frames' latents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +50,8 @@ class MultiTalkConfig:
 
     @property
     def known_channels(self) -> int:
-        """Channels beside the latents: which frames are known, and their latents."""
-        return MASK_CHANNELS + self.trunk.out_channels
+        """Channels beside the latents: which frames of a latent frame are known, and their latents."""
+        return self.time_stride + self.trunk.out_channels
 
     @property
     def group_window(self) -> int:

@@ -9,7 +9,8 @@ from jaxtyping import Bool, UInt8
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.multitalk import input_json
 from talkverse_jax.families.multitalk.components import COMPONENTS
-from talkverse_jax.families.multitalk.masks import read_masks
+from talkverse_jax.families.multitalk.config import MultiTalkConfig, Recipe
+from talkverse_jax.families.multitalk.masks import Cells, read_masks
 from talkverse_jax.families.multitalk.scenes import SourceScene, find_scenes
 from talkverse_jax.families.multitalk.settings import Files, Settings
 from talkverse_jax.families.multitalk.voices import Excerpt, Mix, Voice, read_voices
@@ -86,31 +87,30 @@ def read(job: Job) -> MultiTalkInputs:
     """Read what a job's files name; nothing of the sounds and one picture is kept in memory.
 
     Raises:
-      UserError: a file cannot be used, places do not fit the picture, or there are too many people.
+      UserError: a file cannot be used, places do not fit the picture, there are too many people, or the video's size is
+        no whole number of tokens.
     """
     files, settings, walls = job.files, job.settings, job.machine.walls
-    if files.people > settings.speakers:
-        raise UserError(
-            f"{files.people} people, but the published weights know 2; give fewer sounds, or --speakers {files.people} "
-            "for the experiment",
-            field="audio",
-        )
+    dit, vae = (store.load_config(job.weights.weights, COMPONENTS[name]) for name in ("dit", "vae"))
+    cells = Cells.of(dit, vae)
+    _check_people(files.people, settings.speakers, dit)
     notes: list[str] = []
     if is_video(files.image, walls):
-        picture, video, framed = _source(job)
+        picture, video, framed = _source(job, dit.recipe)
         notes.extend(video.notes)
     else:
         video = None
         picture, framed = read_framed(
             files.image, lambda height, width: _framing(settings, height, width), notes.append, walls
         )
+    _check_size(framed.frame, cells)
     if not framed.is_whole:
         notes.append(str(framed))
     told = [f"{files.image}: {'; '.join(notes)}"] if notes else []
     if files.input_json is not None:
         told.extend(input_json.notices(files.input_json))
     told.extend(_assumed(files, settings, video))
-    masks = read_masks(files.people, files.bbox, files.mask, framed, told.append, walls)
+    masks = read_masks(files.people, files.bbox, files.mask, framed, cells, told.append, walls)
     own = (files.image, video.start) if video else None
     voices, of_sounds = read_voices(files.audio, settings.audio_type, walls, own)
     track = Mix(voices)
@@ -123,10 +123,31 @@ def read(job: Job) -> MultiTalkInputs:
     return MultiTalkInputs(picture, video, masks, voices, track, shape, (*told, *of_sounds), scenes)
 
 
-def _source(job: Job) -> tuple[UInt8[np.ndarray, "H W 3"], SourceVideo, Framing]:
+def _check_people(people: int, most: int | None, config: MultiTalkConfig) -> None:
+    """Make sure that no more people are in the picture than a person lets in, or, by default, the weights know."""
+    known = len(config.speaker_ranges)
+    if people > (most or known):
+        known_by = f"but the weights know {known}" if most is None else f"more than --speakers {most}"
+        beyond = " for the experiment" if people > known else ""
+        raise UserError(
+            f"{people} people, {known_by}; give fewer sounds, or --speakers {people}{beyond}", field="audio"
+        )
+
+
+def _check_size(size: tuple[int, int], cells: Cells) -> None:
+    if any(side % pixels for side, pixels in zip(size, cells.pixels)):
+        (height, width), (rows, columns) = size, cells.pixels
+        raise UserError(
+            f"{width}x{height}: a token of these weights is {columns}x{rows} pixels; give a --size_bucket or --size of "
+            "whole ones",
+            field="size_bucket",
+        )
+
+
+def _source(job: Job, recipe: Recipe) -> tuple[UInt8[np.ndarray, "H W 3"], SourceVideo, Framing]:
     """The first picture of a video, the video, and what is made of its pictures."""
-    path, settings, weights = job.files.image, job.settings, job.weights.weights
-    if store.load_config(weights, COMPONENTS["dit"]).recipe != "infinitetalk":
+    path, settings = job.files.image, job.settings
+    if recipe != "infinitetalk":
         raise UserError(
             f"{path}: is a video, and the weights are MultiTalk's; give a picture, or weights that were converted with "
             "--infinitetalk_dir",

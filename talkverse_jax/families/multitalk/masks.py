@@ -3,11 +3,12 @@
 A mask has the picture's size, and goes with it: scaled to the nearest pixel, cropped, and then, to the nearest pixel
 again, made as large as the latents. What is left of a mask's pixel is thus one pixel of the picture for each latent.
 
-Shapes: N people, C classes (the people in their order, and the background), H W pixels of the picture, h w latents.
+Shapes: N people, C classes (the people in their order, and the background), H W pixels of the picture, h w latents, h2
+w2 tokens.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -15,15 +16,38 @@ from jaxtyping import Bool, Int
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import NO_FILE
 from talkverse_jax.families.multitalk.boxes import Box, parse
+from talkverse_jax.families.multitalk.config import MultiTalkConfig
 from talkverse_jax.media.fit import Framing
 from talkverse_jax.media.image import read_image
 from talkverse_jax.media.walls import LOCAL, Walls
-
-LATENT = 8  # pixels of a side of a latent
-TOKEN = 2  # latents of a side of a token
+from talkverse_jax.models.vae.config import VAEConfig
 
 _WHITE = 128  # a mask's pixel shows the person from here on
 _EDGE = 0.05  # of the picture's height, and of a strip's width: nobody is there unless told
+
+
+class Cells(NamedTuple):
+    """What a mask is made smaller to.
+
+    Attributes:
+      latent: pixels of a side of a latent.
+      token: rows and columns of latents of a token.
+    """
+
+    latent: int
+    token: tuple[int, int]
+
+    @classmethod
+    def of(cls, dit: MultiTalkConfig, vae: VAEConfig) -> "Cells":
+        """Those of two models."""
+        _, rows, columns = dit.trunk.patch_size
+        return cls(vae.space_stride, (rows, columns))
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Rows and columns of pixels of a token."""
+        rows, columns = self.token
+        return self.latent * rows, self.latent * columns
 
 
 def read_masks(
@@ -31,6 +55,7 @@ def read_masks(
     bbox: Sequence[str],
     mask: Sequence[str],
     framing: Framing,
+    cells: Cells,
     say: Callable[[str], Any] = lambda note: None,
     walls: Walls = LOCAL,
 ) -> Bool[np.ndarray, "C h w"]:
@@ -40,13 +65,14 @@ def read_masks(
     Args:
       bbox, mask: as of `settings.Files`.
       framing: what is made of the picture.
+      cells: of the models.
       say: is told what is assumed of mask pictures.
       walls: what is let in.
 
     Raises:
       UserError: a mask picture cannot be used, or a box or mask does not fit the picture or the others.
     """
-    rows, columns = kept(framing)
+    rows, columns = kept(framing, cells.latent)
     if people == 1:
         return np.ones((2, len(rows), len(columns)), bool)
     places = [
@@ -56,14 +82,14 @@ def read_masks(
         for number, path in enumerate(mask or [NO_FILE] * people)
     ]
     fields = ["mask" if mask and mask[number] != NO_FILE else "bbox" for number in range(people)]
-    _check(np.stack(places), fields)
+    _check(on_tokens(np.stack(places), cells), np.stack(places), fields)
     return np.stack([*places, ~np.any(places, axis=0)])
 
 
-def kept(framing: Framing) -> tuple[Int[np.ndarray, " h"], Int[np.ndarray, " w"]]:
-    """The rows and columns of the picture that its masks keep, one for each latent."""
+def kept(framing: Framing, latent: int) -> tuple[Int[np.ndarray, " h"], Int[np.ndarray, " w"]]:
+    """The rows and columns of the picture that its masks keep, one for each latent of so many pixels a side."""
     rows, columns = (
-        nearest(picture, scaled)[start : start + frame][nearest(frame, frame // LATENT)]
+        nearest(picture, scaled)[start : start + frame][nearest(frame, frame // latent)]
         for picture, scaled, start, frame in zip(framing.picture, framing.scaled, framing.corner, framing.frame)
     )
     return rows, columns
@@ -78,9 +104,10 @@ def nearest(size: int, wanted: int) -> Int[np.ndarray, " wanted"]:
     return np.minimum(np.floor(np.arange(wanted, dtype=np.float32) * step).astype(int), size - 1)
 
 
-def on_tokens(masks: Bool[np.ndarray, "C h w"]) -> Bool[np.ndarray, "C h2 w2"]:
+def on_tokens(masks: Bool[np.ndarray, "C h w"], cells: Cells) -> Bool[np.ndarray, "C h2 w2"]:
     """The masks on the grid of tokens."""
-    return masks[:, ::TOKEN, ::TOKEN]
+    rows, columns = cells.token
+    return masks[:, ::rows, ::columns]
 
 
 def of_box(box: Box, rows: Int[np.ndarray, " h"], columns: Int[np.ndarray, " w"]) -> Bool[np.ndarray, "h w"]:
@@ -121,9 +148,8 @@ def _of_picture(path: str, size: tuple[int, int], say: Callable[[str], Any], wal
     return pixels.min(axis=2) >= _WHITE
 
 
-def _check(places: Bool[np.ndarray, "N h w"], fields: Sequence[str]) -> None:
+def _check(tokens: Bool[np.ndarray, "N h2 w2"], places: Bool[np.ndarray, "N h w"], fields: Sequence[str]) -> None:
     """Make sure that everybody, and the background, is somewhere, and nobody where another is."""
-    tokens = on_tokens(places)
     for number, field in enumerate(fields):
         if not tokens[number].any():
             raise UserError(

@@ -108,7 +108,7 @@ class MultiTalk(nnx.Module):
           known: which frames are known, and the latents of these frames before grey.
           sound: of every speaker.
           speakers: who is where in the first frame, as masks on the latent grid of each speaker and then the
-            background; not needed for one speaker.
+            background; who is nowhere is not heard. Not needed for one speaker.
           alone: rows in which the first speaker alone is heard, as if there were no other: the branch without sound.
         """
         text, image, known, sound, speakers = jax.tree.map(self._by_branch, (text, image, known, sound, speakers))
@@ -182,11 +182,12 @@ class MultiTalk(nnx.Module):
         _, step, across = self.config.trunk.patch_size
         rows, columns = (n // p for n, p in zip(speakers.shape[2:], (step, across)))
         shown = speakers[:, :, : rows * step : step, : columns * across : across] > 0
+        there = speakers[:, :-1].max(axis=(2, 3)) > 0  # fewer than `count` in some samples of a batch
         alone = jnp.zeros(tokens.shape[0], bool) if alone is None else alone
         own = jnp.arange(tokens.shape[2]) // self.config.audio_tokens  # the speaker of each audio token
         middles = jnp.asarray([(low + high) / 2 for low, high in self.config.ranges(count)], jnp.float32)[own]
         turned = 1 - alone.astype(jnp.float32)
-        seen = ~alone[:, None] | (own == 0)[None]
+        seen = there[:, own] & ~alone[:, None] | (own == 0)[None]
         speech = SpokenTokens(tokens, seen, middles[None] * turned[:, None])
         return Scene(rope, speech, shown.reshape(*shown.shape[:2], -1).astype(jnp.float32), turned)
 

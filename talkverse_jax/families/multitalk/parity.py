@@ -11,7 +11,7 @@ from talkverse_jax.families.multitalk.audio import AudioWindows
 from talkverse_jax.families.multitalk.bundles import MODELS, dit_config
 from talkverse_jax.families.multitalk.clips import Cast, MultiTalkClips, Noise
 from talkverse_jax.families.multitalk.config import MultiTalkConfig, Recipe
-from talkverse_jax.families.multitalk.masks import read_masks
+from talkverse_jax.families.multitalk.masks import Cells, read_masks
 from talkverse_jax.families.multitalk.settings import Settings
 from talkverse_jax.families.multitalk.timeline import Overlapping, heard, upstream_timeline
 from talkverse_jax.media.fit import bring, framing, to_unit
@@ -84,9 +84,10 @@ def pipeline_case(bundle: Bundle, mesh: MeshConfig | None, recipe: Recipe) -> Pa
     inputs, config = bundle.group("inputs"), bundle.config
     transformer = dit_config(config["dit"], recipe)
     layouts = MODELS.layouts(mesh, transformer.trunk.num_heads)
+    autoencoder = vae_config(MODELS, config["vae"], {})
     maker = MultiTalkClips(
         MODELS.load(bundle, "dit", transformer, layouts, "dit"),
-        MODELS.load(bundle, "vae", vae_config(MODELS, config["vae"], {}), layouts, "vae"),
+        MODELS.load(bundle, "vae", autoencoder, layouts, "vae"),
         MODELS.load(bundle, "clip", ClipVisionConfig.from_upstream(config["clip"], str(bundle.path)), layouts, "clip"),
     )
     settings = _settings(config)
@@ -99,7 +100,8 @@ def pipeline_case(bundle: Bundle, mesh: MeshConfig | None, recipe: Recipe) -> Pa
         one_clip=config["max_frames"] <= config["frame_num"],
         recipe=recipe,
     )
-    subject = _subject(inputs, config, transformer, timeline, sounds)
+    cells = Cells.of(transformer, autoencoder)
+    subject = _subject(inputs, config, transformer, cells, timeline, sounds)
     video, taps = [], {}
     for clip in maker.clips(subject, settings):
         assert clip.frames is not None, "bundles are run by one process"
@@ -131,7 +133,12 @@ def _settings(config: Mapping[str, Any]) -> Settings:
 
 
 def _subject(
-    inputs: Arrays, config: Mapping[str, Any], transformer: MultiTalkConfig, timeline: Overlapping, sounds: list[Any]
+    inputs: Arrays,
+    config: Mapping[str, Any],
+    transformer: MultiTalkConfig,
+    cells: Cells,
+    timeline: Overlapping,
+    sounds: list[Any],
 ) -> Cast:
     """What the clips of a bundle are made of."""
     size = config["height"], config["width"]
@@ -161,7 +168,7 @@ def _subject(
         return to_unit(bring(pictures[min(number, len(pictures) - 1)], size, "fill"))
 
     boxes = [",".join(map(str, box)) for box in config.get("bbox", {}).values()]
-    masks = read_masks(len(sounds), boxes, (), framing(pictures.shape[1:3], size, "fill"))
+    masks = read_masks(len(sounds), boxes, (), framing(pictures.shape[1:3], size, "fill"), cells)
     infinite = transformer.recipe == "infinitetalk"
     return Cast(
         picture=lambda clip: picture(0),

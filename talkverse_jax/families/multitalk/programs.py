@@ -22,7 +22,7 @@ from talkverse_jax.families.multitalk.components import COMPONENTS, MultiTalkCon
 from talkverse_jax.families.multitalk.flops import clip_tokens, prepare_flops, skipped_step_flops, step_flops
 from talkverse_jax.families.multitalk.guidance import fewest_branches, guidance, scales, spared
 from talkverse_jax.families.multitalk.motion import Kept, Renoised
-from talkverse_jax.families.multitalk.settings import Settings
+from talkverse_jax.families.multitalk.settings import Settings, check_frames
 from talkverse_jax.media.frame_rate import FPS
 from talkverse_jax.models.clip.flops import clip_flops
 from talkverse_jax.models.vae.flops import encode_flops
@@ -57,7 +57,6 @@ from talkverse_jax.pipeline.programs import (
     sampling_programs,
 )
 
-SPEAKERS = 2  # of the video that is planned; one speaker takes less
 _STEPS: dict[Computed, str] = {
     "all": "step", "ends": "skipped step", "first": "step, one branch", "none": "step, no model"
 }  # fmt: skip
@@ -66,12 +65,14 @@ _STEPS: dict[Computed, str] = {
 def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machine, size: tuple[int, int]) -> ClipWork:
     """What a clip of that size (H, W) and its conditions take."""
     dit, vae, (height, width) = configs.dit, configs.vae, size
+    check_frames(settings, dit)
     frames, steps = settings.frame_num, settings.sample_steps
     branches = settings.branches
     h, w, latents = height // vae.space_stride, width // vae.space_stride, dit.latent_frames(frames)
     models = () if machine.offload_model else ("dit",)
     times = collections.Counter(spared(settings))
-    picture = dict(image=configs.clip.tokens, speakers=SPEAKERS)
+    speakers = len(dit.speaker_ranges)  # as many as there may be: fewer take less
+    picture = dict(image=configs.clip.tokens, speakers=speakers)
     kwargs: Any = dict(trunk=dit.trunk, dtype=machine.dtype, beside=("vae", "clip"))
 
     def transformer(name: str, flops: int, times: int, rows: int = branches) -> Work:
@@ -91,7 +92,7 @@ def sampling_work(configs: MultiTalkConfigs, settings: Settings, machine: Machin
         pictures("encode", encode_flops(vae, frames, height, width), vae.dim),
         Work("picture encoder", clip_flops(configs.clip, 1, height, width), 1, "clip", "clip", ("vae", *models), True),
         text_work(configs.text, 2, dit.trunk.text_len, machine.dtype),
-        sound_work(audio_flops(configs.audio, SOUND_SECONDS * SAMPLE_RATE, SOUND_SECONDS * FPS), SPEAKERS),
+        sound_work(audio_flops(configs.audio, SOUND_SECONDS * SAMPLE_RATE, SOUND_SECONDS * FPS), speakers),
     )
     fewest = fewest_branches(settings)
     return ClipWork(height, width, frames, steps, branches, programs, dtypes(machine), fewest=fewest)
@@ -105,19 +106,20 @@ def calls(
     mesh: Mesh | None,
     int8: Products | None = None,
     pack: int = 1,
-    speakers: Sequence[int] = (SPEAKERS, 1),
+    speakers: Sequence[int] = (),
 ) -> Calls:
     """What a run calls on the devices of a mesh, or, without, on one device.
 
     Args:
       pack: videos that are denoised together.
-      speakers: numbers of them that a video may have.
+      speakers: numbers of them that a video may have; by default all that the weights know, the most first.
     """
     layouts = component_layouts(mesh, COMPONENTS.values(), machine.resident_blocks)
     of_dit = {"residual_dtype": jnp.dtype(machine.residual_dtype), "kernel": machine.attention}
     decoding = {"decode_dtype": jnp.dtype(machine.decode_dtype)}
     models = placed_models(COMPONENTS, configs, dtypes(machine), layouts, int8, dit=of_dit, vae=decoding)
     dit, vae, length = configs.dit, configs.vae, settings.frame_num
+    speakers = speakers or range(len(dit.speaker_ranges), 0, -1)
     frames, channels, h, w = dit.latent_frames(length), vae.z_dim, *(n // vae.space_stride for n in size)
     layout, platform = layouts["dit"], layouts["dit"].platform
     put, at_rest = partial(put_array, layout, pack), partial(array, layout)

@@ -9,7 +9,7 @@ from typing import Literal
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import NO_FILE, check_bounds, option
 from talkverse_jax.families.multitalk.boxes import check_people
-from talkverse_jax.families.multitalk.config import Recipe
+from talkverse_jax.families.multitalk.config import MultiTalkConfig, Recipe
 from talkverse_jax.families.multitalk.input_json import read_input_json
 from talkverse_jax.media import buckets
 from talkverse_jax.models.umt5.prompts import check_prompts
@@ -136,6 +136,15 @@ def follows_video(weights: str) -> bool:
     return manifest.sizes(weights, "dit").get("recipe") == "infinitetalk"
 
 
+def knows_people(weights: str) -> int:
+    """How many people of a picture have positions of their own.
+
+    Raises:
+      UserError: the weights cannot be read.
+    """
+    return len(manifest.sizes(weights, "dit")["speaker_ranges"])
+
+
 # Besides, the field `audio_type` is the option of that name.
 REQUEST = RequestTable(
     of_request,
@@ -146,6 +155,7 @@ REQUEST = RequestTable(
         "motion_frames": "motion_frame",
     },
     most_people="speakers",
+    people=knows_people,
 )
 
 
@@ -163,11 +173,12 @@ class Settings:
         default="para",
         decides=True,
     )
-    speakers: int = option(
-        "most people in a picture; the published weights know 2, more are an experiment",
+    speakers: int | None = option(
+        "most people in a picture (default: as many as the weights know, 2 of the published ones); more are an "
+        "experiment",
         group="input",
         metavar="N",
-        default=2,
+        default=None,
         least=1,
     )
     size_bucket: str = option(
@@ -323,9 +334,6 @@ class Settings:
     def __post_init__(self):
         check_prompts(self, "prompt", "negative_prompt")
         check_bounds(self)
-        for name in ("frame_num", "motion_frame"):
-            if (value := getattr(self, name)) is not None and value % 4 != 1:
-                raise UserError(f"{value}: give 1 more than a multiple of 4, such as {value // 4 * 4 + 1}", field=name)
         if self.motion_frame is not None:
             self.motion_frames("multitalk")
         check_audio_window(self)
@@ -368,7 +376,7 @@ class Settings:
         found = _MOTION_FRAMES[recipe] if self.motion_frame is None else self.motion_frame
         if found >= self.frame_num:
             raise UserError(
-                f"{found}: give fewer than --frame_num {self.frame_num}, and 1 more than a multiple of 4",
+                f"{found}: give fewer than --frame_num {self.frame_num}",
                 field="motion_frame",
             )
         return found
@@ -404,10 +412,6 @@ class WindowSettings:
 
     def __post_init__(self):
         check_bounds(self)
-        if (value := self.motion_frame) is not None and value % 4 != 1:
-            raise UserError(
-                f"{value}: give 1 more than a multiple of 4, such as {value // 4 * 4 + 1}", field="motion_frame"
-            )
 
     def motion_frames(self, recipe: Recipe) -> int:
         """`motion_frame`, or that of the weights' recipe."""
@@ -461,6 +465,22 @@ class TrainingSettings(WindowSettings):
     def raised_rate(self) -> float:
         """Times the base rate: no parameters have a raised one."""
         return 1.0
+
+
+def check_frames(settings: Settings | WindowSettings, config: MultiTalkConfig) -> None:
+    """Make sure that clips, and what they take over, are one frame and whole latent frames behind it.
+
+    Raises:
+      UserError: they are not.
+    """
+    stride = config.time_stride
+    lengths = {"motion_frame": settings.motion_frames(config.recipe)}
+    if isinstance(settings, Settings):
+        lengths["frame_num"] = settings.frame_num
+    for name, frames in lengths.items():
+        if (frames - 1) % stride:
+            near = 1 + max(1, frames // stride) * stride
+            raise UserError(f"{frames}: give 1 more than a multiple of {stride}, such as {near}", field=name)
 
 
 @dataclasses.dataclass(frozen=True)

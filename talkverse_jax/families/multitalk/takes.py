@@ -15,7 +15,7 @@ from talkverse_jax.families.multitalk.audio import AudioWindows
 from talkverse_jax.families.multitalk.components import COMPONENTS
 from talkverse_jax.families.multitalk.config import MultiTalkConfig, Recipe
 from talkverse_jax.families.multitalk.inputs import MultiTalkInputs, excerpt
-from talkverse_jax.families.multitalk.settings import Settings
+from talkverse_jax.families.multitalk.settings import Settings, check_frames
 from talkverse_jax.families.multitalk.timeline import Joined, Overlapping, heard, make_timeline, upstream_timeline
 from talkverse_jax.families.multitalk.voices import HEARD
 from talkverse_jax.media.frame_rate import FPS
@@ -57,14 +57,15 @@ def timeline_of(job: Job, inputs: MultiTalkInputs) -> Joined:
     """The clips of a job, scene by scene where it has several.
 
     Raises:
-      UserError: a clip is all taken over from the one before.
+      UserError: a clip is all taken over from the one before, or no whole number of latent frames.
     """
-    settings, recipe = job.settings, store.load_config(job.weights.weights, COMPONENTS["dit"]).recipe
+    settings, config = job.settings, store.load_config(job.weights.weights, COMPONENTS["dit"])
+    check_frames(settings, config)
     whole = inputs.track.voices[0]  # all are of one length
     lengths = [excerpt(whole, scene).length for scene in inputs.scenes] or [inputs.voices[0].length]
     parts, left = [], settings.max_frames or math.inf
     for length in lengths:
-        parts.append(_timeline(length, settings, recipe, left))
+        parts.append(_timeline(length, settings, config.recipe, left))
         left -= parts[-1].frames
         if left < 1 or settings.mode == "clip":
             break

@@ -41,7 +41,7 @@ from talkverse_jax.families.multitalk.flops import training_flops
 from talkverse_jax.families.multitalk.model import MultiTalk
 from talkverse_jax.families.multitalk.rollout import clips_of, taken_over_by
 from talkverse_jax.families.multitalk.sample_encoder import MultiTalkEncoder
-from talkverse_jax.families.multitalk.settings import TrainingSettings, WindowSettings
+from talkverse_jax.families.multitalk.settings import TrainingSettings, WindowSettings, check_frames
 from talkverse_jax.models.wan.linear import Linear
 from talkverse_jax.pipeline.training import FLOW_MATCHING, BatchShape, FamilyTraining, PreviewRequest, Trainable
 
@@ -220,8 +220,9 @@ def _lengths(configs: MultiTalkConfigs, settings: WindowSettings, frames: int, a
     """A window is a whole clip: one frame, and those of whole latent frames, whatever of it is known.
 
     Raises:
-      UserError: nothing of it would be learnt.
+      UserError: nothing of it would be learnt, or what it takes over is no whole number of latent frames.
     """
+    check_frames(settings, configs.dit)
     del always_motion  # no window is shorter
     known = settings.motion_frames(configs.dit.recipe)
     if known > frames:

@@ -55,6 +55,7 @@ class Fields:
     Args:
       family: of its models.
       defaults: of requests, by the options of the family's `Settings`.
+      speakers: how many people a video may have.
       speaks, extends, dubs: whether it makes speech, improves prompts, and takes a video in place of a picture.
     """
 
@@ -64,6 +65,7 @@ class Fields:
         defaults: Mapping[str, Any],
         options: ServeOptions,
         *,
+        speakers: int,
         speaks: bool,
         extends: bool,
         dubs: bool,
@@ -72,7 +74,7 @@ class Fields:
         settings = {each.name: each for each in describe({"settings": module.Settings})}
         self._settings, self._defaults = settings, defaults
         self.table: RequestTable = module.REQUEST
-        self.dubs = dubs
+        self.speakers, self.dubs = speakers, dubs
         self.many_speakers = self.table.most_people is not None
         usual = settings.get("size_bucket")
         self.buckets = options.buckets(usual and defaults.get("size_bucket", usual.default))
@@ -279,13 +281,6 @@ class Fields:
                 "description": option.help if option else None,
             }
         return found
-
-    @property
-    def speakers(self) -> int:
-        """How many people a video may have."""
-        if (name := self.table.most_people) is None:
-            return 1
-        return self._defaults.get(name, self._settings[name].default)
 
 
 def sizes_of(bucket: str) -> list[str]:

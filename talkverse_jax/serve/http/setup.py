@@ -74,8 +74,10 @@ class Setup:
     @cached_property
     def fields(self) -> Fields:
         speaks, extends = self.engine is not None, self.enhancer is not None
-        dubs = registry.settings_of(self.family).REQUEST.takes_video(self.weights.weights)
-        return Fields(self.family, self.defaults, self.options, speaks=speaks, extends=extends, dubs=dubs)
+        table, folder = registry.settings_of(self.family).REQUEST, self.weights.weights
+        can = dict(speaks=speaks, extends=extends, dubs=table.takes_video(folder))
+        speakers = self.defaults.get(table.most_people or "") or table.people(folder)
+        return Fields(self.family, self.defaults, self.options, speakers=speakers, **can)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.multitalk import inputs, voices
-from talkverse_jax.families.multitalk.config import MultiTalkConfig
+from talkverse_jax.families.multitalk.components import COMPONENTS
 from talkverse_jax.families.multitalk.inputs import MultiTalkInputs, read
 from talkverse_jax.families.multitalk.settings import Files, Settings
 from talkverse_jax.families.multitalk.voices import HEARD, Mix, read_voices
@@ -25,6 +25,18 @@ from tests.videos import read_number, write_video
 QUIET = 0.02
 
 
+@pytest.fixture(autouse=True)
+def weights(monkeypatch):
+    """Gives the weights, which are the published MultiTalk, other sizes."""
+    sizes = {name: component.real_size() for name, component in COMPONENTS.items()}
+    monkeypatch.setattr(inputs.store, "load_config", lambda weights, component: sizes[component.name])
+
+    def change(name, **changes):
+        sizes[name] = dataclasses.replace(sizes[name], **changes)
+
+    return change
+
+
 @pytest.fixture
 def place(tmp_path):
     """Two people's picture, 160x90, and their sounds: 1.0 s at 16 kHz, and 0.6 s of stereo at 44.1 kHz."""
@@ -36,12 +48,12 @@ def place(tmp_path):
     return tmp_path
 
 
-def read_job(place, *sounds, image="two.png", weights="", machine=Machine(), **given) -> MultiTalkInputs:  # noqa: B008
+def read_job(place, *sounds, image="two.png", machine=Machine(), **given) -> MultiTalkInputs:  # noqa: B008
     of_files = {name: given.pop(name) for name in ("bbox", "mask", "input_json") if name in given}
     paths = tuple(sound if sound == "none" else str(place / sound) for sound in sounds)
     files = Files(str(place / image), paths, **of_files)
     settings = Settings(**{"prompt": "", "size_bucket": "multitalk-tiny"} | given)
-    return read(Job.make("multitalk", Weights(weights=str(weights)), machine, files, settings, "talk.mp4"))
+    return read(Job.make("multitalk", Weights(weights=""), machine, files, settings, "talk.mp4"))
 
 
 def heard(voice) -> np.ndarray:
@@ -140,7 +152,11 @@ def test_sounds_are_never_whole_in_memory(place):
 @pytest.mark.parametrize(
     "sounds, given, message",
     [
-        (["a.wav"] * 3, {}, "--audio 3 people, but the published weights know 2; give fewer sounds, or --speakers 3"),
+        (
+            ["a.wav"] * 3,
+            {},
+            "--audio 3 people, but the weights know 2; give fewer sounds, or --speakers 3 ",
+        ),
         (["a.wav", "b.wav"], {"bbox": ("0,0,91,50", "0,80,90,160")}, "--bbox 0,0,91,50: lies outside the picture"),
         (["a.wav", "short.wav"], {}, "short.wav: 0.20 s long; give 0.4 s or more"),
         (["a.wav", "nothing.wav"], {}, "nothing.wav: no such file"),
@@ -160,6 +176,21 @@ def test_more_people_as_an_experiment(place):
     assert "no --bbox: the people are taken to be side by side, in the order of their sounds" in found.notices
 
 
+def test_who_is_let_in_is_the_weights_or_a_person_s_say(place, weights):
+    weights("dit", speaker_ranges=((0.0, 4.0),) * 3)
+    assert read_job(place, "a.wav", "none", "b.wav").masks.shape == (4, 8, 12)
+    with pytest.raises(UserError, match="3 people, more than --speakers 2; give fewer sounds, or --speakers 3$"):
+        read_job(place, "a.wav", "none", "b.wav", speakers=2)
+
+
+def test_sizes_are_whole_tokens(place, weights):
+    weights("vae", pixel_patch=2)
+    assert read_job(place, "a.wav", "b.wav").masks.shape == (3, 4, 6)
+    weights("vae", pixel_patch=4)
+    with pytest.raises(UserError, match="--size_bucket 96x64: a token of these weights is 64x64 pixels; give a "):
+        read_job(place, "a.wav", "b.wav")
+
+
 def test_what_is_given_for_nothing_is_told(place):
     said = read_job(place, "a.wav", bbox=("0,0,90,80",), scene_seg=True).notices
     assert "one person's box or mask decides nothing, so it is not used" in said
@@ -175,19 +206,10 @@ def test_jobs_of_one_shape(place):
     assert len({one, *others}) == 6
 
 
-@pytest.fixture
-def recipe(monkeypatch):
-    def of(name):
-        config = dataclasses.replace(MultiTalkConfig.multitalk_14b(), recipe=name)
-        monkeypatch.setattr(inputs.store, "load_config", lambda weights, component: config)
-
-    return of
-
-
 @pytest.mark.parametrize("way, numbers", [("exact", [0, 20, 48, 48]), ("upstream", [0, 10, 24, 49])])
-def test_infinitetalk_follows_a_video(place, recipe, way, numbers):
+def test_infinitetalk_follows_a_video(place, weights, way, numbers):
     """50 frames a second: picture k at 25 a second is frame 2k."""
-    recipe("infinitetalk")
+    weights("dit", recipe="infinitetalk")
     write_video(place / "film.mp4", 1.0, 50, size=(64, 64))
     found = read_job(place, "a.wav", "b.wav", image="film.mp4", source_frames=way)
     assert found.size == (64, 64) and found.masks.shape == (3, 8, 8)
@@ -195,9 +217,9 @@ def test_infinitetalk_follows_a_video(place, recipe, way, numbers):
     assert [read_number(found.reference(frame)) for frame in (0, 10, 24, 72)] == numbers
 
 
-def test_a_video_says_what_it_said(place, recipe):
+def test_a_video_says_what_it_said(place, weights):
     """Its own sound begins with its first picture, which is shown late here."""
-    recipe("infinitetalk")
+    weights("dit", recipe="infinitetalk")
     write_video(place / "film.mp4", 1.0, size=(64, 64), video_start=0.4)
     found = read_job(place, "film.mp4", image="film.mp4")
     assert found.seconds == pytest.approx(1.0, abs=0.05)
@@ -205,8 +227,7 @@ def test_a_video_says_what_it_said(place, recipe):
     assert read_job(place, copy.name, image="film.mp4").seconds == pytest.approx(1.4, abs=0.05)
 
 
-def test_multitalk_takes_no_video(place, recipe):
-    recipe("multitalk")
+def test_multitalk_takes_no_video(place):
     write_video(place / "film.mp4", 0.4, size=(64, 64))
     with pytest.raises(UserError) as error:
         read_job(place, "a.wav", image="film.mp4")

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.multitalk.boxes import Box
-from talkverse_jax.families.multitalk.masks import nearest, on_tokens, read_masks, strip
+from talkverse_jax.families.multitalk.components import COMPONENTS, MultiTalkConfigs
+from talkverse_jax.families.multitalk.masks import Cells, nearest, on_tokens, read_masks, strip
 from talkverse_jax.media.buckets import choose
 from talkverse_jax.media.fit import framing
+from tests.conftest import CONFIGS
+
+PUBLISHED = Cells.of(COMPONENTS["dit"].real_size(), COMPONENTS["vae"].real_size())
 
 
 def scaled(mask, size):
@@ -20,12 +25,12 @@ def scaled(mask, size):
     return mask[np.ix_(rows, columns)]
 
 
-def whole(mask, size):
+def whole(mask, size, latent=8):
     """A mask of the picture's size, made latents as the picture is made a video of a size."""
     scale = max(size[0] / mask.shape[0], size[1] / mask.shape[1])
     larger = scaled(mask, [math.ceil(scale * side) for side in mask.shape])
     top, left = (round((side - wanted) / 2) for side, wanted in zip(larger.shape, size))
-    return scaled(larger[top : top + size[0], left : left + size[1]], [side // 8 for side in size]) > 0
+    return scaled(larger[top : top + size[0], left : left + size[1]], [side // latent for side in size]) > 0
 
 
 def painted(picture, box):
@@ -35,9 +40,9 @@ def painted(picture, box):
     return mask
 
 
-def masks(picture, people=2, bucket="multitalk-480", bbox=(), mask=()):
+def masks(picture, people=2, bucket="multitalk-480", bbox=(), mask=(), cells=PUBLISHED):
     size = choose(bucket, *picture)
-    return read_masks(people, bbox, mask, framing(picture, size, "fill")), size
+    return read_masks(people, bbox, mask, framing(picture, size, "fill"), cells), size
 
 
 BOXES = {
@@ -87,7 +92,30 @@ def test_nearest_reckons_in_float32():
 
 def test_tokens_are_every_second_latent():
     found, _ = masks((70, 80), bbox=BOXES[70, 80])
-    np.testing.assert_array_equal(on_tokens(found)[0], scaled(found[0], [side // 2 for side in found[0].shape]))
+    np.testing.assert_array_equal(
+        on_tokens(found, PUBLISHED)[0], scaled(found[0], [side // 2 for side in found[0].shape])
+    )
+
+
+def test_published_latents_are_of_8_pixels_and_tokens_of_two():
+    assert PUBLISHED == (8, (2, 2)) and PUBLISHED.pixels == (16, 16)
+
+
+def test_other_models_have_other_latents_and_tokens():
+    """The toy's of 16 pixels, which go with its own grid; a person may be on a latent and on no token."""
+    toy = load_toml(MultiTalkConfigs, CONFIGS / "model_toy_multitalk.toml")
+    cells = Cells.of(toy.dit, toy.vae)
+    assert cells == (16, (2, 2))
+    boxes = ["9,0,112,96", "10,96,118,192"]
+    found, size = masks((128, 192), bucket="toy-people", bbox=boxes, cells=cells)
+    expected = [whole(painted((128, 192), map(int, box.split(","))), size, 16) for box in boxes]
+    assert found.shape == (3, 8, 12)
+    np.testing.assert_array_equal(found[:2], expected)
+    assert on_tokens(found, Cells(16, (1, 4))).shape == (3, 8, 3)
+    narrow = {"picture": (128, 192), "bucket": "toy-people", "bbox": ["20,16,112,32", boxes[1]]}
+    assert masks(**narrow, cells=Cells(16, (2, 1)))[0][0].sum() == 5
+    with pytest.raises(UserError, match="person 1 is nowhere"):
+        masks(**narrow, cells=cells)
 
 
 def test_one_person_is_everywhere():

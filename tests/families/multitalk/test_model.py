@@ -92,6 +92,14 @@ def test_more_speakers_than_were_trained_take_the_background_s_position():
     assert np.isfinite(found).all()
 
 
+def test_who_is_nowhere_is_not_there():
+    """Samples of two people, in a batch of up to four, are as videos of two."""
+    model, two = random_module(MultiTalk, SMALL), random_inputs()
+    speakers = jnp.insert(two["speakers"], jnp.array([2, 2]), 0, axis=1)
+    sound = jax.tree.map(lambda x: jnp.concatenate([x, x], axis=1), two["sound"])
+    assert error(call(model, **two | {"speakers": speakers, "sound": sound}), call(model, **two)) < 1e-6
+
+
 def test_what_the_blocks_added_brings_back_their_result():
     model, inputs = random_module(MultiTalk, SMALL), random_inputs()
     conditions = model.prepare(*(inputs[name] for name in ("text", "image", "known", "sound", "speakers")))

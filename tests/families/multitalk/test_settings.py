@@ -1,5 +1,7 @@
 """What a person may set: sizes, defaults by recipe and size, and what is refused."""
 
+import contextlib
+import dataclasses
 import subprocess
 import sys
 
@@ -9,7 +11,14 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.options import build, describe
 from talkverse_jax.families.multitalk import settings
 from talkverse_jax.families.multitalk.boxes import Box, parse
-from talkverse_jax.families.multitalk.settings import Files, Settings, TrainingSettings, WindowSettings
+from talkverse_jax.families.multitalk.config import MultiTalkConfig
+from talkverse_jax.families.multitalk.settings import (
+    Files,
+    Settings,
+    TrainingSettings,
+    WindowSettings,
+    check_frames,
+)
 from talkverse_jax.media.buckets import BUCKETS, choose, sizes
 from talkverse_jax.training.options import train_groups
 from talkverse_jax.training.prepare_options import prepare_groups
@@ -72,8 +81,6 @@ def test_prompts_are_followed_unless_their_scale_is_one():
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"frame_num": 80}, "--frame_num 80: give 1 more than a multiple of 4, such as 81"),
-        ({"motion_frame": 26}, "--motion_frame 26: give 1 more than a multiple of 4, such as 25"),
         ({"motion_frame": 81}, "--motion_frame 81: give fewer than --frame_num 81"),
         ({"max_frames": 0}, "--max_frames 0: give 1 or more"),
         ({"seconds": 0.0}, "--seconds 0.0: give a number above 0"),
@@ -138,5 +145,23 @@ def test_training_leaves_out_a_share_of_each():
         TrainingSettings(text_dropout_prob=0.3, audio_dropout_prob=0.3, both_dropout_prob=0.5)
     with pytest.raises(UserError, match="--logit_normal 0: give a mean and a deviation"):
         TrainingSettings(logit_normal=(0,))
-    with pytest.raises(UserError, match="--motion_frame 24: give 1 more than a multiple of 4, such as 25"):
-        WindowSettings(motion_frame=24)
+
+
+@pytest.mark.parametrize(
+    "given, stride, message",
+    [
+        ({"frame_num": 80}, 4, "--frame_num 80: give 1 more than a multiple of 4, such as 81"),
+        ({"motion_frame": 26}, 4, "--motion_frame 26: give 1 more than a multiple of 4, such as 25"),
+        ({"frame_num": 77}, 8, "--frame_num 77: give 1 more than a multiple of 8, such as 73"),
+        ({"frame_num": 7, "motion_frame": 1}, 8, "--frame_num 7: give 1 more than a multiple of 8, such as 9"),
+        ({}, 4, ""),
+        ({"frame_num": 80, "motion_frame": 26}, 1, ""),
+    ],
+)
+def test_clips_are_whole_latent_frames(given, stride, message):
+    config = dataclasses.replace(MultiTalkConfig.multitalk_14b(), time_stride=stride)
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+        check_frames(Settings("", **given), config)
+    window = {name: value for name, value in given.items() if name == "motion_frame"}
+    with pytest.raises(UserError, match=message) if "motion" in message[:10] else contextlib.nullcontext():
+        check_frames(WindowSettings(**window), config)

@@ -54,7 +54,7 @@ def test_the_least_limit_counts(clean):
 def test_a_server_with_a_size_of_its_own():
     usual = {"size_bucket": "tiny-128", "size": "160x128"}
     options = ServeOptions(size_buckets=("fasttalk-480",))
-    fields = Fields("talkverse", usual, options, speaks=False, extends=False, dubs=True)
+    fields = Fields("talkverse", usual, options, speakers=1, speaks=False, extends=False, dubs=True)
 
     def made(**asked) -> tuple[str, str]:
         found = fields.settings(fields.read(Form({"prompt": "a", "input_reference": "I"} | asked)))

@@ -13,7 +13,15 @@ USUAL = {"prompt": "They talk.", "input_reference": "I"}
 
 @pytest.fixture(scope="module")
 def fields():
-    return Fields("multitalk", {"size_bucket": "multitalk-tiny"}, ServeOptions(), speaks=True, extends=False, dubs=True)
+    return Fields(
+        "multitalk",
+        {"size_bucket": "multitalk-tiny"},
+        ServeOptions(),
+        speakers=2,
+        speaks=True,
+        extends=False,
+        dubs=True,
+    )
 
 
 def _asked(fields, **given):
@@ -84,7 +92,7 @@ def test_speakers_that_are_none(fields, given, expected):
 
 def test_a_model_that_takes_no_video():
     usual = {"size_bucket": "multitalk-tiny"}
-    fields = Fields("multitalk", usual, ServeOptions(), speaks=False, extends=False, dubs=False)
+    fields = Fields("multitalk", usual, ServeOptions(), speakers=2, speaks=False, extends=False, dubs=False)
     [image, *_], _, _ = _asked(fields, audio_reference="A")
     assert image.allowed == ("picture",)
     with pytest.raises(Fault) as raised:

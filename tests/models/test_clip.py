@@ -105,6 +105,8 @@ def test_conversion(tmp_path):
     tensors = {name: np.asarray(value) for name, value in read_torch(file).items()}
     assert file.name == "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
     assert "textual.head.2.weight" in tensors and tensors["log_scale"].shape == ()
+    assert tensors["visual.head"].shape == (SMALL.dim, SMALL.dim)  # or a toy's file would be mostly this
+    assert ORIGIN.random.also(ClipVisionConfig.vit_h14())["visual.head"] == (1280, 1024)
     found = tree.parameters(tower)
     np.testing.assert_array_equal(
         found["blocks/1/attn/to_qkv/kernel"].T, tensors["visual.transformer.1.attn.to_qkv.weight"]

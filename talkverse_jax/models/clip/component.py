@@ -9,7 +9,7 @@ from talkverse_jax.weights.component import Component
 from talkverse_jax.weights.published import Origin, RandomTensors, Repository
 from talkverse_jax.weights.published_files import TorchFile
 
-_JOINT = 1024  # channels in which pictures and texts are compared
+_JOINT = 1024  # channels in which the published towers' pictures and texts are compared
 
 
 def clip(name: str = "clip") -> Component:
@@ -41,11 +41,12 @@ def _unused(config: ClipVisionConfig) -> dict[str, tuple[int, ...]]:
     deeper = clip().torch_shapes(dataclasses.replace(config, num_layers=config.num_layers + 1))
     real = config == ClipVisionConfig.vit_h14()
     texts = textual.XLM_ROBERTA_LARGE if real else textual.TextualSizes(config.dim, 1, 64, 16)
+    joint = _JOINT if real else config.dim
     return {
         **{name: shape for name, shape in deeper.items() if name not in used},
         "visual.post_norm.weight": (config.dim,),
         "visual.post_norm.bias": (config.dim,),
-        "visual.head": (config.dim, _JOINT),
-        **textual.shapes(texts, _JOINT),
+        "visual.head": (config.dim, joint),
+        **textual.shapes(texts, joint),
         "log_scale": (),
     }

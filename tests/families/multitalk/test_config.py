@@ -5,22 +5,23 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from talkverse_jax.core.config import load_toml
-from talkverse_jax.families.multitalk.components import COMPONENTS, MultiTalkConfigs
+from talkverse_jax.families.multitalk.components import COMPONENTS
+from talkverse_jax.families.multitalk.family import FAMILY
+from talkverse_jax.families.multitalk.masks import Cells
 from talkverse_jax.media.buckets import sizes
 from tests.families.multitalk.tiny import CONFIGS
 
 
 @pytest.fixture
 def toy():
-    return load_toml(MultiTalkConfigs, CONFIGS / "model_toy_multitalk.toml")
+    return FAMILY.configs_from_toml(CONFIGS / "model_toy_multitalk.toml")
 
 
 def test_the_toy_knows_four_speakers_apart(toy):
     places = sorted([*toy.dit.ranges(4), (toy.dit.background, toy.dit.background)])
     assert all(after - before >= 8 for (_, before), (after, _) in zip(places, places[1:]))
-    token = toy.vae.space_stride * toy.dit.trunk.patch_size[1]
-    assert all(side % token == 0 for size in sizes("toy-people") for side in size)
+    rows, columns = Cells.of(toy.dit, toy.vae).pixels
+    assert all(h % rows == w % columns == 0 for h, w in sizes("toy-people"))
 
 
 @pytest.mark.slow

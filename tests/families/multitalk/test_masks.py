@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from talkverse_jax.core.config import load_toml
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.data.people import PersonEntry, speaker
 from talkverse_jax.families.multitalk.boxes import Box
-from talkverse_jax.families.multitalk.components import COMPONENTS, MultiTalkConfigs
+from talkverse_jax.families.multitalk.family import FAMILY
 from talkverse_jax.families.multitalk.masks import Cells, nearest, on_tokens, read_masks, strip
 from talkverse_jax.media.buckets import choose
 from talkverse_jax.media.fit import framing
 from tests.conftest import CONFIGS
 
-PUBLISHED = Cells.of(COMPONENTS["dit"].real_size(), COMPONENTS["vae"].real_size())
+REAL = FAMILY.real_size()
+PUBLISHED = Cells.of(REAL.dit, REAL.vae)
 
 
 def scaled(mask, size):
@@ -103,7 +104,7 @@ def test_published_latents_are_of_8_pixels_and_tokens_of_two():
 
 def test_other_models_have_other_latents_and_tokens():
     """The toy's of 16 pixels, which go with its own grid; a person may be on a latent and on no token."""
-    toy = load_toml(MultiTalkConfigs, CONFIGS / "model_toy_multitalk.toml")
+    toy = FAMILY.configs_from_toml(CONFIGS / "model_toy_multitalk.toml")
     cells = Cells.of(toy.dit, toy.vae)
     assert cells == (16, (2, 2))
     boxes = ["9,0,112,96", "10,96,118,192"]
@@ -111,6 +112,10 @@ def test_other_models_have_other_latents_and_tokens():
     expected = [whole(painted((128, 192), map(int, box.split(","))), size, 16) for box in boxes]
     assert found.shape == (3, 8, 12)
     np.testing.assert_array_equal(found[:2], expected)
+    for number, box in enumerate(boxes):  # training tells the same
+        entry = PersonEntry("", tuple(map(float, box.split(","))), "")
+        there = speaker(entry, 0.0, 1, framing((128, 192), size, "crop"), (1.0, 1.0), 16).place
+        np.testing.assert_array_equal(there, found[number])
     assert on_tokens(found, Cells(16, (1, 4))).shape == (3, 8, 3)
     narrow = {"picture": (128, 192), "bucket": "toy-people", "bbox": ["20,16,112,32", boxes[1]]}
     assert masks(**narrow, cells=Cells(16, (2, 1)))[0][0].sum() == 5

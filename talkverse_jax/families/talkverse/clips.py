@@ -263,7 +263,7 @@ class ClipMaker:
             history = jax.block_until_ready(remember(state.history, frames))
             following = dataclasses.replace(state, clip=state.clip + 1, history=history, motion=None)
             if not following.is_done:  # is encoded while the frames come to the host
-                following = dataclasses.replace(following, motion=encode(self.vae, history))
+                following = dataclasses.replace(following, motion=self._motion(state, history, latents))
             shown = fetch(frames)
             del frames, history
         clip = Clip(state.clip, None if shown is None else shown[0], np.asarray(latents)[0])
@@ -271,6 +271,15 @@ class ClipMaker:
         with events.phase("encoding"):
             jax.block_until_ready(following.motion)
         return clip, following
+
+    def _motion(
+        self, state: VideoState, history: Float[Array, "1 K H W 3"], latents: Float[Array, "1 F h w C"]
+    ) -> Float[Array, "1 M h w C"]:
+        """The motion latents behind a clip: its own, or its frames encoded again."""
+        if not state.settings.keep_latents:
+            return encode(self.vae, history)
+        before = encode(self.vae, history) if state.motion is None else state.motion
+        return continued(before, self.vae.layout.put(latents), first=state.motion is None)
 
     def _looking_back(self, state: VideoState) -> VideoState:
         """The history encoded for the next clip."""
@@ -354,6 +363,22 @@ def cover_with_noise(
 def remember(history: Float[Array, "1 M H W 3"], frames: Float[Array, "1 n H W 3"]) -> Float[Array, "1 M H W 3"]:
     """The last M frames of what came before, with `frames` behind it."""
     return jnp.concatenate([history, frames], axis=1)[:, -history.shape[1] :]
+
+
+@partial(jax.jit, static_argnames="first")
+def continued(
+    before: Float[Array, "1 M h w C"], latents: Float[Array, "1 F h w C"], first: bool
+) -> Float[Array, "1 M h w C"]:
+    """The last M latents of what came before, with a clip's behind it.
+
+    Args:
+      before: of the clip before, or, behind a `first` clip, of the history that ends with it.
+    """
+    room = before.shape[1]
+    if not first:
+        return jnp.concatenate([before, latents], axis=1)[:, -room:]
+    kept = latents[:, 1:][:, -room:]  # the very first shows one frame, and none in a history does
+    return jnp.concatenate([before[:, : room - kept.shape[1]], kept], axis=1)
 
 
 @partial(jax.jit, static_argnames="context")

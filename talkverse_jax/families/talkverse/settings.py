@@ -114,6 +114,12 @@ class Settings:
         default=False,
         decides=True,
     )
+    keep_latents: bool = option(
+        "the next clip looks back at the latents of this one; the original's encodes its frames again",
+        group="video",
+        default=False,
+        decides=True,
+    )
     audio_alignment: AudioAlignment = option(
         "exact: every frame shows its own sound; upstream: as the original does (later clips 3 frames ahead)",
         group="video",
@@ -201,6 +207,12 @@ class Settings:
 class WindowSettings:
     """What a sample of a video is made of, when it is prepared for training."""
 
+    keep_latents: bool = option(
+        "the next clip looks back at the latents of this one; the original's encodes its frames again",
+        group="video",
+        default=False,
+        decides=True,
+    )
     audio_alignment: AudioAlignment = option(
         "exact: every frame hears its own sound; upstream: short windows hear 3 frames ahead, as in the original",
         group="input",

@@ -157,6 +157,24 @@ def test_a_clip_begins_as_so_many_latents_before_it_end(models):
     assert second.frames.shape == other.frames.shape and np.abs(second.frames - other.frames).max() > 0
 
 
+def test_the_next_clip_looks_back_at_the_latents_themselves():
+    """Numbered latents: the last five before the next clip. A video's very first shows one frame, and is left out."""
+    row = lambda *numbers: np.array(numbers, np.float32).reshape(1, -1, 1, 1, 1)  # noqa: E731
+    behind = lambda before, latents, first: clip_maker.continued(before, latents, first=first).ravel().tolist()  # noqa: E731
+    history = row(-1, -2, -3, -4, -5)
+    assert behind(history, row(1, 2, 3), True) == [-1, -2, -3, 2, 3]
+    assert behind(history, row(1, 2, 3, 4, 5, 6, 7), True) == [3, 4, 5, 6, 7]
+    assert behind(row(1, 2, 3, 4, 5), row(6, 7), False) == [3, 4, 5, 6, 7]
+    assert behind(row(1, 2, 3, 4, 5), row(6, 7, 8, 9, 10, 11), False) == [7, 8, 9, 10, 11]
+
+
+@pytest.mark.slow
+def test_a_clip_whose_latents_are_kept_is_followed_by_another(models):
+    (first, second), (same, other) = (list(clips_of(models, keep_latents=kept)) for kept in (False, True))
+    np.testing.assert_array_equal(first.latents, same.latents)
+    assert second.frames.shape == other.frames.shape and np.abs(second.latents - other.latents).max() > 0
+
+
 def test_a_tiny_decoder_shows_the_same_latents(models):
     config = TinyDecoderConfig(models[1].config.z_dim, (4, 4, 4, 4), 1, (1, 2, 2), 2)
     made = {"full": models[1], "tiny": random_module(TinyDecoder, config)}

@@ -2,7 +2,7 @@
 
 Sound features run at 25 rows a second, one a frame. A clip of n frames takes n rows. The VAE decodes the first
 latent frame of a clip without history to one frame instead of a whole stride, so a first clip without motion
-context shows fewer: 3 with the published VAE (`lost` below).
+context shows fewer: 3 with the published VAE. It also shows fewer by its lead-in (`lost` below counts both).
 
 - `exact`: every latent frame hears the sound of its own frames: the first clip starts `lost` rows early (row 0
   repeated), later clips follow on, and the video ends with the sound.
@@ -52,4 +52,4 @@ def clips_needed(rows: int, frames: int, alignment: AudioAlignment, lost: int) -
 
 def frames_lost(settings: Settings, time_stride: int) -> int:
     """Frames that the first clip shows less than the others."""
-    return 0 if settings.init_first_frame else time_stride - 1
+    return settings.lead_in_frames + (0 if settings.init_first_frame else time_stride - 1)

@@ -266,7 +266,8 @@ class ClipMaker:
                 following = dataclasses.replace(following, motion=self._motion(state, history, latents))
             shown = fetch(frames)
             del frames, history
-        clip = Clip(state.clip, None if shown is None else shown[0], np.asarray(latents)[0])
+        lead_in = 0 if state.clip else state.settings.lead_in_frames
+        clip = Clip(state.clip, None if shown is None else shown[0, lead_in:], np.asarray(latents)[0])
         events.decoded(clip)
         with events.phase("encoding"):
             jax.block_until_ready(following.motion)
@@ -303,18 +304,24 @@ class ClipMaker:
 
 
 def check_frames(settings: Settings, config: VAEConfig) -> None:
-    """Make sure that a clip is a whole number of latent frames.
+    """Make sure that a clip is a whole number of latent frames, and shows something.
 
     Raises:
-      UserError: it is not.
+      UserError: it is not or does not, or a lead-in does not go with another setting.
     """
-    stride, frames = config.time_stride, settings.infer_frames
+    stride, frames, lead_in = config.time_stride, settings.infer_frames, settings.lead_in_frames
     if frames < stride or frames % stride:
         near = max(stride, round(frames / stride) * stride)
         raise UserError(
             f"{frames}: a latent frame holds {stride} frames; give a multiple of {stride}, such as {near}",
             field="infer_frames",
         )
+    if lead_in > (most := frames - stride):
+        raise UserError(f"{lead_in}: the first clip has no more frames; give at most {most}", field="lead_in_frames")
+    if lead_in and settings.init_first_frame:
+        raise UserError(f"{lead_in}: a video that begins with the picture has none", field="lead_in_frames")
+    if lead_in and settings.audio_alignment == "upstream":
+        raise UserError(f"{lead_in}: give --audio_alignment exact; the original's has none", field="lead_in_frames")
 
 
 def _batch(parts: Sequence[Array | None]) -> Array | None:

@@ -120,6 +120,15 @@ class Settings:
         default=False,
         decides=True,
     )
+    lead_in_frames: int = option(
+        "frames that are made before the video's first one and not shown, where a decoder begins unsteadily; no sound "
+        "is lost: they hear its beginning",
+        group="video",
+        metavar="N",
+        default=0,
+        decides=True,
+        least=0,
+    )
     audio_alignment: AudioAlignment = option(
         "exact: every frame shows its own sound; upstream: as the original does (later clips 3 frames ahead)",
         group="video",
@@ -207,12 +216,6 @@ class Settings:
 class WindowSettings:
     """What a sample of a video is made of, when it is prepared for training."""
 
-    keep_latents: bool = option(
-        "the next clip looks back at the latents of this one; the original's encodes its frames again",
-        group="video",
-        default=False,
-        decides=True,
-    )
     audio_alignment: AudioAlignment = option(
         "exact: every frame hears its own sound; upstream: short windows hear 3 frames ahead, as in the original",
         group="input",

@@ -1,3 +1,4 @@
+import dataclasses
 import weakref
 from functools import partial
 
@@ -175,6 +176,19 @@ def test_a_clip_whose_latents_are_kept_is_followed_by_another(models):
     assert second.frames.shape == other.frames.shape and np.abs(second.latents - other.latents).max() > 0
 
 
+def test_a_lead_in_is_heard_before_the_sound_and_not_shown(models):
+    """A first clip that hears the same shows the same, but for the frames of the lead-in."""
+    heard, subject = [], subject_of(models, num_clips=2)
+    sound = lambda start, frames: heard.append(start) or subject.audio(start, frames)  # noqa: E731
+    made = ClipMaker(*models).clips(dataclasses.replace(subject, audio=sound), Settings(**SETTINGS, lead_in_frames=2))
+    first, second = made
+    assert heard == [-5, 3]
+    assert first.frames.shape[0] == 3 and second.frames.shape[0] == 8
+    early = dataclasses.replace(subject, audio=lambda start, frames: subject.audio(start - 2, frames))
+    whole = next(ClipMaker(*models).clips(early, Settings(**SETTINGS)))
+    np.testing.assert_array_equal(first.frames, whole.frames[2:])
+
+
 def test_a_tiny_decoder_shows_the_same_latents(models):
     config = TinyDecoderConfig(models[1].config.z_dim, (4, 4, 4, 4), 1, (1, 2, 2), 2)
     made = {"full": models[1], "tiny": random_module(TinyDecoder, config)}
@@ -204,6 +218,9 @@ def test_weights_without_a_tiny_decoder_say_how_to_add_one():
         ({"infer_frames": 3}, "--infer_frames 3: give 4 or more"),
         ({"sample_steps": 0}, "--sample_steps 0: give 1 or more"),
         ({"sample_shift": -1.0}, "--sample_shift -1.0"),
+        ({"lead_in_frames": 5}, "--lead_in_frames 5: the first clip has no more frames; give at most 4"),
+        ({"lead_in_frames": 4, "init_first_frame": True}, "--lead_in_frames 4: a video that begins with the picture"),
+        ({"lead_in_frames": 4, "audio_alignment": "upstream"}, "give --audio_alignment exact"),
     ],
 )
 def test_settings_that_cannot_work_say_so(changes, message):

@@ -1,13 +1,16 @@
 """Clips and frames from the length of a sound, and from nothing else."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
 
 from talkverse_jax.core.errors import UserError
+from talkverse_jax.families.talkverse.alignment import frames_lost
 from talkverse_jax.families.talkverse.family import FAMILY
+from talkverse_jax.families.talkverse.settings import Settings
 from talkverse_jax.families.talkverse.timeline import frames_in_sound, make_timeline
 from talkverse_jax.pipeline.events import Events
 from talkverse_jax.pipeline.machine import Machine, Weights
@@ -43,6 +46,13 @@ def test_rows_are_counted_as_the_encoder_makes_them(loaded, tmp_path):
             lost = 0 if first else 3
             wanted = make_timeline(one.settings, samples / rate, len(encoded.audio), lost)
             assert FAMILY.timeline(one, FAMILY.read(one)) == loaded.timeline(encoded) == wanted, (samples, rate)
+
+
+def test_a_lead_in_is_made_and_not_shown_and_no_sound_is_lost():
+    settings = partial(Settings, prompt="", infer_frames=24)
+    plain, led = (make_timeline(one, 2.0, 50, frames_lost(one, 4)) for one in (settings(), settings(lead_in_frames=5)))
+    assert plain.frames == led.frames == 50
+    assert plain.starts == (0, 21, 45) and led.starts == (0, 16, 40)
 
 
 def test_exact_ends_with_the_sound(loaded, tmp_path):

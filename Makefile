@@ -10,8 +10,9 @@ LIVE_SECONDS := 60
 TOY    := outputs/toy
 # What train-toy makes. Take smaller numbers to try all of its steps (docs/training.md).
 TOY_VIDEOS := 500
-TOY_VAE_STEPS := 8000
-TOY_STEPS := 5000
+TOY_AUDIO_STEPS := 1200
+TOY_VAE_STEPS := 6000
+TOY_STEPS := 8000
 
 # A developer's environment has libtpu, to compile for TPUs: without this JAX looks for one.
 export JAX_PLATFORMS ?= cpu
@@ -62,19 +63,22 @@ demo-live: $(VENV)/installed
 	@echo "look at $(DEMO)/live.mp4"
 
 # Makes the weights of assets/toy from nothing, in two hours on two cores. Interrupted and given again, it goes on.
-train-toy: $(VENV)/installed $(TOY)/vae/Wan2.2_VAE.pth
+train-toy: $(VENV)/installed $(TOY)/audio.safetensors $(TOY)/vae/Wan2.2_VAE.pth
 	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
-	  --output $(TOY)/begin
+	  --audio $(TOY)/audio.safetensors --output $(TOY)/begin
 	$(call convert,$(TOY)/begin,$(TOY)/start)
 	$(TVJ) prepare --config prepare_toy
 	$(TVJ) train --config train_toy --max_steps $(TOY_STEPS)
 	$(PY) -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae $(TOY)/vae/Wan2.2_VAE.pth \
-	  --dit $(TOY)/train/step-$(TOY_STEPS).safetensors --output $(TOY)/published
+	  --audio $(TOY)/audio.safetensors --dit $(TOY)/train/step-$(TOY_STEPS).safetensors --output $(TOY)/published
 	@echo "the model is in $(TOY)/published; make demo takes the one in assets/toy"
 
 # Only short videos give windows without motion frames, which first clips are.
 $(TOY)/world/train.csv: $(VENV)/installed
 	$(TVJ) toy-world --output $(TOY)/world --videos $(TOY_VIDEOS) --square --short_share 0.35
+
+$(TOY)/audio.safetensors: $(VENV)/installed
+	$(PY) -m talkverse_jax.toy.train_audio --model configs/model_toy.toml --steps $(TOY_AUDIO_STEPS) --output $@
 
 $(TOY)/vae/Wan2.2_VAE.pth: $(TOY)/world/train.csv
 	$(PY) -m talkverse_jax.toy.train_vae --config configs/vae_toy.toml --steps $(TOY_VAE_STEPS)

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from talkverse_jax.core.errors import UserError
 from talkverse_jax.core.paths import check_apart, new_folder, on_disk, write_json
@@ -57,7 +58,8 @@ def evaluate(
       videos: files, and folders whose mp4s are meant.
       reference: a picture, or a folder with a picture NAME.png for each NAME.mp4; each video's first frame
         where None. It is brought to a video's size as the record beside the video says (`fit`), if there is one.
-      clip_frames: frames of a clip (the first shows 3 less); gives figures of first and later clips and of borders.
+      clip_frames: frames of a clip (the first shows 3 less, and those of a lead-in that the record beside the video
+        tells); gives figures of first and later clips and of borders.
       starts: the same where clips are otherwise: by a video's name, the frames at which they begin, but for the first.
       reader: finds face and mouth, itself or as `module:function`.
       people: by a video's name, whose sounds and places are measured one by one.
@@ -72,8 +74,11 @@ def evaluate(
     single, together = [], []
     for file in watch(_files(videos)):
         picture = None if reference is None else read_image(_reference(Path(reference), file))
-        talk = read_talk(file, picture, _fit(file))
-        begin = starts_of(clip_frames, len(talk.frames)) if clip_frames else (starts or {}).get(file.stem)
+        settings = _settings(file)
+        talk = read_talk(file, picture, _fit(settings))
+        begin = (starts or {}).get(file.stem)
+        if clip_frames:
+            begin = starts_of(clip_frames, len(talk.frames), _lead_in(settings))
         if entries := (people or {}).get(file.stem):
             persons = tuple(measure(each, read, begin) for each in apart(talk, entries))
             records = tuple(
@@ -113,13 +118,23 @@ def _reference(given: Path, video: Path) -> Path:
     return place / f"{video.stem}.png" if place.is_dir() else given
 
 
-def _fit(video: Path) -> Fit:
-    """How the picture of a video was brought to its size."""
+def _settings(video: Path) -> Mapping[str, Any]:
+    """How a video was made, as the record beside it says; nothing where there is none, or one of another program."""
     try:
-        fit = json.loads(video.with_suffix(".json").read_bytes())["settings"]["fit"]
-    except (OSError, ValueError, KeyError, TypeError):  # no record, or of another program
-        return "pad"
+        settings = json.loads(video.with_suffix(".json").read_bytes())["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def _fit(settings: Mapping[str, Any]) -> Fit:
+    fit: Any = settings.get("fit")
     return fit if fit in typing.get_args(Fit) else "pad"
+
+
+def _lead_in(settings: Mapping[str, Any]) -> int:
+    frames = settings.get("lead_in_frames")
+    return frames if isinstance(frames, int) else 0
 
 
 def _reader(name: str) -> FaceReader:

@@ -168,9 +168,10 @@ def _smaller(picture: UInt8[np.ndarray, "h w 3"], scale: float) -> UInt8[np.ndar
     )
 
 
-def starts_of(clip_frames: int, count: int) -> list[int]:
-    """Where clips of that many frames begin in a video of `count`, but for the first, which shows `FEWER` less."""
-    return list(range(clip_frames - FEWER, count, clip_frames))
+def starts_of(clip_frames: int, count: int, lead_in: int = 0) -> list[int]:
+    """Where clips of that many frames begin in a video of `count`, but for the first, which shows `FEWER` less and its
+    lead-in."""
+    return [start for start in range(clip_frames - FEWER - lead_in, count, clip_frames) if start > 0]
 
 
 def measure(talk: Talk, reader: FaceReader, starts: Sequence[int] | None = None) -> Measured:

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from talkverse_jax.toy import portrait
 from talkverse_jax.toy.actor import SCALE, Actor
 from talkverse_jax.toy.person import Person
 from talkverse_jax.toy.portrait import UNITS
 from talkverse_jax.toy.speech import Speech
+
+_SOFTNESS = 0.7 / 128  # the lens: deviation of a point's picture, of the short side
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,5 +68,6 @@ def taken(room: Image.Image, actors: list[Actor], size: tuple[int, int]) -> Film
             picture = Image.alpha_composite(picture, actor.shown(frame, room.size))
             keypoints[frame, number] = actor.keypoints(frame) * [zoom, zoom, 1]
             bodies[frame, number] = actor.body(frame, units) * zoom
-        frames[frame] = np.asarray(picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BOX))
+        sharp = picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BOX)
+        frames[frame] = np.asarray(sharp.filter(ImageFilter.GaussianBlur(_SOFTNESS * min(size))))
     return Film(frames, keypoints, bodies, np.stack([actor.opening * zoom for actor in actors], axis=1))

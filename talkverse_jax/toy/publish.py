@@ -1,9 +1,9 @@
 """Puts trained parts of the toy model together as the real one is published, for `convert_torch_weights.py`.
 
     python -m talkverse_jax.toy.publish --model configs/model_toy.toml --vae outputs/toy/vae/Wan2.2_VAE.pth \\
-      --dit outputs/toy/train/step-N.safetensors --output assets/toy
+      --audio outputs/toy/audio.safetensors --dit outputs/toy/train/step-N.safetensors --output assets/toy
 
-UMT5 and wav2vec2 have random weights, and without `--dit` so has the transformer: what its training begins with.
+UMT5 has random weights, and without `--dit` so has the transformer: what its training begins with.
 """
 
 import dataclasses
@@ -34,6 +34,7 @@ class PublishOptions:
 
     model: str = option("TOML file of sizes", group="input", metavar="FILE")
     vae: str = option("what talkverse_jax.toy.train_vae wrote", group="input", metavar="FILE")
+    audio: str = option("what talkverse_jax.toy.train_audio wrote", group="input", metavar="FILE")
     output: str = option("folder for all files", group="output", metavar="DIR")
     dit: str | None = option(
         "what train.py --init all --finetune_all wrote (default: random)",
@@ -48,26 +49,43 @@ def publish(options: PublishOptions) -> None:
     """Write the files.
 
     Raises:
-      UserError: a file is missing, or holds not the whole transformer of that size.
+      UserError: a file is missing, or holds not the whole transformer or wav2vec2 of that size.
     """
     configs = FAMILY.configs_from_toml(presets.find(options.model))
     vae = existing_file(options.vae, "what train_vae wrote")
+    audio = existing_file(options.audio, "what train_audio wrote")
     random = ("text", "audio") if options.dit else ("dit", "text", "audio")
     paths = write_random_checkpoint(FAMILY, options.output, configs, options.seed, random)
     target = paths["ckpt_dir"] / VAE_FILE
     with naming(target):
         shutil.copyfile(vae, target)
+    shapes = {name: FAMILY.components[name].torch_shapes(getattr(configs, name)) for name in ("dit", "audio")}
+    heard = _all_of(audio, shapes["audio"], "the whole wav2vec2 of --model; give what train_audio wrote")
+    _replace(paths["wav2vec_dir"] / "model.safetensors", heard)
     if options.dit:
-        _write_dit(
-            options.dit, FAMILY.components["dit"].torch_shapes(configs.dit), paths["ckpt_dir"], paths["lora_ckpt"]
-        )
+        whole = "the whole transformer of --model; give what --finetune_all trained"
+        _write_dit(_all_of(options.dit, shapes["dit"], whole), paths["ckpt_dir"], paths["lora_ckpt"])
 
 
-def _write_dit(source: str, shapes: dict[str, tuple[int, ...]], folder: Path, adapter: Path) -> None:
-    """The tensors of a base model and those that TalkVerse adds to it, in bfloat16."""
+def _all_of(source: str | Path, shapes: dict[str, tuple[int, ...]], what: str) -> dict[str, np.ndarray]:
     tensors = safetensors.read_file(source).tensors
     if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
-        raise UserError(f"{source}: not the whole transformer of --model; give what --finetune_all trained")
+        raise UserError(f"{source}: not {what}")
+    return tensors
+
+
+def _replace(path: Path, new: dict[str, np.ndarray]) -> None:
+    """Some tensors of a file by others."""
+    old = {name: np.array(tensor) for name, tensor in safetensors.read_file(path).tensors.items()}
+    tensors = {name: np.asarray(new.get(name, value)).astype(value.dtype) for name, value in old.items()}
+    header = safetensors.make_header({name: (x.dtype, x.shape) for name, x in tensors.items()}, {"format": "pt"})
+    with replacing(path) as partial:
+        safetensors.write_file(partial, header, tensors.values())
+
+
+def _write_dit(tensors: dict[str, np.ndarray], folder: Path, adapter: Path) -> None:
+    """The tensors of a base model and those that TalkVerse adds to it, in bfloat16."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
     parts = {
         folder / f"{DIT_STEM}.safetensors": [name for name in shapes if not ADAPTER.is_new(name)],
         adapter: [name for name in shapes if ADAPTER.is_new(name)],

@@ -53,7 +53,10 @@ from talkverse_jax.weights.torch_writer import write_torch
 _NOISE = 0.15  # on the latents
 _SMALL = 1e-4  # weight of the latents' mean square: noise must not be drowned
 _FIRST = 2.0  # weight of a window's first frame, which has a way of its own through the layers
+_SECOND = 4.0  # weight of what its error and the second frame's differ by, or a video begins with a flash
+_SEAM = 2.0  # weight of what errors differ by where latent frames meet
 _MOVING = 5.0  # weight of a pixel's standard deviation over a window, which is 0 to 1: mouths are small, and matter
+_SILENT = 0.3  # of the windows may be left out: in pauses, which are silent, the reader takes none
 _START = 48  # windows that the linear codec is fitted to
 _MEASURED = 64  # windows that the latents' mean and deviation are measured on
 _WARMUP = 50  # updates
@@ -112,10 +115,13 @@ def vae_loss(vae: WanVAE, video: Float[Array, "B T H W 3"], key: jax.Array) -> t
     latents = in_two_chunks(vae.encode_chunk, video)
     shown = in_two_chunks(vae.decode_chunk, latents + _NOISE * jax.random.normal(key, latents.shape))
     weight = 1 + _MOVING * video.std(axis=1, keepdims=True).mean(axis=-1, keepdims=True)
-    weight = weight * jnp.where(jnp.arange(video.shape[1]) == 0, _FIRST, 1.0)[:, None, None, None]
     error = weight * (shown - video)
-    edges = sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (1, 2, 3))
-    loss = jnp.abs(error).mean() + edges + _SMALL * jnp.square(latents).mean()
+    steps = jnp.abs(jnp.diff(error, axis=1)).mean(axis=(0, 2, 3, 4))
+    at = np.arange(len(steps))
+    steps *= np.where(at == 0, _SECOND, np.where(at % 4 == 0, _SEAM, 1.0))
+    error *= jnp.where(jnp.arange(video.shape[1]) == 0, _FIRST, 1.0)[:, None, None, None]
+    edges = sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (2, 3))
+    loss = jnp.abs(error).mean() + steps.mean() + edges + _SMALL * jnp.square(latents).mean()
     psnr = -10 * jnp.log10(jnp.square(shown - video)[:, 1:].mean() / 4)
     return loss, Losses(loss, psnr, latents.std())
 
@@ -125,7 +131,7 @@ class _Run:
         self.options = options
         self.folder = new_folder(options.output_path)
         self.config = FAMILY.configs_from_toml(presets.find(options.model)).vae
-        self.skipped = Skipped(self.folder / "skipped.jsonl")
+        self.skipped = Skipped(self.folder / "skipped.jsonl", share=_SILENT)
         lengths = Lengths(options.num_frames, 1, True, strides=self.config.strides)
         rules = VideoRules(options.size_bucket, lengths)
         cache = self.folder / "catalogue.jsonl"

@@ -75,6 +75,17 @@ def test_of_a_file(video):
         assert lines[label[there]] == [*[f"{changes[there]:.3f}"] * 2, "0.000", *[f"{changes[there]:.3f}"] * 2, "1"]
 
 
+def test_a_lead_in_is_told_by_the_record_beside_the_video(video, tmp_path):
+    copied = tmp_path / "led.mp4"
+    copied.write_bytes(video.read_bytes())
+    (tmp_path / "led.json").write_text('{"settings": {"lead_in_frames": 4}}')
+    [plain], [led] = (
+        evaluate([video], clip_frames=26, reader=nobody).records,
+        evaluate([copied], clip_frames=30, reader=nobody).records,
+    )
+    assert led["changes"] == plain["changes"] and led["jumps"]["borders"] == plain["jumps"]["borders"]
+
+
 def test_drift_in_per_cent(video, greys):
     """Of the lighter half; the face is like the reference but for its light."""
     [record] = evaluate([video], reader=nobody).records

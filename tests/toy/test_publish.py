@@ -21,29 +21,35 @@ CONFIGS_TOY = FAMILY.configs_from_toml(SIZES)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A transformer as train.py exports it, and an autoencoder."""
+    """A transformer as train.py exports it, an autoencoder, and a wav2vec2 as train_audio writes it."""
     folder = tmp_path_factory.mktemp("trained")
     rng = np.random.default_rng(0)
-    shapes = FAMILY.components["dit"].torch_shapes(CONFIGS_TOY.dit)
-    save_file({n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}, folder / "dit.safetensors")
+    for name in ("dit", "audio"):
+        shapes = FAMILY.components[name].torch_shapes(getattr(CONFIGS_TOY, name))
+        tensors = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+        save_file(tensors, folder / f"{name}.safetensors")
     write_random_checkpoint(FAMILY, folder, CONFIGS_TOY, 1, ("vae",))
-    return folder / "dit.safetensors", folder / "Wan2.2-TI2V-5B" / "Wan2.2_VAE.pth"
+    return folder / "dit.safetensors", folder / "Wan2.2-TI2V-5B" / "Wan2.2_VAE.pth", folder / "audio.safetensors"
 
 
 def publish(trained, output, *more):
-    main(["--model", str(SIZES), "--vae", str(trained[1]), "--output", str(output), *more])
+    parts = ["--vae", str(trained[1]), "--audio", str(trained[2])]
+    main(["--model", str(SIZES), *parts, "--output", str(output), *more])
 
 
 def test_what_is_published_converts(trained, tmp_path):
     publish(trained, tmp_path / "all", "--dit", str(trained[0]))
     converted(tmp_path / "weights", CONFIGS_TOY, files_in(tmp_path / "all"), dtype="float32")
-    dit = FAMILY.components["dit"]
-    found = tree.parameters(store.load_module(tmp_path / "weights", dit, dtype="float32"))
-    narrow = {n: x.astype(ml_dtypes.bfloat16).astype(np.float32) for n, x in load_file(trained[0]).items()}
-    wanted = tree.parameters(load_torch(dit.abstract(CONFIGS_TOY.dit), dit.rules, narrow, "the file"))
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
-        np.testing.assert_array_equal(found[name], value, name)
+    for part, path in (("dit", trained[0]), ("audio", trained[2])):
+        component = FAMILY.components[part]
+        found = tree.parameters(store.load_module(tmp_path / "weights", component, dtype="float32"))
+        narrow = ml_dtypes.bfloat16 if part == "dit" else np.float32
+        tensors = {n: x.astype(narrow).astype(np.float32) for n, x in load_file(path).items()}
+        abstract = component.abstract(getattr(CONFIGS_TOY, part))
+        wanted = tree.parameters(load_torch(abstract, component.rules, tensors, "the file"))
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            np.testing.assert_array_equal(found[name], value, name)
 
 
 def test_without_a_transformer_it_is_random(trained, tmp_path):

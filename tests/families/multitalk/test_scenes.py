@@ -10,7 +10,7 @@ from talkverse_jax.core.errors import UserError
 from talkverse_jax.families.multitalk import scenes
 from talkverse_jax.families.multitalk.scenes import SourceScene, find_cuts, scenes_of
 from talkverse_jax.families.multitalk.voices import HEARD
-from tests.families.multitalk.test_inputs import heard, place, read_job, recipe  # noqa: F401
+from tests.families.multitalk.test_inputs import heard, place, read_job, weights  # noqa: F401
 from tests.videos import read_number, write_video
 
 
@@ -94,8 +94,8 @@ def test_without_the_library_it_is_told_what_to_install(monkeypatch):
     assert str(error.value) == "--scene_seg needs PySceneDetect: pip install talkverse_jax[scenes]"
 
 
-def test_what_a_scene_is_made_of(place, recipe, monkeypatch):  # noqa: F811
-    recipe("infinitetalk")
+def test_what_a_scene_is_made_of(place, weights, monkeypatch):  # noqa: F811
+    weights("dit", recipe="infinitetalk")
     monkeypatch.setattr(scenes, "find_cuts", lambda pictures: [15] if len(list(pictures)) == 30 else [])
     write_video(place / "film.mp4", 1.2, size=(64, 64))
     found = read_job(place, "a.wav", "b.wav", image="film.mp4", scene_seg=True)
@@ -111,8 +111,8 @@ def test_what_a_scene_is_made_of(place, recipe, monkeypatch):  # noqa: F811
     np.testing.assert_array_equal(heard(first.voices[1]), heard(found.voices[1])[: round(0.6 * HEARD)])
 
 
-def test_without_the_flag_all_is_one(place, recipe):  # noqa: F811
-    recipe("infinitetalk")
+def test_without_the_flag_all_is_one(place, weights):  # noqa: F811
+    weights("dit", recipe="infinitetalk")
     write_video(place / "film.mp4", 0.4, size=(64, 64))
     found = read_job(place, "a.wav", image="film.mp4")
     assert found.scenes == () and found.scene is None

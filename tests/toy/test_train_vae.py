@@ -131,5 +131,5 @@ def test_what_is_published(trained, tmp_path):
     vae = store.load_module(tmp_path / "weights", COMPONENTS["vae"], dtype="float32")
     clips = [make_clip(0, "train", number, 1.0, (128, 128)).film.frames for number in range(3)]
     latents = np.asarray(jax.jit(lambda m, x: m.encode(to_unit(x)))(vae, jnp.asarray(np.stack(clips))))
-    assert abs(latents.mean()) < 0.2
+    assert abs(latents.mean()) < 0.3
     assert 0.7 < latents.std() < 1.4

@@ -6,9 +6,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from talkverse_jax.core.paths import replacing
 from talkverse_jax.evaluate.measures import Measured
-from talkverse_jax.evaluate.plot import ACROSS, GREY, INK, MARGIN, MOUTH, PAPER, PLOT, SOUND, WIDTH, font, plot, strip
+from talkverse_jax.evaluate.plot import (
+    ACROSS,
+    GREY,
+    INK,
+    MARGIN,
+    MOUTH,
+    PAPER,
+    PLOT,
+    SOUND,
+    WIDTH,
+    font,
+    plot,
+    strip,
+    write_page,
+)
 from talkverse_jax.evaluate.report import Record
 from talkverse_jax.evaluate.sound import FPS
 
@@ -21,16 +34,8 @@ _OTHER = "#6f8a2f"
 def draw_page(videos: Sequence[Measured], records: Sequence[Record], path: Path) -> None:
     """Write a PNG of the first dozen videos."""
     parts = [_video(video, figures) for video, figures in zip(videos[:_MOST], records)]
-    page = Image.new("RGB", (WIDTH, sum(part.height for part in parts) + 2 * MARGIN + 40), PAPER)
-    draw = ImageDraw.Draw(page)
     many = f"the first {len(parts)} of {len(videos)} videos" if len(videos) > len(parts) else "every video"
-    draw.text((MARGIN, MARGIN - 8), f"Mouth (red) over sound (blue), {many}", INK, font(22))
-    top = MARGIN + 40
-    for part in parts:
-        page.paste(part, (0, top))
-        top += part.height
-    with replacing(path) as partial:
-        page.save(partial, "PNG")
+    write_page(parts, f"Mouth (red) over sound (blue), {many}", path)
 
 
 def _video(video: Measured, figures: Record) -> Image.Image:

@@ -8,9 +8,22 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from talkverse_jax.core.paths import replacing
 from talkverse_jax.evaluate.measures import Measured, Talk
-from talkverse_jax.evaluate.plot import GAP, GREY, INK, MARGIN, MOUTH, PAPER, PLOT, SOUND, WIDTH, font, plot, strip
+from talkverse_jax.evaluate.plot import (
+    GAP,
+    GREY,
+    INK,
+    MARGIN,
+    MOUTH,
+    PAPER,
+    PLOT,
+    SOUND,
+    WIDTH,
+    font,
+    plot,
+    strip,
+    write_page,
+)
 from talkverse_jax.evaluate.report import Record
 from talkverse_jax.evaluate.sound import FPS
 
@@ -45,15 +58,7 @@ class Pictured:
 def draw_people(videos: Sequence[Pictured], path: Path) -> None:
     """Write a PNG of the first videos."""
     parts = [_video(video) for video in videos[:_MOST]]
-    page = Image.new("RGB", (WIDTH, sum(part.height for part in parts) + 2 * MARGIN + 40), PAPER)
-    title = "Each person's mouth (red) over their own sound (blue)"
-    ImageDraw.Draw(page).text((MARGIN, MARGIN - 8), title, INK, font(22))
-    top = MARGIN + 40
-    for part in parts:
-        page.paste(part, (0, top))
-        top += part.height
-    with replacing(path) as partial:
-        page.save(partial, "PNG")
+    write_page(parts, "Each person's mouth (red) over their own sound (blue)", path)
 
 
 def _video(video: Pictured) -> Image.Image:

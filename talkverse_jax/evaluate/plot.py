@@ -1,10 +1,13 @@
 """What pages of measures are drawn with: strips of frames, and curves over time."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
+
+from talkverse_jax.core.paths import replacing
 
 WIDTH, MARGIN, GAP = 1320, 40, 8
 ACROSS = MARGIN, WIDTH - 2 * MARGIN  # where a plot as wide as the page begins, and its width
@@ -29,6 +32,18 @@ def strip(frames: UInt8[np.ndarray, "n H W 3"], width: int) -> Image.Image:
         scaled = Image.fromarray(frame).resize((each, height), Image.Resampling.LANCZOS)
         together.paste(scaled, (place * (each + GAP), 0))
     return together
+
+
+def write_page(parts: Sequence[Image.Image], title: str, path: Path) -> None:
+    """A PNG of the parts, one below the other under a title."""
+    page = Image.new("RGB", (WIDTH, sum(part.height for part in parts) + 2 * MARGIN + 40), PAPER)
+    ImageDraw.Draw(page).text((MARGIN, MARGIN - 8), title, INK, font(22))
+    top = MARGIN + 40
+    for part in parts:
+        page.paste(part, (0, top))
+        top += part.height
+    with replacing(path) as partial:
+        page.save(partial, "PNG")
 
 
 def plot(

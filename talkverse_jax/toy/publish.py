@@ -20,10 +20,11 @@ from talkverse_jax.convert.random_checkpoint import write_random_checkpoint
 from talkverse_jax.core import presets
 from talkverse_jax.core.errors import UserError, naming
 from talkverse_jax.core.options import option
-from talkverse_jax.core.paths import existing_file, replacing
+from talkverse_jax.core.paths import existing_file
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.families.talkverse.published import ADAPTER, DIT_STEM, VAE_FILE
 from talkverse_jax.weights import safetensors_io as safetensors
+from talkverse_jax.weights.published_files import write_safetensors
 
 _BF16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -78,22 +79,14 @@ def _replace(path: Path, new: dict[str, np.ndarray]) -> None:
     """Some tensors of a file by others."""
     old = {name: np.array(tensor) for name, tensor in safetensors.read_file(path).tensors.items()}
     tensors = {name: np.asarray(new.get(name, value)).astype(value.dtype) for name, value in old.items()}
-    header = safetensors.make_header({name: (x.dtype, x.shape) for name, x in tensors.items()}, {"format": "pt"})
-    with replacing(path) as partial:
-        safetensors.write_file(partial, header, tensors.values())
+    write_safetensors(path, {name: (x.dtype, x.shape) for name, x in tensors.items()}, lambda _: iter(tensors.values()))
 
 
 def _write_dit(tensors: dict[str, np.ndarray], folder: Path, adapter: Path) -> None:
     """The tensors of a base model and those that TalkVerse adds to it, in bfloat16."""
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    parts = {
-        folder / f"{DIT_STEM}.safetensors": [name for name in shapes if not ADAPTER.is_new(name)],
-        adapter: [name for name in shapes if ADAPTER.is_new(name)],
-    }
-    for path, names in parts.items():
-        header = safetensors.make_header({name: (_BF16, shapes[name]) for name in names}, {"format": "pt"})
-        with replacing(path) as partial:
-            safetensors.write_file(partial, header, (np.asarray(tensors[name]).astype(_BF16) for name in names))
+    for path, new in ((folder / f"{DIT_STEM}.safetensors", False), (adapter, True)):
+        shapes = {name: (_BF16, x.shape) for name, x in tensors.items() if ADAPTER.is_new(name) == new}
+        write_safetensors(path, shapes, lambda shapes: (np.asarray(tensors[name]).astype(_BF16) for name in shapes))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -23,7 +23,7 @@ _GLIDE = 0.022  # seconds (standard deviation) in which the mouth goes from one 
 _WINDOW, _HOP = 512, 80  # samples of the short-time spectra that the resonators work on
 _BANDWIDTHS = (70.0, 100.0, 140.0, 220.0)
 _FOURTH = 3600.0  # Hz; the fourth formant stands still
-_BAND = 300.0, 3400.0  # Hz, of vowels
+VOWELS = 300.0, 3400.0  # Hz, of vowels
 _LONG_REST = 0.12  # of the rests
 
 
@@ -97,7 +97,7 @@ def speak(
     opening, murmur, pitch, hiss = (tracks.at(times, name) for name in ("opening", "murmur", "pitch", "hiss"))
     pulses = larynx(voice, pitch, rng)
     source = pulses + voice.breath * rng.standard_normal(samples)
-    spoken = _level(_filtered(source, tracks.formants(voice), voice.tilt), _BAND) * opening**voice.loudness
+    spoken = _level(_filtered(source, tracks.formants(voice), voice.tilt), VOWELS) * opening**voice.loudness
     hummed = _level(_filtered(pulses, tracks.low())) * murmur * voice.murmur
     hissed = _level(_filtered(rng.standard_normal(samples), tracks.high())) * hiss * voice.hiss
     frames = np.arange(round(seconds * FPS)) / FPS
@@ -234,7 +234,13 @@ def _level(
     inside = (_hertz() >= band[0]) & (_hertz() <= band[1])
     power = np.sqrt(np.sum(np.abs(values[:, inside]) ** 2, axis=1, keepdims=True) / values.shape[1])
     pieces = np.fft.irfft(values / np.maximum(power, 1e-9), axis=1)
-    sound = np.zeros(len(pieces) * _HOP + 2 * _WINDOW)
+    return overlapped(pieces, _HOP)[_WINDOW // 2 : _WINDOW // 2 + samples]
+
+
+def overlapped(pieces: Float[np.ndarray, "hops window"], hop: int) -> Float[np.ndarray, " n"]:
+    """The sum of pieces of sound that begin so many samples apart."""
+    count, window = pieces.shape
+    sound = np.zeros((count - 1) * hop + window)
     for place, piece in enumerate(pieces):
-        sound[place * _HOP : place * _HOP + len(piece)] += piece
-    return sound[_WINDOW // 2 : _WINDOW // 2 + samples]
+        sound[place * hop : place * hop + window] += piece
+    return sound

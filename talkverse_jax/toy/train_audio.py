@@ -22,22 +22,22 @@ from talkverse_jax.cli.command import run_command
 from talkverse_jax.cli.flags import parse
 from talkverse_jax.core import compile_cache, presets, tree
 from talkverse_jax.core.options import check_bounds, option
-from talkverse_jax.core.paths import replacing
+from talkverse_jax.core.paths import new_folder
 from talkverse_jax.families.talkverse.components import COMPONENTS
 from talkverse_jax.families.talkverse.family import FAMILY
 from talkverse_jax.models.wav2vec2.config import Wav2Vec2Config
 from talkverse_jax.models.wav2vec2.model import Wav2Vec2
-from talkverse_jax.toy.speech import speak
+from talkverse_jax.pipeline.encoders import normalise
+from talkverse_jax.toy.speech import VOWELS, overlapped, speak
 from talkverse_jax.toy.timbre import RATE
-from talkverse_jax.weights import safetensors_io as safetensors
+from talkverse_jax.weights.published_files import write_safetensors
 from talkverse_jax.weights.rule import torch_tensor
 
 _SECONDS = 2.0  # of sound at once
 _VOICES, _SENTENCE = 200, 8.0  # sentences that pieces are cut of, seconds of each
 _FASTEST = 1.5  # factor by which a voice is faster or slower
 _EDGES = 80.0, 7500.0  # Hz, of all bands together
-_BANDS = 20  # of equal width in the logarithm
-_VOWELS = 300.0, 3400.0  # Hz, a band more, which counts as much as all others
+_BANDS = 20  # of equal width in the logarithm; one more, of vowels, counts as much as all of them
 _STEVENS = 0.6  # loudness goes with this power of the pressure
 _LEAST = 0.02  # of a loudness: below, nothing is heard
 _OFFSET = 1.0  # standard deviation of the convolutions' biases: the norms behind them would throw loudness away
@@ -79,10 +79,7 @@ def any_sound(rng: np.random.Generator, samples: int) -> Sound:
     gain -= rng.uniform(0, 4) * np.linspace(0, 1, gain.shape[1])  # duller
     gain[_curve(rng, count, 24) > rng.uniform(0.3, 2)] -= 6
     shaped = np.fft.irfft(np.fft.rfft(pieces * np.hanning(window)) * np.exp(1.5 * gain))
-    sound = np.zeros(count * hop + window)
-    for number, piece in enumerate(shaped):
-        sound[number * hop : number * hop + window] += piece
-    sound = sound[window:][:samples]
+    sound = overlapped(shaped, hop)[window:][:samples]
     return (sound / max(np.abs(sound).max(), 1e-9)).astype(np.float32)
 
 
@@ -105,7 +102,7 @@ def heard(sounds: Float[Array, "B samples"], config: Wav2Vec2Config) -> Float[Ar
     power = jnp.square(jnp.abs(jnp.fft.rfft(pieces))) / window
     hertz = np.fft.rfftfreq(window, 1 / RATE)
     edges = np.geomspace(*_EDGES, _BANDS + 1)
-    edges = [_VOWELS, *zip(edges, edges[1:])]
+    edges = [VOWELS, *zip(edges, edges[1:])]
     chosen = np.stack([(hertz >= low) & (hertz <= max(high, low + RATE / window)) for low, high in edges], axis=1)
     return (power @ (chosen / window) + _LEAST ** (2 / _STEVENS)) ** (_STEVENS / 2)
 
@@ -119,7 +116,7 @@ class _Sounds:
         """Every other one a voice."""
         samples = round(_SECONDS * RATE)
         sounds = [self.voice(rng, samples) if n % 2 else any_sound(rng, samples) for n in range(count)]
-        return np.stack([(x - x.mean()) / np.sqrt(x.var() + 1e-7) for x in sounds]).astype(np.float32)
+        return np.stack([normalise(x) for x in sounds]).astype(np.float32)
 
     def voice(self, rng: np.random.Generator, samples: int) -> Sound:
         sound = self.voices[rng.integers(len(self.voices))]
@@ -178,10 +175,8 @@ def _write(path: Path, params: Params) -> Path:
     """Under the names of the published file, in float32 as that is."""
     rules = COMPONENTS["audio"].rules
     tensors = dict(torch_tensor(rules, name, np.asarray(value, np.float32)) for name, value in params.items())
-    header = safetensors.make_header({name: (x.dtype, x.shape) for name, x in tensors.items()}, {"format": "pt"})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        safetensors.write_file(partial, header, tensors.values())
+    new_folder(path.parent)
+    write_safetensors(path, {name: (x.dtype, x.shape) for name, x in tensors.items()}, lambda _: iter(tensors.values()))
     return path
 
 

@@ -118,7 +118,7 @@ def vae_loss(vae: WanVAE, video: Float[Array, "B T H W 3"], key: jax.Array) -> t
     error = weight * (shown - video)
     steps = jnp.abs(jnp.diff(error, axis=1)).mean(axis=(0, 2, 3, 4))
     at = np.arange(len(steps))
-    steps *= np.where(at == 0, _SECOND, np.where(at % 4 == 0, _SEAM, 1.0))
+    steps *= np.where(at == 0, _SECOND, np.where(at % vae.config.time_stride == 0, _SEAM, 1.0))
     error *= jnp.where(jnp.arange(video.shape[1]) == 0, _FIRST, 1.0)[:, None, None, None]
     edges = sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (2, 3))
     loss = jnp.abs(error).mean() + steps.mean() + edges + _SMALL * jnp.square(latents).mean()
